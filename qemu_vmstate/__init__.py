@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Python objects whose locked state QEMU's own C vmstate code saves and loads.
+
+Declare state with :mod:`~qemu_vmstate.wire` types in ``VMStruct`` and ``Device``
+classes, guard it with ``Mutex`` or ``BqlRefCell`` and mark it ``Migratable``.
+``save``, ``load`` and ``describe`` work in process; in a VM ``register`` puts an
+object into the savevm list.  :mod:`qemu_vmstate.vm` starts VMs.
+"""
+
+from __future__ import annotations
+
+import os
+
+# The compiled modules may lie elsewhere; see loader.py.
+if os.environ.get("QEMU_VMSTATE_NATIVE"):
+    __path__.append(os.environ["QEMU_VMSTATE_NATIVE"])
+
+from .bql import bql_lock_guard, bql_locked
+from .cells import Arc, BqlCell, BqlRefCell, Mutex, MutexGuard
+from .device import Device
+from .errors import (
+    BorrowError,
+    BqlError,
+    DeclarationError,
+    InvalidError,
+    LockError,
+    NativeError,
+    OutOfRangeError,
+    PoisonError,
+    RegistrationError,
+    StreamError,
+    VersionError,
+    VMStateError,
+)
+from .inprocess import describe, load, save
+from .layout import VMStruct, asdict
+from .migratable import Migratable
+from .native import capabilities, in_vm
+from .registration import Registration, register, unregister
+from .to_migration_state import ToMigrationState, ToMigrationStateShared
+from .wire import Array, Buffer, field, i8, i16, i32, i64, u8, u16, u32, u64, zeroed
+
+__all__ = [
+    "Arc",
+    "Array",
+    "BorrowError",
+    "BqlCell",
+    "BqlError",
+    "BqlRefCell",
+    "Buffer",
+    "DeclarationError",
+    "Device",
+    "InvalidError",
+    "LockError",
+    "Migratable",
+    "Mutex",
+    "MutexGuard",
+    "NativeError",
+    "OutOfRangeError",
+    "PoisonError",
+    "Registration",
+    "RegistrationError",
+    "StreamError",
+    "ToMigrationState",
+    "ToMigrationStateShared",
+    "VMStateError",
+    "VMStruct",
+    "VersionError",
+    "asdict",
+    "bql_lock_guard",
+    "bql_locked",
+    "capabilities",
+    "describe",
+    "field",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "in_vm",
+    "load",
+    "register",
+    "save",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "unregister",
+    "zeroed",
+]

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What cdefs/state.c defines."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+class Memory:
+    def __init__(self, **fields: Any) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __ne__(self, other: object) -> bool: ...
+
+class Field:
+    name: str
+    kind: str
+    offset: int
+    size: int
+    count: int
+    cls: type[Memory] | None
+    inner: Field | None
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        offset: int,
+        size: int,
+        count: int = 0,
+        cls: type[Memory] | None = None,
+        inner: Field | None = None,
+    ) -> None: ...
+
+class ArrayView: ...
+
+class Cell:
+    poisoned: int
+    borrow: int
+    @property
+    def address(self) -> int: ...
+    def acquire(self, timeout: float = -1, /) -> int: ...
+    def release(self) -> int: ...
+
+_M = TypeVar("_M", bound=Memory)
+
+def view(cls: type[_M], address: int, size: int, owner: object, /) -> _M: ...
+def address(memory: Memory, /) -> int: ...
+def assign(target: Memory, source: Memory, /) -> None: ...
+def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None: ...

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What guards a state: ``Mutex``, ``BqlCell``, ``BqlRefCell``, and ``Arc`` to share it.
+
+Names and rules are Rust's: std::sync::Mutex, and rust/bql/src/cell.rs.  The
+lock itself lies in C memory (cdefs/cell.h), where QEMU's hooks take it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from .bql import assert_bql, borrows
+from .errors import BorrowError, LockError, PoisonError
+from .loader import _state
+from .to_migration_state import ToMigrationStateShared, migrated_class, restore_or_undo
+
+__all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard"]
+
+T = TypeVar("T")
+
+
+class MutexGuard(Generic[T]):
+    """A locked ``Mutex``: ``with`` gives its state; leaving releases the lock.
+
+    An exception that leaves the ``with`` poisons the mutex.
+    """
+
+    __slots__ = ("_mutex",)
+
+    def __init__(self, mutex: Mutex[T]) -> None:
+        self._mutex: Mutex[T] | None = mutex
+
+    @property
+    def value(self) -> T:
+        """The guarded state; raises ``LockError`` once the guard is released."""
+        if self._mutex is None:
+            raise LockError("this guard was released; lock() the Mutex again")
+        return self._mutex._value
+
+    def release(self) -> None:
+        """Release the lock now; a second call does nothing."""
+        mutex, self._mutex = self._mutex, None
+        if mutex is not None:
+            mutex._cell.release()
+
+    def __enter__(self) -> T:
+        return self.value
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is not None and self._mutex is not None:
+            self._mutex._cell.poisoned = 1
+        self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+
+class Mutex(ToMigrationStateShared[Any], Generic[T]):
+    """State behind a lock of its own, as ``std::sync::Mutex``.
+
+    ``with mutex.lock() as state:`` is the only way to it.  A snapshot holds the
+    lock for one copy, never while QEMU writes bytes.  While a thread waits, the
+    GIL is free.  Do not wait for the BQL inside: the migration holds the BQL
+    while it waits for this lock.
+
+    Raises ``DeclarationError`` for a state without ``Migrated``.
+    """
+
+    __slots__ = ("__weakref__", "_cell", "_value")
+
+    def __init__(self, value: T) -> None:
+        migrated_class(value)
+        self._value = value
+        self._cell = _state.Cell()
+
+    @property
+    def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
+        """The state's own ``Migrated``."""
+        return migrated_class(self._value)
+
+    def _acquire(self, timeout: float) -> bool:
+        ret = self._cell.acquire(timeout)
+        if ret == 0:
+            return True
+        if ret == errno.EDEADLK:
+            raise LockError(
+                f"this thread holds the Mutex of {type(self._value).__name__} already; "
+                "leave the first `with` before you lock it again"
+            )
+        return False
+
+    def lock(self, timeout: float = -1) -> MutexGuard[T]:
+        """Lock and return the guard; ``timeout`` in seconds, negative: wait for ever.
+
+        Raises ``TimeoutError``, ``LockError`` if this thread has it already, and
+        ``PoisonError`` if an exception left an earlier guard.
+        """
+        if not self._acquire(timeout):
+            raise TimeoutError(
+                f"the Mutex of {type(self._value).__name__} was not free within {timeout} s"
+            )
+        if self._cell.poisoned:
+            self._cell.release()
+            raise PoisonError(
+                f"the Mutex of {type(self._value).__name__} is poisoned: an exception left its "
+                "guard; repair the state (into_inner()), then clear_poison()"
+            )
+        return MutexGuard(self)
+
+    def try_lock(self) -> MutexGuard[T] | None:
+        """``lock()``, or ``None`` at once if anyone has it."""
+        try:
+            return self.lock(timeout=0)
+        except TimeoutError:
+            return None
+
+    def into_inner(self) -> T:
+        """The state itself, without the lock: for tests, and to repair a poisoned one."""
+        return self._value
+
+    def is_poisoned(self) -> bool:
+        """Whether an exception left a guard and ``clear_poison()`` was not called since."""
+        return bool(self._cell.poisoned)
+
+    def clear_poison(self) -> None:
+        """Declare the state whole again."""
+        self._cell.poisoned = 0
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[Any]:
+        """As ``lock()``, without poisoning: a snapshot changes nothing, a restore undoes."""
+        guard = self.lock()
+        try:
+            yield guard.value
+        finally:
+            guard.release()
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        """Snapshot the state under the lock."""
+        with self._held() as value:
+            value.snapshot_migration_state(target)
+
+    def restore_migrated_state(self, source: Any, version_id: int) -> None:
+        """Restore the state under the lock; all of it, or nothing and the exception."""
+        with self._held() as value:
+            restore_or_undo(value, source, version_id)
+
+    def __repr__(self) -> str:
+        return f"Mutex({self._value!r})"
+
+
+class BqlRefCell(ToMigrationStateShared[Any], Generic[T]):
+    """State that the BQL guards, borrowed shared or mutably, as ``bql::BqlRefCell``.
+
+    ``borrow()`` and ``borrow_mut()`` raise ``BqlError`` without the BQL and
+    ``BorrowError`` if a mutable borrow and any other would overlap.
+
+    Raises ``DeclarationError`` for a state without ``Migrated``.
+    """
+
+    __slots__ = ("__weakref__", "_cell", "_value")
+
+    def __init__(self, value: T) -> None:
+        migrated_class(value)
+        self._value = value
+        self._cell = _state.Cell()
+
+    @property
+    def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
+        """The state's own ``Migrated``."""
+        return migrated_class(self._value)
+
+    def _refuse(self, how: str) -> BorrowError:
+        return BorrowError(
+            f"the BqlRefCell of {type(self._value).__name__} is borrowed "
+            f"{'mutably ' if self._cell.borrow < 0 else ''}already and cannot be "
+            f"borrowed{how}; end the other `with` first"
+        )
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[T]:
+        """``with cell.borrow() as state:`` to read."""
+        assert_bql("BqlRefCell.borrow()")
+        if self._cell.borrow < 0:
+            raise self._refuse("")
+        self._cell.borrow += 1
+        borrows.count += 1
+        try:
+            yield self._value
+        finally:
+            self._cell.borrow -= 1
+            borrows.count -= 1
+
+    @contextlib.contextmanager
+    def borrow_mut(self) -> Iterator[T]:
+        """``with cell.borrow_mut() as state:`` to change."""
+        assert_bql("BqlRefCell.borrow_mut()")
+        if self._cell.borrow:
+            raise self._refuse(" mutably")
+        self._cell.borrow = -1
+        borrows.count += 1
+        try:
+            yield self._value
+        finally:
+            self._cell.borrow = 0
+            borrows.count -= 1
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        """Snapshot the state, borrowed shared."""
+        with self.borrow() as value:
+            value.snapshot_migration_state(target)  # type: ignore[attr-defined]
+
+    def restore_migrated_state(self, source: Any, version_id: int) -> None:
+        """Restore the state, borrowed mutably; all of it, or nothing and the exception."""
+        with self.borrow_mut() as value:
+            restore_or_undo(value, source, version_id)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        return f"BqlRefCell({self._value!r})"
+
+
+class BqlCell(Generic[T]):
+    """One value that the BQL guards, copied in and out, as ``bql::BqlCell``.
+
+    A plain field of a device: ``irq_level: BqlCell[u32]``.  Raises ``BqlError``
+    without the BQL.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def get(self) -> T:
+        """The value."""
+        assert_bql("BqlCell.get()")
+        return self._value
+
+    def set(self, value: T) -> None:
+        """Put ``value`` in."""
+        assert_bql("BqlCell.set()")
+        self._value = value
+
+    def replace(self, value: T) -> T:
+        """Put ``value`` in and return the former one."""
+        assert_bql("BqlCell.replace()")
+        former, self._value = self._value, value
+        return former
+
+    def __repr__(self) -> str:
+        return f"BqlCell({self._value!r})"
+
+
+class Arc(ToMigrationStateShared[Any], Generic[T]):
+    """A shared reference to state that can be restored through it, as ``std::sync::Arc``.
+
+    Two devices may hold the same ``Mutex`` this way; each migrates it.
+    Attributes are those of what it points to.
+    """
+
+    __slots__ = ("__weakref__", "_value")
+
+    def __init__(self, value: T) -> None:
+        migrated_class(value)
+        self._value = value
+
+    @property
+    def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
+        """What it points to, its ``Migrated``."""
+        return migrated_class(self._value)
+
+    @property
+    def target(self) -> T:
+        """What it points to."""
+        return self._value
+
+    def clone(self) -> Arc[T]:
+        """Another reference to the same."""
+        return Arc(self._value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._value, name)
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        """Snapshot what it points to."""
+        self._value.snapshot_migration_state(target)  # type: ignore[attr-defined]
+
+    def restore_migrated_state(self, source: Any, version_id: int) -> None:
+        """Restore what it points to."""
+        self._value.restore_migrated_state(source, version_id)  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"Arc({self._value!r})"

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``Device``: several Migratables and plain fields under one description."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar, get_args, get_origin
+
+from .cells import Arc, BqlCell, BqlRefCell, Mutex
+from .description import Description
+from .errors import DeclarationError
+from .layout import (
+    VMStruct,
+    VMStructMeta,
+    check_name,
+    check_versions,
+    own_annotations,
+)
+from .migratable import Migratable, unwrap
+from .staging import Part, Staging, StatePart
+from .to_migration_state import migrated_class
+from .wire import FieldOptions, find_wire_type, wire_type
+
+__all__ = ["Device", "staging_of"]
+
+
+class _PlainField:
+    """A wire-typed field of a device: kept in the device's own layout class."""
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+
+    def __get__(self, instance: Device | None, owner: type) -> Any:
+        return self if instance is None else getattr(instance._plain, self.attribute)
+
+    def __set__(self, instance: Device, value: Any) -> None:
+        setattr(instance._plain, self.attribute, value)
+
+
+class _PlainPart:
+    """All plain fields of a device, as one part."""
+
+    def __init__(self, path: str, plain: VMStruct) -> None:
+        self.path = path
+        self._plain = plain
+        self._attributes = [info.attribute for info in plain.__layout__.fields]
+
+    def save(self, staging: Any) -> None:
+        for attribute in self._attributes:
+            setattr(staging, attribute, getattr(self._plain, attribute))
+
+    def load(self, source: Any, version_id: int) -> None:
+        for attribute in self._attributes:
+            setattr(self._plain, attribute, getattr(source, attribute))
+
+    remember = save
+
+
+class _CellPart:
+    """A ``BqlCell`` of a device."""
+
+    def __init__(self, path: str, attribute: str, cell: BqlCell[Any]) -> None:
+        self.path = path
+        self._attribute = attribute
+        self._cell = cell
+
+    def save(self, staging: Any) -> None:
+        setattr(staging, self._attribute, self._cell.get())
+
+    def load(self, source: Any, version_id: int) -> None:
+        self._cell.set(getattr(source, self._attribute))
+
+    remember = save
+
+
+class Device:
+    """An object with a section of its own in the stream.
+
+    ::
+
+        class Timer(Device, name="pytimer", version_id=2, minimum_version_id=1):
+            regs: Migratable[Mutex[TimerRegs]]
+            ticks: Migratable[BqlRefCell[Ticks]]
+            irq: BqlCell[u8]
+            count: u32 = 0
+
+    Fields go on the wire in the order they are declared, those of a base class
+    first.  A ``Migratable`` is a nested struct named after its attribute; other
+    fields are wire types (see ``qemu_vmstate.wire``), guarded by the BQL.  An
+    attribute that is not migrated is written ``= field(omit=True)``.
+
+    Class keywords, each the ``VMStateDescription`` member of that name: ``name``
+    (required), ``version_id``, ``minimum_version_id`` (default 1), ``priority``
+    (a ``MigrationPriority``; higher is loaded earlier).
+
+    Keyword arguments of an instance are its fields; what is not given is made
+    from the annotation.  A ``Migratable`` field cannot be replaced once the
+    device was saved, loaded or registered: C knows where it lies.
+    """
+
+    __description__: ClassVar[tuple[str, int, int, int]]
+    __parts__: ClassVar[dict[str, Any]] = {}
+    __options__: ClassVar[dict[str, FieldOptions]] = {}
+    Migrated: ClassVar[type[Any]] = VMStruct
+    _plain_class: ClassVar[type[VMStruct]] = VMStruct
+    _plain: VMStruct
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        version_id: int = 1,
+        minimum_version_id: int = 1,
+        priority: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        what = f"class {cls.__name__}"
+        check_name(name, what)
+        check_versions(version_id, minimum_version_id, what)
+        cls.__description__ = (str(name), version_id, minimum_version_id, priority)
+        cls.__parts__ = dict(cls.__parts__)
+        cls.__options__ = dict(cls.__options__)
+        migrated: dict[str, Any] = {}
+        plain: dict[str, Any] = {}
+        for attribute, hint in own_annotations(cls, sys._getframe(1).f_locals).items():
+            value = cls.__dict__.get(attribute, FieldOptions())
+            options = value if isinstance(value, FieldOptions) else FieldOptions(default=value)
+            cls.__add_field(attribute, hint, options, migrated, plain)
+        cls.Migrated = _layout_class(f"{cls.__name__}Migration", cls.Migrated, cls, migrated)
+        cls._plain_class = _layout_class(cls.__name__, cls._plain_class, cls, plain)
+
+    @classmethod
+    def __add_field(
+        cls,
+        attribute: str,
+        hint: Any,
+        options: FieldOptions,
+        migrated: dict[str, Any],
+        plain: dict[str, Any],
+    ) -> None:
+        where = f"{cls.__name__}.{attribute}"
+        cls.__options__[attribute] = options
+        if options.omit:
+            if options.has_default and options.default_factory is None:
+                setattr(cls, attribute, options.default)
+            elif attribute in cls.__dict__:
+                delattr(cls, attribute)
+            return
+        renamed = FieldOptions(name=options.name)
+        if get_origin(hint) is Migratable:
+            (wrapped,) = get_args(hint)
+            cls.__parts__[attribute] = hint
+            migrated[attribute] = (_migrated_of(wrapped), renamed)
+        elif get_origin(hint) is BqlCell:
+            (wrapped,) = get_args(hint)
+            cls.__parts__[attribute] = hint
+            migrated[attribute] = (wire_type(wrapped, where), renamed)
+        else:
+            if find_wire_type(hint) is None and hasattr(hint, "Migrated"):
+                raise DeclarationError(
+                    f"{where}: {hint.__name__} has a shape of its own; wrap it: "
+                    f"Migratable[Mutex[{hint.__name__}]]"
+                )
+            plain[attribute] = (wire_type(hint, where), options)
+            migrated[attribute] = plain[attribute]
+            setattr(cls, attribute, _PlainField(attribute))
+            return
+        if attribute in cls.__dict__:
+            delattr(cls, attribute)
+
+    def __init__(self, **values: Any) -> None:
+        for attribute, value in values.items():
+            if attribute not in self.__options__:
+                raise TypeError(
+                    f"{type(self).__name__}() has no field {attribute!r}; it has "
+                    f"{', '.join(self.__options__) or 'none'}"
+                )
+            setattr(self, attribute, value)
+
+    def __getattr__(self, attribute: str) -> Any:
+        # Only for what is not there yet, so that a subclass's __init__ need not call ours.
+        value: Any
+        if attribute == "_plain":
+            value = self._plain_class()
+        elif attribute in self.__parts__:
+            options = self.__options__[attribute]
+            hint = self.__parts__[attribute]
+            value = options.make_default() if options.has_default else _make(hint)
+            setattr(self, attribute, value)
+            return self.__dict__[attribute]
+        elif attribute in self.__options__ and self.__options__[attribute].default_factory:
+            value = self.__options__[attribute].make_default()
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
+        self.__dict__[attribute] = value
+        return value
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        hint = self.__parts__.get(attribute)
+        if hint is None:
+            object.__setattr__(self, attribute, value)
+            return
+        where = f"{type(self).__name__}.{attribute}"
+        if "_staging" in self.__dict__:
+            raise AttributeError(
+                f"{where} cannot be replaced any more: C knows where it lies since the first "
+                "save, load or registration; change the state it guards"
+            )
+        if get_origin(hint) is Migratable:
+            value = value if isinstance(value, Migratable) else Migratable(_wrap(value, hint))
+            declared = _migrated_of(get_args(hint)[0])
+            if migrated_class(value) is not declared:
+                raise DeclarationError(
+                    f"{where} is declared to migrate as {declared.__name__}, but "
+                    f"{unwrap(value)!r} migrates as {migrated_class(value).__name__}"
+                )
+        elif not isinstance(value, BqlCell):
+            value = BqlCell(value)
+        self.__dict__[attribute] = value
+
+    def _make_staging(self) -> Staging:
+        name = self.__description__[0]
+        parts: list[Part] = []
+        if self._plain_class.__layout__.fields:
+            parts.append(_PlainPart(name, self._plain))
+        for attribute in self.__parts__:
+            value = getattr(self, attribute)
+            path = f"{name}.{self.__options__[attribute].name or attribute}"
+            if isinstance(value, BqlCell):
+                parts.append(_CellPart(path, attribute, value))
+            else:
+                parts.append(StatePart(path, attribute, unwrap(value)))
+        description = _description(self.Migrated, *self.__description__)
+        return Staging(description, self.Migrated, parts)
+
+
+def _layout_class(
+    name: str, base: type[VMStruct], owner: type, fields: dict[str, Any]
+) -> type[VMStruct]:
+    namespace: dict[str, Any] = {"__module__": owner.__module__, "__annotations__": {}}
+    for attribute, (type_, options) in fields.items():
+        namespace["__annotations__"][attribute] = type_
+        namespace[attribute] = options
+    return VMStructMeta(name, (base,), namespace)
+
+
+def _migrated_of(hint: Any) -> type[Any]:
+    """``TimerRegs`` of ``Mutex[TimerRegs]``; ``Ticks.Migrated`` of ``Arc[Mutex[Ticks]]``."""
+    if get_origin(hint) in (Mutex, BqlRefCell, Arc):
+        return _migrated_of(get_args(hint)[0])
+    return migrated_class(get_origin(hint) or hint)
+
+
+def _make(hint: Any) -> Any:
+    """An object of an annotation's type at rest."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is BqlCell:
+        return BqlCell(bool() if args[0] is bool else 0)
+    if origin in (Migratable, Mutex, BqlRefCell, Arc):
+        return origin(_make(args[0]))
+    return (origin or hint)()
+
+
+def _wrap(value: Any, hint: Any) -> Any:
+    """``value`` in the cells that the annotation names around it, unless it is in them."""
+    origin = get_origin(hint)
+    if origin not in (Migratable, Mutex, BqlRefCell, Arc) or isinstance(value, origin):
+        return value
+    inner = _wrap(value, get_args(hint)[0])
+    return inner if origin is Migratable else origin(inner)
+
+
+_descriptions: dict[tuple[Any, ...], Description] = {}
+
+
+def _description(cls: type[Any], *rest: Any) -> Description:
+    key = (cls, *rest)
+    if key not in _descriptions:
+        _descriptions[key] = Description(cls, *rest)
+    return _descriptions[key]
+
+
+def staging_of(obj: Any, name: str | None = None) -> Staging:
+    """The staging struct of a device, or a new one of any other ``ToMigrationState``.
+
+    ``name`` is that of the section of anything but a device; default: the name
+    of its ``Migrated``.
+    """
+    if isinstance(obj, Device):
+        if "_staging" not in obj.__dict__:
+            obj.__dict__["_staging"] = obj._make_staging()
+        staging: Staging = obj.__dict__["_staging"]
+        return staging
+    value = unwrap(obj)
+    cls = migrated_class(value)
+    layout = cls.__layout__
+    section = check_name(layout.name if name is None else name, repr(obj))
+    description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
+    return Staging(description, cls, [StatePart(section, None, value)])

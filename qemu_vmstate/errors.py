@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The exceptions, and the one place that makes them from C's answers.
+
+::
+
+    VMStateError(Exception)
+     ├── InvalidError(ValueError)         migration data that cannot be taken
+     │    ├── OutOfRangeError             a value that its field cannot hold
+     │    ├── StreamError                 a stream that is cut short or not this device's
+     │    └── VersionError                a stream of a version this device does not read
+     ├── DeclarationError(TypeError)      a class that QEMU could not walk
+     ├── RegistrationError(RuntimeError)  the savevm list cannot be changed (so) now
+     ├── BqlError(RuntimeError)           the BQL is not held, or held twice
+     ├── BorrowError(RuntimeError)        a BqlRefCell borrowed twice
+     ├── LockError(RuntimeError)          a Mutex locked twice by one thread
+     ├── PoisonError(RuntimeError)        a Mutex whose guard an exception left
+     └── NativeError(ImportError)         the native parts are missing or do not fit
+
+Each is also a builtin, so that code which knows nothing of this package can
+catch it.  ``InvalidError`` is named after the Rust crate's
+(rust/migration/src/migratable.rs); it becomes ``-EINVAL`` for QEMU.
+"""
+
+from __future__ import annotations
+
+import errno
+
+__all__ = [
+    "BorrowError",
+    "BqlError",
+    "DeclarationError",
+    "InvalidError",
+    "LockError",
+    "NativeError",
+    "OutOfRangeError",
+    "PoisonError",
+    "RegistrationError",
+    "StreamError",
+    "VMStateError",
+    "VersionError",
+]
+
+
+class VMStateError(Exception):
+    """Any error of this package."""
+
+
+class InvalidError(VMStateError, ValueError):
+    """Migration data that cannot be saved or taken.
+
+    ``reason`` says what is wrong, ``path`` where (``pytimer.regs.fifo[3]``, or
+    empty); ``str()`` is both.  Raise ``InvalidError("why")`` from your own
+    ``snapshot_migration_state`` or ``restore_migrated_state_mut``: the device
+    and the part are put in front for you.
+    """
+
+    def __init__(self, reason: str = "invalid migration data", path: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" if self.path else self.reason
+
+
+class OutOfRangeError(InvalidError):
+    """A value that its field cannot hold: too large, too long or of another type."""
+
+
+class StreamError(InvalidError):
+    """A stream that ends early, goes on after its last field or is not this device's."""
+
+
+class VersionError(InvalidError):
+    """A stream whose ``version_id`` this device does not read."""
+
+
+class DeclarationError(VMStateError, TypeError):
+    """A class whose description QEMU would refuse, or crash on."""
+
+
+class RegistrationError(VMStateError, RuntimeError):
+    """A registration that QEMU would end on, or that comes at a wrong moment."""
+
+
+class BqlError(VMStateError, RuntimeError):
+    """The big QEMU lock is not held where it must be, or is held already."""
+
+
+class BorrowError(VMStateError, RuntimeError):
+    """A ``BqlRefCell`` is borrowed already."""
+
+
+class LockError(VMStateError, RuntimeError):
+    """A ``Mutex`` is locked by this thread already, or not at all."""
+
+
+class PoisonError(VMStateError, RuntimeError):
+    """An exception left a ``Mutex`` guard: its state may contradict itself.
+
+    Repair the state and call ``clear_poison()``, as in Rust's std::sync.
+    """
+
+
+class NativeError(VMStateError, ImportError):
+    """The native parts are not built, or were built for another QEMU."""
+
+
+_BY_ERRNO: dict[int, type[VMStateError]] = {
+    errno.EOWNERDEAD: PoisonError,
+    errno.EDEADLK: LockError,
+    errno.EBUSY: BorrowError,
+    errno.ENODATA: StreamError,
+    errno.E2BIG: StreamError,
+    errno.EIO: StreamError,
+    errno.ENOENT: StreamError,
+}
+
+
+def from_errno(ret: int, sentence: str) -> VMStateError:
+    """The exception for a negative errno and C's sentence."""
+    return _BY_ERRNO.get(-ret, InvalidError)(sentence)
+
+
+def to_errno(exc: BaseException) -> int:
+    """The negative errno that C gets for an exception."""
+    if isinstance(exc, OSError) and exc.errno:
+        return -exc.errno
+    for number, cls in _BY_ERRNO.items():
+        if type(exc) is cls:
+            return -number
+    return -errno.EINVAL

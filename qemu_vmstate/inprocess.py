@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``save``, ``load`` and ``describe``: QEMU's code on a QEMUFile in memory, without a VM.
+
+They call ``vmstate_save_state()`` and ``vmstate_load_state()``
+(migration/vmstate.c) under the BQL, as a migration does.  Inside a VM they work
+too, beside its migrations.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import TYPE_CHECKING, Any
+
+from .description import wire_fields
+from .device import staging_of
+from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
+from .native import ffi, lib, take_text
+from .staging import Staging
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["describe", "load", "save"]
+
+
+def save(obj: Any) -> bytes:
+    """The bytes of ``obj``'s section, without header and footer.
+
+    ``obj`` is a ``Device``, a ``Migratable`` or any ``ToMigrationState``.  Raises
+    what its snapshot raised, ``OutOfRangeError`` for a value that its field
+    cannot hold, ``PoisonError``, ``BorrowError`` or ``LockError`` from its locks.
+    """
+    return _save(staging_of(obj), None)
+
+
+def describe(obj: Any) -> dict[str, Any]:
+    """The description that QEMU's JSONWriter emits while it saves ``obj``.
+
+    It is the object that a migration stream has at its end for the section:
+    ``vmsd_name``, ``version``, ``fields`` with name, type and size in bytes on
+    the wire (docs/devel/migration/main.rst).  Raises as :func:`save`.
+    """
+    vmdesc = ffi.new("char **")
+    _save(staging_of(obj), vmdesc)
+    description: dict[str, Any] = json.loads(take_text(vmdesc[0]))
+    return description
+
+
+def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
+    """Load the bytes of a section of ``version_id`` (default: the newest) into ``obj``.
+
+    Either all of ``obj`` is loaded, or it stays as it was and this raises:
+    ``StreamError`` for bytes that end early or go on after the last field,
+    ``VersionError`` for a version that ``obj`` does not read, else what its
+    restore raised.
+    """
+    staging = staging_of(obj)
+    description = staging.description
+    version = description.version_id if version_id is None else version_id
+    if not description.minimum_version_id <= version <= description.version_id:
+        raise VersionError(
+            f"the stream has version_id {version}, and this device reads "
+            f"{description.minimum_version_id} to {description.version_id}; load it with the "
+            "release that wrote it, or raise version_id with the fields it added",
+            description.name,
+        )
+    view = memoryview(data).cast("B")
+    why = ffi.new("char **")
+    with _Turn(staging):
+        ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
+    if ret != 0:
+        _raise(staging, ret, why, len(view))
+
+
+def _save(staging: Staging, vmdesc: Any) -> bytes:
+    out = ffi.new("QvBytes *")
+    why = ffi.new("char **")
+    with _Turn(staging):
+        ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, why)
+    if ret != 0:
+        _raise(staging, ret, why, None)
+    data = bytes(ffi.buffer(out.data, out.size))
+    lib().qv_free(out.data)
+    return data
+
+
+class _Turn:
+    """Refuses a save or load of an object from inside its own snapshot or restore."""
+
+    def __init__(self, staging: Staging) -> None:
+        self._staging = staging
+
+    def __enter__(self) -> None:
+        if self._staging.busy and lib().qv_bql_locked():
+            raise VMStateError(
+                f"{self._staging.description.name}: save() or load() was called from its own "
+                "snapshot or restore; a snapshot only copies"
+            )
+        self._staging.busy = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._staging.busy = False
+
+
+def _raise(staging: Staging, ret: int, why: Any, size: int | None) -> None:
+    """The hook's own exception, else the one for C's errno and sentence."""
+    sentence = take_text(why[0]) if why[0] != ffi.NULL else "no reason given"
+    exc = staging.take_exception()
+    if exc is not None:
+        raise exc
+    if size is not None and -ret in (errno.EIO, errno.ENODATA, errno.E2BIG):
+        raise _stream_error(staging, size)
+    if size is not None and -ret == errno.ENOENT:
+        raise StreamError(
+            "the stream has a subsection that this device does not", staging.description.name
+        )
+    error = from_errno(ret, sentence)
+    if isinstance(error, InvalidError) and not sentence.startswith(staging.description.name):
+        error.path = staging.description.name
+    raise error
+
+
+def _stream_error(staging: Staging, size: int) -> StreamError:
+    """Which field a stream of ``size`` bytes ends in, or how many bytes are left."""
+    name = staging.description.name
+    offset = 0
+    cut = ""
+    for path, width in wire_fields(staging.cls.__layout__, name):
+        if not cut and size < offset + width:
+            cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
+        offset += width
+    if cut:
+        return StreamError(
+            f"the stream of {size} bytes ends {cut}; a whole one has {offset}", name
+        )
+    return StreamError(
+        f"the stream of {size} bytes goes on after the last field; a whole one has {offset}",
+        name,
+    )

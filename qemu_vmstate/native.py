@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The compiled bridge, bound to QEMU's code once: in process, or to the VM it is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import NativeError
+from .loader import BUILD_COMMAND, native_folder
+
+__all__ = ["Capabilities", "capabilities", "enter_vm", "ffi", "in_vm", "lib"]
+
+try:
+    from ._native import ffi
+    from ._native import lib as _lib
+except ImportError as exc:
+    raise NativeError(
+        f"qemu_vmstate._native is not in {native_folder()} or cannot be loaded ({exc}); "
+        f"build it with `{BUILD_COMMAND}`, or name the folder in QEMU_VMSTATE_NATIVE"
+    ) from exc
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the QEMU this was built for can do; ``qemu`` is its version, ``"10.2.2"``."""
+
+    qemu: str
+    errp_hooks: bool
+    early_setup: bool
+    in_vm: bool
+
+
+def take_text(pointer: Any) -> str:
+    """A C string of ours as ``str``; releases it."""
+    text: bytes = ffi.string(pointer)
+    _lib.qv_free(pointer)
+    return text.decode(errors="backslashreplace")
+
+
+def _bind(library: Any) -> None:
+    why = ffi.new("char **")
+    if _lib.qv_init(library, why) != 0:
+        raise NativeError(f"{take_text(why[0])}; build it for this QEMU with `{BUILD_COMMAND}`")
+
+
+_bound = False
+
+
+def lib() -> Any:
+    """The bridge's functions (cdefs/bridge.h), bound to QEMU's code.
+
+    The first call binds them to the migration code beside this package, unless
+    :func:`enter_vm` came before.  Raises ``NativeError`` if that is not built.
+    """
+    global _bound
+    if not _bound:
+        library = native_folder() / "libqemu-vmstate.so"
+        if not library.exists():
+            raise NativeError(f"{library} is missing; build it with `{BUILD_COMMAND}`")
+        _bind(ffi.new("char[]", bytes(library)))
+        _bound = True
+    return _lib
+
+
+def enter_vm() -> None:
+    """Bind to the QEMU this process is; the shim's boot calls it.
+
+    Raises ``NativeError`` with both versions if it is another than the one this
+    package was built for, or if its functions cannot be found.
+    """
+    global _bound
+    _bind(ffi.NULL)
+    _bound = True
+
+
+def in_vm() -> bool:
+    """Whether this Python runs inside a ``qemu-system-*``."""
+    return bool(_lib.qv_capabilities() & _lib.QV_CAP_IN_VM)
+
+
+def capabilities() -> Capabilities:
+    """What the QEMU this package was built for can do."""
+    flags = _lib.qv_capabilities()
+    return Capabilities(
+        qemu=ffi.string(_lib.qv_built_for()).decode(),
+        errp_hooks=bool(flags & _lib.QV_CAP_ERRP_HOOKS),
+        early_setup=bool(flags & _lib.QV_CAP_EARLY_SETUP),
+        in_vm=bool(flags & _lib.QV_CAP_IN_VM),
+    )

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``register`` and ``unregister``: an object's place in a VM's own savevm list.
+
+From then on live migration, savevm/loadvm and snapshots carry it, through
+``vmstate_register_with_alias_id()`` (migration/savevm.c).
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any
+
+from .device import staging_of
+from .errors import RegistrationError
+from .native import ffi, in_vm, lib, take_text
+from .staging import Staging
+
+__all__ = ["Registration", "register", "unregister"]
+
+_lock = threading.Lock()
+_registered: dict[tuple[str, int], Registration] = {}
+
+
+class Registration:
+    """An object in the savevm list; leaving it as a context manager unregisters.
+
+    ``name`` and ``instance_id`` are those of its section.  The object, its
+    description and its staging struct live at least as long as it is registered.
+    """
+
+    def __init__(self, obj: Any, staging: Staging, instance_id: int) -> None:
+        self.obj = obj
+        self.name = staging.description.name
+        self.instance_id = instance_id
+        self._staging = staging
+
+    def unregister(self) -> None:
+        """Take the object out of the list; see :func:`unregister`."""
+        key = (self.name, self.instance_id)
+        with _lock:
+            if _registered.get(key) is not self:
+                raise RegistrationError(f"{self.name} (instance {self.instance_id}) is not "
+                                        "registered, or not any more")
+            del _registered[key]
+        why = ffi.new("char **")
+        if lib().qv_unregister(self._staging.cdata, why) != 0:
+            with _lock:
+                _registered[key] = self
+            raise RegistrationError(
+                f"{self.name} cannot be unregistered: {take_text(why[0])}; try again after it"
+            )
+
+    def __enter__(self) -> Registration:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.unregister()
+
+
+def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Registration:
+    """Put ``obj`` into the VM's savevm list and return its :class:`Registration`.
+
+    ``obj`` is a ``Device``, or a ``Migratable`` (its section is called ``name``,
+    or as its ``Migrated``).  ``instance_id``, 0 to 4294967294, tells several of a
+    name apart; source and destination must use the same.  Takes the BQL if this
+    thread does not hold it.
+
+    Raises ``RegistrationError`` outside a VM, for a name and instance that are
+    taken, while a migration runs, and from inside a snapshot or restore.
+    """
+    if not in_vm():
+        raise RegistrationError(
+            "there is no savevm list in this process: use save() and load() here, or run the "
+            "script in a VM, with qemu_vmstate.vm.VM(script=...) or QEMU's -plugin option"
+        )
+    if not 0 <= instance_id < 2**32 - 1:
+        raise RegistrationError(f"instance_id {instance_id}: it must be from 0 to 4294967294")
+    staging = staging_of(obj, name)
+    registration = Registration(obj, staging, instance_id)
+    key = (registration.name, instance_id)
+    with _lock:
+        if key in _registered:
+            raise RegistrationError(
+                f"{registration.name} (instance {instance_id}) is registered already, and QEMU "
+                "ends on a duplicate; give another instance_id"
+            )
+        if any(other._staging is staging for other in _registered.values()):
+            raise RegistrationError(
+                f"this {registration.name} is registered already, as another instance"
+            )
+        _registered[key] = registration
+    why = ffi.new("char **")
+    if lib().qv_register(staging.cdata, instance_id, why) != 0:
+        with _lock:
+            del _registered[key]
+        raise RegistrationError(
+            f"{registration.name} cannot be registered: {take_text(why[0])}; try again after it"
+        )
+    return registration
+
+
+def unregister(obj: Any) -> None:
+    """Take a registered object, or what ``register`` returned, out of the savevm list.
+
+    Raises ``RegistrationError`` if it is not in it, while a migration runs, and
+    from inside a snapshot or restore.
+    """
+    with _lock:
+        found = [r for r in _registered.values() if r is obj or r.obj is obj]
+    if not found:
+        raise RegistrationError(f"{obj!r} is not registered")
+    for registration in found:
+        registration.unregister()

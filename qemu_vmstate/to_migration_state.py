@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``ToMigrationState``: how a live object gives and takes its migration-safe copy.
+
+Names and meaning are those of rust/migration/src/migratable.rs.  A class with
+its own shape names its ``Migrated`` layout class and writes two methods::
+
+    class TickMigration(VMStruct):
+        ticks: u64 = 0
+
+    class Ticks(ToMigrationState[TickMigration]):
+        def __init__(self) -> None:
+            self.seen: set[int] = set()
+
+        def snapshot_migration_state(self, target: TickMigration) -> None:
+            target.ticks = len(self.seen)
+
+        def restore_migrated_state_mut(self, source: TickMigration, version_id: int) -> None:
+            self.seen = set(range(source.ticks))
+
+A snapshot copies; it takes no BQL, raises no interrupt and changes nothing, for
+the source may have to run on (docs/devel/migration/main.rst).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from .errors import DeclarationError
+
+if TYPE_CHECKING:
+    from .layout import VMStruct
+
+__all__ = ["ToMigrationState", "ToMigrationStateShared", "migrated_class", "restore_or_undo"]
+
+M = TypeVar("M", bound="VMStruct")
+
+
+class ToMigrationState(ABC, Generic[M]):
+    """State that can be snapshot, and restored by whoever owns it alone."""
+
+    __slots__ = ()
+
+    Migrated: ClassVar[type[Any]]
+    """The layout class of the snapshot; taken from ``ToMigrationState[...]`` if not set."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Migrated" in cls.__dict__:
+            return
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, ToMigrationState):
+                for argument in get_args(base):
+                    if hasattr(argument, "__layout__"):
+                        cls.Migrated = argument
+
+    @abstractmethod
+    def snapshot_migration_state(self, target: M) -> None:
+        """Fill ``target``, which holds its class's defaults, with this state's copy.
+
+        Raise ``InvalidError`` (or anything else) to refuse: the save fails and
+        the caller, or QEMU's ``query-migrate``, gets the sentence.
+        """
+
+    @abstractmethod
+    def restore_migrated_state_mut(self, source: M, version_id: int) -> None:
+        """Take ``source`` over; it is complete and yours to keep.
+
+        ``version_id`` is the one the stream had.  Raise to refuse: the load
+        fails, and what this method changed so far is undone.
+        """
+
+    def to_migration_state(self) -> M:
+        """A fresh snapshot of this state."""
+        target: M = migrated_class(self)()
+        self.snapshot_migration_state(target)
+        return target
+
+
+class ToMigrationStateShared(ToMigrationState[M]):
+    """State that others hold too, and that can be restored all the same."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def restore_migrated_state(self, source: M, version_id: int) -> None:
+        """Take ``source`` over, under the state's own lock."""
+
+    def restore_migrated_state_mut(self, source: M, version_id: int) -> None:
+        """As ``restore_migrated_state``: in Python nobody can prove to be alone."""
+        self.restore_migrated_state(source, version_id)
+
+
+def migrated_class(value: object) -> type[Any]:
+    """The ``Migrated`` of a state or of its class; raises ``DeclarationError``."""
+    migrated = getattr(value, "Migrated", None)
+    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    if migrated is None:
+        raise DeclarationError(
+            f"{name} has no Migrated: derive it from VMStruct, or from "
+            "ToMigrationState[ALayoutClass] with snapshot_migration_state and "
+            "restore_migrated_state_mut"
+        )
+    if not hasattr(migrated, "__layout__"):
+        raise DeclarationError(
+            f"{name}.Migrated is {migrated!r}; it must be a layout class, derived from VMStruct"
+        )
+    return migrated  # type: ignore[no-any-return]
+
+
+def restore_or_undo(value: ToMigrationState[Any], source: Any, version_id: int) -> None:
+    """Restore ``value``, or leave it as it was and raise what its restore raised."""
+    before = value.to_migration_state()
+    attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
+    try:
+        value.restore_migrated_state_mut(source, version_id)
+    except BaseException as exc:
+        # The user's own restore first, for what it changed in place; then the
+        # attributes, so that others' references still point to the same objects.
+        try:
+            value.restore_migrated_state_mut(before, type(before).__layout__.version_id)
+        except BaseException as second:
+            exc.add_note(f"and taking the former state back raised {second!r}")
+        if attributes is not None:
+            vars(value).clear()
+            vars(value).update(attributes)
+        raise

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one way to run a VM, with its migrations and its snapshots.
+
+    with VM(script="dev.py", name="source") as source, \\
+         VM(script="dev.py", name="target", incoming=True) as target:
+        source.python.exec("dev.regs.lock().value.config = 7")
+        source.migrate_to(target)
+
+QEMU's own words for all this are in docs/interop/qemu-qmp-ref, docs/devel/migration and
+docs/system/invocation.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from .launch import VMError, VMLaunchError
+from .machine import DISK_NODE, Machine
+
+__all__ = ["VM", "MigrationError", "VMError", "VMLaunchError"]
+
+_FILE_TRANSPORT_SINCE = (8, 2, 0)
+_EXIT_ON_ERROR_SINCE = (9, 1, 0)
+
+
+class MigrationError(VMError):
+    """A migration failed; the message says what each side reports."""
+
+
+class VM(Machine):
+    """A VM that can be migrated and snapshotted; made, started and ended as a :class:`Machine`.
+
+    """
+
+    _direction: Literal["out", "in"] = "out"
+
+    # ---------------------------------------------------------- migration
+
+    def migrate(self, target: str | Mapping[str, Any]) -> None:
+        """Begin to migrate to *target*, a URI or a channel's ``addr`` (QEMU 8.2 and later).
+
+        Does not wait; see :meth:`wait_migration`.  Raises :class:`VMError`.
+        """
+        self._direction = "out"
+        self.qmp("migrate", _destination(target))
+
+    def migrate_incoming(self, source: str | Mapping[str, Any]) -> None:
+        """Begin to accept a migration from *source*, as :meth:`migrate` names it.
+
+        A failure ends a QEMU before 9.1; a later one stays, and can say why it failed.
+        """
+        if not self.incoming:
+            raise VMError(
+                f"VM {self.name!r} cannot accept a migration: start it with incoming=True"
+            )
+        self._direction = "in"
+        named = {"exit-on-error": False} if self.version >= _EXIT_ON_ERROR_SINCE else {}
+        self.qmp("migrate-incoming", _destination(source) | named)
+
+    def wait_migration(self) -> dict[str, Any]:
+        """Wait for the end of this VM's migration, out or in; what ``query-migrate`` says then.
+
+        Raises :class:`MigrationError` with QEMU's ``error-desc`` when it was not completed.
+        """
+        try:
+            info = self.wait_until(self._settled_migration, "the end of its migration")
+        except VMError as error:
+            raise self._migration_error(str(error)) from error
+        if info["status"] != "completed":
+            raise self._migration_error(
+                f"VM {self.name!r}: migration {'to it' if self._direction == 'in' else 'from it'} "
+                f"has {info['status']}: {info.get('error-desc') or 'QEMU says why in its log only'}"
+            )
+        return info
+
+    def _settled_migration(self) -> dict[str, Any] | None:
+        info: dict[str, Any] = self.qmp("query-migrate")
+        if info.get("status") not in ("completed", "failed", "cancelled"):
+            return None
+        # The status is ahead of the rest: the downtime, say, is final in 7.2 only once the
+        # machine has left the states of a migration.
+        state = self.qmp("query-status")["status"]
+        if self._direction == "in":
+            settled = state != "inmigrate" or info["status"] != "completed"
+        elif info["status"] == "completed":
+            settled = state == "postmigrate"
+        else:
+            settled = state != "finish-migrate"
+        return self.qmp("query-migrate") if settled else None
+
+    def _migration_error(self, message: str, *others: VM) -> MigrationError:
+        error = MigrationError(message)
+        for vm in (self, *others):
+            vm._add_log(error)
+        return error
+
+    def migrate_to(self, other: VM, via: Literal["unix", "tcp"] = "unix") -> dict[str, Any]:
+        """Migrate to *other*, a VM started with ``incoming=True``, and wait for both.
+
+        Returns the source's ``query-migrate`` (status, downtime and total-time in
+        milliseconds, ...).  Raises :class:`MigrationError` with the reports and the logs of
+        both; the source then runs on, if it ran.
+        """
+        if via not in ("unix", "tcp"):
+            raise ValueError(f"VM {self.name!r} migrates via 'unix' or 'tcp', not via {via!r}")
+        ran = self.qmp("query-status")["running"]
+        if via == "unix":
+            uri = f"unix:{other._socket('incoming')}"
+            other.migrate_incoming(uri)
+        else:
+            other.migrate_incoming("tcp:127.0.0.1:0")
+            [address] = other.wait_until(
+                lambda: other.qmp("query-migrate").get("socket-address"), "its listening address"
+            )
+            uri = f"tcp:{address['host']}:{address['port']}"
+        self.migrate(uri)
+        reports, done = [], []
+        for vm in (self, other):
+            try:
+                done.append(vm.wait_migration())
+            except MigrationError as error:
+                reports.append(str(error))
+        if not reports:
+            return done[0]
+        if len(done) and ran and not self._running("cont").ended():
+            # The source was left waiting for a successor that will not come.
+            with contextlib.suppress(VMError):
+                self.cont()
+        raise self._migration_error(
+            f"migration of VM {self.name!r} to VM {other.name!r} via {via} failed: "
+            + "; ".join(reports), other,
+        )
+
+    def migrate_to_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Migrate into the file *path*, which is overwritten, and wait.
+
+        Returns ``query-migrate``; the machine is then paused, and :meth:`cont` goes on.
+        Raises :class:`MigrationError`, and OSError when the file cannot be written.
+        """
+        file = Path(path).absolute()
+        # Opened here for a plain OSError, and emptied: QEMU leaves the end of a longer file.
+        file.write_bytes(b"")
+        if self.version >= _FILE_TRANSPORT_SINCE:
+            self.migrate({"transport": "file", "filename": str(file), "offset": 0})
+            return self.wait_migration()
+        # QEMU does not wait for cat, so that a second file says when all is written.
+        part, whole = (shlex.quote(str(file) + end) for end in (".part", ""))
+        self.migrate(f"exec:cat > {part} && mv {part} {whole}")
+        try:
+            info = self.wait_migration()
+        except MigrationError:
+            Path(f"{file}.part").unlink(missing_ok=True)
+            raise
+        self.wait_until(lambda: file.stat().st_size > 0, f"all of {file}")
+        return info
+
+    def load_from_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Load the machine from a file of :meth:`migrate_to_file`, and wait.
+
+        The VM must have been started with ``incoming=True``.  Returns ``query-migrate``.
+        Raises :class:`MigrationError`, and OSError when the file cannot be read.
+        """
+        file = Path(path).absolute()
+        with open(file, "rb"):
+            pass
+        if self.version >= _FILE_TRANSPORT_SINCE:
+            self.migrate_incoming({"transport": "file", "filename": str(file), "offset": 0})
+        else:
+            self.migrate_incoming(f"exec:cat {shlex.quote(str(file))}")
+        return self.wait_migration()
+
+    # ---------------------------------------------------------- snapshots
+
+    def snapshot_save(self, tag: str) -> None:
+        """Save the machine as the snapshot *tag* (``snapshot-save``, as HMP's savevm) and wait.
+
+        Raises :class:`VMError` with the job's error.
+        """
+        self._snapshot_job("snapshot-save", tag=tag, vmstate=DISK_NODE, devices=[DISK_NODE])
+
+    def snapshot_load(self, tag: str) -> None:
+        """Load the snapshot *tag* (``snapshot-load``, as HMP's loadvm) and wait.
+
+        Raises :class:`VMError` with the job's error; the machine is then paused.
+        """
+        self._snapshot_job("snapshot-load", tag=tag, vmstate=DISK_NODE, devices=[DISK_NODE])
+
+    def snapshot_delete(self, tag: str) -> None:
+        """Delete the snapshot *tag* (``snapshot-delete``); raises :class:`VMError`."""
+        self._snapshot_job("snapshot-delete", tag=tag, devices=[DISK_NODE])
+
+    def _snapshot_job(self, command: str, **arguments: Any) -> None:
+        tag = arguments["tag"]
+        if self._disk is False:
+            raise VMError(
+                f"VM {self.name!r} has no disk for the snapshot {tag!r}: start it with disk=True"
+            )
+        job = f"{command}-{next(self._jobs)}"
+        self.qmp(command, arguments, job_id=job)
+
+        def concluded() -> dict[str, Any] | None:
+            jobs: list[dict[str, Any]] = self.qmp("query-jobs")
+            return next((j for j in jobs if (j["id"], j["status"]) == (job, "concluded")), None)
+
+        end = self.wait_until(concluded, f"the end of {command} {tag!r}")
+        self.qmp("job-dismiss", id=job)
+        if "error" in end:
+            error = VMError(f"VM {self.name!r}: {command} {tag!r} failed: {end['error']}")
+            self._add_log(error)
+            raise error
+
+
+def _destination(target: str | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(target, str):
+        return {"uri": target}
+    return {"channels": [{"channel-type": "main", "addr": dict(target)}]}
