@@ -52,19 +52,13 @@ def _read_settings(options: Sequence[str]) -> _Settings:
                 "as there are arguments), python=PATH and libpython=PATH are known"
             )
     if not script:
-        raise _Refused(
-            "no script is named: add script=PATH to -plugin, or set QEMU_VMSTATE_SCRIPT"
-        )
+        raise _Refused("no script is named: add script=PATH to -plugin, or set QEMU_VMSTATE_SCRIPT")
     key_text = os.environ.get(_PREFIX + "CONTROL_KEY", "")
     try:
         control_key = bytes.fromhex(key_text)
     except ValueError:
-        raise _Refused(
-            "QEMU_VMSTATE_CONTROL_KEY is not a row of hexadecimal digits"
-        ) from None
-    return _Settings(
-        script, tuple(args), os.environ.get(_PREFIX + "CONTROL") or None, control_key
-    )
+        raise _Refused("QEMU_VMSTATE_CONTROL_KEY is not a row of hexadecimal digits") from None
+    return _Settings(script, tuple(args), os.environ.get(_PREFIX + "CONTROL") or None, control_key)
 
 
 def _listed(text: str) -> list[str]:

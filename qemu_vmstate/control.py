@@ -92,8 +92,10 @@ def _accept(listener: socket.socket, namespace: Callable[[], Namespace], key: by
     while True:
         client, _ = listener.accept()
         threading.Thread(
-            target=_serve_client, args=(client, namespace, key),
-            name="qemu_vmstate control client", daemon=True,
+            target=_serve_client,
+            args=(client, namespace, key),
+            name="qemu_vmstate control client",
+            daemon=True,
         ).start()
 
 
@@ -224,7 +226,7 @@ class Control:
                 self._drop()
                 raise ControlError(
                     f"the VM's Python cannot be reached for {verb} {target!r}: {error}; "
-                    "has its QEMU ended?"
+                    "has its QEMU ended, or is the key another VM's?"
                 ) from error
             except BaseException:
                 self._drop()

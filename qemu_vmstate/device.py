@@ -242,7 +242,8 @@ def _layout_class(
     for attribute, (type_, options) in fields.items():
         namespace["__annotations__"][attribute] = type_
         namespace[attribute] = options
-    return VMStructMeta(name, (base,), namespace)
+    made: Any = VMStructMeta(name, (base,), namespace)
+    return made  # type: ignore[no-any-return]
 
 
 def _migrated_of(hint: Any) -> type[Any]:
@@ -256,7 +257,8 @@ def _make(hint: Any) -> Any:
     """An object of an annotation's type at rest."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is BqlCell:
-        return BqlCell(bool() if args[0] is bool else 0)
+        rest: Any = False if args[0] is bool else 0
+        return BqlCell(rest)
     if origin in (Migratable, Mutex, BqlRefCell, Arc):
         return origin(_make(args[0]))
     return (origin or hint)()

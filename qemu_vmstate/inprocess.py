@@ -131,9 +131,7 @@ def _stream_error(staging: Staging, size: int) -> StreamError:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width
     if cut:
-        return StreamError(
-            f"the stream of {size} bytes ends {cut}; a whole one has {offset}", name
-        )
+        return StreamError(f"the stream of {size} bytes ends {cut}; a whole one has {offset}", name)
     return StreamError(
         f"the stream of {size} bytes goes on after the last field; a whole one has {offset}",
         name,

@@ -69,7 +69,10 @@ def libpython_of(python: str) -> str:
     try:
         answer = subprocess.run(
             [python, "-c", _ASK_LIBPYTHON],
-            capture_output=True, text=True, check=True, timeout=60,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
             env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
         )
     except (OSError, subprocess.SubprocessError) as error:

@@ -96,7 +96,7 @@ def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
                 raise DeclarationError(
                     f"{cls.__name__}.{name}: the annotation {hint!r} cannot be evaluated: {exc}"
                 ) from exc
-        if hint is not ClassVar and get_origin(hint) is not ClassVar:
+        if get_origin(hint) is not ClassVar:
             hints[name] = hint
     return hints
 
@@ -257,6 +257,8 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
     Fields lie as a C compiler would lay them out, in the machine's byte order;
     the buffer protocol gives the raw bytes.  A snapshot of it is one copy.
     """
+
+    __layout__: ClassVar[Layout]
 
     def snapshot_migration_state(self, target: Any) -> None:
         """Copy this state's memory into ``target``, an instance of the same class."""

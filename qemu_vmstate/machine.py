@@ -105,12 +105,11 @@ class Machine:
         """QEMU's command line, once started."""
         self.version: tuple[int, int, int] = (0, 0, 0)
         """The version of the running QEMU: major, minor, micro."""
-        self._script = (
-            None if script is None else Script(script, tuple(args), door, native, python)
-        )
+        self._script = None if script is None else Script(script, tuple(args), door, native, python)
         self._qemu, self._machine, self._extra = qemu, machine, list(extra)
         self._paused, self._daemonize, self._disk = paused, daemonize, disk
         self._env = dict(env or {})
+        self._door: list[str] = []
         self._own_folder = folder is None
         self._folder = Path() if folder is None else Path(folder).absolute()
         self._sockets: Path | None = None
@@ -119,8 +118,6 @@ class Machine:
         self._control: Control | None = None
         self._last_log = ""
         self._end_told = False
-        self._direction: Literal["out", "in"] = "out"
-        self._jobs = itertools.count()
 
     # ------------------------------------------------------ start and end
 
@@ -149,24 +146,20 @@ class Machine:
     ) -> None:
         if self._process is None:
             return
+        told = self._end_told
         try:
-            told = self._end_told
-            try:
-                status = self.quit()
-            except VMError as late:
-                # The body's own exception is the news, if there is one.
-                if error is None:
-                    error = late
-                    raise
-                return
-            finally:
-                self._process.kill(_GRACE_SECONDS)
+            # The body's own exception is the news, if there is one: no long wait, no other error.
+            status = self._quit(self.timeout if error is None else _GRACE_SECONDS)
             if error is None and status and not told:
-                error = VMError(
+                raise VMError(
                     f"VM {self.name!r}: QEMU ended {_manner(status)}; its log is {self._log_path}"
                 )
-                raise error
+        except VMError as late:
+            if error is None:
+                error = late
+                raise
         finally:
+            self._process.kill(_GRACE_SECONDS)
             if error is not None:
                 self._add_log(error)
             self._clean_up(keep=error is not None)
@@ -174,7 +167,11 @@ class Machine:
     def _launch(self) -> None:
         environment = without_door(os.environ)
         if self._script is not None:
-            environment = self._script.environment(os.environ)
+            try:
+                environment = self._script.environment(os.environ)
+                self._door = self._script.qemu_arguments()
+            except VMLaunchError as error:
+                raise VMLaunchError(f"VM {self.name!r} cannot be started: {error}") from error
             path, key = self._socket("control"), secrets.token_bytes(16)
             environment["QEMU_VMSTATE_CONTROL"] = path
             environment["QEMU_VMSTATE_CONTROL_KEY"] = key.hex()
@@ -191,16 +188,23 @@ class Machine:
         known = self.qmp("query-version")["qemu"]
         self.version = (known["major"], known["minor"], known["micro"])
         # Is not in the stream, and without it a wait could only poll.
-        self.qmp(
-            "migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}]
-        )
+        self.qmp("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
 
     def _command_line(self, monitor: int) -> list[str]:
         command = [
-            self._qemu, "-nodefaults", "-no-user-config", "-display", "none",
-            "-M", self._machine, "-name", self.name,
-            "-chardev", option("socket", id="qv-monitor", fd=str(monitor)),
-            "-mon", option(chardev="qv-monitor", mode="control"),
+            self._qemu,
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-M",
+            self._machine,
+            "-name",
+            self.name,
+            "-chardev",
+            option("socket", id="qv-monitor", fd=str(monitor)),
+            "-mon",
+            option(chardev="qv-monitor", mode="control"),
         ]
         if self.incoming:
             command += ["-incoming", "defer"]
@@ -211,18 +215,27 @@ class Machine:
             command += ["-blockdev", option("qcow2", **{"file.driver": "file"}, **settings)]
         if self._daemonize:
             # A daemon's stderr is kept in QEMU's own log only, which needs a mask.
-            command += ["-daemonize", "-pidfile", str(self._file("pid")),
-                        "-d", "guest_errors", "-D", str(self._file("daemon.log"))]
-        if self._script is not None:
-            command += self._script.qemu_arguments()
-        return command + self._extra
+            command += [
+                "-daemonize",
+                "-pidfile",
+                str(self._file("pid")),
+                "-d",
+                "guest_errors",
+                "-D",
+                str(self._file("daemon.log")),
+            ]
+        return command + self._door + self._extra
 
     def _spawn(self, monitor: socket.socket, environment: Mapping[str, str]) -> None:
         with open(self._log_path, "wb") as log:
             try:
                 child = subprocess.Popen(
-                    self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env=environment, pass_fds=[monitor.fileno()],
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    pass_fds=[monitor.fileno()],
                 )
             except OSError as error:
                 raise VMLaunchError(
@@ -289,21 +302,26 @@ class Machine:
 
         It is no error when QEMU has ended before.  Raises :class:`VMError` when it does not.
         """
-        process = self._running("quit")
-        if self._monitor is not None and not process.ended():
-            # QEMU may be gone before its answer is out; the process tells the truth.
-            with contextlib.suppress(MonitorLost, TimeoutError, ExecuteError):
-                self._monitor.execute("quit", {}, self.timeout)
-        return self.wait()
+        return self._quit(self.timeout)
 
     def wait(self) -> int | None:
         """Wait until QEMU has ended and return its exit status, as :meth:`quit` does.
 
         Raises :class:`VMError` when it still runs after the timeout.
         """
+        return self._wait(self.timeout)
+
+    def _quit(self, timeout: float) -> int | None:
+        if self._monitor is not None and not self._running("quit").ended():
+            # QEMU may be gone before its answer is out; the process tells the truth.
+            with contextlib.suppress(MonitorLost, TimeoutError, ExecuteError):
+                self._monitor.execute("quit", {}, timeout)
+        return self._wait(timeout)
+
+    def _wait(self, timeout: float) -> int | None:
         process = self._running("wait")
-        if not process.ended(self.timeout):
-            error = VMError(f"VM {self.name!r}: QEMU did not end within {self.timeout:g} s")
+        if not process.ended(timeout):
+            error = VMError(f"VM {self.name!r}: QEMU did not end within {timeout:g} s")
             self._add_log(error)
             raise error
         self._end_told = True
@@ -369,9 +387,7 @@ class Machine:
             if self._running(what).ended():
                 raise self._end_error(what)
             if time.monotonic() > deadline:
-                error = VMError(
-                    f"VM {self.name!r}: waited {self.timeout:g} s for {what}, in vain"
-                )
+                error = VMError(f"VM {self.name!r}: waited {self.timeout:g} s for {what}, in vain")
                 self._add_log(error)
                 raise error
             if self._monitor is not None:
@@ -422,7 +438,10 @@ class Machine:
         try:
             subprocess.run(
                 [tool, "create", "-q", "-f", "qcow2", str(path), "16M"],
-                check=True, capture_output=True, text=True, timeout=self.timeout,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=self.timeout,
             )
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", None) or error
@@ -489,6 +508,6 @@ def _manner(status: int | None) -> str:
     if status >= 0:
         return f"with status {status}"
     try:
-        return f"with status {status}, killed by {signal.Signals(-status).name}"
+        return f"with status {status} ({signal.Signals(-status).name})"
     except ValueError:
-        return f"with status {status}, killed by signal {-status}"
+        return f"with status {status} (signal {-status})"

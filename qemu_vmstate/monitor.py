@@ -17,7 +17,12 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+try:
+    from qemu.qmp import ExecuteError, QMPClient, QMPError
+except ImportError as error:
+    raise ImportError(
+        "running a VM needs the package qemu.qmp: pip install 'qemu-vmstate[vm]'"
+    ) from error
 
 __all__ = ["Monitor", "MonitorLost", "Process"]
 

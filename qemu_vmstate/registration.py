@@ -40,8 +40,9 @@ class Registration:
         key = (self.name, self.instance_id)
         with _lock:
             if _registered.get(key) is not self:
-                raise RegistrationError(f"{self.name} (instance {self.instance_id}) is not "
-                                        "registered, or not any more")
+                raise RegistrationError(
+                    f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
+                )
             del _registered[key]
         why = ffi.new("char **")
         if lib().qv_unregister(self._staging.cdata, why) != 0:

@@ -217,7 +217,7 @@ class Staging:
         return exc
 
 
-def _lost(exc_type: object, exc: BaseException, trace: object) -> None:
+def _lost(_type: object, exc: BaseException, _trace: object) -> None:
     """An exception outside a hook's own ``try``: a signal handler's, for instance."""
     traceback.print_exception(exc, file=sys.stderr)
 

@@ -34,11 +34,15 @@ class MigrationError(VMError):
 
 
 class VM(Machine):
-    """A VM that can be migrated and snapshotted; made, started and ended as a :class:`Machine`.
+    """A QEMU to migrate and to snapshot; :class:`Machine` says how it is made and ended.
 
+    ``VM(script=None, args=(), *, door="plugin", qemu="qemu-system-x86_64", native=None,
+    python=sys.executable, machine="none", extra=(), name="vm", incoming=False, paused=False,
+    disk=False, daemonize=False, folder=None, timeout=60.0, env=None)``
     """
 
     _direction: Literal["out", "in"] = "out"
+    _jobs = itertools.count()
 
     # ---------------------------------------------------------- migration
 
@@ -134,7 +138,8 @@ class VM(Machine):
                 self.cont()
         raise self._migration_error(
             f"migration of VM {self.name!r} to VM {other.name!r} via {via} failed: "
-            + "; ".join(reports), other,
+            + "; ".join(reports),
+            other,
         )
 
     def migrate_to_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:

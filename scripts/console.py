@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _STARTED = time.monotonic()
-_PROGRESS_SECONDS = 5.0
+_PROGRESS_SECONDS = 8.0
+_PROGRESS_SECONDS_TERMINAL = 1.0
 _TAIL_LINES = 30
 
 
@@ -102,14 +104,25 @@ def _run_once(
 
 
 def _watch(process: subprocess.Popen[bytes], output: int) -> None:
+    """Wait, showing the command's latest line: one line in place on a terminal."""
+    terminal = sys.stdout.isatty()
+    seconds = _PROGRESS_SECONDS_TERMINAL if terminal else _PROGRESS_SECONDS
+    shown_any = False
     while True:
         try:
-            process.wait(timeout=_PROGRESS_SECONDS)
-            return
+            process.wait(timeout=seconds)
+            break
         except subprocess.TimeoutExpired:
             lines = _tail(output).replace("\r", "\n").split("\n")
             last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-            say(f"  ... {last[:100]}")
+            line = f"[{time.monotonic() - _STARTED:4.0f} s]   ... {last[:100]}"
+            # Cut to the terminal's width, or the next one would not land on the same line.
+            if terminal:
+                line = f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}"
+            print(line, end="" if terminal else "\n", flush=True)
+            shown_any = True
+    if terminal and shown_any:
+        print("\r\033[K", end="", flush=True)
 
 
 def _tail(output: int) -> str:

@@ -92,7 +92,8 @@ def _ensure(
     environment = Environment(purpose, str(python))
     if purpose == "test":
         _later_python(environment, interpreter, wanted)
-    for tree in [users] if users else _our_trees(purpose, cache, environment):
+    trees = [users] if users else _our_trees(purpose, cache, environment)
+    for tree in trees:
         native = _build_native(tree, python)
         environment.trees.append(
             QemuTree(tree.minor_version, tree.version, str(tree.build), str(native))
@@ -106,7 +107,7 @@ def _ensure(
     if users:
         _users_emulator(users, environment)
     elif purpose == "test":
-        _newest_emulator(cache, environment)
+        _newest_emulator(cache, trees, environment)
     _write(environment)
     return environment
 
@@ -247,13 +248,13 @@ def _users_emulator(tree: Tree, environment: Environment) -> None:
         )
 
 
-def _newest_emulator(cache: Cache, environment: Environment) -> None:
-    for item in environment.trees:
-        if numbers(item.version)[:2] >= NEWEST:
-            path = cache.emulator(open_tree(item.build))
-            environment.emulators.append(
-                Emulator(f"minimal-{item.name}", str(path), [], item.version, item.native)
-            )
+def _newest_emulator(cache: Cache, trees: Sequence[Tree], environment: Environment) -> None:
+    for tree in trees:
+        native = environment.native_of(tree.minor_version)
+        if native and numbers(tree.version)[:2] >= NEWEST:
+            path = str(cache.emulator(tree))
+            name = f"minimal-{tree.minor_version}"
+            environment.emulators.append(Emulator(name, path, [], tree.version, native))
 
 
 def _write(environment: Environment) -> None:

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What of running a VM can be tested without a QEMU: options, environments, the channel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from qemu_vmstate.control import Control, ControlError, RemoteError
+from qemu_vmstate.launch import (
+    SHIM_NAME,
+    Script,
+    VMLaunchError,
+    libpython_of,
+    option,
+    shim_path,
+    without_door,
+)
+
+ROOT = Path(__file__).absolute().parents[1]
+RunBoot = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def native(tmp_path: Path) -> Path:
+    folder = tmp_path / "na,tive"
+    folder.mkdir()
+    (folder / SHIM_NAME).touch()
+    return folder
+
+
+# ------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("plain", "key=plain"), ("a,b", "key=a,,b"), (",,", "key=,,,,"), ("k=v", "key=k=v"),
+     ("", "key=")],
+)
+def test_commas_in_an_option_are_doubled(value: str, wanted: str) -> None:
+    assert option("bare", key=value) == f"bare,{wanted}"
+
+
+def test_plugin_door(native: Path) -> None:
+    script = Script("dev.py", ["a,b", "on", ""], native=native)
+    flag, plugin = script.qemu_arguments()
+    assert flag == "-plugin"
+    assert plugin.startswith(f"file={native}/{SHIM_NAME}".replace(",", ",,") + ",script=/")
+    assert plugin.endswith(",argv=a,,b,argv=on,argv=")
+    env = script.environment({"QEMU_VMSTATE_SCRIPT": "another.py", "PYTHONPATH": "/mine"})
+    assert "QEMU_VMSTATE_SCRIPT" not in env
+    assert env["QEMU_VMSTATE_NATIVE"] == str(native)
+    assert env["PYTHONPATH"].endswith(f"{os.pathsep}/mine")
+
+
+@pytest.mark.parametrize("word", ["help", "?"])
+def test_plugin_door_refuses_what_qemu_would_answer_with_its_help(
+    native: Path, word: str
+) -> None:
+    with pytest.raises(VMLaunchError, match="use door='preload'"):
+        Script("dev.py", [word], native=native).qemu_arguments()
+
+
+def test_preload_door(native: Path) -> None:
+    script = Script("dev.py", ["help", "a,b"], "preload", native)
+    assert script.qemu_arguments() == []
+    env = script.environment({"LD_PRELOAD": "libother.so"})
+    assert env["LD_PRELOAD"] == f"{native}/{SHIM_NAME}:libother.so"
+    assert json.loads(env["QEMU_VMSTATE_ARGS"]) == ["help", "a,b"]
+    assert env["QEMU_VMSTATE_SCRIPT"] == str(Path("dev.py").absolute())
+
+
+@pytest.mark.parametrize("name", ["with space", "with:colon"])
+def test_preload_door_refuses_a_path_that_cannot_be_preloaded(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / SHIM_NAME).touch()
+    with pytest.raises(VMLaunchError, match="use door='plugin'"):
+        Script("dev.py", (), "preload", tmp_path / name).environment({})
+
+
+def test_a_missing_shim_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(VMLaunchError, match="QEMU_VMSTATE_NATIVE"):
+        shim_path(tmp_path)
+
+
+def test_a_python_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VMLaunchError, match="no-such-python"):
+        libpython_of(str(tmp_path / "no-such-python"))
+
+
+def test_no_door_is_left_for_a_plain_qemu() -> None:
+    assert without_door({"QEMU_VMSTATE_ARGS": "[]", "HOME": "/"}) == {"HOME": "/"}
+
+
+# ------------------------------------------------------------------- control
+
+SERVER = """
+import sys
+from qemu_vmstate.control import serve
+class Local: pass
+class LocalError(Exception): pass
+class TwoArguments(Exception):
+    def __init__(self, a, b): super().__init__(a)
+def fail(error): raise error
+x = 1
+serve(sys.argv[1], lambda: globals(), b"key")
+print("serving", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = str(tmp_path_factory.mktemp("c") / "control")
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, path], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "serving\n"
+        yield path
+        assert server.stdin is not None
+        server.stdin.close()
+        # It ends although a client's thread may still run.
+        assert server.wait(30) == 0
+
+
+@pytest.fixture
+def control(socket_path: str) -> Iterator[Control]:
+    with Control(socket_path, b"key", timeout=30) as client:
+        yield client
+
+
+def test_values_come_over(control: Control) -> None:
+    control.exec("x += 41\ny = {'a': [x, b'\\0']}")
+    assert control.eval("y") == {"a": [42, b"\0"]}
+    assert control.call("max", 3, 4) == 4
+    assert control.call("dict", k="v") == {"k": "v"}
+    assert len(control.eval("'z' * 5_000_000")) == 5_000_000
+
+
+@pytest.mark.parametrize("expression", ["Local()", "lambda: 0", "open('/dev/null')"])
+def test_what_cannot_come_over_is_its_repr(control: Control, expression: str) -> None:
+    value = control.eval(expression)
+    assert isinstance(value, str)
+    assert value.startswith("<")
+
+
+def test_an_exception_is_raised_here_with_its_traceback(control: Control) -> None:
+    with pytest.raises(KeyError, match="k") as caught:
+        control.eval("fail(KeyError('k'))")
+    assert "in fail" in caught.value.__notes__[0]
+    with pytest.raises(SyntaxError):
+        control.exec("x = = 1")
+    with pytest.raises(SystemExit):
+        control.exec("import sys; sys.exit(3)")
+    assert control.eval("x") == 1
+
+
+@pytest.mark.parametrize("error", ["LocalError('mine')", "TwoArguments('mine', 2)"])
+def test_an_exception_of_the_scripts_own_becomes_a_remote_error(
+    control: Control, error: str
+) -> None:
+    with pytest.raises(RemoteError, match="mine"):
+        control.eval(f"fail({error})")
+
+
+def test_clients_may_follow_each_other(socket_path: str) -> None:
+    for count in range(3):
+        with Control(socket_path, b"key", timeout=30) as client:
+            assert client.eval("x") == 1 + count
+            client.exec("x += 1")
+
+
+def test_another_key_is_not_served(socket_path: str) -> None:
+    with Control(socket_path, b"wrong", timeout=30) as client, \
+            pytest.raises(ControlError, match="cannot be reached"):
+        client.eval("x")
+
+
+def test_a_late_answer_is_not_taken_for_the_next(socket_path: str) -> None:
+    with Control(socket_path, b"key", timeout=0.2) as client:
+        client.exec("import threading; gate = threading.Event()")
+        with pytest.raises(ControlError, match=r"within 0\.2 s"):
+            client.eval("gate.wait(30)")
+        client.exec("gate.set()")
+        assert client.eval("'mine'") == "mine"
+
+
+def test_no_server(tmp_path: Path) -> None:
+    with Control(tmp_path / "none") as client, pytest.raises(ControlError, match="QEMU ended"):
+        client.eval("1")
+
+
+# ---------------------------------------------------------------------- boot
+
+BOOT = """
+import sys
+from qemu_vmstate import boot, native
+from qemu_vmstate.errors import VMStateError
+def enter_vm():
+    if "refuse" in sys.argv:
+        raise VMStateError("built for QEMU 1.2, and this is 3.4")
+native.enter_vm = enter_vm
+status = boot.main([a for a in sys.argv[1:] if a != "refuse"])
+boot.at_exit()
+raise SystemExit(status)
+"""
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> RunBoot:
+    def run(source: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "dev.py").write_text(source)
+        native_parts = {k: v for k, v in os.environ.items() if k == "QEMU_VMSTATE_NATIVE"}
+        return subprocess.run(
+            [sys.executable, "-c", BOOT, *options], cwd=tmp_path, text=True,
+            capture_output=True, timeout=60, check=False,
+            env=without_door(os.environ) | env | native_parts
+            | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))},
+        )
+
+    return run
+
+
+def test_the_script_is_main(boot: RunBoot) -> None:
+    source = (
+        "import atexit, os, sys, __main__\n"
+        "atexit.register(print, 'at exit')\n"
+        "print(__name__, __main__.__dict__ is globals(), sys.argv, __file__)\n"
+        "print(sys.path[0] == os.getcwd(), [n for n in os.environ if 'QEMU_VMSTATE' in n])\n"
+    )
+    ran = boot(source, "script=dev.py", "argv=a=b", "argv=", "python=/p", "libpython=/l",
+               QEMU_VMSTATE_CONTROL_KEY="00")
+    assert (ran.stderr, ran.returncode) == ("", 0)
+    assert ran.stdout.splitlines() == [
+        "__main__ True ['dev.py', 'a=b', ''] dev.py", "True []", "at exit"]
+
+
+def test_the_environment_names_the_script_too(boot: RunBoot) -> None:
+    ran = boot("import sys; print(sys.argv)", QEMU_VMSTATE_SCRIPT="dev.py",
+               QEMU_VMSTATE_ARGS='["help", "a,b"]')
+    assert ran.stdout == "['dev.py', 'help', 'a,b']\n"
+
+
+@pytest.mark.parametrize("source", ["", "raise SystemExit", "raise SystemExit(0)"])
+def test_a_normal_end(boot: RunBoot, source: str) -> None:
+    ran = boot(source, "script=dev.py")
+    assert (ran.stderr, ran.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("1 / 0", "raised ZeroDivisionError: division by zero"),
+     ("raise SystemExit(3)", "raised SystemExit: 3"),
+     ("x = = 1", "raised SyntaxError: invalid syntax"),
+     ("raise KeyboardInterrupt", "raised KeyboardInterrupt")],
+)
+def test_a_script_that_fails(boot: RunBoot, source: str, said: str) -> None:
+    ran = boot(source, "script=dev.py")
+    assert ran.returncode == 1
+    assert ran.stderr.endswith(f"qemu_vmstate: the script dev.py {said}\n")
+    assert "boot.py" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "said"),
+    [
+        ([], {}, "no script is named"),
+        (["script=none.py"], {}, "the script none.py cannot be read: No such file"),
+        (["script=dev.py", "a=on"], {}, "the plugin option 'a=on' is unknown"),
+        (["script=dev.py"], {"QEMU_VMSTATE_ARGS": "{}"}, "not a JSON list of strings"),
+        (["script=dev.py"], {"QEMU_VMSTATE_CONTROL_KEY": "x"}, "not a row of hexadecimal"),
+        (["script=dev.py"], {"QEMU_VMSTATE_CONTROL": "/no/such/c"}, "cannot listen on /no/such/c"),
+        (["script=dev.py", "refuse"], {}, "built for QEMU 1.2, and this is 3.4"),
+    ],
+)
+def test_what_boot_refuses(
+    boot: RunBoot, options: list[str], env: dict[str, str], said: str
+) -> None:
+    ran = boot("print('ran')", *options, **env)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    [line] = ran.stderr.splitlines()
+    assert line.startswith("qemu_vmstate: ")
+    assert said in line
+
+
+def test_sigint_stays_qemus(boot: RunBoot) -> None:
+    ran = boot("import asyncio, signal; print(signal.getsignal(signal.SIGINT).name)",
+               "script=dev.py")
+    assert ran.stdout == "SIG_DFL\n"
