@@ -128,6 +128,9 @@ class Machine:
         if self._own_folder:
             self._folder = Path(tempfile.mkdtemp(prefix="qemu-vmstate-"))
         self._folder.mkdir(parents=True, exist_ok=True)
+        # An earlier run's process id would be another process by now.
+        for kind in ("pid", "log", "daemon.log"):
+            self._file(kind).unlink(missing_ok=True)
         try:
             self._launch()
         except BaseException as error:
@@ -312,11 +315,12 @@ class Machine:
         return self._wait(self.timeout)
 
     def _quit(self, timeout: float) -> int | None:
+        deadline = time.monotonic() + timeout
         if self._monitor is not None and not self._running("quit").ended():
             # QEMU may be gone before its answer is out; the process tells the truth.
             with contextlib.suppress(MonitorLost, TimeoutError, ExecuteError):
                 self._monitor.execute("quit", {}, timeout)
-        return self._wait(timeout)
+        return self._wait(max(0.1, deadline - time.monotonic()))
 
     def _wait(self, timeout: float) -> int | None:
         process = self._running("wait")

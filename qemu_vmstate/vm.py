@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import os
 import shlex
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -124,7 +125,7 @@ class VM(Machine):
             )
             uri = f"tcp:{address['host']}:{address['port']}"
         self.migrate(uri)
-        reports, done = [], []
+        done, reports = [], []
         for vm in (self, other):
             try:
                 done.append(vm.wait_migration())
@@ -132,37 +133,44 @@ class VM(Machine):
                 reports.append(str(error))
         if not reports:
             return done[0]
-        if len(done) and ran and not self._running("cont").ended():
-            # The source was left waiting for a successor that will not come.
-            with contextlib.suppress(VMError):
+        # Neither side can be asked when it is gone, and its report has said so.
+        with contextlib.suppress(VMError):
+            if ran and self.qmp("query-status")["status"] == "postmigrate" and other._lost():
                 self.cont()
+                reports.append(f"VM {self.name!r} had completed its part, and runs on")
         raise self._migration_error(
             f"migration of VM {self.name!r} to VM {other.name!r} via {via} failed: "
             + "; ".join(reports),
             other,
         )
 
+    def _lost(self) -> bool:
+        """Whether what migrates to this VM can no longer arrive, so that its source may run."""
+        if self._running("migrate-incoming").ended():
+            return True
+        return bool(self.qmp("query-migrate").get("status") == "failed")
+
     def migrate_to_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Migrate into the file *path*, which is overwritten, and wait.
+        """Migrate into the file *path*, which is replaced when all is written, and wait.
 
         Returns ``query-migrate``; the machine is then paused, and :meth:`cont` goes on.
-        Raises :class:`MigrationError`, and OSError when the file cannot be written.
+        Raises :class:`MigrationError`, and OSError when there is no writing beside *path*.
         """
         file = Path(path).absolute()
-        # Opened here for a plain OSError, and emptied: QEMU leaves the end of a longer file.
-        file.write_bytes(b"")
-        if self.version >= _FILE_TRANSPORT_SINCE:
-            self.migrate({"transport": "file", "filename": str(file), "offset": 0})
-            return self.wait_migration()
-        # QEMU does not wait for cat, so that a second file says when all is written.
-        part, whole = (shlex.quote(str(file) + end) for end in (".part", ""))
-        self.migrate(f"exec:cat > {part} && mv {part} {whole}")
-        try:
-            info = self.wait_migration()
-        except MigrationError:
-            Path(f"{file}.part").unlink(missing_ok=True)
-            raise
-        self.wait_until(lambda: file.stat().st_size > 0, f"all of {file}")
+        with tempfile.TemporaryDirectory(
+            prefix=".migration-", dir=file.parent, ignore_cleanup_errors=True
+        ) as folder:
+            part, whole = Path(folder, "part"), Path(folder, "whole")
+            if self.version >= _FILE_TRANSPORT_SINCE:
+                self.migrate({"transport": "file", "filename": str(whole), "offset": 0})
+                info = self.wait_migration()
+            else:
+                words = [shlex.quote(str(name)) for name in (part, part, whole)]
+                self.migrate("exec:cat > {} && mv {} {}".format(*words))
+                info = self.wait_migration()
+                # QEMU does not wait for cat; the name says when all is written.
+                self.wait_until(whole.exists, f"the last bytes of {file}")
+            whole.replace(file)
         return info
 
     def load_from_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:

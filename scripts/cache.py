@@ -200,22 +200,19 @@ class Cache:
         )
         return path
 
-    def backported_emulator(self, minor: str) -> tuple[Path, list[str]]:
-        """The emulator of Debian's backports, not installed, and the arguments it needs.
+    def backported_emulator(self, minor: str) -> Path:
+        """The root that the emulator of Debian's backports is unpacked in.
 
         Raises ``SetupError`` if the machine's Debian has no backport of this version.
         """
         place = self.root / f"emulator-{minor}-backports"
         root = place / "root"
-        path = root / "usr/bin/qemu-system-x86_64"
-        shares = [root / "usr/share/qemu", root / "usr/share/seabios"]
-        arguments = [word for share in shares for word in ("-L", str(share))]
         stamp = place / "unpacked"
         if not stamp.exists():
             self._unpack_backport(minor, place, root)
-            self._install_libraries(path, place)
+            self._install_libraries(root / "usr/bin/qemu-system-x86_64", place)
             stamp.touch()
-        return path, arguments
+        return root
 
     def _unpack_backport(self, minor: str, place: Path, root: Path) -> None:
         self.apt.update(all_suites=True)

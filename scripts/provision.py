@@ -43,13 +43,17 @@ class QemuTree:
 
 @dataclass
 class Emulator:
-    """A ``qemu-system-*`` to load the shim into, and the directory the shim for it is in."""
+    """A ``qemu-system-*`` to load the shim into, and the directory the shim for it is in.
+
+    It is started with ``args``, and with ``env`` added to the environment.
+    """
 
     name: str
     path: str
     args: list[str]
     version: str
     native: str
+    env: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -221,15 +225,25 @@ def _backported_emulator(cache: Cache, environment: Environment) -> None:
     if native is None or any(item.name == "stock-10.0" for item in environment.emulators):
         return
     try:
-        path, arguments = cache.backported_emulator("10.0")
+        root = cache.backported_emulator("10.0")
     except SetupError as error:
         environment.missing.append(f"no emulator of QEMU 10.0 was tested: {error}")
         return
+    path = root / "usr/bin/qemu-system-x86_64"
     version = emulator_version(path)
     if version is None:
         environment.missing.append(f"the backported emulator {path} does not start: not tested.")
         return
-    environment.emulators.append(Emulator("backports-10.0", str(path), arguments, version, native))
+    # Left alone, it takes the firmware and the modules of the distribution's older one.
+    shares = [root / "usr/share/qemu", root / "usr/share/seabios"]
+    arguments = [word for share in shares for word in ("-L", str(share))]
+    modules = next(root.glob("usr/lib/*/qemu"), root)
+    environment.emulators.append(
+        Emulator(
+            *("backports-10.0", str(path), arguments, version, native),
+            env={"QEMU_MODULE_DIR": str(modules)},
+        )
+    )
 
 
 def _users_emulator(tree: Tree, environment: Environment) -> None:

@@ -40,8 +40,13 @@ def native(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
-    [("plain", "key=plain"), ("a,b", "key=a,,b"), (",,", "key=,,,,"), ("k=v", "key=k=v"),
-     ("", "key=")],
+    [
+        ("plain", "key=plain"),
+        ("a,b", "key=a,,b"),
+        (",,", "key=,,,,"),
+        ("k=v", "key=k=v"),
+        ("", "key="),
+    ],
 )
 def test_commas_in_an_option_are_doubled(value: str, wanted: str) -> None:
     assert option("bare", key=value) == f"bare,{wanted}"
@@ -60,9 +65,7 @@ def test_plugin_door(native: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["help", "?"])
-def test_plugin_door_refuses_what_qemu_would_answer_with_its_help(
-    native: Path, word: str
-) -> None:
+def test_plugin_door_refuses_what_qemu_would_answer_with_its_help(native: Path, word: str) -> None:
     with pytest.raises(VMLaunchError, match="use door='preload'"):
         Script("dev.py", [word], native=native).qemu_arguments()
 
@@ -77,9 +80,7 @@ def test_preload_door(native: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with space", "with:colon"])
-def test_preload_door_refuses_a_path_that_cannot_be_preloaded(
-    tmp_path: Path, name: str
-) -> None:
+def test_preload_door_refuses_a_path_that_cannot_be_preloaded(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / SHIM_NAME).touch()
     with pytest.raises(VMLaunchError, match="use door='plugin'"):
@@ -121,8 +122,11 @@ sys.stdin.read()
 def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = str(tmp_path_factory.mktemp("c") / "control")
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER, path], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", SERVER, path],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as server:
         assert server.stdout is not None
@@ -182,8 +186,10 @@ def test_clients_may_follow_each_other(socket_path: str) -> None:
 
 
 def test_another_key_is_not_served(socket_path: str) -> None:
-    with Control(socket_path, b"wrong", timeout=30) as client, \
-            pytest.raises(ControlError, match="cannot be reached"):
+    with (
+        Control(socket_path, b"wrong", timeout=30) as client,
+        pytest.raises(ControlError, match="cannot be reached"),
+    ):
         client.eval("x")
 
 
@@ -223,9 +229,15 @@ def boot(tmp_path: Path) -> RunBoot:
         (tmp_path / "dev.py").write_text(source)
         native_parts = {k: v for k, v in os.environ.items() if k == "QEMU_VMSTATE_NATIVE"}
         return subprocess.run(
-            [sys.executable, "-c", BOOT, *options], cwd=tmp_path, text=True,
-            capture_output=True, timeout=60, check=False,
-            env=without_door(os.environ) | env | native_parts
+            [sys.executable, "-c", BOOT, *options],
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            env=without_door(os.environ)
+            | env
+            | native_parts
             | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), *sys.path]))},
         )
 
@@ -239,16 +251,29 @@ def test_the_script_is_main(boot: RunBoot) -> None:
         "print(__name__, __main__.__dict__ is globals(), sys.argv, __file__)\n"
         "print(sys.path[0] == os.getcwd(), [n for n in os.environ if 'QEMU_VMSTATE' in n])\n"
     )
-    ran = boot(source, "script=dev.py", "argv=a=b", "argv=", "python=/p", "libpython=/l",
-               QEMU_VMSTATE_CONTROL_KEY="00")
+    ran = boot(
+        source,
+        "script=dev.py",
+        "argv=a=b",
+        "argv=",
+        "python=/p",
+        "libpython=/l",
+        QEMU_VMSTATE_CONTROL_KEY="00",
+    )
     assert (ran.stderr, ran.returncode) == ("", 0)
     assert ran.stdout.splitlines() == [
-        "__main__ True ['dev.py', 'a=b', ''] dev.py", "True []", "at exit"]
+        "__main__ True ['dev.py', 'a=b', ''] dev.py",
+        "True []",
+        "at exit",
+    ]
 
 
 def test_the_environment_names_the_script_too(boot: RunBoot) -> None:
-    ran = boot("import sys; print(sys.argv)", QEMU_VMSTATE_SCRIPT="dev.py",
-               QEMU_VMSTATE_ARGS='["help", "a,b"]')
+    ran = boot(
+        "import sys; print(sys.argv)",
+        QEMU_VMSTATE_SCRIPT="dev.py",
+        QEMU_VMSTATE_ARGS='["help", "a,b"]',
+    )
     assert ran.stdout == "['dev.py', 'help', 'a,b']\n"
 
 
@@ -260,10 +285,12 @@ def test_a_normal_end(boot: RunBoot, source: str) -> None:
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("1 / 0", "raised ZeroDivisionError: division by zero"),
-     ("raise SystemExit(3)", "raised SystemExit: 3"),
-     ("x = = 1", "raised SyntaxError: invalid syntax"),
-     ("raise KeyboardInterrupt", "raised KeyboardInterrupt")],
+    [
+        ("1 / 0", "raised ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "raised SystemExit: 3"),
+        ("x = = 1", "raised SyntaxError: invalid syntax"),
+        ("raise KeyboardInterrupt", "raised KeyboardInterrupt"),
+    ],
 )
 def test_a_script_that_fails(boot: RunBoot, source: str, said: str) -> None:
     ran = boot(source, "script=dev.py")
@@ -295,6 +322,7 @@ def test_what_boot_refuses(
 
 
 def test_sigint_stays_qemus(boot: RunBoot) -> None:
-    ran = boot("import asyncio, signal; print(signal.getsignal(signal.SIGINT).name)",
-               "script=dev.py")
+    ran = boot(
+        "import asyncio, signal; print(signal.getsignal(signal.SIGINT).name)", "script=dev.py"
+    )
     assert ran.stdout == "SIG_DFL\n"
