@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import io
 import json
 import os
 import signal
@@ -42,6 +44,11 @@ def _read_settings(options: Sequence[str]) -> _Settings:
     args = _listed(os.environ.get(_PREFIX + "ARGS", "[]"))
     for entry in options:
         key, _, value = entry.partition("=")
+        if key == "script" and script:
+            raise _Refused(
+                "script= is given twice: QEMU makes one plugin of two -plugin options for one "
+                "file; start everything from one script"
+            )
         if key == "script":
             script = value
         elif key == "argv":
@@ -171,15 +178,18 @@ def main(options: Sequence[str]) -> int:
 
 
 def at_exit() -> None:
-    """Run Python's exit functions and flush its output, at QEMU's end.  Raises nothing.
+    """Run Python's exit functions and flush its files, at QEMU's end.  Raises nothing.
 
-    Python is not finalised: that would wait for threads which may never end.
+    Python is not finalised: that would wait for threads which may never end.  So a file that
+    the script left open has to be looked for.
     """
     try:
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        # A closed or broken stream has nothing left to lose.
-        with contextlib.suppress(Exception):
-            stream.flush()
+    # A text file flushes the buffered one under it; one opened in binary has no text file.
+    for kind in (io.TextIOBase, io.BufferedIOBase):
+        for stream in [found for found in gc.get_objects() if isinstance(found, kind)]:
+            # A closed or broken stream has nothing left to lose.
+            with contextlib.suppress(Exception):
+                stream.flush()

@@ -59,6 +59,9 @@ class InvalidError(VMStateError, ValueError):
         self.reason = reason
         self.path = path
 
+    def __reduce__(self) -> tuple[type[InvalidError], tuple[str, str]]:
+        return type(self), (self.reason, self.path)
+
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.path else self.reason
 

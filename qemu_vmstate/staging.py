@@ -186,11 +186,11 @@ class Staging:
         """Give an error that names a class's field the field's path in this object."""
         if not isinstance(exc, InvalidError) or exc.path.startswith(self._current):
             return
-        cls_name, dot, rest = exc.path.partition(".")
-        paths = [path for path, cls in self._structs() if cls.__name__ == cls_name]
-        below = [path for path in paths if path.startswith(self._current)]
-        if len(below) == 1:
-            exc.path = below[0] + dot + rest
+        cls_name, _, rest = exc.path.partition(".")
+        found = [f"{path}.{rest}" for path, cls in self._structs() if cls.__name__ == cls_name]
+        here = [path for path in found if path.startswith(self._current)]
+        if len(here) == 1:
+            exc.path = here[0]
         elif exc.path:
             exc.path = f"{self._current} ({exc.path})"
         else:

@@ -124,7 +124,13 @@ class Apt:
             binary.append((mirror, f"{codename}-backports", key))
             source += [(mirror, name, str(KEYRING)) for name in SOURCE_SUITES if name != codename]
         lines = [f"deb [target=Packages signed-by={k}] {u} {s} main" for u, s, k in binary]
-        lines += [f"deb-src [target=Sources signed-by={k}] {u} {s} main" for u, s, k in source]
+        for uri, suite, keyring in source:
+            options = f"target=Sources signed-by={keyring}"
+            # A mirror that lags behind is no harm where nothing is installed from: the signed
+            # checksums of a source still hold. (All lines of a suite must agree.)
+            if (uri, suite) not in [entry[:2] for entry in binary]:
+                options += " check-valid-until=no"
+            lines.append(f"deb-src [{options}] {uri} {suite} main")
         text = "\n".join(dict.fromkeys(lines)) + "\n"
         listing, stamp = self.root / "sources.list", self.root / "updated"
         if stamp.is_file() and time.time() - stamp.stat().st_mtime < LISTS_SECONDS:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the in-process tests share: threads, and knowing when one is blocked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from hypothesis import settings
+
+PATIENCE = 30.0
+"""Seconds after which a condition that should come true counts as never coming true."""
+
+settings.register_profile("suite", max_examples=60, deadline=None, print_blob=True)
+settings.load_profile("suite")
+
+
+class Running(Protocol):
+    """A call in a thread of its own."""
+
+    def wait_blocked(self) -> None:
+        """Return once the thread sleeps and goes on sleeping though the GIL is free."""
+
+    def result(self) -> Any:
+        """What the call returned, or raise what it raised."""
+
+
+class _Running:
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._outcome: list[Any] = []
+        self._error: list[BaseException] = []
+        self._call = call
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome.append(self._call())
+        except BaseException as exc:
+            self._error.append(exc)
+
+    def wait_blocked(self) -> None:
+        stat = Path(f"/proc/self/task/{self._thread.native_id}/stat")
+        until = time.monotonic() + PATIENCE
+        asleep = 0
+        while asleep < 5:
+            assert self._thread.is_alive(), "the call came back instead of waiting"
+            state = stat.read_text().rpartition(")")[2].split()[0]
+            asleep = asleep + 1 if state == "S" else 0
+            assert time.monotonic() < until, "the thread never waits"
+            time.sleep(0.001)  # frees the GIL: who only waits for that gets on
+
+    def result(self) -> Any:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the call never came back"
+        if self._error:
+            raise self._error[0]
+        return self._outcome[0]
+
+
+@pytest.fixture
+def run() -> Callable[[Callable[[], Any]], Running]:
+    """``run(call)``: the call, begun in a thread of its own."""
+    return _Running
+
+
+@pytest.fixture
+def unchanged() -> Callable[[Any], AbstractContextManager[None]]:
+    """``with unchanged(obj):`` fails if ``obj`` saves other bytes after than before."""
+    from qemu_vmstate import save
+
+    @contextmanager
+    def check(obj: Any) -> Iterator[None]:
+        before = save(obj)
+        yield
+        assert save(obj) == before
+
+    return check

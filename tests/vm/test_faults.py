@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A save or load that fails in a VM: a clean QEMU error, nothing changed, and on it goes."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qemu_vmstate.errors import RegistrationError
+from qemu_vmstate.vm import VM, MigrationError, VMError
+
+from .conftest import SCRIPTS, Emulator, StartVM, defaults
+
+FRAGILE = SCRIPTS / "fragile.py"
+
+
+def told(error: BaseException) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])
+
+
+def fails_to_migrate(here: VM, there: VM, sentence: str) -> None:
+    """The migration fails with the sentence; the source runs on as it was."""
+    before = here.python.eval("as_seen()")
+    with pytest.raises(MigrationError) as caught:
+        here.migrate_to(there)
+    assert sentence in str(caught.value), told(caught.value)
+    assert sentence in here.qmp("query-migrate")["error-desc"]
+    assert here.qmp("query-status")["status"] in ("running", "prelaunch")
+    assert here.python.eval("as_seen()") == before
+
+
+FAILING_SNAPSHOTS = {
+    "raises": (
+        "dev.notes.into_inner().fail_snapshot = 'cannot save now'",
+        "dev.notes.into_inner().fail_snapshot = None",
+        "pyfragile.notes: cannot save now",
+    ),
+    "out-of-range": (
+        "dev.notes.into_inner().total = 2**32",
+        "dev.notes.into_inner().total = 0",
+        "pyfragile.notes.total: 4294967296 is out of range for u32 (0 to 4294967295)",
+    ),
+    "registers": (
+        "dev.notes.into_inner().fail_snapshot = 'register'",
+        "dev.notes.into_inner().fail_snapshot = None",
+        "pyother cannot be registered: a migration hook is running",
+    ),
+    "unregisters": (
+        "dev.notes.into_inner().fail_snapshot = 'unregister'",
+        "dev.notes.into_inner().fail_snapshot = None",
+        "pyfragile cannot be unregistered: a migration hook is running",
+    ),
+    "poisoned": (
+        "try:\n    with dev.regs.lock(): raise KeyError\nexcept KeyError: pass",
+        "dev.regs.clear_poison()",
+        "pyfragile.regs is poisoned",
+    ),
+    "borrowed-cell": (
+        "with_bql = dev.level; dev.level._value = 256",
+        "dev.level._value = 3",
+        "pyfragile.level: 256 is out of range for u8 (0 to 255)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAILING_SNAPSHOTS)
+def test_a_failing_snapshot_fails_the_migration_and_the_next_one_succeeds(
+    start: StartVM, fault: str, door: str
+) -> None:
+    break_it, mend_it, sentence = FAILING_SNAPSHOTS[fault]
+    here = start("here", script=FRAGILE, door=door)
+    there = start("there", script=FRAGILE, door=door, incoming=True)
+    here.python.exec("change(77, 3)")
+    here.python.exec(break_it)
+    if fault in ("raises", "registers", "unregisters"):
+        fails_to_migrate(here, there, sentence)
+    else:  # as_seen() would fail as well
+        with pytest.raises(MigrationError) as caught:
+            here.migrate_to(there)
+        assert sentence in str(caught.value), told(caught.value)
+        assert here.qmp("query-status")["status"] in ("running", "prelaunch")
+    here.python.exec(mend_it)
+    again = start("again", script=FRAGILE, door=door, incoming=True)
+    assert here.migrate_to(again)["status"] == "completed"
+    assert again.python.eval("as_seen()") == here.python.eval("as_seen()")
+    assert again.python.eval("dev.regs.lock().value.first") == 77
+
+
+def test_a_failing_restore_fails_the_load_and_leaves_the_object_as_it_was(
+    start: StartVM, door: str, tmp_path: Path
+) -> None:
+    here = start("here", script=FRAGILE, door=door)
+    here.python.exec("change(77, 3)")
+    file = tmp_path / "stream"
+    here.migrate_to_file(file)
+    here.quit()
+
+    there = start("there", script=FRAGILE, door=door, incoming=True)
+    there.python.exec("change(5, 1)")
+    before = there.python.eval("as_seen()")
+    there.python.exec("dev.notes.into_inner().fail_restore = 'half a cup'")
+    with pytest.raises(VMError) as caught:
+        there.load_from_file(file)
+    assert "pyfragile.notes: ValueError: half a cup" in told(caught.value)
+    assert "Traceback" in told(caught.value)
+    if there.version >= (9, 1, 0):  # an older QEMU exits
+        assert there.python.eval("as_seen()") == before
+
+
+def test_a_failing_snapshot_load_leaves_the_object_and_a_good_one_follows(
+    start: StartVM, door: str
+) -> None:
+    vm = start(script=FRAGILE, door=door, disk=True)
+    vm.python.exec("change(77, 3)")
+    vm.snapshot_save("good")
+    saved = vm.python.eval("as_seen()")
+    vm.python.exec("change(5, 1); items = dev.notes.into_inner().items")
+    before = vm.python.eval("as_seen()")
+    vm.python.exec("dev.notes.into_inner().fail_restore = 'half a cup'")
+    with pytest.raises(VMError):
+        vm.snapshot_load("good")
+    assert "half a cup" in vm.log
+    assert vm.python.eval("as_seen()") == before
+    assert vm.python.eval("dev.notes.into_inner().items is items")
+    vm.python.exec("dev.notes.into_inner().fail_restore = None")
+    vm.snapshot_load("good")
+    assert vm.python.eval("as_seen()") == saved
+
+
+def test_a_failing_snapshot_save_leaves_the_vm_and_a_good_one_follows(
+    start: StartVM, door: str
+) -> None:
+    vm = start(script=FRAGILE, door=door, disk=True)
+    vm.python.exec("dev.notes.into_inner().fail_snapshot = 'cannot save now'")
+    status = vm.qmp("query-status")["status"]
+    with pytest.raises(VMError):
+        vm.snapshot_save("bad")
+    assert "pyfragile.notes: cannot save now" in vm.log
+    assert vm.qmp("query-status")["status"] == status
+    vm.python.exec("dev.notes.into_inner().fail_snapshot = None")
+    vm.snapshot_save("good")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"), [("3", "2"), ("2", "3")], ids=["a newer stream", "an older stream"]
+)
+def test_streams_of_other_versions(start: StartVM, tmp_path: Path, mine: str, theirs: str) -> None:
+    here = start("here", script=FRAGILE, args=["--version", mine])
+    here.python.exec("change(77, 3)")
+    file = tmp_path / "stream"
+    here.migrate_to_file(file)
+    there = start("there", script=FRAGILE, args=["--version", theirs], incoming=True)
+    if mine < theirs:
+        there.load_from_file(file)
+        assert there.python.eval("as_seen()") == here.python.eval("as_seen()")
+        return
+    with pytest.raises(VMError) as caught:
+        there.load_from_file(file)
+    assert "pyfragile" in told(caught.value)
+    assert "version" in told(caught.value)
+
+
+def test_a_stream_that_is_cut_or_of_another_device_is_refused(
+    emulator: Emulator, start: StartVM, tmp_path: Path
+) -> None:
+    here = start("here", script=FRAGILE)
+    here.python.exec("change(77, 3)")
+    file = tmp_path / "stream"
+    here.migrate_to_file(file)
+    stream = file.read_bytes()
+    at = stream.index(b"\x09pyfragile") + 10 + 8
+    broken = {
+        "cut": stream[: at + 6],
+        "foreign": stream.replace(b"\x09pyfragile", b"\x09pyfragilf"),
+        "longer": stream[: at + 6] + b"\0" + stream[at + 6 :],
+    }
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+        options = defaults(emulator, tmp_path, {"script": FRAGILE, "incoming": True})
+        with VM(name=name, **options) as there:
+            before = there.python.eval("as_seen()")
+            with pytest.raises(VMError) as caught:
+                there.load_from_file(tmp_path / name)
+            assert told(caught.value)
+            if there.version >= (9, 1, 0) and name != "longer":
+                assert there.python.eval("as_seen()") == before
+
+
+def remote(vm: VM, source: str) -> Any:
+    with pytest.raises(RegistrationError) as caught:
+        vm.python.exec(source)
+    return str(caught.value)
+
+
+def test_registrations_that_qemu_would_end_on_are_refused(start: StartVM, door: str) -> None:
+    vm = start(script=FRAGILE, door=door)
+    assert "registered already" in remote(vm, "register(Fragile())")
+    assert "registered already" in remote(vm, "register(dev, 5)")
+    assert "instance_id -1" in remote(vm, "register(Fragile(), -1)")
+    assert "not registered" in remote(vm, "unregister(Fragile())")
+    vm.python.exec("second = register(Fragile(), 1)")
+    vm.python.exec("with register(Fragile(), 2): pass")
+    vm.python.exec("register(Fragile(), 2); unregister(second)")
+    assert "not registered" in remote(vm, "second.unregister()")
+    assert vm.quit() == 0
+
+
+def test_an_unregistered_device_is_not_in_the_stream(start: StartVM, tmp_path: Path) -> None:
+    vm = start(script=FRAGILE)
+    vm.python.exec("other = register(Other())")
+    vm.migrate_to_file(tmp_path / "with")
+    vm.cont()
+    vm.python.exec("other.unregister()")
+    vm.migrate_to_file(tmp_path / "without")
+    assert b"\x07pyother" in (tmp_path / "with").read_bytes()
+    assert b"pyother" not in (tmp_path / "without").read_bytes()
+
+
+def test_a_registered_object_that_the_script_forgot_still_migrates(
+    start: StartVM, tmp_path: Path
+) -> None:
+    vm = start(script=FRAGILE)
+    vm.python.exec("import gc\nregister(Other(value=0x11223344))\ngc.collect()")
+    vm.migrate_to_file(tmp_path / "stream")
+    assert bytes.fromhex("11223344") in (tmp_path / "stream").read_bytes()
+
+
+def test_registering_while_a_migration_runs_is_refused(start: StartVM, tmp_path: Path) -> None:
+    vm = start(script=FRAGILE)
+    vm.qmp(
+        "migrate-set-capabilities",
+        capabilities=[{"capability": "pause-before-switchover", "state": True}],
+    )
+    vm.qmp("migrate", uri=f"exec:cat > {shlex.quote(str(tmp_path / 'stream'))}")
+
+    def paused() -> bool | None:
+        return vm.qmp("query-migrate").get("status") == "pre-switchover" or None
+
+    vm.wait_until(paused, "the migration to pause before its end")
+    assert "a migration is running" in remote(vm, "register(Other())")
+    assert "a migration is running" in remote(vm, "registration.unregister()")
+    vm.qmp("migrate_cancel")
+    vm.wait_until(
+        lambda: vm.qmp("query-migrate").get("status") == "cancelled" or None, "its cancellation"
+    )
+    vm.python.exec("with register(Other()): pass")
