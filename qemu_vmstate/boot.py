@@ -177,6 +177,19 @@ def main(options: Sequence[str]) -> int:
     return 1
 
 
+def _keep_bql() -> None:
+    """Hold the BQL from now on.
+
+    The shim keeps the GIL until the process is gone, so a thread that had the BQL and waited
+    for the GIL would keep it too; QEMU's own exit notifiers take the BQL after us.
+    """
+    with contextlib.suppress(Exception):
+        from qemu_vmstate import native
+
+        if native.in_vm() and not native.lib().qv_bql_locked():
+            native.lib().qv_bql_lock()
+
+
 def at_exit() -> None:
     """Run Python's exit functions and flush its files, at QEMU's end.  Raises nothing.
 
@@ -187,6 +200,7 @@ def at_exit() -> None:
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()
+    _keep_bql()
     # A text file flushes the buffered one under it; one opened in binary has no text file.
     for kind in (io.TextIOBase, io.BufferedIOBase):
         for stream in [found for found in gc.get_objects() if isinstance(found, kind)]:

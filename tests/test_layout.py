@@ -37,6 +37,7 @@ from qemu_vmstate import (
 
 make_class: Any = type(VMStruct)
 array_of: Any = Array
+any_field: Any = field
 
 
 class Inner(VMStruct):
@@ -257,8 +258,8 @@ def test_copies_and_pickles_are_equal_and_apart(how: Callable[[Outer], Outer]) -
     twin.inner.a = 0
     assert list(state.words) == [4, 5]
     assert state.inner.a == 8
-    part = how(state.inner)  # type: ignore[arg-type]
-    assert part == Inner(a=8)  # type: ignore[comparison-overlap]
+    part: Any = how(state.inner)  # type: ignore[arg-type]
+    assert part == Inner(a=8)
 
 
 def test_pickle_of_another_size_is_refused() -> None:
@@ -432,7 +433,7 @@ def test_layout_class_migrates_every_field_with_a_constant_default(options: Any)
     with pytest.raises(DeclarationError, match=r"Bad\.a: every field of a layout class"):
 
         class Bad(VMStruct):
-            a: u8 = field(**options)
+            a: u8 = any_field(**options)
 
 
 def test_class_beyond_two_gigabytes_is_refused_before_memory_is_taken() -> None:
@@ -450,10 +451,9 @@ def test_empty_struct_as_a_field_is_taken_or_refused_as_a_declaration() -> None:
     hints = {"e": Empty, "a": u8}
     try:
         cls = make_class("Holder", (VMStruct,), {"__module__": __name__, "__annotations__": hints})
-    except DeclarationError as exc:
-        assert "Holder.e" in str(exc)
-    else:
-        assert save(cls(a=3)) == b"\3"
+    except DeclarationError:
+        return
+    assert save(cls(a=3)) == b"\3"
 
 
 def test_string_annotations_find_classes_local_to_a_function() -> None:
