@@ -284,10 +284,21 @@ static void *resolve(const char *name)
     return qv.library ? dlsym(qv.library, name) : qv_find_symbol(name);
 }
 
+/* First of all: another version's QEMU lacks other functions, which is not the point. */
 static bool check_version(char **why)
 {
-    VersionInfo *version = qv.qmp_query_version(NULL);
-    bool same = version->qemu->major == QEMU_VERSION_MAJOR
+    VersionInfo *version;
+    bool same;
+
+    qv.qmp_query_version = resolve("qmp_query_version");
+    qv.qapi_free_VersionInfo = resolve("qapi_free_VersionInfo");
+    if (!qv.qmp_query_version || !qv.qapi_free_VersionInfo) {
+        *why = g_strdup("this executable shows no QEMU functions: it is no qemu-system-*, or "
+                        "it was built without --enable-modules and then stripped");
+        return false;
+    }
+    version = qv.qmp_query_version(NULL);
+    same = version->qemu->major == QEMU_VERSION_MAJOR
         && version->qemu->minor == QEMU_VERSION_MINOR;
 
     if (!same) {
@@ -320,6 +331,9 @@ int qv_init(const char *library, char **why)
             *sink = report_sink;
         }
     }
+    if (!library && !check_version(why)) {
+        return -EPROTO;
+    }
 #define QV_RESOLVE(name)                                                \
     qv.name = resolve(#name);                                           \
     if (!qv.name) {                                                     \
@@ -334,9 +348,6 @@ int qv_init(const char *library, char **why)
         *why = g_strdup_printf("%s lacks%s", library ? library : "this executable",
                                missing->str);
         return -ENOSYS;
-    }
-    if (!library && !check_version(why)) {
-        return -EPROTO;
     }
     if (library) {
         qv.module_call_init(MODULE_INIT_QOM);
