@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command ``qemu-vmstate``, also ``python -m qemu_vmstate``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from . import native
+from .errors import VMStateError
+from .launch import Script, shim_path
+from .loader import native_folder
+
+__all__ = ["main"]
+
+
+def _info() -> int:
+    capabilities = native.capabilities()
+    print(f"built for QEMU   {capabilities.qemu}")
+    print(f"native parts     {native_folder()}")
+    print(f"shim             {shim_path()}")
+    print(f"hooks' errors    {'with' if capabilities.errp_hooks else 'without'} Error **errp")
+    return 0
+
+
+def _run(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:
+    script = Script(options.script, options.args, options.door)
+    whole = [*command, *script.qemu_arguments()]
+    os.execvpe(whole[0], whole, script.environment(os.environ))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qemu-vmstate", description="Python objects in QEMU's migration stream."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("info", help="say what QEMU this was built for, and where its parts are")
+    run = verbs.add_parser(
+        "run",
+        usage="qemu-vmstate run [--door DOOR] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
+        help="start a QEMU with a Python script inside",
+        description="Start a QEMU of your own with a Python script inside; the QEMU takes this "
+        "process's place. Example: qemu-vmstate run dev.py -- qemu-system-x86_64 -M none",
+    )
+    run.add_argument(
+        "--door",
+        choices=["plugin", "preload"],
+        default="plugin",
+        help="a TCG plugin, or LD_PRELOAD: under KVM, and in a QEMU without plugins",
+    )
+    run.add_argument("script", help="the Python script")
+    run.add_argument("args", nargs="*", help="its arguments")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status: 0, 1 after a sentence on stderr, 2 for wrong usage."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    mark = given.index("--") if "--" in given else len(given)
+    parser = _parser()
+    options = parser.parse_args(given[:mark])
+    command = given[mark + 1 :]
+    if (options.verb == "run") != bool(command):
+        parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, `info` none")
+    try:
+        return _info() if options.verb == "info" else _run(options, command)
+    except OSError as error:
+        print(f"qemu-vmstate: {command[0]} cannot be started: {error.strerror}", file=sys.stderr)
+    except VMStateError as error:
+        print(f"qemu-vmstate: {error}", file=sys.stderr)
+    return 1
