@@ -96,7 +96,8 @@ def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
                 raise DeclarationError(
                     f"{cls.__name__}.{name}: the annotation {hint!r} cannot be evaluated: {exc}"
                 ) from exc
-        if get_origin(hint) is not ClassVar:
+        origin: Any = get_origin(hint)
+        if origin is not ClassVar:
             hints[name] = hint
     return hints
 

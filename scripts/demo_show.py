@@ -105,7 +105,8 @@ def wait_for_steps(vm: VM, more: int) -> Steps:
         steps: Steps = vm.python.eval("dev.steps()")
         return steps if steps[0] >= start[0] + more and steps[1] > start[1] else None
 
-    return vm.wait_until(far_enough, f"{more} more steps of the card's thread")
+    reached: Steps = vm.wait_until(far_enough, f"{more} more steps of the card's thread")
+    return reached
 
 
 def arrived(where: str, before: Steps, after: Steps, vm: VM, left: dict[str, Any]) -> Steps:

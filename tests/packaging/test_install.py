@@ -52,7 +52,9 @@ def environment() -> dict[str, Any]:
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder, with its size and the time of its last change."""
     found = {}
-    for root, _, names in os.walk(folder):
+    for root, folders, names in os.walk(folder):
+        # Another run of these tests may be configuring beside this one.
+        folders[:] = [name for name in folders if not name.startswith("inside-")]
         for name in names:
             path = Path(root) / name
             status = path.lstat()
@@ -70,14 +72,14 @@ def run(*command: str | Path, **options: Any) -> str:
     ended = subprocess.run(
         [str(word) for word in command],
         env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=600,
         **options,
     )
-    assert ended.returncode == 0, ended.stdout
-    return ended.stdout
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    said: str = ended.stdout
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -131,14 +133,10 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
         assert f"prefix {tmp_path / 'venv'}" in said
 
 
-def test_a_wheel_holds_what_it_needs_and_nothing_of_this_machines_build(
-    source: Path, tree: dict[str, str]
-) -> None:
-    """The source distribution's file list: no compiled or generated file is in the repository."""
+def test_the_repository_holds_nothing_compiled(source: Path) -> None:
     names = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     assert {"pyproject.toml", "meson.build", "README.md", "LICENSE"} <= names
-    compiled = (".so", ".o", ".a", ".pyc", ".whl")
-    assert not [name for name in names if name.endswith(compiled)]
+    assert not [name for name in names if name.endswith((".so", ".o", ".a", ".pyc", ".whl"))]
 
 
 @pytest.mark.parametrize("how", ["none", "missing", "not-a-build"])
@@ -172,7 +170,8 @@ def test_without_a_tree_that_serves_meson_says_what_to_do(
 def configured_again(build: Path, folder: Path) -> None:
     """Run the configure of a build directory once more, for another one."""
     (command,) = [
-        line for line in (build / "config.status").read_text().splitlines()
+        line
+        for line in (build / "config.status").read_text().splitlines()
         if line.startswith("exec ")
     ]
     words = [word for word in shlex.split(command)[1:] if word != "$@"]
@@ -214,13 +213,10 @@ def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alo
         flags = run(
             sys.executable, tool, "headers", "--build", build, "--scratch", scratch
         ).splitlines()
-        # From anywhere, the bridge compiles with these flags, and without a warning.
-        said = run(
-            *("cc", *flags, "-Werror", "-I", CHECKOUT / "cdefs"),
-            *("-c", CHECKOUT / "cdefs" / "bridge.c", "-o", tmp_path / "bridge.o"),
-            cwd=tmp_path,
-        )
-        assert said == ""
+        # From anywhere, the bridge compiles with these flags, and a warning is an error.
+        bridge = CHECKOUT / "cdefs" / "bridge.c"
+        compiler: list[str | Path] = ["cc", *flags, "-Werror", "-I", bridge.parent]
+        run(*compiler, "-c", bridge, "-o", tmp_path / "bridge.o", cwd=tmp_path)
         assert listing(watched) | listing(build) == before
     finally:
         if made:

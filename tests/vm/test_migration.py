@@ -14,7 +14,7 @@ from qemu_vmstate.vm import VM
 from .conftest import DEMO, Emulator, StartVM
 
 sys.path.insert(0, str(DEMO.parent))
-import demo_device  # noqa: E402
+import demo_device
 
 Steps = tuple[int, int, int]
 
