@@ -187,7 +187,7 @@ def _build_native(tree: Tree, python: Path) -> Path:
         run(
             [
                 *(tools / "meson", "setup", directory, CHECKOUT),
-                *(f"-Dqemu_build={tree.build}", "--buildtype=debugoptimized"),
+                *(f"-Dqemu_build={tree.build}", "--buildtype=debugoptimized", "-Dwerror=true"),
             ],
             f"configuring build/{directory.name} for QEMU {tree.version}",
             remedy=f"see {directory / 'meson-logs' / 'meson-log.txt'}.",
