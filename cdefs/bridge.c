@@ -253,7 +253,7 @@ static pthread_mutex_t in_process_bql = PTHREAD_MUTEX_INITIALIZER;
 static __thread bool in_process_bql_held;
 
 /* What error_report() said during one save or load; guarded by the BQL. */
-static GString *reported;   /* owner: the save or load that is running */
+static GString *reported;   /* owner: the innermost save or load that is running */
 
 static void report_sink(const char *text)
 {
@@ -595,20 +595,27 @@ static int take_snapshot(void *opaque, char **why)
 }
 
 /*
- * qv_load() puts one byte behind the stream.  Looked at before anything is
- * committed: a load that read too much or too little must not change the object.
+ * What qv_load() puts behind the stream: QEMU peeks for a subsection after each
+ * struct, a type byte, a length byte and so many bytes, and a peek past the end
+ * is an I/O error to it.
+ */
+#define STREAM_TAIL (2 + 255)
+
+/*
+ * Looked at before anything is committed: a load that read too much or too
+ * little must not change the object.
  */
 static int check_all_read(QvObject *object, char **why)
 {
     uint8_t *next;
-    size_t left = qv.qemu_peek_buffer(object->in, &next, 2, 0);
+    size_t left = qv.qemu_peek_buffer(object->in, &next, STREAM_TAIL + 1, 0);
 
-    if (left == 1) {
+    if (left == STREAM_TAIL) {
         return 0;
     }
     *why = g_strdup_printf("%s: the stream %s the last field", object->vmsd->name,
-                           left ? "goes on after" : "ends before");
-    return left ? -E2BIG : -ENODATA;
+                           left > STREAM_TAIL ? "goes on after" : "ends before");
+    return left > STREAM_TAIL ? -E2BIG : -ENODATA;
 }
 
 static int commit_staging(void *opaque, int version_id, char **why)
@@ -662,16 +669,20 @@ static int failure(QvObject *object, Error *err, int ret, char **why)
     return ret;
 }
 
-static void begin_report(QvObject *object)
+/* The outer one is given back at the end: a snapshot may save another object. */
+static GString *begin_report(QvObject *object)
 {
+    GString *outer = reported;
+
     g_clear_pointer(&object->why, g_free);
     reported = g_string_new(NULL);
+    return outer;
 }
 
-static void end_report(void)
+static void end_report(GString *outer)
 {
     g_string_free(reported, true);
-    reported = NULL;
+    reported = outer;
 }
 
 int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
@@ -680,10 +691,11 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
     QIOChannelBuffer *channel = qv.qio_channel_buffer_new(4096);
     QEMUFile *f = qv.qemu_file_new_output((QIOChannel *)channel);
     JSONWriter *json = NULL;
+    GString *outer;
     Error *err = NULL;
     int ret;
 
-    begin_report(object);
+    outer = begin_report(object);
     if (vmdesc) {
         json = qv.json_writer_new(false);
         qv.json_writer_start_object(json, NULL);
@@ -705,7 +717,7 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
     } else {
         ret = failure(object, err, ret, why);
     }
-    end_report();
+    end_report(outer);
     if (json) {
         qv.json_writer_free(json);
     }
@@ -719,23 +731,24 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
             char **why)
 {
     bool taken = bql_enter();
-    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + 1);
+    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + STREAM_TAIL);
     QEMUFile *f;
+    GString *outer;
     Error *err = NULL;
     int ret;
 
     memcpy(channel->data, data, size);
-    channel->data[size] = 0;
-    channel->usage = size + 1;
+    memset(channel->data + size, 0, STREAM_TAIL);
+    channel->usage = size + STREAM_TAIL;
     f = qv.qemu_file_new_input((QIOChannel *)channel);
-    begin_report(object);
+    outer = begin_report(object);
     object->in = f;
     ret = load_state(f, object->vmsd, object->staging, version_id, &err);
     object->in = NULL;
     if (ret != 0) {
         ret = failure(object, err, ret, why);
     }
-    end_report();
+    end_report(outer);
     qv.qemu_fclose(f);
     qv.object_unref((void *)channel);
     bql_leave(taken);

@@ -46,13 +46,15 @@ typedef struct {
     PyObject *inner;    /* strong: the elements' Field, or NULL */
 } Field;
 
+#define MAX_DIMENSIONS 8
+
 typedef struct {
     PyObject_HEAD
     char *mem;          /* owner: owner */
     PyObject *owner;    /* strong */
     Field *field;       /* strong; kind 'a' */
-    Py_ssize_t shape[1];
-    Py_ssize_t strides[1];
+    Py_ssize_t shape[MAX_DIMENSIONS];
+    Py_ssize_t strides[MAX_DIMENSIONS];
 } Array;
 
 typedef struct {
@@ -128,8 +130,6 @@ static PyObject *load_value(Field *field, char *p, PyObject *owner)
             view->owner = owner;
             Py_INCREF((PyObject *)field);
             view->field = field;
-            view->shape[0] = field->count;
-            view->strides[0] = ((Field *)field->inner)->size;
         }
         return (PyObject *)view;
     }
@@ -140,6 +140,32 @@ static PyObject *load_value(Field *field, char *p, PyObject *owner)
 }
 
 static int store_value(Field *field, char *p, PyObject *value, Py_ssize_t index);
+
+/* An array that is an array's element, under the name its errors shall have. */
+static Field *name_row(Field *field, Py_ssize_t index)
+{
+    Field *inner = (Field *)field->inner, *row, *element;
+    PyObject *name = PyUnicode_FromFormat("%U[%zd]", field->name, index);
+
+    if (!name) {
+        return NULL;
+    }
+    row = (Field *)PyObject_CallFunction((PyObject *)field_type, "OCnnnOO", name, field->kind,
+                                         field->offset, field->size, field->count, Py_None,
+                                         field->inner);
+    element = row ? (Field *)PyObject_CallFunction(
+                        (PyObject *)field_type, "OCnnnOO", name, inner->kind, inner->offset,
+                        inner->size, inner->count, inner->cls ? inner->cls : Py_None,
+                        inner->inner ? inner->inner : Py_None) : NULL;
+    Py_DECREF(name);
+    if (!element) {
+        Py_XDECREF((PyObject *)row);
+        return NULL;
+    }
+    Py_DECREF(row->inner);
+    row->inner = (PyObject *)element;
+    return row;
+}
 
 static int store_signed(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
@@ -230,6 +256,17 @@ static int store_unsigned(Field *field, char *p, PyObject *value, Py_ssize_t ind
     return 0;
 }
 
+/* What a numpy comparison gives; it is no index. */
+static bool is_numpy_bool(PyObject *value)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(value));
+    bool found = name && (PyUnicode_CompareWithASCIIString(name, "bool") == 0
+                          || PyUnicode_CompareWithASCIIString(name, "bool_") == 0);
+
+    Py_XDECREF(name);
+    return found;
+}
+
 static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
     bool is_signed = strchr("bhiq", field->kind) != NULL;
@@ -240,11 +277,14 @@ static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index
         return is_signed ? store_signed(field, p, value, index)
                          : store_unsigned(field, p, value, index);
     }
-    if (!PyIndex_Check(value)) {
+    if (PyIndex_Check(value)) {
+        number = PyNumber_Index(value);
+    } else if (field->kind == '?' && is_numpy_bool(value)) {
+        number = PyBool_FromLong(PyObject_IsTrue(value));
+    } else {
         refuse(field, index, value, "type");
         return -1;
     }
-    number = PyNumber_Index(value);
     if (!number) {
         return -1;
     }
@@ -262,11 +302,12 @@ static int store_bytes(Field *field, char *p, PyObject *value, Py_ssize_t count)
     if (((Field *)field->inner)->kind != 'B' || !PyObject_CheckBuffer(value)) {
         return 1;
     }
-    if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0) {
+    if (PyObject_GetBuffer(value, &view, PyBUF_FORMAT | PyBUF_ND) < 0) {
         PyErr_Clear();
         return 1;
     }
-    if (view.itemsize != 1) {
+    /* Signed bytes are numbers to be checked, not bytes. */
+    if (view.ndim != 1 || (view.format && strcmp(view.format, "B"))) {
         PyBuffer_Release(&view);
         return 1;
     }
@@ -336,8 +377,17 @@ static int store_value(Field *field, char *p, PyObject *value, Py_ssize_t index)
         }
         memmove(p, ((Memory *)value)->mem, field->size);
         return 0;
-    case 'a':
-        return store_elements(field, p, value, 0, field->count);
+    case 'a': {
+        Field *row = index < 0 ? NULL : name_row(field, index);
+        int ret;
+
+        if (index >= 0 && !row) {
+            return -1;
+        }
+        ret = store_elements(row ? row : field, p, value, 0, field->count);
+        Py_XDECREF((PyObject *)row);
+        return ret;
+    }
     default:
         return store_scalar(field, p, value, index);
     }
@@ -636,13 +686,22 @@ static char *array_at(Array *self, Py_ssize_t i)
 static PyObject *array_item(PyObject *obj, Py_ssize_t i)
 {
     Array *self = (Array *)obj;
+    Field *inner;
 
     if (i < 0 || i >= self->field->count) {
         PyErr_Format(PyExc_IndexError, "%U: index %zd of %zd elements", self->field->name, i,
                      self->field->count);
         return NULL;
     }
-    return load_value((Field *)self->field->inner, array_at(self, i), self->owner);
+    inner = (Field *)self->field->inner;
+    if (inner->kind == 'a') {
+        Field *row = name_row(inner, i);
+        PyObject *view = row ? load_value(row, array_at(self, i), self->owner) : NULL;
+
+        Py_XDECREF((PyObject *)row);
+        return view;
+    }
+    return load_value(inner, array_at(self, i), self->owner);
 }
 
 static PyObject *array_list(Array *self, Py_ssize_t start, Py_ssize_t step, Py_ssize_t n)
@@ -744,27 +803,34 @@ static PyObject *array_repr(PyObject *obj)
     return text;
 }
 
+/* Rows of rows of numbers as many dimensions; structs, and what is deeper, as bytes. */
 static int array_getbuffer(PyObject *obj, Py_buffer *view, int flags)
 {
     static const char letters[] = "?bBhHiIqQ";
     static char formats[sizeof(letters)][2];
     Array *self = (Array *)obj;
-    Field *inner = (Field *)self->field->inner;
-    const char *letter = strchr(letters, inner->kind);
+    Field *element = self->field;
+    const char *letter;
+    int dimensions = 0;
 
-    if (!letter || !inner->kind) {
-        return PyBuffer_FillInfo(view, obj, self->mem, self->field->size, 0, flags);
+    while (element->kind == 'a' && dimensions < MAX_DIMENSIONS) {
+        self->shape[dimensions] = element->count;
+        element = (Field *)element->inner;
+        self->strides[dimensions++] = element->size;
     }
     if (PyBuffer_FillInfo(view, obj, self->mem, self->field->size, 0, flags) < 0) {
         return -1;
     }
-    formats[letter - letters][0] = inner->kind;
-    view->itemsize = inner->size;
+    letter = strchr(letters, element->kind);
+    if (!letter || !(flags & PyBUF_ND)) {
+        return 0;
+    }
+    formats[letter - letters][0] = element->kind;
+    view->itemsize = element->size;
+    view->ndim = dimensions;
+    view->shape = self->shape;
     if (flags & PyBUF_FORMAT) {
         view->format = formats[letter - letters];
-    }
-    if (flags & PyBUF_ND) {
-        view->shape = self->shape;
     }
     if ((flags & PyBUF_STRIDES) == PyBUF_STRIDES) {
         view->strides = self->strides;

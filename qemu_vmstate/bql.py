@@ -59,7 +59,6 @@ class bql_lock_guard:  # noqa: N801 - QEMU's name for it
         traceback: TracebackType | None,
     ) -> None:
         left = borrows.count
-        borrows.count = 0
         native.lib().qv_bql_unlock()
         if left and exc is None:
             raise BorrowError(

@@ -42,10 +42,18 @@ class MutexGuard(Generic[T]):
         return self._mutex._value
 
     def release(self) -> None:
-        """Release the lock now; a second call does nothing."""
-        mutex, self._mutex = self._mutex, None
-        if mutex is not None:
-            mutex._cell.release()
+        """Release the lock now; a second call does nothing.
+
+        Raises ``LockError`` in another thread than the one that locked.
+        """
+        if self._mutex is None:
+            return
+        if self._mutex._cell.release() != 0:
+            raise LockError(
+                f"the Mutex of {type(self._mutex._value).__name__} was locked by another thread; "
+                "only that one can release it"
+            )
+        self._mutex = None
 
     def __enter__(self) -> T:
         return self.value
@@ -61,7 +69,9 @@ class MutexGuard(Generic[T]):
         self.release()
 
     def __del__(self) -> None:
-        self.release()
+        # Dropped without release(); in another thread nothing can be done about it.
+        with contextlib.suppress(LockError):
+            self.release()
 
 
 class Mutex(ToMigrationStateShared[Any], Generic[T]):
@@ -151,8 +161,12 @@ class Mutex(ToMigrationStateShared[Any], Generic[T]):
 
     def restore_migrated_state(self, source: Any, version_id: int) -> None:
         """Restore the state under the lock; all of it, or nothing and the exception."""
+        self.restore_or_undo(source, version_id, type(source).__layout__.version_id)
+
+    def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
+        """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
         with self._held() as value:
-            restore_or_undo(value, source, version_id)
+            restore_or_undo(value, source, version_id, own_version)
 
     def __repr__(self) -> str:
         return f"Mutex({self._value!r})"
@@ -221,8 +235,12 @@ class BqlRefCell(ToMigrationStateShared[Any], Generic[T]):
 
     def restore_migrated_state(self, source: Any, version_id: int) -> None:
         """Restore the state, borrowed mutably; all of it, or nothing and the exception."""
+        self.restore_or_undo(source, version_id, type(source).__layout__.version_id)
+
+    def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
+        """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
         with self.borrow_mut() as value:
-            restore_or_undo(value, source, version_id)  # type: ignore[arg-type]
+            restore_or_undo(value, source, version_id, own_version)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"BqlRefCell({self._value!r})"
@@ -288,7 +306,12 @@ class Arc(ToMigrationStateShared[Any], Generic[T]):
         return Arc(self._value)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_value":  # a copy that is not made yet
+            raise AttributeError(name)
         return getattr(self._value, name)
+
+    def __copy__(self) -> Arc[T]:
+        return self.clone()
 
     def snapshot_migration_state(self, target: Any) -> None:
         """Snapshot what it points to."""

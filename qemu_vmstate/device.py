@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar, get_args, get_origin
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from .cells import Arc, BqlCell, BqlRefCell, Mutex
 from .description import Description
@@ -14,12 +15,13 @@ from .layout import (
     VMStructMeta,
     check_name,
     check_versions,
+    filled,
     own_annotations,
 )
 from .migratable import Migratable, unwrap
 from .staging import Part, Staging, StatePart
 from .to_migration_state import migrated_class
-from .wire import FieldOptions, find_wire_type, wire_type
+from .wire import FieldOptions, StructType, find_wire_type, wire_type
 
 __all__ = ["Device", "staging_of"]
 
@@ -49,7 +51,7 @@ class _PlainPart:
         for attribute in self._attributes:
             setattr(staging, attribute, getattr(self._plain, attribute))
 
-    def load(self, source: Any, version_id: int) -> None:
+    def load(self, source: Any, version_id: int, own_version: int) -> None:
         for attribute in self._attributes:
             setattr(self._plain, attribute, getattr(source, attribute))
 
@@ -67,8 +69,9 @@ class _CellPart:
     def save(self, staging: Any) -> None:
         setattr(staging, self._attribute, self._cell.get())
 
-    def load(self, source: Any, version_id: int) -> None:
-        self._cell.set(getattr(source, self._attribute))
+    def load(self, source: Any, version_id: int, own_version: int) -> None:
+        value = getattr(source, self._attribute)
+        self._cell.set(value if isinstance(value, int | VMStruct) else list(value))
 
     remember = save
 
@@ -140,6 +143,8 @@ class Device:
         plain: dict[str, Any],
     ) -> None:
         where = f"{cls.__name__}.{attribute}"
+        if hasattr(Device, attribute) or attribute in {*Device.__annotations__, "_staging"}:
+            raise DeclarationError(f"{where}: every device has a {attribute}; take another name")
         cls.__options__[attribute] = options
         if options.omit:
             if options.has_default and options.default_factory is None:
@@ -162,7 +167,8 @@ class Device:
                     f"{where}: {hint.__name__} has a shape of its own; wrap it: "
                     f"Migratable[Mutex[{hint.__name__}]]"
                 )
-            plain[attribute] = (wire_type(hint, where), options)
+            constant = FieldOptions(default=options.default, name=options.name)
+            plain[attribute] = (wire_type(hint, where), constant)
             migrated[attribute] = plain[attribute]
             setattr(cls, attribute, _PlainField(attribute))
             return
@@ -178,11 +184,20 @@ class Device:
                 )
             setattr(self, attribute, value)
 
-    def __getattr__(self, attribute: str) -> Any:
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, attribute: str) -> Any:
+            return self._make_field(attribute)
+
+    def _make_field(self, attribute: str) -> Any:
         # Only for what is not there yet, so that a subclass's __init__ need not call ours.
         value: Any
         if attribute == "_plain":
             value = self._plain_class()
+            for name in (info.attribute for info in value.__layout__.fields):
+                options = self.__options__[name]
+                if options.default_factory:
+                    setattr(value, name, options.make_default())
         elif attribute in self.__parts__:
             options = self.__options__[attribute]
             hint = self.__parts__[attribute]
@@ -257,8 +272,11 @@ def _make(hint: Any) -> Any:
     """An object of an annotation's type at rest."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is BqlCell:
+        type_ = wire_type(args[0], "BqlCell")
+        if isinstance(type_, StructType):
+            return BqlCell(type_.cls())
         rest: Any = False if args[0] is bool else 0
-        return BqlCell(rest)
+        return BqlCell(filled(type_, rest))
     if origin in (Migratable, Mutex, BqlRefCell, Arc):
         return origin(_make(args[0]))
     return (origin or hint)()
@@ -273,14 +291,16 @@ def _wrap(value: Any, hint: Any) -> Any:
     return inner if origin is Migratable else origin(inner)
 
 
-_descriptions: dict[tuple[Any, ...], Description] = {}
+_descriptions: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], Description]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _description(cls: type[Any], *rest: Any) -> Description:
-    key = (cls, *rest)
-    if key not in _descriptions:
-        _descriptions[key] = Description(cls, *rest)
-    return _descriptions[key]
+    of_class = _descriptions.setdefault(cls, {})
+    if rest not in of_class:
+        of_class[rest] = Description(cls, *rest)
+    return of_class[rest]
 
 
 def staging_of(obj: Any, name: str | None = None) -> Staging:

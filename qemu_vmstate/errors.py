@@ -127,7 +127,7 @@ def from_errno(ret: int, sentence: str) -> VMStateError:
 
 def to_errno(exc: BaseException) -> int:
     """The negative errno that C gets for an exception."""
-    if isinstance(exc, OSError) and exc.errno:
+    if isinstance(exc, OSError) and isinstance(exc.errno, int) and exc.errno in errno.errorcode:
         return -exc.errno
     for number, cls in _BY_ERRNO.items():
         if type(exc) is cls:

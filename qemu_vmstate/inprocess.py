@@ -8,13 +8,17 @@ too, beside its migrations.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .description import wire_fields
 from .device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
+from .migratable import unwrap
 from .native import ffi, lib, take_text
 from .staging import Staging
 
@@ -31,7 +35,7 @@ def save(obj: Any) -> bytes:
     what its snapshot raised, ``OutOfRangeError`` for a value that its field
     cannot hold, ``PoisonError``, ``BorrowError`` or ``LockError`` from its locks.
     """
-    return _save(staging_of(obj), None)
+    return _save(obj, None)
 
 
 def describe(obj: Any) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def describe(obj: Any) -> dict[str, Any]:
     the wire (docs/devel/migration/main.rst).  Raises as :func:`save`.
     """
     vmdesc = ffi.new("char **")
-    _save(staging_of(obj), vmdesc)
+    _save(obj, vmdesc)
     description: dict[str, Any] = json.loads(take_text(vmdesc[0]))
     return description
 
@@ -67,16 +71,17 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
         )
     view = memoryview(data).cast("B")
     why = ffi.new("char **")
-    with _Turn(staging):
+    with _turn(obj, staging):
         ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
     if ret != 0:
         _raise(staging, ret, why, len(view))
 
 
-def _save(staging: Staging, vmdesc: Any) -> bytes:
+def _save(obj: Any, vmdesc: Any) -> bytes:
+    staging = staging_of(obj)
     out = ffi.new("QvBytes *")
     why = ffi.new("char **")
-    with _Turn(staging):
+    with _turn(obj, staging):
         ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, why)
     if ret != 0:
         _raise(staging, ret, why, None)
@@ -85,22 +90,30 @@ def _save(staging: Staging, vmdesc: Any) -> bytes:
     return data
 
 
-class _Turn:
-    """Refuses a save or load of an object from inside its own snapshot or restore."""
+class _Active(threading.local):
+    """The objects that this thread is saving or loading, by identity."""
 
-    def __init__(self, staging: Staging) -> None:
-        self._staging = staging
+    def __init__(self) -> None:
+        self.objects: set[int] = set()
 
-    def __enter__(self) -> None:
-        if self._staging.busy and lib().qv_bql_locked():
-            raise VMStateError(
-                f"{self._staging.description.name}: save() or load() was called from its own "
-                "snapshot or restore; a snapshot only copies"
-            )
-        self._staging.busy = True
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._staging.busy = False
+_active = _Active()
+
+
+@contextlib.contextmanager
+def _turn(obj: Any, staging: Staging) -> Iterator[None]:
+    """Refuse a save or load of an object from inside its own snapshot or restore."""
+    key = id(unwrap(obj))
+    if key in _active.objects:
+        raise VMStateError(
+            f"{staging.description.name}: save() or load() was called from its own snapshot or "
+            "restore; a snapshot only copies"
+        )
+    _active.objects.add(key)
+    try:
+        yield
+    finally:
+        _active.objects.discard(key)
 
 
 def _raise(staging: Staging, ret: int, why: Any, size: int | None) -> None:

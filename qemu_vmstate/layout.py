@@ -27,7 +27,6 @@ from .wire import (
     WireType,
     field,
     wire_type,
-    zeroed,
 )
 
 __all__ = ["VMStruct", "asdict"]
@@ -105,17 +104,25 @@ def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
 def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
     """What a refused store raises; called from state.c."""
     path = target.name if index < 0 else f"{target.name}[{index}]"
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
     scalar = SCALARS.get(target.kind)
     if why == "range" and scalar:
-        reason = f"{shown} is out of range for {scalar.name} ({scalar.low} to {scalar.high})"
-        return OutOfRangeError(reason, path)
+        limits = f"({scalar.low} to {scalar.high})"
+        return OutOfRangeError(f"{_shown(value)} is out of range for {scalar.name} {limits}", path)
     if why == "length":
         given = len(value) if isinstance(value, Sized) else "other than that many"
         reason = f"{given} elements for {target.count}; an array's length is fixed"
         return OutOfRangeError(reason, path)
     wanted = scalar.name if scalar else target.cls.__name__ if target.cls else "an array"
-    return _WrongTypeError(f"{shown} is a {type(value).__name__}, not {wanted}", path)
+    return _WrongTypeError(f"{_shown(value)} is a {type(value).__name__}, not {wanted}", path)
+
+
+def _shown(value: object) -> str:
+    """A value's ``repr``, cut to what a sentence can hold."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits has none, for instance
+        return f"a value of {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 class _WrongTypeError(OutOfRangeError, TypeError):
@@ -138,7 +145,7 @@ def _up(offset: int, align: int) -> int:
     return -(-offset // align) * align
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(field, zeroed))
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 class VMStructMeta(ABCMeta):
     """Lays out a class's annotated fields as a C compiler would."""
 
@@ -160,6 +167,11 @@ class VMStructMeta(ABCMeta):
         """Make the class; keywords are those of ``class X(VMStruct, name=...)``."""
         # Memory is all an instance has: a misspelt attribute must not find a dict.
         namespace.setdefault("__slots__", ())
+        if len([base for base in bases if getattr(base, "__layout__", None)]) > 1:
+            raise DeclarationError(
+                f"class {cls_name} derives from two layout classes, whose fields would lie on "
+                "top of each other; make one of them a field"
+            )
         cls = super().__new__(mcls, cls_name, bases, namespace)
         hints = own_annotations(cls, sys._getframe(1).f_locals)
         values = {key: namespace[key] for key in hints if key in namespace}
@@ -179,7 +191,7 @@ class VMStructMeta(ABCMeta):
     ) -> None:
         inherited: Layout | None = getattr(cls, "__layout__", None)
         fields = list(inherited.fields) if inherited else []
-        offset = inherited.size if inherited else 0
+        offset = inherited.size if inherited and inherited.fields else 0
         align = inherited.align if inherited else 1
         names = {info.name: info.attribute for info in fields}
         defaults = {}
@@ -195,8 +207,8 @@ class VMStructMeta(ABCMeta):
                 )
             type_ = wire_type(hint, where)
             wire_name = check_name(attribute if options.name is None else options.name, where)
-            if wire_name in names or hasattr(VMStruct if inherited else object, attribute):
-                taken = names.get(wire_name, "an attribute of every layout class")
+            if wire_name in names or (inherited and hasattr(cls.__base__, attribute)):
+                taken = names.get(wire_name, "an attribute of its base class")
                 raise DeclarationError(
                     f"{where}: the name {wire_name!r} is taken by {taken}; give another one"
                 )
@@ -208,14 +220,15 @@ class VMStructMeta(ABCMeta):
             offset += type_.size
             if options.has_default:
                 defaults[attribute] = options.default
-        size = _up(offset, align)
+        # As in C++, an empty struct takes a byte, so that each of several has a place.
+        size = _up(max(offset, 1), align)
         if size > 2**31 - 1:
             raise DeclarationError(f"{cls.__name__} takes {size} bytes; the limit is 2147483647")
         cls.__layout__ = Layout(name, version_id, minimum_version_id, tuple(fields), size, align)
         cls.__set_image(inherited, defaults)
 
     def __set_image(cls, inherited: Layout | None, defaults: dict[str, Any]) -> None:
-        image = bytearray(getattr(cls, "__image__", b""))
+        image = bytearray(getattr(cls, "__image__", b"") if inherited else b"")
         image.extend(bytes(cls.__layout__.size - len(image)))
         for info in cls.__layout__.fields[len(inherited.fields) if inherited else 0 :]:
             if isinstance(info.type, StructType):
@@ -231,10 +244,15 @@ class VMStructMeta(ABCMeta):
         for info in cls.__layout__.fields:
             if info.attribute in defaults:
                 value = defaults[info.attribute]
-                if isinstance(info.type, ArrayType) and isinstance(value, int):
-                    value = [value] * info.type.length
-                setattr(at_rest, info.attribute, value)
+                setattr(at_rest, info.attribute, filled(info.type, value))
         cls.__image__ = bytes(at_rest)
+
+
+def filled(type_: WireType, value: Any) -> Any:
+    """``value``, or for an array so many times a number as it has elements."""
+    if isinstance(type_, ArrayType) and isinstance(value, int):
+        return [filled(type_.element, value)] * type_.length
+    return value
 
 
 _NO_OPTIONS = FieldOptions()

@@ -39,9 +39,12 @@ class Migratable(Generic[T]):
 
     def __init__(self, value: T) -> None:
         migrated_class(value)
-        if not hasattr(value, "restore_migrated_state"):
+        shared: Any = value
+        while isinstance(shared, Arc):
+            shared = shared.target
+        if not hasattr(shared, "restore_migrated_state"):
             raise DeclarationError(
-                f"Migratable({type(value).__name__}): it cannot be restored while others hold "
+                f"Migratable({type(shared).__name__}): it cannot be restored while others hold "
                 "it; wrap it in a Mutex or a BqlRefCell"
             )
         # What is used all the time is one attribute away.

@@ -15,6 +15,7 @@ An exception in Python is kept here and becomes a sentence and an errno for C;
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import sys
@@ -44,8 +45,11 @@ class Part(Protocol):
     def save(self, staging: Any) -> None:
         """Fill this piece of the staging struct."""
 
-    def load(self, source: Any, version_id: int) -> None:
-        """Take this piece of ``source`` over; all of it, or nothing and raise."""
+    def load(self, source: Any, version_id: int, own_version: int) -> None:
+        """Take this piece of ``source`` over; all of it, or nothing and raise.
+
+        ``version_id`` is the stream's, ``own_version`` the description's.
+        """
 
     def remember(self, memory: Any) -> None:
         """Put what a later :meth:`load` of ``memory`` needs to undo one into it."""
@@ -66,13 +70,15 @@ class StatePart:
         """Snapshot into the staging struct."""
         self.value.snapshot_migration_state(self._of(staging))
 
-    def load(self, source: Any, version_id: int) -> None:
+    def load(self, source: Any, version_id: int, own_version: int) -> None:
         """Restore under the state's own lock."""
-        restore = getattr(self.value, "restore_migrated_state", None)
-        if restore is not None:
-            restore(self._of(source), version_id)
+        shared: Any = self.value
+        if hasattr(shared, "restore_or_undo"):
+            shared.restore_or_undo(self._of(source), version_id, own_version)
+        elif hasattr(shared, "restore_migrated_state"):
+            shared.restore_migrated_state(self._of(source), version_id)
         else:
-            restore_or_undo(self.value, self._of(source), version_id)
+            restore_or_undo(self.value, self._of(source), version_id, own_version)
 
     remember = save
 
@@ -102,7 +108,6 @@ class Staging:
         self.description = description
         self.cls = cls
         self.exception: BaseException | None = None
-        self.busy = False
         self._current = description.name
         self._keep: list[Any] = [parts, description]
         by_c = []
@@ -155,39 +160,54 @@ class Staging:
         """Commit the staging struct to every part that Python copies, or to none."""
         source = copy.copy(self._view)
         before = copy.copy(self._view)
-        if len(self._parts) > 1:
-            for part in self._parts:
-                self._current = part.path
+        own_version = self.description.version_id
+        undoable = set()
+        for part in self._parts if len(self._parts) > 1 else ():
+            # A part that cannot be saved now may be what the stream repairs.
+            with contextlib.suppress(Exception):
                 part.remember(before)
+                undoable.add(part.path)
         for done, part in enumerate(self._parts):
             self._current = part.path
             try:
-                part.load(source, version_id)
+                part.load(source, version_id, own_version)
             except BaseException:
                 for earlier in reversed(self._parts[:done]):
-                    earlier.load(before, self.description.version_id)
+                    if earlier.path in undoable:
+                        earlier.load(before, own_version, own_version)
                 raise
 
     def fail(self, exc: BaseException, why: Any, hook: str) -> int:
         """Keep ``exc`` for the caller of ``save()`` or ``load()``; its errno for C."""
+        if not native.in_vm():
+            self.exception = exc
         self._locate(exc)
-        sentence = str(exc)
-        if not isinstance(exc, InvalidError):
-            sentence = f"{self._current}: {type(exc).__name__}: {exc}"
+        sentence = self._sentence(exc)
         why[0] = lib().qv_strdup(sentence.replace("\0", "\\0").encode(errors="backslashreplace"))
         if native.in_vm():
             traceback.print_exception(exc, file=sys.stderr)
         else:
             exc.add_note(f"in the {hook} hook of {self.description.name}, at {self._current}")
-            self.exception = exc
         return to_errno(exc)
+
+    def _sentence(self, exc: BaseException) -> str:
+        if isinstance(exc, InvalidError):
+            return str(exc)
+        try:
+            return f"{self._current}: {type(exc).__name__}: {exc}"
+        except Exception:  # its own __str__ raises
+            return f"{self._current}: {type(exc).__name__}"
 
     def _locate(self, exc: BaseException) -> None:
         """Give an error that names a class's field the field's path in this object."""
         if not isinstance(exc, InvalidError) or exc.path.startswith(self._current):
             return
         cls_name, _, rest = exc.path.partition(".")
-        found = [f"{path}.{rest}" for path, cls in self._structs() if cls.__name__ == cls_name]
+        found = [
+            f"{path}.{rest}"
+            for path, cls in self._structs()
+            if cls_name in [base.__name__ for base in cls.__mro__]
+        ]
         here = [path for path in found if path.startswith(self._current)]
         if len(here) == 1:
             exc.path = here[0]

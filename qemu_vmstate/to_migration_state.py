@@ -109,9 +109,15 @@ def migrated_class(value: object) -> type[Any]:
     return migrated  # type: ignore[no-any-return]
 
 
-def restore_or_undo(value: ToMigrationState[Any], source: Any, version_id: int) -> None:
-    """Restore ``value``, or leave it as it was and raise what its restore raised."""
-    before = value.to_migration_state()
+def restore_or_undo(
+    value: ToMigrationState[Any], source: Any, version_id: int, own_version: int
+) -> None:
+    """Restore ``value``, or leave it as it was and raise what its restore raised.
+
+    ``own_version`` is the ``version_id`` that its own restore gets when it takes
+    its former state back.
+    """
+    before = snapshot_if_possible(value)
     attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
     try:
         value.restore_migrated_state_mut(source, version_id)
@@ -119,10 +125,19 @@ def restore_or_undo(value: ToMigrationState[Any], source: Any, version_id: int) 
         # The user's own restore first, for what it changed in place; then the
         # attributes, so that others' references still point to the same objects.
         try:
-            value.restore_migrated_state_mut(before, type(before).__layout__.version_id)
+            if before is not None:
+                value.restore_migrated_state_mut(before, own_version)
         except BaseException as second:
             exc.add_note(f"and taking the former state back raised {second!r}")
         if attributes is not None:
             vars(value).clear()
             vars(value).update(attributes)
         raise
+
+
+def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:
+    """A snapshot, or ``None`` of a state that has none: a good stream may yet repair it."""
+    try:
+        return value.to_migration_state()
+    except Exception:
+        return None

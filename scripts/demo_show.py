@@ -111,6 +111,7 @@ def wait_for_steps(vm: VM, more: int) -> Steps:
 
 def arrived(where: str, before: Steps, after: Steps, vm: VM, left: dict[str, Any]) -> Steps:
     """Check and show the state that a VM was given; ``left``: the other side's, now."""
+    steps: Steps
     wire, steps, fields = vm.python.eval("state()")
     show_fields({"left behind, ran on": left, f"arrived {where}": fields})
     console.print(
