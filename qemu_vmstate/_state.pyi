@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What cdefs/state.c defines."""
+"""What cdefs/state.c and its kin define."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

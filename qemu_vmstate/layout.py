@@ -102,7 +102,7 @@ def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
-    """What a refused store raises; called from state.c."""
+    """What a refused store raises; called from cdefs/values.c."""
     path = target.name if index < 0 else f"{target.name}[{index}]"
     scalar = SCALARS.get(target.kind)
     if why == "range" and scalar:

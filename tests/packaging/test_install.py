@@ -213,10 +213,11 @@ def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alo
         flags = run(
             sys.executable, tool, "headers", "--build", build, "--scratch", scratch
         ).splitlines()
-        # From anywhere, the bridge compiles with these flags, and a warning is an error.
-        bridge = CHECKOUT / "cdefs" / "bridge.c"
-        compiler: list[str | Path] = ["cc", *flags, "-Werror", "-I", bridge.parent]
-        run(*compiler, "-c", bridge, "-o", tmp_path / "bridge.o", cwd=tmp_path)
+        # From anywhere, our C compiles with these flags, and a warning is an error.
+        for name in ("bridge", "qemu"):
+            file = CHECKOUT / "cdefs" / f"{name}.c"
+            compiler: list[str | Path] = ["cc", *flags, "-Werror", "-I", file.parent]
+            run(*compiler, "-c", file, "-o", tmp_path / f"{name}.o", cwd=tmp_path)
         assert listing(watched) | listing(build) == before
     finally:
         if made:

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Field, the data descriptor, and Memory, the base of layout classes. */
+#include "state.h"
+
+static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = { "name", "kind", "offset", "size", "count", "cls", "inner", NULL };
+    PyObject *name, *cls = NULL, *inner = NULL;
+    Py_ssize_t offset, size, count = 0;
+    int kind;
+    Field *self;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|nOO", names, &name, &kind,
+                                     &offset, &size, &count, &cls, &inner)) {
+        return NULL;
+    }
+    if (cls == Py_None) {
+        cls = NULL;
+    }
+    if (inner == Py_None) {
+        inner = NULL;
+    }
+    if (offset < 0 || size <= 0 || count < 0 || !memchr("?bBhHiIqQsa", kind, 11)
+        || (kind == 's') != (cls != NULL) || (kind == 'a') != (inner != NULL)
+        || (cls && !PyType_Check(cls))
+        || (cls && !PyType_IsSubtype((PyTypeObject *)cls, qv_memory_type))
+        || (inner && (!PyObject_TypeCheck(inner, qv_field_type)
+                      || count != size / ((Field *)inner)->size))) {
+        PyErr_SetString(PyExc_SystemError, "a Field that describes no memory");
+        return NULL;
+    }
+    self = (Field *)PyType_GenericAlloc(type, 0);
+    if (!self) {
+        return NULL;
+    }
+    Py_INCREF(name);
+    Py_XINCREF(cls);
+    Py_XINCREF(inner);
+    self->name = name;
+    self->offset = offset;
+    self->size = size;
+    self->count = count;
+    self->kind = kind;
+    self->cls = cls;
+    self->inner = inner;
+    return (PyObject *)self;
+}
+
+static int field_traverse(PyObject *obj, visitproc visit, void *arg)
+{
+    Field *self = (Field *)obj;
+
+    Py_VISIT(self->cls);
+    Py_VISIT(self->inner);
+    Py_VISIT(Py_TYPE(obj));
+    return 0;
+}
+
+static int field_clear(PyObject *obj)
+{
+    Field *self = (Field *)obj;
+
+    Py_CLEAR(self->cls);
+    Py_CLEAR(self->inner);
+    return 0;
+}
+
+void qv_free_object(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    release(obj);
+    Py_DECREF(type);
+}
+
+static void field_dealloc(PyObject *obj)
+{
+    PyObject_GC_UnTrack(obj);
+    field_clear(obj);
+    Py_CLEAR(((Field *)obj)->name);
+    qv_free_object(obj);
+}
+
+/* The memory under obj, or NULL with an exception when it is not this layout's. */
+static Memory *memory_of(Field *field, PyObject *obj)
+{
+    Memory *memory = (Memory *)obj;
+
+    if (!PyObject_TypeCheck(obj, qv_memory_type)) {
+        PyErr_Format(PyExc_TypeError, "%U: not a layout class instance", field->name);
+        return NULL;
+    }
+    if (field->offset + field->size > memory->size) {
+        PyErr_Format(PyExc_TypeError, "%U: lies outside this object's memory", field->name);
+        return NULL;
+    }
+    return memory;
+}
+
+static PyObject *field_get(PyObject *descr, PyObject *obj, PyObject *type)
+{
+    Field *self = (Field *)descr;
+    Memory *memory;
+
+    (void)type;
+    if (!obj || obj == Py_None) {
+        Py_INCREF(descr);
+        return descr;
+    }
+    memory = memory_of(self, obj);
+    return memory ? qv_load_value(self, memory->mem + self->offset, obj) : NULL;
+}
+
+static int field_set(PyObject *descr, PyObject *obj, PyObject *value)
+{
+    Field *self = (Field *)descr;
+    Memory *memory = memory_of(self, obj);
+
+    if (!memory) {
+        return -1;
+    }
+    if (!value) {
+        PyErr_Format(PyExc_AttributeError, "%U: a field cannot be deleted", self->name);
+        return -1;
+    }
+    return qv_store_value(self, memory->mem + self->offset, value, -1);
+}
+
+static PyMemberDef field_members[] = {
+    { "name", T_OBJECT_EX, offsetof(Field, name), READONLY, NULL },
+    { "offset", T_PYSSIZET, offsetof(Field, offset), READONLY, NULL },
+    { "size", T_PYSSIZET, offsetof(Field, size), READONLY, NULL },
+    { "count", T_PYSSIZET, offsetof(Field, count), READONLY, NULL },
+    { "kind", T_CHAR, offsetof(Field, kind), READONLY, NULL },
+    { "cls", T_OBJECT, offsetof(Field, cls), READONLY, NULL },
+    { "inner", T_OBJECT, offsetof(Field, inner), READONLY, NULL },
+    { 0 }
+};
+
+static PyType_Slot field_slots[] = {
+    { Py_tp_doc, "One field of a layout class; a data descriptor." },
+    { Py_tp_new, field_new },
+    { Py_tp_dealloc, field_dealloc },
+    { Py_tp_traverse, field_traverse },
+    { Py_tp_clear, field_clear },
+    { Py_tp_descr_get, field_get },
+    { Py_tp_descr_set, field_set },
+    { Py_tp_members, field_members },
+    { 0, NULL }
+};
+
+PyType_Spec qv_field_spec = {
+    "qemu_vmstate._state.Field", sizeof(Field), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, field_slots
+};
+
+/* A class's size and its image at rest, both from its __layout__ attributes. */
+static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *image = PyObject_GetAttrString((PyObject *)type, "__image__");
+    char *bytes;
+    Py_ssize_t size;
+    Memory *self;
+
+    (void)args;
+    (void)kwargs;
+    if (!image) {
+        return NULL;
+    }
+    if (PyBytes_AsStringAndSize(image, &bytes, &size) < 0) {
+        Py_DECREF(image);
+        return NULL;
+    }
+    self = (Memory *)PyType_GenericAlloc(type, 0);
+    if (self) {
+        self->mem = PyMem_Malloc(size ? size : 1);
+        if (!self->mem) {
+            Py_CLEAR(self);
+            PyErr_NoMemory();
+        } else {
+            memcpy(self->mem, bytes, size);
+            self->size = size;
+        }
+    }
+    Py_DECREF(image);
+    return (PyObject *)self;
+}
+
+static int memory_init(PyObject *obj, PyObject *args, PyObject *kwargs)
+{
+    PyObject *name, *value;
+    Py_ssize_t pos = 0;
+
+    if (PyTuple_Size(args)) {
+        PyErr_SetString(PyExc_TypeError, "fields are given by name");
+        return -1;
+    }
+    while (kwargs && PyDict_Next(kwargs, &pos, &name, &value)) {
+        if (PyObject_SetAttr(obj, name, value) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int memory_traverse(PyObject *obj, visitproc visit, void *arg)
+{
+    Py_VISIT(((Memory *)obj)->owner);
+    Py_VISIT(Py_TYPE(obj));
+    return 0;
+}
+
+static void memory_dealloc(PyObject *obj)
+{
+    Memory *self = (Memory *)obj;
+
+    PyObject_GC_UnTrack(obj);
+    if (self->owner) {
+        Py_CLEAR(self->owner);
+    } else {
+        PyMem_Free(self->mem);
+    }
+    qv_free_object(obj);
+}
+
+static int memory_getbuffer(PyObject *obj, Py_buffer *view, int flags)
+{
+    Memory *self = (Memory *)obj;
+
+    return PyBuffer_FillInfo(view, obj, self->mem, self->size, 0, flags);
+}
+
+static PyObject *memory_richcompare(PyObject *a, PyObject *b, int op)
+{
+    bool same;
+
+    if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != Py_TYPE(b)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    same = memcmp(((Memory *)a)->mem, ((Memory *)b)->mem, ((Memory *)a)->size) == 0;
+    return PyBool_FromLong(same == (op == Py_EQ));
+}
+
+static PyType_Slot memory_slots[] = {
+    { Py_tp_doc, "Memory that Python and C see alike; the base of layout classes." },
+    { Py_tp_new, memory_new },
+    { Py_tp_init, memory_init },
+    { Py_tp_dealloc, memory_dealloc },
+    { Py_tp_traverse, memory_traverse },
+    { Py_tp_richcompare, memory_richcompare },
+    { Py_tp_hash, PyObject_HashNotImplemented },
+    { Py_bf_getbuffer, memory_getbuffer },
+    { 0, NULL }
+};
+
+PyType_Spec qv_memory_spec = {
+    "qemu_vmstate._state.Memory", sizeof(Memory), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, memory_slots
+};

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Cell: the lock of a Mutex or BqlRefCell, as Python uses it. */
+#include "state.h"
+#include <errno.h>
+#include <time.h>
+
+static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    Cell *self = (Cell *)PyType_GenericAlloc(type, 0);
+    pthread_mutexattr_t attr;
+
+    (void)args;
+    (void)kwargs;
+    if (!self) {
+        return NULL;
+    }
+    self->cell = PyMem_Calloc(1, sizeof(QvCell));
+    if (!self->cell) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(&self->cell->mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return (PyObject *)self;
+}
+
+static void cell_dealloc(PyObject *obj)
+{
+    Cell *self = (Cell *)obj;
+
+    if (self->cell) {
+        pthread_mutex_destroy(&self->cell->mutex);
+        PyMem_Free(self->cell);
+    }
+    qv_free_object(obj);
+}
+
+static PyObject *cell_acquire(PyObject *obj, PyObject *args)
+{
+    Cell *self = (Cell *)obj;
+    double timeout = -1;
+    int ret;
+
+    if (!PyArg_ParseTuple(args, "|d", &timeout)) {
+        return NULL;
+    }
+    ret = pthread_mutex_trylock(&self->cell->mutex);
+    if (ret == EBUSY && timeout != 0) {
+        Py_BEGIN_ALLOW_THREADS
+        if (timeout < 0) {
+            ret = pthread_mutex_lock(&self->cell->mutex);
+        } else {
+            struct timespec until;
+
+            if (timeout > 1e9) {
+                timeout = 1e9;
+            }
+            clock_gettime(CLOCK_MONOTONIC, &until);
+            until.tv_sec += (time_t)timeout;
+            until.tv_nsec += (long)((timeout - (time_t)timeout) * 1e9);
+            if (until.tv_nsec >= 1000000000L) {
+                until.tv_nsec -= 1000000000L;
+                until.tv_sec++;
+            }
+            ret = pthread_mutex_clocklock(&self->cell->mutex, CLOCK_MONOTONIC, &until);
+        }
+        Py_END_ALLOW_THREADS
+    }
+    return PyLong_FromLong(ret);
+}
+
+static PyObject *cell_release(PyObject *obj, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(pthread_mutex_unlock(&((Cell *)obj)->cell->mutex));
+}
+
+static PyObject *cell_get_address(PyObject *obj, void *closure)
+{
+    (void)closure;
+    return PyLong_FromVoidPtr(((Cell *)obj)->cell);
+}
+
+static PyObject *cell_get_int(PyObject *obj, void *closure)
+{
+    QvCell *cell = ((Cell *)obj)->cell;
+
+    return PyLong_FromLong(closure ? cell->borrow : cell->poisoned);
+}
+
+static int cell_set_int(PyObject *obj, PyObject *value, void *closure)
+{
+    QvCell *cell = ((Cell *)obj)->cell;
+    long v = value ? PyLong_AsLong(value) : 0;
+
+    if (v == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    *(closure ? &cell->borrow : &cell->poisoned) = v;
+    return 0;
+}
+
+static PyMethodDef cell_methods[] = {
+    { "acquire", cell_acquire, METH_VARARGS,
+      "acquire(timeout=-1) -> errno: 0, EBUSY (timeout 0), ETIMEDOUT or EDEADLK.\n"
+      "Releases the GIL while it waits; timeout in seconds, below 0 for ever." },
+    { "release", cell_release, METH_NOARGS, "release() -> errno: 0, or EPERM: not the owner." },
+    { 0 }
+};
+
+static PyGetSetDef cell_getset[] = {
+    { "address", cell_get_address, NULL, "Where the QvCell lies, for the bridge.", NULL },
+    { "poisoned", cell_get_int, cell_set_int, "Not 0: an exception left a guard.", NULL },
+    { "borrow", cell_get_int, cell_set_int, "-1 mutably borrowed, n shared borrows.",
+      (void *)1 },
+    { 0 }
+};
+
+static PyType_Slot cell_slots[] = {
+    { Py_tp_doc, "The lock of a Mutex or BqlRefCell, shared with the bridge." },
+    { Py_tp_new, cell_new },
+    { Py_tp_dealloc, cell_dealloc },
+    { Py_tp_methods, cell_methods },
+    { Py_tp_getset, cell_getset },
+    { 0, NULL }
+};
+
+PyType_Spec qv_cell_spec = {
+    "qemu_vmstate._state.Cell", sizeof(Cell), 0, Py_TPFLAGS_DEFAULT, cell_slots
+};

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Binds the bridge to QEMU's code.  The only file that knows QEMU versions.
+ *
+ * No QEMU symbol is linked to.  qv_init() looks each one up, in our build of
+ * the migration code or in the running qemu-system-*, so that one module
+ * serves both, also where QEMU exports nothing.
+ */
+#include "qemu.h"
+#include <dlfcn.h>
+#include "qapi/qapi-commands-control.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "migration/migration.h"
+#if QEMU_VERSION_MAJOR >= 10
+#include "qobject/json-writer.h"
+#else
+#include "qapi/qmp/json-writer.h"
+#endif
+
+#include "symbols.h"
+
+#define QV_VERSION (QEMU_VERSION_MAJOR * 100 + QEMU_VERSION_MINOR)
+#define QV_ERRP_HOOKS (QV_VERSION >= 1002)
+
+#if QV_VERSION < 702
+#error "qemu_vmstate needs QEMU 7.2 or later"
+#endif
+
+#if QV_VERSION >= 1000
+#define QV_BQL_SYMBOLS(X) X(bql_lock_impl) X(bql_unlock) X(bql_locked)
+#define QV_IDLE_SYMBOLS(X) X(migration_is_running)
+#else
+#define QV_BQL_SYMBOLS(X) \
+    X(qemu_mutex_lock_iothread_impl) X(qemu_mutex_unlock_iothread) X(qemu_mutex_iothread_locked)
+#define QV_IDLE_SYMBOLS(X) X(migration_is_idle)
+#endif
+
+#if QV_ERRP_HOOKS || QV_VERSION < 900
+#define QV_SAVE_SYMBOL(X) X(vmstate_save_state)
+#else
+#define QV_SAVE_SYMBOL(X) X(vmstate_save_state_with_err)
+#endif
+
+/* QEMU's functions that only this file calls; as in qemu.h. */
+#define QV_OWN_SYMBOLS(X)                                               \
+    X(json_writer_end_object) X(json_writer_free) X(json_writer_get)    \
+    X(json_writer_new) X(json_writer_start_object) X(module_call_init)  \
+    X(vmstate_load_state) QV_SAVE_SYMBOL(X)
+#define QV_OWN_VM_SYMBOLS(X)                                            \
+    X(migrate_get_current) X(migrate_set_error)                         \
+    X(qapi_free_VersionInfo) X(qmp_query_version)                       \
+    QV_BQL_SYMBOLS(X) QV_IDLE_SYMBOLS(X)
+
+QvQemu qv;
+GString *qv_reported;
+
+static struct {
+#define QV_MEMBER(name) __typeof__(name) *name;
+    QV_OWN_SYMBOLS(QV_MEMBER)
+    QV_OWN_VM_SYMBOLS(QV_MEMBER)
+#undef QV_MEMBER
+    void *library;          /* owner: the process, never closed; NULL in a VM */
+    bool ready;
+} own;
+
+int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
+                  JSONWriter *vmdesc, Error **errp)
+{
+#if QV_ERRP_HOOKS
+    return own.vmstate_save_state(f, vmsd, opaque, vmdesc, errp);
+#elif QV_VERSION >= 900
+    return own.vmstate_save_state_with_err(f, vmsd, opaque, vmdesc, errp);
+#else
+    return own.vmstate_save_state(f, vmsd, opaque, vmdesc);
+#endif
+}
+
+int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
+                  int version_id, Error **errp)
+{
+#if QV_ERRP_HOOKS
+    return own.vmstate_load_state(f, vmsd, opaque, version_id, errp);
+#else
+    return own.vmstate_load_state(f, vmsd, opaque, version_id);
+#endif
+}
+
+JSONWriter *qv_vmdesc_begin(void)
+{
+    JSONWriter *vmdesc = own.json_writer_new(false);
+
+    own.json_writer_start_object(vmdesc, NULL);
+    return vmdesc;
+}
+
+char *qv_vmdesc_end(JSONWriter *vmdesc)
+{
+    char *text;
+
+    own.json_writer_end_object(vmdesc);
+    text = g_strdup(own.json_writer_get(vmdesc));
+    own.json_writer_free(vmdesc);
+    return text;
+}
+
+bool qv_migration_idle(void)
+{
+#if QV_VERSION >= 1000
+    return !own.migration_is_running();
+#else
+    return own.migration_is_idle();
+#endif
+}
+
+static void vm_bql_lock(void)
+{
+#if QV_VERSION >= 1000
+    own.bql_lock_impl(__FILE__, __LINE__);
+#else
+    own.qemu_mutex_lock_iothread_impl(__FILE__, __LINE__);
+#endif
+}
+
+static void vm_bql_unlock(void)
+{
+#if QV_VERSION >= 1000
+    own.bql_unlock();
+#else
+    own.qemu_mutex_unlock_iothread();
+#endif
+}
+
+static bool vm_bql_locked(void)
+{
+#if QV_VERSION >= 1000
+    return own.bql_locked();
+#else
+    return own.qemu_mutex_iothread_locked();
+#endif
+}
+
+void qv_end_of_list(VMStateField *field)
+{
+    *field = (VMStateField)VMSTATE_END_OF_LIST();
+}
+
+int qv_capabilities(void)
+{
+    return (QV_ERRP_HOOKS ? QV_CAP_ERRP_HOOKS : 0)
+         | (QV_VERSION >= 1000 ? QV_CAP_EARLY_SETUP : 0)
+         | (qv.in_vm ? QV_CAP_IN_VM : 0);
+}
+
+static int hook_pre_load(void *opaque)
+{
+    qv_reset_staging(opaque);
+    return 0;
+}
+
+#if QV_ERRP_HOOKS
+static bool hook_pre_save(void *opaque, Error **errp)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_take_snapshot(opaque, &why);
+
+    if (ret < 0) {
+        qv_hook_failed(opaque, ret, why);
+        qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
+    }
+    return ret == 0;
+}
+
+static bool hook_post_load(void *opaque, int version_id, Error **errp)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_commit_staging(opaque, version_id, &why);
+
+    if (ret < 0) {
+        qv_hook_failed(opaque, ret, why);
+        qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
+    }
+    return ret == 0;
+}
+#else
+/* These hooks return an errno only: in a VM the sentence takes a way of its own. */
+static void report_failure(bool saving, const char *why)
+{
+    Error *err = NULL;
+
+    if (!qv.in_vm) {
+        return;
+    }
+    qv.error_report("%s", why);
+    if (saving) {
+        qv.error_setg_internal(&err, __FILE__, __LINE__, __func__, "%s", why);
+        own.migrate_set_error(own.migrate_get_current(), err);
+        qv.error_free(err);
+    }
+}
+
+static int hook_pre_save(void *opaque)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_take_snapshot(opaque, &why);
+
+    if (ret < 0) {
+        qv_hook_failed(opaque, ret, why);
+        report_failure(true, why);
+    }
+    return ret;
+}
+
+static int hook_post_load(void *opaque, int version_id)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_commit_staging(opaque, version_id, &why);
+
+    if (ret < 0) {
+        qv_hook_failed(opaque, ret, why);
+        report_failure(false, why);
+    }
+    return ret;
+}
+#endif
+
+void qv_set_hooks(VMStateDescription *vmsd)
+{
+    vmsd->pre_load = hook_pre_load;
+#if QV_ERRP_HOOKS
+    vmsd->pre_save_errp = hook_pre_save;
+    vmsd->post_load_errp = hook_post_load;
+#else
+    vmsd->pre_save = hook_pre_save;
+    vmsd->post_load = hook_post_load;
+#endif
+}
+
+static pthread_mutex_t in_process_bql = PTHREAD_MUTEX_INITIALIZER;
+static __thread bool in_process_bql_held;
+
+static void report_sink(const char *text)
+{
+    if (qv_reported) {
+        g_string_append(qv_reported, text);
+    } else {
+        fputs(text, stderr);
+    }
+}
+
+void qv_free(void *p)
+{
+    g_free(p);
+}
+
+char *qv_strdup(const char *text)
+{
+    return g_strdup(text);
+}
+
+const char *qv_built_for(void)
+{
+    return QEMU_VERSION;
+}
+
+static void *resolve(const char *name)
+{
+    return own.library ? dlsym(own.library, name) : qv_find_symbol(name);
+}
+
+/* First of all: another version's QEMU lacks other functions, which is not the point. */
+static bool check_version(char **why)
+{
+    VersionInfo *version;
+    bool same;
+
+    own.qmp_query_version = resolve("qmp_query_version");
+    own.qapi_free_VersionInfo = resolve("qapi_free_VersionInfo");
+    if (!own.qmp_query_version || !own.qapi_free_VersionInfo) {
+        *why = g_strdup("this executable shows no QEMU functions: it is no qemu-system-*, or "
+                        "it was built without --enable-modules and then stripped");
+        return false;
+    }
+    version = own.qmp_query_version(NULL);
+    same = version->qemu->major == QEMU_VERSION_MAJOR
+        && version->qemu->minor == QEMU_VERSION_MINOR;
+
+    if (!same) {
+        *why = g_strdup_printf("this QEMU is %" PRId64 ".%" PRId64 ".%" PRId64
+                               ", but qemu_vmstate was built for QEMU " QEMU_VERSION,
+                               version->qemu->major, version->qemu->minor,
+                               version->qemu->micro);
+    }
+    own.qapi_free_VersionInfo(version);
+    return same;
+}
+
+int qv_init(const char *library, char **why)
+{
+    g_autoptr(GString) missing = g_string_new(NULL);
+
+    if (own.ready) {
+        return 0;
+    }
+    if (library) {
+        void (**sink)(const char *);
+
+        own.library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+        if (!own.library) {
+            *why = g_strdup(dlerror());
+            return -ENOENT;
+        }
+        sink = resolve("qv_report_sink");
+        if (sink) {
+            *sink = report_sink;
+        }
+    }
+    if (!library && !check_version(why)) {
+        return -EPROTO;
+    }
+#define QV_RESOLVE(table, name)                                         \
+    table.name = resolve(#name);                                        \
+    if (!table.name) {                                                  \
+        g_string_append(missing, " " #name);                            \
+    }
+#define QV_RESOLVE_SHARED(name) QV_RESOLVE(qv, name)
+#define QV_RESOLVE_OWN(name) QV_RESOLVE(own, name)
+    QV_SYMBOLS(QV_RESOLVE_SHARED)
+    QV_OWN_SYMBOLS(QV_RESOLVE_OWN)
+    if (!library) {
+        QV_VM_SYMBOLS(QV_RESOLVE_SHARED)
+        QV_OWN_VM_SYMBOLS(QV_RESOLVE_OWN)
+    }
+    if (missing->len) {
+        *why = g_strdup_printf("%s lacks%s", library ? library : "this executable",
+                               missing->str);
+        return -ENOSYS;
+    }
+    if (library) {
+        own.module_call_init(MODULE_INIT_QOM);
+    }
+    qv.in_vm = !library;
+    own.ready = true;
+    return 0;
+}
+
+const VMStateInfo *qv_vmstate_info(const char *name)
+{
+    g_autofree char *symbol = g_strdup_printf("vmstate_info_%s", name);
+
+    return resolve(symbol);
+}
+
+void qv_bql_lock(void)
+{
+    if (qv.in_vm) {
+        vm_bql_lock();
+    } else {
+        pthread_mutex_lock(&in_process_bql);
+        in_process_bql_held = true;
+    }
+}
+
+void qv_bql_unlock(void)
+{
+    if (qv.in_vm) {
+        vm_bql_unlock();
+    } else {
+        in_process_bql_held = false;
+        pthread_mutex_unlock(&in_process_bql);
+    }
+}
+
+int qv_bql_locked(void)
+{
+    return qv.in_vm ? vm_bql_locked() : in_process_bql_held;
+}
+
+bool qv_bql_enter(void)
+{
+    bool taken = !qv_bql_locked();
+
+    if (taken) {
+        qv_bql_lock();
+    }
+    return taken;
+}
+
+void qv_bql_leave(bool taken)
+{
+    if (taken) {
+        qv_bql_unlock();
+    }
+}
+
+void qv_error_report(const char *text)
+{
+    if (qv.in_vm) {
+        qv.error_report("%s", text);
+    } else {
+        fprintf(stderr, "%s\n", text);
+    }
+}

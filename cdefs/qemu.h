@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* QEMU as bridge.c sees it: the same for every version, in process and in a VM. */
+#ifndef QV_QEMU_H
+#define QV_QEMU_H
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "io/channel-buffer.h"
+#include "migration/misc.h"
+#include "migration/qemu-file.h"
+#include "migration/vmstate.h"
+
+#include "bridge.h"
+
+/* QEMU's functions that every version has alike, needed in both worlds. */
+#define QV_SYMBOLS(X)                                                   \
+    X(error_free) X(error_get_pretty) X(error_setg_internal)            \
+    X(object_unref) X(qemu_fclose) X(qemu_fflush) X(qemu_file_get_error) \
+    X(qemu_file_new_input) X(qemu_file_new_output) X(qemu_peek_buffer)  \
+    X(qio_channel_buffer_new)
+
+/* Needed in a VM only; the migration code alone has stubs of them. */
+#define QV_VM_SYMBOLS(X)                                                \
+    X(error_report) X(vmstate_register_with_alias_id) X(vmstate_unregister)
+
+/* Where qv_init() found them. */
+typedef struct QvQemu {
+#define QV_MEMBER(name) __typeof__(name) *name;
+    QV_SYMBOLS(QV_MEMBER)
+    QV_VM_SYMBOLS(QV_MEMBER)
+#undef QV_MEMBER
+    bool in_vm;
+} QvQemu;
+
+extern QvQemu qv;
+
+/* What error_report() said, while this is not NULL; guarded by the BQL. */
+extern GString *qv_reported;
+
+int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
+                  JSONWriter *vmdesc, Error **errp);
+int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
+                  int version_id, Error **errp);
+JSONWriter *qv_vmdesc_begin(void);
+/* Ends and frees it; its text, which the caller frees. */
+char *qv_vmdesc_end(JSONWriter *vmdesc);
+bool qv_migration_idle(void);
+
+/* Take the BQL unless this thread has it; what to give to qv_bql_leave(). */
+bool qv_bql_enter(void);
+void qv_bql_leave(bool taken);
+
+/* Hooks of this version's shape, which call these; opaque is the staging struct. */
+void qv_set_hooks(VMStateDescription *vmsd);
+int qv_take_snapshot(void *opaque, char **why);
+void qv_reset_staging(void *opaque);
+int qv_commit_staging(void *opaque, int version_id, char **why);
+void qv_hook_failed(void *opaque, int ret, const char *why);
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The types of qemu_vmstate._state: state that lies in memory exactly as the C
+ * side sees it, with attributes at C speed and a range check on every store,
+ * and the lock that Python and the migration hooks share.
+ *
+ * Nothing here knows QEMU.  Limited API, so that one build serves every
+ * CPython from 3.11 on.
+ */
+#ifndef QV_STATE_H
+#define QV_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "cell.h"
+
+typedef struct {
+    PyObject_HEAD
+    char *mem;          /* owner: this object if owner is NULL, else owner */
+    Py_ssize_t size;
+    PyObject *owner;    /* strong; keeps mem alive */
+} Memory;
+
+/*
+ * One field of a layout, and at the same time one element of an array: an
+ * array's inner Field says what its elements are.
+ */
+typedef struct {
+    PyObject_HEAD
+    PyObject *name;     /* strong: str, "Class.field" */
+    Py_ssize_t offset;
+    Py_ssize_t size;    /* bytes it takes: for an array of all its elements */
+    Py_ssize_t count;   /* elements of an array */
+    char kind;          /* struct's scalar letters, 's' a struct, 'a' an array */
+    PyObject *cls;      /* strong: the struct's class, or NULL */
+    PyObject *inner;    /* strong: the elements' Field, or NULL */
+} Field;
+
+#define MAX_DIMENSIONS 8
+
+typedef struct {
+    PyObject_HEAD
+    char *mem;          /* owner: owner */
+    PyObject *owner;    /* strong */
+    Field *field;       /* strong; kind 'a' */
+    Py_ssize_t shape[MAX_DIMENSIONS];
+    Py_ssize_t strides[MAX_DIMENSIONS];
+} Array;
+
+typedef struct {
+    PyObject_HEAD
+    QvCell *cell;       /* owner: this object */
+} Cell;
+
+/* The module's, for the process's life. */
+extern PyTypeObject *qv_memory_type, *qv_field_type, *qv_array_type, *qv_cell_type;
+extern PyType_Spec qv_memory_spec, qv_field_spec, qv_array_spec, qv_cell_spec;
+/* Makes the exception of a refused store; set by Python. */
+extern PyObject *qv_error_factory;
+
+/* values.c: between Python objects and memory; negative with an exception set. */
+PyObject *qv_make_view(PyObject *cls, char *mem, PyObject *owner);
+PyObject *qv_load_value(Field *field, char *p, PyObject *owner);
+/* index: of an element, for the sentence; negative: a field of its own. */
+int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index);
+int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first,
+                      Py_ssize_t count);
+Field *qv_name_row(Field *field, Py_ssize_t index);
+
+/* layout.c: what every tp_dealloc here ends with. */
+void qv_free_object(PyObject *obj);
+
+#endif
