@@ -113,7 +113,7 @@ static int part_lock(QvObject *object, QvPart *part, bool to_change, char **why)
         }
         return 0;
     }
-    ret = pthread_mutex_lock(&part->cell->mutex);
+    ret = qv_cell_lock(part->cell, NULL);
     if (ret) {
         *why = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
                                object->vmsd->name, part->name);
@@ -125,7 +125,7 @@ static int part_lock(QvObject *object, QvPart *part, bool to_change, char **why)
 static void part_unlock(QvPart *part)
 {
     if (!part->is_ref_cell) {
-        pthread_mutex_unlock(&part->cell->mutex);
+        qv_cell_unlock(part->cell);
     }
 }
 

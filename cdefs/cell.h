@@ -1,20 +1,101 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The truth of a Mutex or BqlRefCell: one struct that Python (state.c) and
+ * The truth of a Mutex or BqlRefCell: one struct that Python (mutex.c) and
  * QEMU's hooks (bridge.c) both lock, so neither needs the other to do it.
  */
 #ifndef QV_CELL_H
 #define QV_CELL_H
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
+#include <time.h>
 
 typedef struct QvCell {
-    /* PTHREAD_MUTEX_ERRORCHECK: a thread that locks twice gets EDEADLK. */
     pthread_mutex_t mutex;
+    /*
+     * Held while one waits for mutex.  A thread that locks again as soon as it
+     * has unlocked would else always be faster than one that must wake up, and
+     * a migration could wait for ever for a busy device.
+     */
+    pthread_mutex_t gate;
+    /* Valid while owned; a thread can only ever find itself here by owning it. */
+    pthread_t owner;
+    bool owned;
     /* Guarded by mutex: an exception left a guard, so invariants may be broken. */
     int poisoned;
     /* Guarded by the BQL: -1 mutably borrowed, n > 0 shared borrows. */
     int borrow;
 } QvCell;
+
+static inline void qv_cell_init(QvCell *cell)
+{
+    *cell = (QvCell) {
+        .mutex = PTHREAD_MUTEX_INITIALIZER,
+        .gate = PTHREAD_MUTEX_INITIALIZER,
+    };
+}
+
+static inline bool qv_cell_is_mine(QvCell *cell)
+{
+    return __atomic_load_n(&cell->owned, __ATOMIC_ACQUIRE)
+        && pthread_equal(__atomic_load_n(&cell->owner, __ATOMIC_RELAXED), pthread_self());
+}
+
+static inline void qv_cell_own(QvCell *cell)
+{
+    __atomic_store_n(&cell->owner, pthread_self(), __ATOMIC_RELAXED);
+    __atomic_store_n(&cell->owned, true, __ATOMIC_RELEASE);
+}
+
+/* 0; EBUSY: another thread has it or waits for it, or this one has it. */
+static inline int qv_cell_trylock(QvCell *cell)
+{
+    int ret = pthread_mutex_trylock(&cell->gate);
+
+    if (ret == 0) {
+        ret = pthread_mutex_trylock(&cell->mutex);
+        pthread_mutex_unlock(&cell->gate);
+    }
+    if (ret == 0) {
+        qv_cell_own(cell);
+    }
+    return ret;
+}
+
+/* 0; EDEADLK: this thread has it; ETIMEDOUT at until (CLOCK_MONOTONIC; NULL: never). */
+static inline int qv_cell_lock(QvCell *cell, const struct timespec *until)
+{
+    int ret;
+
+    if (qv_cell_is_mine(cell)) {
+        return EDEADLK;
+    }
+    if (!until) {
+        pthread_mutex_lock(&cell->gate);
+        ret = pthread_mutex_lock(&cell->mutex);
+        pthread_mutex_unlock(&cell->gate);
+    } else {
+        ret = pthread_mutex_clocklock(&cell->gate, CLOCK_MONOTONIC, until);
+        if (ret == 0) {
+            ret = pthread_mutex_clocklock(&cell->mutex, CLOCK_MONOTONIC, until);
+            pthread_mutex_unlock(&cell->gate);
+        }
+    }
+    if (ret == 0) {
+        qv_cell_own(cell);
+    }
+    return ret;
+}
+
+/* 0, or EPERM: another thread has it, or none. */
+static inline int qv_cell_unlock(QvCell *cell)
+{
+    if (!qv_cell_is_mine(cell)) {
+        return EPERM;
+    }
+    __atomic_store_n(&cell->owned, false, __ATOMIC_RELEASE);
+    return pthread_mutex_unlock(&cell->mutex);
+}
 
 #endif

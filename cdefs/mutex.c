@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Cell: the lock of a Mutex or BqlRefCell, as Python uses it. */
 #include "state.h"
-#include <errno.h>
-#include <time.h>
 
 static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Cell *self = (Cell *)PyType_GenericAlloc(type, 0);
-    pthread_mutexattr_t attr;
 
     (void)args;
     (void)kwargs;
@@ -19,10 +16,7 @@ static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
-    pthread_mutex_init(&self->cell->mutex, &attr);
-    pthread_mutexattr_destroy(&attr);
+    qv_cell_init(self->cell);
     return (PyObject *)self;
 }
 
@@ -32,6 +26,7 @@ static void cell_dealloc(PyObject *obj)
 
     if (self->cell) {
         pthread_mutex_destroy(&self->cell->mutex);
+        pthread_mutex_destroy(&self->cell->gate);
         PyMem_Free(self->cell);
     }
     qv_free_object(obj);
@@ -46,11 +41,11 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
     if (!PyArg_ParseTuple(args, "|d", &timeout)) {
         return NULL;
     }
-    ret = pthread_mutex_trylock(&self->cell->mutex);
+    ret = qv_cell_trylock(self->cell);
     if (ret == EBUSY && timeout != 0) {
         Py_BEGIN_ALLOW_THREADS
         if (timeout < 0) {
-            ret = pthread_mutex_lock(&self->cell->mutex);
+            ret = qv_cell_lock(self->cell, NULL);
         } else {
             struct timespec until;
 
@@ -64,7 +59,7 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
                 until.tv_nsec -= 1000000000L;
                 until.tv_sec++;
             }
-            ret = pthread_mutex_clocklock(&self->cell->mutex, CLOCK_MONOTONIC, &until);
+            ret = qv_cell_lock(self->cell, &until);
         }
         Py_END_ALLOW_THREADS
     }
@@ -74,7 +69,7 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
 static PyObject *cell_release(PyObject *obj, PyObject *unused)
 {
     (void)unused;
-    return PyLong_FromLong(pthread_mutex_unlock(&((Cell *)obj)->cell->mutex));
+    return PyLong_FromLong(qv_cell_unlock(((Cell *)obj)->cell));
 }
 
 static PyObject *cell_get_address(PyObject *obj, void *closure)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -539,3 +540,43 @@ def test_reprs_show_the_state() -> None:
     assert repr(BqlRefCell(Regs())) == "BqlRefCell(Regs(a=1, b=2))"
     assert repr(BqlCell(3)) == "BqlCell(3)"
     assert repr(Migratable(Mutex(Regs()))) == "Migratable(Mutex(Regs(a=1, b=2)))"
+
+
+@pytest.fixture
+def one_cpu() -> Iterator[None]:
+    """Threads take turns on one processor."""
+    usual = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usual)})
+    yield
+    os.sched_setaffinity(0, usual)
+
+
+def test_who_waits_is_next_however_busy_another_thread_is(one_cpu: None) -> None:
+    mutex = Mutex(Regs())
+    rounds = [0]
+    stop = threading.Event()
+    begun = threading.Event()
+
+    def hammer() -> None:
+        while not stop.is_set():
+            with mutex.lock():
+                rounds[0] += 1
+                begun.set()
+                # Held nearly all the time, and locked again at once.
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    try:
+        assert begun.wait(10)
+        # Woken up, this thread comes after one that runs, as on a machine that is busy.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        for _ in range(20):
+            before = rounds[0]
+            with mutex.lock(timeout=20):
+                # The round under way, and one that may begin before this thread asks.
+                assert rounds[0] - before <= 3
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        stop.set()
+        thread.join()
