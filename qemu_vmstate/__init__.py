@@ -17,6 +17,7 @@ if os.environ.get("QEMU_VMSTATE_NATIVE"):
 
 from .bql import bql_lock_guard, bql_locked
 from .cells import Arc, BqlCell, BqlRefCell, Mutex, MutexGuard
+from .description import VMStateDescription
 from .device import Device
 from .errors import (
     BorrowError,
@@ -63,6 +64,7 @@ __all__ = [
     "StreamError",
     "ToMigrationState",
     "ToMigrationStateShared",
+    "VMStateDescription",
     "VMStateError",
     "VMStruct",
     "VersionError",

@@ -16,13 +16,17 @@ from .layout import Layout, VMStruct
 from .native import ffi, lib
 from .wire import ArrayType, Scalar, StructType, WireType
 
-__all__ = ["Description", "wire_fields"]
+__all__ = ["VMStateDescription", "wire_fields"]
 
 
-class Description:
-    """A ``VMStateDescription`` in C memory, and all that it points to.
+class VMStateDescription:
+    """A ``VMStateDescription`` of include/migration/vmstate.h in C memory.
 
-    ``cdata`` is the struct; it lives as long as this object.
+    Made from the layout class ``cls``, with its fields in order and its nested
+    layout classes as ``VMS_STRUCT``; ``name``, ``version_id``,
+    ``minimum_version_id`` and ``priority`` are the members of those names.
+    ``cdata`` is the C struct; it and what it points to live as long as this
+    object.  A ``Device`` makes its own; use this to look at one.
     """
 
     def __init__(
@@ -87,14 +91,16 @@ class Description:
         c_field.flags = flags
 
 
-_nested_descriptions: weakref.WeakKeyDictionary[type, Description] = weakref.WeakKeyDictionary()
+_nested_descriptions: weakref.WeakKeyDictionary[type, VMStateDescription] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def _nested(cls: type[VMStruct]) -> Description:
+def _nested(cls: type[VMStruct]) -> VMStateDescription:
     """One description per layout class, as C devices share theirs."""
     if cls not in _nested_descriptions:
         layout = cls.__layout__
-        _nested_descriptions[cls] = Description(
+        _nested_descriptions[cls] = VMStateDescription(
             cls, layout.name, layout.version_id, layout.minimum_version_id
         )
     return _nested_descriptions[cls]

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from .cells import Arc, BqlCell, BqlRefCell, Mutex
-from .description import Description
+from .description import VMStateDescription
 from .errors import DeclarationError
 from .layout import (
     VMStruct,
@@ -291,15 +291,15 @@ def _wrap(value: Any, hint: Any) -> Any:
     return inner if origin is Migratable else origin(inner)
 
 
-_descriptions: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], Description]] = (
+_descriptions: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], VMStateDescription]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def _description(cls: type[Any], *rest: Any) -> Description:
+def _description(cls: type[Any], *rest: Any) -> VMStateDescription:
     of_class = _descriptions.setdefault(cls, {})
     if rest not in of_class:
-        of_class[rest] = Description(cls, *rest)
+        of_class[rest] = VMStateDescription(cls, *rest)
     return of_class[rest]
 
 

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from . import native
 from .cells import Arc, BqlRefCell, Mutex
-from .description import Description
+from .description import VMStateDescription
 from .errors import InvalidError, to_errno
 from .layout import VMStruct
 from .loader import _state
@@ -104,7 +104,9 @@ class Staging:
     ``cls`` is the layout class of the struct, ``parts`` what fills it.
     """
 
-    def __init__(self, description: Description, cls: type[VMStruct], parts: list[Part]) -> None:
+    def __init__(
+        self, description: VMStateDescription, cls: type[VMStruct], parts: list[Part]
+    ) -> None:
         self.description = description
         self.cls = cls
         self.exception: BaseException | None = None

@@ -36,6 +36,8 @@ def emulators() -> list[Emulator]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "emulator" in metafunc.fixturenames:
         found = emulators()
+        if metafunc.definition.get_closest_marker("one_emulator"):
+            found = found[:1]
         marks = pytest.mark.skip(reason="no emulator was set up: run scripts/setup --for test")
         metafunc.parametrize(
             "emulator",

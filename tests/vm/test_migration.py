@@ -120,12 +120,11 @@ def resident(emulator_pid: int) -> int:
     raise AssertionError("no VmRSS")
 
 
+@pytest.mark.one_emulator
 @pytest.mark.timeout(600)
 def test_two_hundred_live_migrations_neither_tear_nor_leak_nor_hang(
     emulator: Emulator, start: StartVM, record_property: Any
 ) -> None:
-    if emulator is not None and not emulator["name"].startswith(("stock", "user")):
-        pytest.skip("the count is held on the stock emulator; the others have the tests above")
     here = start("here", script=DEMO)
     here.python.exec("dev.start()")
     memory = []
