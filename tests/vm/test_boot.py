@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from qemu_vmstate.launch import without_door
 from qemu_vmstate.vm import VM, VMError, VMLaunchError
 
-from .conftest import SCRIPTS, Emulator, StartVM, defaults, emulators
+from .conftest import CHECKOUT, SCRIPTS, Emulator, StartVM, defaults, emulators
 
 FRAGILE = SCRIPTS / "fragile.py"
 
@@ -70,6 +71,65 @@ def test_a_script_that_exits_with_a_status_ends_qemu_and_with_0_does_not(
     )
     with pytest.raises(VMLaunchError, match="status 1"), VM(**options):
         pytest.fail("QEMU went on")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("1 / 0", "raised ZeroDivisionError: division by zero"),
+        ("x = = 1", "raised SyntaxError: invalid syntax"),
+        ("raise KeyboardInterrupt", "raised KeyboardInterrupt"),
+    ],
+)
+def test_the_last_line_says_what_the_script_raised(
+    emulator: Emulator, tmp_path: Path, source: str, said: str
+) -> None:
+    path = script(tmp_path, source)
+    with (
+        pytest.raises(VMLaunchError) as caught,
+        VM(**defaults(emulator, tmp_path, {"script": path})),
+    ):
+        pytest.fail("QEMU went on")
+    told = "\n".join(caught.value.__notes__)
+    assert f"qemu_vmstate: the script {path} {said}" in told
+    assert "boot.py" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "said"),
+    [
+        ("", {}, "no script is named"),
+        (",script=none.py", {}, "the script none.py cannot be read: No such file"),
+        (",script=dev.py,other=7", {}, "the plugin option 'other=7' is unknown"),
+        (",script=dev.py", {"QEMU_VMSTATE_ARGS": "{}"}, "not a JSON list of strings"),
+        (",script=dev.py", {"QEMU_VMSTATE_CONTROL_KEY": "x"}, "not a row of hexadecimal"),
+        (",script=dev.py", {"QEMU_VMSTATE_CONTROL": "/no/such/c"}, "cannot listen on /no/such/c"),
+        (",script=dev.py,libpython=/no.so", {}, "libpython cannot be loaded"),
+    ],
+)
+def test_what_boot_refuses_by_hand(
+    emulator: Emulator, tmp_path: Path, options: str, env: dict[str, str], said: str
+) -> None:
+    (tmp_path / "dev.py").write_text("print('ran')")
+    shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
+    named = f"file={shim},python={sys.executable}{options}"
+    command = [emulator["path"], "-M", "none", "-display", "none", "-nodefaults", "-plugin", named]
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=without_door(os.environ)
+        | {"PYTHONPATH": str(CHECKOUT), "QEMU_VMSTATE_NATIVE": emulator["native"]}
+        | emulator["env"]
+        | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert "ran" not in ended.stdout
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("qemu_vmstate: ")]
+    assert said in line
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_script_that_is_missing_is_named(emulator: Emulator, door: str, tmp_path: Path) -> None:
@@ -147,6 +207,13 @@ def test_sigterm_ends_qemu_as_ever(start: StartVM, door: str, tmp_path: Path) ->
     os.kill(vm.pid, signal.SIGTERM)
     assert vm.wait() == 0
     assert (tmp_path / "log").read_text().endswith("atexit ran")
+
+
+def test_sigint_stays_qemus_also_after_asyncio(start: StartVM, door: str, tmp_path: Path) -> None:
+    vm = start(script=script(tmp_path, "import asyncio, signal"), door=door)
+    os.kill(vm.pid, signal.SIGINT)
+    assert vm.wait() == 0
+    assert "terminating on signal 2" in vm.log
 
 
 def test_daemonize_keeps_pythons_threads(start: StartVM, door: str) -> None:
