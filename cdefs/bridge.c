@@ -34,6 +34,7 @@ struct QvObject {
     QvPart *parts;              /* owner: this object */
     size_t n_parts;
     QEMUFile *in;               /* owner: qv_load(), only while it runs */
+    bool direct;                /* qv_save() or qv_load() runs, not a migration */
     char *why;                  /* owner: this object; the failing hook's sentence */
     int error;                  /* the failing hook's errno */
     /* What C walks: opaque points here. */
@@ -234,19 +235,22 @@ int qv_commit_staging(void *opaque, int version_id, char **why)
     return ret;
 }
 
-/* Kept for qv_save() and qv_load(), whose callers get it whatever QEMU makes of it. */
-void qv_hook_failed(void *opaque, int ret, const char *why)
+/* qv_save() and qv_load() tell their callers, whatever QEMU makes of it. */
+bool qv_hook_failed(void *opaque, int ret, const char *why)
 {
     QvObject *object = object_of(opaque);
 
-    g_free(object->why);
-    object->why = g_strdup(why);
-    object->error = ret;
+    if (object->direct) {
+        g_free(object->why);
+        object->why = g_strdup(why);
+        object->error = ret;
+    }
+    return !object->direct;
 }
 
 /* --------------------------------------------------------- save and load */
 
-/* The best sentence there is: a hook's own, QEMU's Error, what it qv_reported. */
+/* The best sentence there is: a hook's own, QEMU's Error, what it reported. */
 static int failure(QvObject *object, Error *err, int ret, char **why)
 {
     ret = ret < 0 ? ret : -EINVAL;
@@ -271,13 +275,14 @@ static GString *begin_report(QvObject *object)
 {
     GString *outer = qv_reported;
 
-    g_clear_pointer(&object->why, g_free);
+    object->direct = true;
     qv_reported = g_string_new(NULL);
     return outer;
 }
 
-static void end_report(GString *outer)
+static void end_report(QvObject *object, GString *outer)
 {
+    object->direct = false;
     g_string_free(qv_reported, true);
     qv_reported = outer;
 }
@@ -309,7 +314,7 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
     } else {
         ret = failure(object, err, ret, why);
     }
-    end_report(outer);
+    end_report(object, outer);
     if (json) {
         char *text = qv_vmdesc_end(json);
 
@@ -346,7 +351,7 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
     if (ret != 0) {
         ret = failure(object, err, ret, why);
     }
-    end_report(outer);
+    end_report(object, outer);
     qv.qemu_fclose(f);
     qv.object_unref((void *)channel);
     qv_bql_leave(taken);

@@ -188,9 +188,6 @@ static void report_failure(bool saving, const char *why)
 {
     Error *err = NULL;
 
-    if (!qv.in_vm) {
-        return;
-    }
     qv.error_report("%s", why);
     if (saving) {
         qv.error_setg_internal(&err, __FILE__, __LINE__, __func__, "%s", why);
@@ -205,8 +202,9 @@ static int hook_pre_save(void *opaque)
     int ret = qv_take_snapshot(opaque, &why);
 
     if (ret < 0) {
-        qv_hook_failed(opaque, ret, why);
-        report_failure(true, why);
+        if (qv_hook_failed(opaque, ret, why)) {
+            report_failure(true, why);
+        }
     }
     return ret;
 }
@@ -217,8 +215,9 @@ static int hook_post_load(void *opaque, int version_id)
     int ret = qv_commit_staging(opaque, version_id, &why);
 
     if (ret < 0) {
-        qv_hook_failed(opaque, ret, why);
-        report_failure(false, why);
+        if (qv_hook_failed(opaque, ret, why)) {
+            report_failure(false, why);
+        }
     }
     return ret;
 }
@@ -269,7 +268,7 @@ static void *resolve(const char *name)
 }
 
 /* First of all: another version's QEMU lacks other functions, which is not the point. */
-static bool check_version(char **why)
+static int check_version(char **why)
 {
     VersionInfo *version;
     bool same;
@@ -278,8 +277,9 @@ static bool check_version(char **why)
     own.qapi_free_VersionInfo = resolve("qapi_free_VersionInfo");
     if (!own.qmp_query_version || !own.qapi_free_VersionInfo) {
         *why = g_strdup("this executable shows no QEMU functions: it is no qemu-system-*, or "
-                        "it was built without --enable-modules and then stripped");
-        return false;
+                        "it was built without --enable-modules and then stripped; take one "
+                        "that is not stripped, or relink it with -Wl,--export-dynamic");
+        return -ENOSYS;
     }
     version = own.qmp_query_version(NULL);
     same = version->qemu->major == QEMU_VERSION_MAJOR
@@ -292,7 +292,7 @@ static bool check_version(char **why)
                                version->qemu->micro);
     }
     own.qapi_free_VersionInfo(version);
-    return same;
+    return same ? 0 : -EPROTO;
 }
 
 int qv_init(const char *library, char **why)
@@ -315,8 +315,12 @@ int qv_init(const char *library, char **why)
             *sink = report_sink;
         }
     }
-    if (!library && !check_version(why)) {
-        return -EPROTO;
+    if (!library) {
+        int ret = check_version(why);
+
+        if (ret < 0) {
+            return ret;
+        }
     }
 #define QV_RESOLVE(table, name)                                         \
     table.name = resolve(#name);                                        \

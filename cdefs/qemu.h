@@ -56,6 +56,7 @@ void qv_set_hooks(VMStateDescription *vmsd);
 int qv_take_snapshot(void *opaque, char **why);
 void qv_reset_staging(void *opaque);
 int qv_commit_staging(void *opaque, int version_id, char **why);
-void qv_hook_failed(void *opaque, int ret, const char *why);
+/* Whether QEMU is to be told: a migration failed, and not a qv_save() or qv_load(). */
+bool qv_hook_failed(void *opaque, int ret, const char *why);
 
 #endif

@@ -261,6 +261,11 @@ static void __attribute__((constructor)) on_load(void)
     /* Also loaded into the shells and tools around a preloaded QEMU, and
      * qemu-img has module inits as well: only a system emulator has this. */
     if (!qv_find_symbol("vmstate_register_with_alias_id")) {
+        if (!plugin && dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_init_cb")) {
+            complain("preload", "this QEMU shows no vmstate functions: take one that is not "
+                     "stripped, or relink it with -Wl,--export-dynamic");
+            exit(1);
+        }
         return;
     }
     if (running_major() >= 0) {

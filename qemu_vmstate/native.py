@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,11 @@ def take_text(pointer: Any) -> str:
 
 def _bind(library: Any) -> None:
     why = ffi.new("char **")
-    if _lib.qv_init(library, why) != 0:
+    ret = _lib.qv_init(library, why)
+    if ret == -errno.EPROTO:
         raise NativeError(f"{take_text(why[0])}; build it for this QEMU with `{BUILD_COMMAND}`")
+    if ret != 0:
+        raise NativeError(take_text(why[0]))
 
 
 _bound = False

@@ -240,6 +240,30 @@ def test_a_preloaded_shim_does_nothing_in_other_programs(emulator: Emulator) -> 
         assert ended.stdout
 
 
+def test_a_qemu_that_shows_no_functions_is_refused(
+    emulator: Emulator, door: str, tmp_path: Path
+) -> None:
+    """One built without modules exports the plugin API only; stripped, it has no .symtab."""
+    shown = subprocess.run(
+        ["nm", "-D", "--defined-only", emulator["path"]], capture_output=True, text=True, check=True
+    ).stdout
+    stripped = tmp_path / "qemu-system-stripped"
+    subprocess.run(["strip", "-o", stripped, emulator["path"]], check=True)
+    options = defaults(emulator, tmp_path, {"script": FRAGILE, "door": door, "qemu": str(stripped)})
+    if "vmstate_register_with_alias_id" in shown:
+        # A copy looks for its modules beside itself.
+        modules = next(Path(emulator["path"]).parent.parent.glob("lib/*/qemu"))
+        options["env"] = {"QEMU_MODULE_DIR": str(modules), **emulator["env"]}
+        with VM(**options) as vm:
+            assert vm.python.eval("registration.name") == "pyfragile"
+        return
+    with pytest.raises(VMLaunchError) as caught, VM(**options):
+        pytest.fail("QEMU went on without its script")
+    told = "\n".join(caught.value.__notes__)
+    assert "relink it with -Wl,--export-dynamic" in told
+    assert "Traceback" not in told
+
+
 def test_two_scripts_in_one_qemu_are_refused(emulator: Emulator, tmp_path: Path) -> None:
     shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
     python = sys.executable.replace(",", ",,")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate.errors import RegistrationError
+from qemu_vmstate.errors import InvalidError, RegistrationError
 from qemu_vmstate.vm import VM, MigrationError, VMError
 
 from .conftest import SCRIPTS, Emulator, StartVM, defaults
@@ -142,6 +142,17 @@ def test_a_failing_snapshot_save_leaves_the_vm_and_a_good_one_follows(
     assert vm.qmp("query-status")["status"] == status
     vm.python.exec("dev.notes.into_inner().fail_snapshot = None")
     vm.snapshot_save("good")
+
+
+def test_a_failing_save_of_the_scripts_own_is_no_failed_migration(
+    start: StartVM, door: str
+) -> None:
+    vm = start(script=FRAGILE, door=door)
+    vm.python.exec("dev.notes.into_inner().fail_snapshot = 'cannot save now'")
+    with pytest.raises(InvalidError, match=r"pyfragile\.notes: cannot save now"):
+        vm.python.eval("save(dev)")
+    assert "error-desc" not in vm.qmp("query-migrate")
+    assert "pre-save failed" not in vm.log or vm.version < (8, 2, 0)
 
 
 @pytest.mark.parametrize(
