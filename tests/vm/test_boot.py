@@ -247,16 +247,16 @@ def test_a_qemu_that_shows_no_functions_is_refused(
     shown = subprocess.run(
         ["nm", "-D", "--defined-only", emulator["path"]], capture_output=True, text=True, check=True
     ).stdout
+    if "vmstate_register_with_alias_id" in shown:
+        # A distribution's: stripped already, and the tests above run in it.
+        sections = subprocess.run(
+            ["readelf", "-SW", emulator["path"]], capture_output=True, text=True, check=True
+        ).stdout
+        assert ".symtab" not in sections
+        return
     stripped = tmp_path / "qemu-system-stripped"
     subprocess.run(["strip", "-o", stripped, emulator["path"]], check=True)
     options = defaults(emulator, tmp_path, {"script": FRAGILE, "door": door, "qemu": str(stripped)})
-    if "vmstate_register_with_alias_id" in shown:
-        # A copy looks for its modules beside itself.
-        modules = next(Path(emulator["path"]).parent.parent.glob("lib/*/qemu"))
-        options["env"] = {"QEMU_MODULE_DIR": str(modules), **emulator["env"]}
-        with VM(**options) as vm:
-            assert vm.python.eval("registration.name") == "pyfragile"
-        return
     with pytest.raises(VMLaunchError) as caught, VM(**options):
         pytest.fail("QEMU went on without its script")
     told = "\n".join(caught.value.__notes__)
