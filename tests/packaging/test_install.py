@@ -41,6 +41,12 @@ register(Dev())
 print("prefix", sys.prefix, flush=True)
 """
 
+WITH_FIXTURE = """
+def test_a_vm(qemu_vm):
+    here, there = qemu_vm(script="dev.py"), qemu_vm(script="dev.py", incoming=True)
+    assert here.migrate_to(there)["status"] == "completed"
+"""
+
 
 def environment() -> dict[str, Any]:
     if not ENVIRONMENT.exists():
@@ -131,6 +137,9 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
         command = ["-M", "none", "-display", "none", "-nodefaults", "-monitor", "stdio"]
         said = run(emulators[0]["path"], *command, "-plugin", plugin, input="quit\n")
         assert f"prefix {tmp_path / 'venv'}" in said
+        (tmp_path / "test_it.py").write_text(WITH_FIXTURE)
+        option = f"--qemu={emulators[0]['path']}"
+        assert "1 passed" in run(python, "-m", "pytest", "-q", option, cwd=tmp_path)
 
 
 def test_the_repository_holds_nothing_compiled(source: Path) -> None:
