@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from abc import abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -74,16 +75,8 @@ class MutexGuard(Generic[T]):
             self.release()
 
 
-class Mutex(ToMigrationStateShared[Any], Generic[T]):
-    """State behind a lock of its own, as ``std::sync::Mutex``.
-
-    ``with mutex.lock() as state:`` is the only way to it.  A snapshot holds the
-    lock for one copy, never while QEMU writes bytes.  While a thread waits, the
-    GIL is free.  Do not wait for the BQL inside: the migration holds the BQL
-    while it waits for this lock.
-
-    Raises ``DeclarationError`` for a state without ``Migrated``.
-    """
+class _Guarded(ToMigrationStateShared[Any], Generic[T]):
+    """A state and the ``QvCell`` that guards it; what ``Mutex`` and ``BqlRefCell`` share."""
 
     __slots__ = ("__weakref__", "_cell", "_value")
 
@@ -96,6 +89,31 @@ class Mutex(ToMigrationStateShared[Any], Generic[T]):
     def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
         """The state's own ``Migrated``."""
         return migrated_class(self._value)
+
+    @abstractmethod
+    def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
+        """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
+
+    def restore_migrated_state(self, source: Any, version_id: int) -> None:
+        """Restore the state under its guard; all of it, or nothing and the exception."""
+        self.restore_or_undo(source, version_id, type(source).__layout__.version_id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._value!r})"
+
+
+class Mutex(_Guarded[T]):
+    """State behind a lock of its own, as ``std::sync::Mutex``.
+
+    ``with mutex.lock() as state:`` is the only way to it.  A snapshot holds the
+    lock for one copy, never while QEMU writes bytes.  While a thread waits, the
+    GIL is free.  Do not wait for the BQL inside: the migration holds the BQL
+    while it waits for this lock.
+
+    Raises ``DeclarationError`` for a state without ``Migrated``.
+    """
+
+    __slots__ = ()
 
     def _acquire(self, timeout: float) -> bool:
         ret = self._cell.acquire(timeout)
@@ -159,20 +177,13 @@ class Mutex(ToMigrationStateShared[Any], Generic[T]):
         with self._held() as value:
             value.snapshot_migration_state(target)
 
-    def restore_migrated_state(self, source: Any, version_id: int) -> None:
-        """Restore the state under the lock; all of it, or nothing and the exception."""
-        self.restore_or_undo(source, version_id, type(source).__layout__.version_id)
-
     def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
         """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
         with self._held() as value:
             restore_or_undo(value, source, version_id, own_version)
 
-    def __repr__(self) -> str:
-        return f"Mutex({self._value!r})"
 
-
-class BqlRefCell(ToMigrationStateShared[Any], Generic[T]):
+class BqlRefCell(_Guarded[T]):
     """State that the BQL guards, borrowed shared or mutably, as ``bql::BqlRefCell``.
 
     ``borrow()`` and ``borrow_mut()`` raise ``BqlError`` without the BQL and
@@ -181,17 +192,7 @@ class BqlRefCell(ToMigrationStateShared[Any], Generic[T]):
     Raises ``DeclarationError`` for a state without ``Migrated``.
     """
 
-    __slots__ = ("__weakref__", "_cell", "_value")
-
-    def __init__(self, value: T) -> None:
-        migrated_class(value)
-        self._value = value
-        self._cell = _state.Cell()
-
-    @property
-    def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
-        """The state's own ``Migrated``."""
-        return migrated_class(self._value)
+    __slots__ = ()
 
     def _refuse(self, how: str) -> BorrowError:
         return BorrowError(
@@ -233,17 +234,10 @@ class BqlRefCell(ToMigrationStateShared[Any], Generic[T]):
         with self.borrow() as value:
             value.snapshot_migration_state(target)  # type: ignore[attr-defined]
 
-    def restore_migrated_state(self, source: Any, version_id: int) -> None:
-        """Restore the state, borrowed mutably; all of it, or nothing and the exception."""
-        self.restore_or_undo(source, version_id, type(source).__layout__.version_id)
-
     def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
         """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
         with self.borrow_mut() as value:
             restore_or_undo(value, source, version_id, own_version)  # type: ignore[arg-type]
-
-    def __repr__(self) -> str:
-        return f"BqlRefCell({self._value!r})"
 
 
 class BqlCell(Generic[T]):
