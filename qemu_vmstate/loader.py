@@ -14,7 +14,7 @@ from .errors import NativeError
 
 __all__ = ["BUILD_COMMAND", "_state", "native_folder"]
 
-BUILD_COMMAND = "pip install . -Csetup-args=-Dqemu_build=/path/to/qemu/build"
+BUILD_COMMAND = "QEMU_BUILD=/path/to/qemu/build pip install ."
 
 
 def native_folder() -> Path:

@@ -332,4 +332,4 @@ except ImportError as exc:
     )
     assert "'NativeError', 'VMStateError', 'ImportError'" in done.stdout
     assert f"native parts are not in {tmp_path}" in done.stdout
-    assert "build them with `pip install . -Csetup-args=-Dqemu_build=" in done.stdout
+    assert "build them with `QEMU_BUILD=/path/to/qemu/build pip install .`" in done.stdout

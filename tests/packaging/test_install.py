@@ -119,6 +119,8 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     option = f"-Csetup-args=-Dqemu_build={build}"
+    # The -C of the option came with pip 23.1, and Debian 12 has 23.0.
+    run(python, "-m", "pip", "install", "--upgrade", "pip>=23.1")
     run(python, "-m", "pip", "install", f"{source}[vm]", option, "pytest", "--retries", "5")
     assert listing(build) == before
 
@@ -148,7 +150,7 @@ def test_the_repository_holds_nothing_compiled(source: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".o", ".a", ".pyc", ".whl"))]
 
 
-@pytest.mark.parametrize("how", ["none", "missing", "not-a-build"])
+@pytest.mark.parametrize("how", ["none", "missing", "missing-by-variable", "not-a-build"])
 def test_without_a_tree_that_serves_meson_says_what_to_do(
     source: Path, tmp_path: Path, how: str
 ) -> None:
@@ -156,11 +158,13 @@ def test_without_a_tree_that_serves_meson_says_what_to_do(
     option = {
         "none": [],
         "missing": [f"-Dqemu_build={tmp_path / 'nowhere'}"],
+        "missing-by-variable": [],
         "not-a-build": [f"-Dqemu_build={tmp_path / 'empty'}"],
     }[how]
+    variables = {"QEMU_BUILD": str(tmp_path / "elsewhere")} if how.endswith("variable") else {}
     ended = subprocess.run(
         [Path(sys.executable).with_name("meson"), "setup", tmp_path / "out", source, *option],
-        env=clean_environment(),
+        env=clean_environment() | variables,
         capture_output=True,
         text=True,
         timeout=120,
@@ -170,6 +174,7 @@ def test_without_a_tree_that_serves_meson_says_what_to_do(
     wanted = {
         "none": "no QEMU build directory: name one with -Dqemu_build=PATH",
         "missing": "nowhere is not a directory",
+        "missing-by-variable": "elsewhere is not a directory",
         "not-a-build": "is not a QEMU build directory",
     }[how]
     assert wanted in told
