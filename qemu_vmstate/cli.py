@@ -13,6 +13,8 @@ from . import native
 from .errors import VMStateError
 from .launch import Script, shim_path
 from .loader import native_folder
+from .stream import read
+from .stream_show import show, write_json
 
 __all__ = ["main"]
 
@@ -23,6 +25,21 @@ def _info() -> int:
     print(f"native parts     {native_folder()}")
     print(f"shim             {shim_path()}")
     print(f"hooks' errors    {'with' if capabilities.errp_hooks else 'without'} Error **errp")
+    return 0
+
+
+def _inspect(path: str, as_json: bool) -> int:
+    try:
+        stream = read(path)
+    except OSError as error:
+        print(f"qemu-vmstate: {path} cannot be read: {error.strerror}", file=sys.stderr)
+        return 1
+    try:
+        (write_json if as_json else show)(stream, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has enough; Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -38,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("info", help="say what QEMU this was built for, and where its parts are")
+    inspect = verbs.add_parser(
+        "inspect",
+        help="show what a migration file holds",
+        description="Show the sections of a migration file of any QEMU; --json shows every field.",
+    )
+    inspect.add_argument("file", help="what `migrate file:...` or `migrate exec:cat>...` wrote")
+    inspect.add_argument("--json", action="store_true", help="one JSON object with every field")
     run = verbs.add_parser(
         "run",
         usage="qemu-vmstate run [--door DOOR] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
@@ -64,8 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given[:mark])
     command = given[mark + 1 :]
     if (options.verb == "run") != bool(command):
-        parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, `info` none")
+        parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, no other")
     try:
+        if options.verb == "inspect":
+            return _inspect(options.file, options.json)
         return _info() if options.verb == "info" else _run(options, command)
     except OSError as error:
         print(f"qemu-vmstate: {command[0]} cannot be started: {error.strerror}", file=sys.stderr)
