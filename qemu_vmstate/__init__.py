@@ -17,6 +17,7 @@ if os.environ.get("QEMU_VMSTATE_NATIVE"):
 
 from .bql import bql_lock_guard, bql_locked
 from .cells import Arc, BqlCell, BqlRefCell, Mutex, MutexGuard
+from .derive import DerivedState, derive_to_migration_state
 from .description import VMStateDescription
 from .device import Device
 from .errors import (
@@ -50,6 +51,7 @@ __all__ = [
     "BqlRefCell",
     "Buffer",
     "DeclarationError",
+    "DerivedState",
     "Device",
     "InvalidError",
     "LockError",
@@ -72,6 +74,7 @@ __all__ = [
     "bql_lock_guard",
     "bql_locked",
     "capabilities",
+    "derive_to_migration_state",
     "describe",
     "field",
     "i8",

@@ -146,6 +146,7 @@ class Device:
         if hasattr(Device, attribute) or attribute in {*Device.__annotations__, "_staging"}:
             raise DeclarationError(f"{where}: every device has a {attribute}; take another name")
         cls.__options__[attribute] = options
+        options.refuse_conversions(where)
         if options.omit:
             if options.has_default and options.default_factory is None:
                 setattr(cls, attribute, options.default)
@@ -317,6 +318,6 @@ def staging_of(obj: Any, name: str | None = None) -> Staging:
     value = unwrap(obj)
     cls = migrated_class(value)
     layout = cls.__layout__
-    section = check_name(layout.name if name is None else name, repr(obj))
+    section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
     description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
     return Staging(description, cls, [StatePart(section, None, value)])

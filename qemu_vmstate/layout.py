@@ -200,6 +200,7 @@ class VMStructMeta(ABCMeta):
             options = values.get(attribute, _NO_OPTIONS)
             if not isinstance(options, FieldOptions):
                 options = FieldOptions(default=options)
+            options.refuse_conversions(where)
             if options.omit or options.default_factory:
                 raise DeclarationError(
                     f"{where}: every field of a layout class is migrated and has a constant "

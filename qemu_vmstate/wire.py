@@ -22,6 +22,7 @@ a layout class                     VMSTATE_STRUCT
 from __future__ import annotations
 
 import builtins
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import (
@@ -264,6 +265,11 @@ class FieldOptions:
     default_factory: Callable[[], Any] | None = None
     name: str | None = None
     omit: builtins.bool = False
+    into: Any = None
+    try_into: Any = None
+    clone: builtins.bool = False
+    length: int | None = None
+    none: Any = None
 
     @property
     def has_default(self) -> builtins.bool:
@@ -274,6 +280,26 @@ class FieldOptions:
         """The default value, made anew."""
         return self.default_factory() if self.default_factory else self.default
 
+    def refuse_conversions(self, where: str) -> None:
+        """Raise ``DeclarationError`` for options that a dataclass only can have."""
+        if (self.into, self.try_into, self.length, self.none) != (None,) * 4 or self.clone:
+            raise DeclarationError(
+                f"{where}: into, try_into, clone, length and none are for dataclasses with "
+                "@derive_to_migration_state; a layout class and a device have the wire's own types"
+            )
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        # Layout classes and devices read this object themselves.  Any other class
+        # that holds one is about to become a dataclass: speak its language.
+        if hasattr(owner, "__layout__") or hasattr(owner, "__parts__"):
+            return
+        known: dict[str, Any] = {"metadata": {FieldOptions: self}}
+        if self.default_factory is not None:
+            known["default_factory"] = self.default_factory
+        elif self.has_default:
+            known["default"] = self.default
+        setattr(owner, attribute, dataclasses.field(**known))
+
 
 def field(
     *,
@@ -281,17 +307,26 @@ def field(
     default_factory: Callable[[], Any] | None = None,
     name: str | None = None,
     omit: builtins.bool = False,
+    into: Any = None,
+    try_into: Any = None,
+    clone: builtins.bool = False,
+    length: int | None = None,
+    none: Any = None,
 ) -> Any:
     """Say more about a field than its annotation does.
 
     ``default``: its value at rest and before a load; one number fills an array.
-    ``default_factory``: makes it (devices only).  ``name``: its name in the
-    description, if that is not the attribute's.  ``omit``: an attribute of a
-    device that is not migrated, as upstream's ``#[migration_state(omit)]``.
+    ``default_factory``: makes it (devices and dataclasses only).  ``name``: its
+    name in the description, if that is not the attribute's.  ``omit``: an
+    attribute of a device or dataclass that is not migrated, as upstream's
+    ``#[migration_state(omit)]``.
+
+    ``into``, ``try_into``, ``clone``, ``length`` and ``none`` are for dataclasses;
+    see :func:`~qemu_vmstate.derive_to_migration_state`.
     """
     if default is not _MISSING and default_factory is not None:
         raise DeclarationError("field() takes default or default_factory, not both")
-    return FieldOptions(default, default_factory, name, omit)
+    return FieldOptions(default, default_factory, name, omit, into, try_into, clone, length, none)
 
 
 def zeroed() -> Any:

@@ -20,6 +20,7 @@ from qemu_vmstate import (
     Array,
     Buffer,
     DeclarationError,
+    Device,
     OutOfRangeError,
     VMStateError,
     VMStruct,
@@ -478,3 +479,16 @@ def test_string_annotations_find_classes_local_to_a_function() -> None:
         more: Array[Local, Literal[2]] = zeroed()
 
     assert save(Holder()) == bytes([4, 4, 4])
+
+
+@pytest.mark.parametrize("options", [field(into=u8), field(try_into=u8), field(clone=True)])
+def test_options_of_derived_dataclasses_are_refused_elsewhere(options: Any) -> None:
+    with pytest.raises(DeclarationError, match=r"Bad\.a: into, try_into, clone"):
+
+        class Bad(VMStruct):
+            a: u8 = options
+
+    with pytest.raises(DeclarationError, match=r"BadDevice\.a: into, try_into, clone"):
+
+        class BadDevice(Device, name="bad"):
+            a: u8 = options

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the code that derive_writer.py generates calls when a state is saved or loaded."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import struct
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, get_args
+
+from .errors import DeclarationError, InvalidError
+from .layout import VMStruct, _shown
+from .loader import _state
+from .to_migration_state import (
+    restore_or_undo,
+    snapshot_if_possible,
+)
+from .wire import (
+    Scalar,
+    StructType,
+    WireType,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Codec:
+    """``to`` makes the wire's value, ``back`` the attribute's; ``None``: they are the same."""
+
+    to: Callable[[Any], Any] | None = None
+    back: Callable[[Any], Any] | None = None
+
+
+_UNFIT = (struct.error, OverflowError)
+
+
+def _no_bool() -> Any:
+    raise struct.error("not a bool")
+
+
+def _check(
+    cls: type, migrated: type[Any], known: weakref.WeakSet[type], state: Any, struct_: Any
+) -> None:
+    """Refuse a subclass whose further fields would be lost, and foreign memory."""
+    mine = type(state)
+    if not isinstance(struct_, migrated):
+        raise TypeError(
+            f"{cls.__name__} migrates as {migrated.__name__}, and was given a "
+            f"{type(struct_).__name__}"
+        )
+    if mine in known:
+        return
+    fields = dataclasses.fields(mine) if dataclasses.is_dataclass(mine) else ()
+    if fields != dataclasses.fields(cls):
+        raise DeclarationError(
+            f"class {mine.__name__} has other fields than {cls.__name__}, from which it "
+            "inherits its conversions; write @derive_to_migration_state above it too"
+        )
+    known.add(mine)
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+
+
+def _wire_name(type_: WireType) -> str:
+    if isinstance(type_, Scalar):
+        return type_.name
+    if isinstance(type_, StructType):
+        return type_.cls.__name__
+    if type_.is_buffer:
+        return f"Buffer[{type_.length}]"
+    return f"Array[{_wire_name(type_.element)}, {type_.length}]"
+
+
+def _plain(type_: WireType, value: Any) -> Any:
+    """A layout class's value without its memory: numbers, bytes and lists, copied structs."""
+    if isinstance(type_, Scalar):
+        return value
+    if isinstance(type_, StructType):
+        return copy.copy(value)
+    if type_.is_buffer:
+        return bytes(value)
+    if isinstance(type_.element, Scalar):
+        return value[:]
+    return [_plain(type_.element, item) for item in value]
+
+
+def _in_range(scalar: Scalar, value: Any) -> int:
+    if not scalar.low <= value <= scalar.high:
+        raise InvalidError(
+            f"{value} is out of range for {scalar.name} ({scalar.low} to {scalar.high})"
+        )
+    return int(value)
+
+
+def _attempt(convert: Callable[[Any], Any], wanted: str, path: str, value: Any) -> Any:
+    """``convert(value)``; what it raises becomes an ``InvalidError`` at ``path``."""
+    try:
+        return convert(value)
+    except InvalidError as exc:
+        exc.path = exc.path or path
+        raise
+    except Exception as exc:
+        raise InvalidError(
+            f"{_shown(value)} is no {wanted}: {type(exc).__name__}: {exc}", path
+        ) from exc
+
+
+def _enum_member(cls: type[enum.Enum], path: str, value: Any) -> Any:
+    try:
+        return cls(value)
+    except ValueError as exc:
+        members = [f"{name} ({int(member.value)})" for name, member in cls.__members__.items()]
+        shown = ", ".join(members[:16]) + (", ..." if len(members) > 16 else "")
+        raise InvalidError(
+            f"{_shown(value)} is no {cls.__name__}, which has {shown or 'no members'}", path
+        ) from exc
+
+
+def _enum_to(cls: type[enum.Enum], path: str, value: Any) -> Any:
+    # An IntEnum attribute often holds the bare number.
+    member = value if isinstance(value, cls) else _enum_member(cls, path, value)
+    return getattr(member, "value", member)
+
+
+def _sentinel(codec: _Codec, none: int, path: str) -> _Codec:
+    inner_to, inner_back = codec.to, codec.back
+
+    def to(value: Any) -> Any:
+        if value is None:
+            return none
+        value = inner_to(value) if inner_to else value
+        if value == none:
+            raise InvalidError(f"{none} stands for None on the wire", path)
+        return value
+
+    def back(value: Any) -> Any:
+        if value == none:
+            return None
+        return inner_back(value) if inner_back else value
+
+    return _Codec(to, back)
+
+
+def _like(live: Any, fresh: Any, path: str) -> Any:
+    """``fresh`` as what ``live`` is: what a tuple or bytes will be replaced with."""
+    if isinstance(live, tuple | bytes) and not isinstance(fresh, type(live)):
+        return _attempt(type(live), type(live).__name__, path, fresh)
+    if live is None or isinstance(live, list | tuple | bytes | bytearray):
+        return fresh
+    if not hasattr(live, "__setitem__") or len(live) != len(fresh):
+        raise InvalidError(
+            f"{_shown(live)} cannot hold {len(fresh)} elements; make it a list of that many", path
+        )
+    return fresh
+
+
+def _refill(state: Any, attribute: str, fresh: Any) -> None:
+    """Put ``fresh`` into the attribute's object if that can change, else into the attribute."""
+    live = getattr(state, attribute, None)
+    if live is None or fresh is None or isinstance(live, tuple | bytes):
+        setattr(state, attribute, fresh)
+    else:
+        _fill(live, fresh)
+
+
+def _fill(live: Any, fresh: Any) -> None:
+    if not isinstance(live, list | bytearray):
+        for index, item in enumerate(fresh):
+            live[index] = item
+    elif (
+        len(live) == len(fresh)
+        and all(isinstance(item, list) for item in fresh)
+        and all(isinstance(item, list) for item in live)
+    ):
+        for old, new in zip(live, fresh, strict=True):
+            _fill(old, new)
+    else:
+        live[:] = fresh
+
+
+def _wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
+    return InvalidError(
+        f"{_shown(value)} is a {type(value).__name__}, which does not migrate as {cls.__name__}",
+        path,
+    )
+
+
+def _snapshot_state(state: Any, target: Any, path: str) -> None:
+    cls = type(target)
+    if getattr(state, "Migrated", None) is not cls:
+        raise _wrong_state(state, cls, path)
+    try:
+        state.snapshot_migration_state(target)
+    except InvalidError as exc:
+        _put_under(exc, cls, path)
+        raise
+
+
+def _put_under(exc: InvalidError, cls: type[Any], path: str) -> None:
+    """Make a path in the nested class one in the class around it."""
+    first, dot, rest = exc.path.partition(".")
+    if first in [base.__name__ for base in cls.__mro__]:
+        exc.path = f"{path}{dot}{rest}"
+    else:
+        exc.path = f"{path} ({exc.path})" if exc.path else path
+
+
+def _elements(states: Any, targets: Any, path: str) -> Iterable[tuple[int, Any, Any]]:
+    try:
+        given = len(states)
+    except TypeError:
+        raise InvalidError(f"{_shown(states)} is no list of {len(targets)}", path) from None
+    if given != len(targets):
+        raise InvalidError(f"{given} elements for {len(targets)}; an array's length is fixed", path)
+    return zip(range(given), states, targets, strict=True)
+
+
+def _snapshot_states(states: Any, targets: Any, path: str) -> None:
+    for index, state, target in _elements(states, targets, path):
+        _snapshot_state(state, target, f"{path}[{index}]")
+
+
+_Foreign = list[tuple[Any, Any, str]]
+
+
+def _prepare_state(
+    state: Any, source: Any, version_id: int, foreign: _Foreign, path: str
+) -> Callable[[], None]:
+    """Validate ``source``; returns what will put it into ``state`` and cannot fail.
+
+    A state that only its own restore can validate goes into ``foreign``.
+    """
+    cls = type(source)
+    if getattr(state, "Migrated", None) is not cls:
+        raise _wrong_state(state, cls, path)
+    own = type(state)
+    restore = getattr(own, "restore_migrated_state_mut", None)
+    if restore is VMStruct.restore_migrated_state_mut:
+        return partial(_state.assign, state, source)
+    if "_prepare_migrated_state" in own.__dict__ and "restore_migrated_state_mut" in own.__dict__:
+        try:
+            commit: Callable[[], None] = own._prepare_migrated_state(
+                state, source, version_id, foreign
+            )
+        except InvalidError as exc:
+            _put_under(exc, cls, path)
+            raise
+        return commit
+    foreign.append((state, source, path))
+    return _nothing
+
+
+def _nothing() -> None:
+    """A foreign state was restored before."""
+
+
+def _prepare_states(
+    states: Any, sources: Any, version_id: int, foreign: _Foreign, path: str
+) -> Callable[[], None]:
+    commits = [
+        _prepare_state(state, source, version_id, foreign, f"{path}[{index}]")
+        for index, state, source in _elements(states, sources, path)
+    ]
+
+    def commit() -> None:
+        for each in commits:
+            each()
+
+    return commit
+
+
+def _restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) -> None:
+    """Restore what can still refuse, then commit the rest; or undo, and raise."""
+    done = []
+    try:
+        for state, source, path in foreign:
+            before = snapshot_if_possible(state)
+            try:
+                _restore_foreign(state, source, version_id)
+            except InvalidError as exc:
+                _put_under(exc, type(source), path)
+                raise
+            done.append((state, before))
+        commit()
+    except BaseException as exc:
+        for state, before in reversed(done):
+            if before is not None:
+                try:
+                    _restore_foreign(state, before, type(before).__layout__.version_id)
+                except BaseException as second:
+                    exc.add_note(f"and taking a former state back raised {second!r}")
+        raise
+
+
+def _restore_foreign(state: Any, source: Any, version_id: int) -> None:
+    if hasattr(state, "restore_migrated_state"):
+        state.restore_migrated_state(source, version_id)
+    else:
+        restore_or_undo(state, source, version_id, type(source).__layout__.version_id)

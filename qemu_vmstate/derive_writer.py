@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Generates the source of one class's conversions: a struct pack for each run of numbers."""
+
+from __future__ import annotations
+
+import linecache
+import struct
+import weakref
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .derive_runtime import (
+    _UNFIT,
+    _check,
+    _Codec,
+    _like,
+    _no_bool,
+    _plain,
+    _prepare_state,
+    _prepare_states,
+    _refill,
+    _restore_all,
+    _snapshot_state,
+    _snapshot_states,
+)
+from .errors import DeclarationError
+from .layout import VMStruct, VMStructMeta
+from .wire import (
+    SCALARS,
+    ArrayType,
+    FieldOptions,
+    Scalar,
+    WireType,
+)
+
+if TYPE_CHECKING:
+    from .derive_fields import _Field
+
+
+_METHODS = ("snapshot_migration_state", "restore_migrated_state_mut")
+
+
+class _Writer:
+    """Collects the source of one class's functions, and what it refers to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fields: dict[str, tuple[WireType, FieldOptions]] = {}
+        self._names: dict[str, Any] = {
+            "_no_bool": _no_bool,
+            "_plain": _plain,
+            "_like": _like,
+            "_refill": _refill,
+            "_snapshot_state": _snapshot_state,
+            "_snapshot_states": _snapshot_states,
+            "_prepare_state": _prepare_state,
+            "_prepare_states": _prepare_states,
+            "_restore_all": _restore_all,
+            "_unfit": _UNFIT,
+        }
+        self._snapshot: list[str] = []
+        self._prepare: list[str] = []
+        self._commit: list[str] = []
+        self._plain_run = True  # nothing but numbers as they are
+        self._has_states = False
+        self._run: list[tuple[str, Scalar, str, str, str]] = []
+        self._pending: list[str] = []
+        self._runs: list[list[tuple[str, Scalar, str, str, str]]] = []
+        self._count = 0
+
+    def _const(self, value: Any) -> str:
+        self._count += 1
+        name = f"_c{self._count}"
+        self._names[name] = value
+        return name
+
+    def _local(self) -> str:
+        self._count += 1
+        return f"v{self._count}"
+
+    def _add(self, attribute: str, type_: WireType, name: str | None, where: str) -> None:
+        if attribute in self.fields:
+            raise DeclarationError(
+                f"{where}: the field {attribute} is another's on the wire; rename one of them"
+            )
+        self.fields[attribute] = (type_, FieldOptions(name=name))
+
+    def _pack(self, attribute: str, type_: Scalar, value: str) -> str:
+        """Add a number to the run; returns the local that has it on a restore."""
+        fast = value
+        if type_.kind == "?":
+            # struct takes the truth of anything; a field takes True, False, 1 and 0.
+            held = self._local()
+            fast = f"({held} if ({held} := {value}) is True or {held} is False else _no_bool())"
+        local = self._local()
+        self._run.append((attribute, type_, fast, value, local))
+        return local
+
+    def scalar(self, field: _Field, type_: Scalar, codec: _Codec, *, presence: bool) -> None:
+        """A number, perhaps converted, perhaps after a bool that tells if there is one."""
+        source = f"self.{field.attribute}"
+        has = self._presence(field) if presence else None
+        to = f"{self._const(codec.to)}({{}})" if codec.to else "{}"
+        if has:
+            absent = "False" if type_.kind == "?" else "0"
+            source = f"({absent} if {source} is None else {to.format(source)})"
+        else:
+            source = to.format(source)
+        self._add(field.attribute, type_, field.options.name, field.where)
+        local = self._pack(field.attribute, type_, source)
+        back = f"{self._const(codec.back)}({local})" if codec.back else local
+        if has:
+            back = f"{back} if {has} else None"
+        if back != local:
+            self._plain_run = False
+            self._pending.append(f"{local} = {back}")
+        self._commit.append(f"self.{field.attribute} = {local}")
+
+    def _presence(self, field: _Field) -> str:
+        self._plain_run = False
+        attribute = f"has_{field.attribute}"
+        self._add(attribute, SCALARS["?"], None, field.where)
+        return self._pack(attribute, SCALARS["?"], f"self.{field.attribute} is not None")
+
+    def _flush(self) -> None:
+        """End the run of numbers: what follows has another shape."""
+        self._plain_run = self._plain_run and not self._runs
+        if self._run:
+            index = len(self._runs)
+            self._runs.append(self._run)
+            fast = ", ".join(item[2] for item in self._run)
+            self._snapshot += [
+                "try:",
+                f"    _pack{index}(target, _at{index}, {fast})",
+                "except _unfit:  # one by one, each with its own sentence",
+                *(f"    target.{item[0]} = {item[3]}" for item in self._run),
+            ]
+            locals_ = "".join(f"{item[4]}, " for item in self._run)
+            self._prepare.append(f"{locals_}= _unpack{index}(source, _at{index})")
+            self._run = []
+        self._prepare += self._pending
+        self._pending = []
+
+    def _store(self, field: _Field, type_: WireType, value: str, back: str, commit: str) -> None:
+        """What is stored through the layout class's own attribute."""
+        has = self._presence(field) if field.optional else None
+        self._add(field.attribute, type_, field.options.name, field.where)
+        self._flush()
+        self._plain_run = False
+        store = f"target.{field.attribute} = {value}"
+        local = self._local()
+        self._prepare.append(f"{local} = {back} if {has} else None" if has else f"{local} = {back}")
+        if has:
+            self._snapshot += [f"if self.{field.attribute} is not None:", f"    {store}"]
+        else:
+            self._snapshot.append(store)
+        self._commit.append(commit.format(local))
+
+    def array(self, field: _Field, type_: ArrayType) -> None:
+        """Numbers in a row: a list, a tuple, bytes or a bytearray."""
+        attribute = field.attribute
+        fresh = f"_plain({self._const(type_)}, source.{attribute})"
+        path = self._const(field.path)
+        if field.options.clone:
+            self._store(field, type_, f"self.{attribute}", fresh, f"self.{attribute} = {{}}")
+            return
+        live = f"_like(getattr(self, {attribute!r}, None), {fresh}, {path})"
+        self._store(field, type_, f"self.{attribute}", live, f"_refill(self, {attribute!r}, {{}})")
+
+    def value(self, field: _Field, type_: WireType, codec: _Codec) -> None:
+        """What a converter makes of the attribute, and back."""
+        attribute = field.attribute
+        self._store(
+            field,
+            type_,
+            f"{self._const(codec.to)}(self.{attribute})",
+            f"{self._const(codec.back)}(source.{attribute})",
+            f"self.{attribute} = {{}}",
+        )
+
+    def states(self, field: _Field, type_: WireType) -> None:
+        """A ``ToMigrationState``, or a list of them; restored in place."""
+        self._add(field.attribute, type_, field.options.name, field.where)
+        self._flush()
+        self._plain_run = False
+        self._has_states = True
+        path = self._const(field.path)
+        many = "s" if isinstance(type_, ArrayType) else ""
+        attribute = field.attribute
+        local = self._local()
+        self._snapshot.append(
+            f"_snapshot_state{many}(self.{attribute}, target.{attribute}, {path})"
+        )
+        self._prepare.append(
+            f"{local} = _prepare_state{many}(self.{attribute}, source.{attribute}, version_id, "
+            f"foreign, {path})"
+        )
+        self._commit.append(f"{local}()")
+
+    def layout_class(self, cls: type, keywords: dict[str, Any]) -> type[VMStruct]:
+        """The ``Migrated`` of ``cls``; found, and so pickled, as its attribute."""
+        namespace: dict[str, Any] = {
+            "__module__": cls.__module__,
+            "__qualname__": f"{cls.__qualname__}.Migrated",
+            "__doc__": f"The migrated form of ``{cls.__name__}``.",
+            "__annotations__": {name: type_ for name, (type_, _) in self.fields.items()},
+            **{name: options for name, (_, options) in self.fields.items()},
+        }
+        made: Any = VMStructMeta(self.name, (VMStruct,), namespace, **keywords)
+        return made  # type: ignore[no-any-return]
+
+    def functions(self, cls: type, migrated: type[VMStruct]) -> dict[str, Any]:
+        """The methods, by name."""
+        self._flush()
+        offsets = {info.attribute: info.offset for info in migrated.__layout__.fields}
+        for index, run in enumerate(self._runs):
+            packer = _packer([(offsets[item[0]], item[1]) for item in run])
+            self._names |= {
+                f"_at{index}": offsets[run[0][0]],
+                f"_pack{index}": packer.pack_into,
+                f"_unpack{index}": packer.unpack_from,
+            }
+        checker = partial(_check, cls, migrated, weakref.WeakSet({cls}))
+        self._names |= {"__name__": cls.__module__, "_cls": cls, "_migrated": migrated}
+        self._names["_check"] = checker
+        source = self._source()
+        filename = _remember(cls, source)
+        exec(compile(source, filename, "exec"), self._names)
+        made = {name: self._names[name] for name in (*_METHODS, "_prepare_migrated_state")}
+        for name, function in made.items():
+            function.__qualname__ = f"{cls.__qualname__}.{name}"
+        return made
+
+    def _source(self) -> str:
+        def body(lines: Iterable[str], indent: str = "    ") -> str:
+            return "".join(f"{indent}{line}\n" for line in lines)
+
+        check = "if self.__class__ is not _cls or {0}.__class__ is not _migrated:"
+        snapshot = [
+            '"""Fill ``target`` with a copy of this state."""',
+            check.format("target"),
+            "    _check(self, target)",
+            *self._snapshot,
+        ]
+        restore = [
+            '"""Take ``source`` over: all of it, or nothing and raise."""',
+            check.format("source"),
+            "    _check(self, source)",
+        ]
+        if self._has_states:
+            restore += [
+                "foreign = []",
+                "commit = _prepare_migrated_state(self, source, version_id, foreign)",
+                "_restore_all(foreign, version_id, commit)",
+            ]
+        elif self._plain_run and self._runs:
+            attributes = "".join(f"self.{item[0]}, " for item in self._runs[0])
+            restore.append(f"{attributes}= _unpack0(source, _at0)")
+        else:
+            restore += [*self._prepare, *self._commit]
+        prepare = [
+            *self._prepare,
+            "def commit():",
+            *(f"    {line}" for line in self._commit or ["pass"]),
+            "return commit",
+        ]
+        return (
+            f"def snapshot_migration_state(self, target):\n{body(snapshot)}\n\n"
+            f"def restore_migrated_state_mut(self, source, version_id):\n{body(restore)}\n\n"
+            "def _prepare_migrated_state(self, source, version_id, foreign):\n"
+            f"{body(prepare)}"
+        )
+
+
+def _packer(items: list[tuple[int, Scalar]]) -> struct.Struct:
+    """Packs numbers to where the layout class has them, from the first one's offset on."""
+    start = at = items[0][0]
+    letters = "="
+    for offset, scalar in items:
+        letters += "x" * (offset - at) + scalar.kind
+        at = offset + scalar.size
+    packer = struct.Struct(letters)
+    assert packer.size == at - start
+    return packer
+
+
+def _remember(cls: type, source: str) -> str:
+    """Let tracebacks show the generated source as long as the class lives."""
+    base = f"{cls.__module__}.{cls.__qualname__}"
+    filename, count = f"<derived ToMigrationState of {base}>", 1
+    while filename in linecache.cache:
+        count += 1
+        filename = f"<derived ToMigrationState of {base}, {count}>"
+    # No time of change: checkcache() would look for a file of that name.
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    weakref.finalize(cls, linecache.cache.pop, filename, None)
+    return filename
