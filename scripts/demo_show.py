@@ -180,7 +180,7 @@ def in_vms(emulator: dict[str, Any]) -> None:
 def main() -> int:
     """Run everything; the exit status."""
     began = time.monotonic()
-    environment = json.loads((CHECKOUT / "build" / "environment.json").read_text())
+    environment = json.loads((CHECKOUT / "build" / "demo-environment.json").read_text())
     in_process()
     usable = [e for e in environment["emulators"] if e["native"]]
     failed = None

@@ -58,7 +58,7 @@ class Emulator:
 
 @dataclass
 class Environment:
-    """What was provided; ``build/environment.json`` has the same."""
+    """What was provided; ``build/PURPOSE-environment.json`` has the same."""
 
     purpose: str
     python: str
@@ -272,7 +272,8 @@ def _newest_emulator(cache: Cache, trees: Sequence[Tree], environment: Environme
 
 
 def _write(environment: Environment) -> None:
-    path = CHECKOUT / "build" / "environment.json"
+    # One for each purpose: the demo provides less, and the tests must not come to see that.
+    path = CHECKOUT / "build" / f"{environment.purpose}-environment.json"
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(asdict(environment), indent=1) + "\n")
     temporary.replace(path)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-ENVIRONMENT = CHECKOUT / "build" / "environment.json"
+ENVIRONMENT = CHECKOUT / "build" / "test-environment.json"
 
 TRY_OUT = """
 import pathlib, sys

@@ -14,7 +14,7 @@ import pytest
 from qemu_vmstate.vm import VM
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-ENVIRONMENT = CHECKOUT / "build" / "environment.json"
+ENVIRONMENT = CHECKOUT / "build" / "test-environment.json"
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 DEMO = CHECKOUT / "scripts" / "demo_device.py"
 
