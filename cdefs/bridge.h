@@ -59,8 +59,6 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
 /* vmstate_register_with_alias_id() and vmstate_unregister(); take the BQL if need be. */
 int qv_register(QvObject *object, uint32_t instance_id, char **why);
 int qv_unregister(QvObject *object, char **why);
-/* error_report() */
-void qv_error_report(const char *text);
 
 void qv_bql_lock(void);
 void qv_bql_unlock(void);

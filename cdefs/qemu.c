@@ -314,8 +314,7 @@ int qv_init(const char *library, char **why)
         if (sink) {
             *sink = report_sink;
         }
-    }
-    if (!library) {
+    } else {
         int ret = check_version(why);
 
         if (ret < 0) {
@@ -394,14 +393,5 @@ void qv_bql_leave(bool taken)
 {
     if (taken) {
         qv_bql_unlock();
-    }
-}
-
-void qv_error_report(const char *text)
-{
-    if (qv.in_vm) {
-        qv.error_report("%s", text);
-    } else {
-        fprintf(stderr, "%s\n", text);
     }
 }
