@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ArrayView: a fixed array inside a layout class. */
+/* ArrayView: an array inside a layout class, of a fixed number of elements or a counted one. */
 #include "state.h"
 
 static int array_traverse(PyObject *obj, visitproc visit, void *arg)
@@ -21,7 +21,9 @@ static void array_dealloc(PyObject *obj)
 
 static Py_ssize_t array_length(PyObject *obj)
 {
-    return ((Array *)obj)->field->count;
+    Array *self = (Array *)obj;
+
+    return qv_count(self->field, self->mem);
 }
 
 static char *array_at(Array *self, Py_ssize_t i)
@@ -34,9 +36,9 @@ static PyObject *array_item(PyObject *obj, Py_ssize_t i)
     Array *self = (Array *)obj;
     Field *inner;
 
-    if (i < 0 || i >= self->field->count) {
+    if (i < 0 || i >= array_length(obj)) {
         PyErr_Format(PyExc_IndexError, "%U: index %zd of %zd elements", self->field->name, i,
-                     self->field->count);
+                     array_length(obj));
         return NULL;
     }
     inner = (Field *)self->field->inner;
@@ -67,16 +69,18 @@ static PyObject *array_list(Array *self, Py_ssize_t start, Py_ssize_t step, Py_s
 
 static int array_index(Array *self, PyObject *key, Py_ssize_t *i)
 {
+    Py_ssize_t count = array_length((PyObject *)self);
+
     *i = PyNumber_AsSsize_t(key, PyExc_IndexError);
     if (*i == -1 && PyErr_Occurred()) {
         return -1;
     }
     if (*i < 0) {
-        *i += self->field->count;
+        *i += count;
     }
-    if (*i < 0 || *i >= self->field->count) {
+    if (*i < 0 || *i >= count) {
         PyErr_Format(PyExc_IndexError, "%U: index %S of %zd elements", self->field->name, key,
-                     self->field->count);
+                     count);
         return -1;
     }
     return 0;
@@ -92,7 +96,7 @@ static PyObject *array_subscript(PyObject *obj, PyObject *key)
             return NULL;
         }
         return array_list(self, start, step,
-                          PySlice_AdjustIndices(self->field->count, &start, &stop, step));
+                          PySlice_AdjustIndices(array_length(obj), &start, &stop, step));
     }
     return array_index(self, key, &i) < 0 ? NULL : array_item(obj, i);
 }
@@ -110,7 +114,7 @@ static int array_assign(PyObject *obj, PyObject *key, PyObject *value)
         if (PySlice_Unpack(key, &start, &stop, &step) < 0) {
             return -1;
         }
-        n = PySlice_AdjustIndices(self->field->count, &start, &stop, step);
+        n = PySlice_AdjustIndices(array_length(obj), &start, &stop, step);
         if (step != 1) {
             PyErr_Format(PyExc_ValueError, "%U: only contiguous slices can be assigned",
                          self->field->name);
@@ -142,7 +146,7 @@ static PyObject *array_richcompare(PyObject *a, PyObject *b, int op)
 static PyObject *array_repr(PyObject *obj)
 {
     Array *self = (Array *)obj;
-    PyObject *list = array_list(self, 0, 1, self->field->count);
+    PyObject *list = array_list(self, 0, 1, array_length(obj));
     PyObject *text = list ? PyObject_Repr(list) : NULL;
 
     Py_XDECREF(list);
@@ -152,19 +156,21 @@ static PyObject *array_repr(PyObject *obj)
 /* Rows of rows of numbers as many dimensions; structs, and what is deeper, as bytes. */
 static int array_getbuffer(PyObject *obj, Py_buffer *view, int flags)
 {
-    static const char letters[] = "?bBhHiIqQ";
+    static const char letters[] = "?bBhHiIqQd";
     static char formats[sizeof(letters)][2];
     Array *self = (Array *)obj;
-    Field *element = self->field;
+    Field *element = self->field, *inner = (Field *)element->inner;
     const char *letter;
     int dimensions = 0;
 
-    while (element->kind == 'a' && dimensions < MAX_DIMENSIONS) {
+    while (element->inner && dimensions < MAX_DIMENSIONS) {
         self->shape[dimensions] = element->count;
         element = (Field *)element->inner;
         self->strides[dimensions++] = element->size;
     }
-    if (PyBuffer_FillInfo(view, obj, self->mem, self->field->size, 0, flags) < 0) {
+    self->shape[0] = array_length(obj);
+    if (PyBuffer_FillInfo(view, obj, self->mem, self->shape[0] * inner->size, inner->checked,
+                          flags) < 0) {
         return -1;
     }
     letter = strchr(letters, element->kind);
@@ -185,7 +191,7 @@ static int array_getbuffer(PyObject *obj, Py_buffer *view, int flags)
 }
 
 static PyType_Slot array_slots[] = {
-    { Py_tp_doc, "A fixed array inside a layout class: a view, not a copy." },
+    { Py_tp_doc, "An array inside a layout class: a view, not a copy." },
     { Py_tp_dealloc, array_dealloc },
     { Py_tp_traverse, array_traverse },
     { Py_tp_richcompare, array_richcompare },

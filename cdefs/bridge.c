@@ -7,8 +7,9 @@
 #include "cell.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
-int qv_py_snapshot(void *handle, char **why);
+int qv_py_snapshot(void *handle, int keep, char **why);
 int qv_py_restore(void *handle, int version_id, char **why);
+int qv_py_hook(void *handle, int hook, char **why);
 
 /* Registering from inside a hook would change the list that QEMU is walking. */
 static __thread int hook_depth;
@@ -24,19 +25,38 @@ typedef struct QvPart {
     size_t size;
 } QvPart;
 
+typedef struct QvRange {
+    size_t offset;
+    size_t size;
+} QvRange;
+
+typedef struct QvPointers {
+    size_t slots;
+    size_t elements;
+    size_t present;
+    size_t size;
+    size_t count;
+} QvPointers;
+
 struct QvObject {
     VMStateDescription *vmsd;   /* owner: Python */
     const void *image;          /* owner: Python */
     size_t size;
     void *handle;               /* owner: Python */
-    bool trampoline;
+    int hooks;                  /* of QvHook */
     bool registered;
     QvPart *parts;              /* owner: this object */
     size_t n_parts;
+    QvRange *keeps;             /* owner: this object */
+    size_t n_keeps;
+    QvPointers *pointers;       /* owner: this object */
+    size_t n_pointers;
     QEMUFile *in;               /* owner: qv_load(), only while it runs */
     bool direct;                /* qv_save() or qv_load() runs, not a migration */
     char *why;                  /* owner: this object; the failing hook's sentence */
     int error;                  /* the failing hook's errno */
+    char *failure;              /* owner: this object; what a predicate could not tell QEMU */
+    int failed;                 /* its errno */
     /* What C walks: opaque points here. */
     unsigned char staging[] __attribute__((aligned(16)));
 };
@@ -47,7 +67,7 @@ static QvObject *object_of(void *opaque)
 }
 
 QvObject *qv_object_new(VMStateDescription *description, const void *image, size_t size,
-                        void *handle, int trampoline)
+                        void *handle, int hooks)
 {
     QvObject *object = g_malloc0(sizeof(*object) + size);
 
@@ -55,7 +75,7 @@ QvObject *qv_object_new(VMStateDescription *description, const void *image, size
     object->image = image;
     object->size = size;
     object->handle = handle;
-    object->trampoline = trampoline;
+    object->hooks = hooks;
     qv_set_hooks(description);
     return object;
 }
@@ -69,7 +89,10 @@ void qv_object_free(QvObject *object)
         g_free(object->parts[i].name);
     }
     g_free(object->parts);
+    g_free(object->keeps);
+    g_free(object->pointers);
     g_free(object->why);
+    g_free(object->failure);
     g_free(object);
 }
 
@@ -78,10 +101,15 @@ void *qv_object_staging(QvObject *object)
     return object->staging;
 }
 
+static bool inside(QvObject *object, size_t offset, size_t size)
+{
+    return offset <= object->size && size <= object->size - offset;
+}
+
 int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_ref_cell,
                        void *live, size_t offset, size_t size)
 {
-    if (offset > object->size || size > object->size - offset) {
+    if (!inside(object, offset, size)) {
         return -EINVAL;
     }
     object->parts = g_renew(QvPart, object->parts, object->n_parts + 1);
@@ -92,13 +120,76 @@ int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_re
     return 0;
 }
 
+int qv_object_keep(QvObject *object, size_t offset, size_t size)
+{
+    if (!inside(object, offset, size)) {
+        return -EINVAL;
+    }
+    object->keeps = g_renew(QvRange, object->keeps, object->n_keeps + 1);
+    object->keeps[object->n_keeps++] = (QvRange) { offset, size };
+    return 0;
+}
+
+int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size_t present,
+                           size_t size, size_t count)
+{
+    if (count > object->size || size > object->size
+        || !inside(object, slots, count * sizeof(void *))
+        || !inside(object, elements, count * size) || !inside(object, present, count)) {
+        return -EINVAL;
+    }
+    object->pointers = g_renew(QvPointers, object->pointers, object->n_pointers + 1);
+    object->pointers[object->n_pointers++] = (QvPointers) {
+        slots, elements, present, size, count
+    };
+    return 0;
+}
+
+void qv_object_fail(QvObject *object, int error, const char *why)
+{
+    if (!object->failed) {
+        object->failed = error < 0 ? error : -EINVAL;
+        object->failure = g_strdup(why);
+    }
+}
+
 /* ---------------------------------------------------------------- hooks */
 
-void qv_reset_staging(void *opaque)
+static void begin(QvObject *object)
 {
-    QvObject *object = object_of(opaque);
-
+    hook_depth++;
+    object->failed = 0;
+    g_clear_pointer(&object->failure, g_free);
     memcpy(object->staging, object->image, object->size);
+}
+
+/* The failure of a predicate, which had no way to say so. */
+static int late_failure(QvObject *object, char **why)
+{
+    int ret = object->failed;
+
+    if (ret) {
+        *why = g_steal_pointer(&object->failure);
+        object->failed = 0;
+    }
+    return ret;
+}
+
+/* C finds the elements of pointer arrays, or NULL, while it walks; nobody else does. */
+static void set_pointers(QvObject *object, bool walking)
+{
+    size_t i, j;
+
+    for (i = 0; i < object->n_pointers; i++) {
+        QvPointers *array = &object->pointers[i];
+        void **slots = (void **)(object->staging + array->slots);
+
+        for (j = 0; j < array->count; j++) {
+            bool present = walking && object->staging[array->present + j];
+
+            slots[j] = present ? object->staging + array->elements + j * array->size : NULL;
+        }
+    }
 }
 
 static int part_lock(QvObject *object, QvPart *part, bool to_change, char **why)
@@ -177,17 +268,80 @@ static int from_python(int ret, char **why)
     return ret < 0 ? ret : -EINVAL;
 }
 
+static int fill(QvObject *object, bool keep, char **why)
+{
+    int ret = each_part(object, PART_SAVE, why);
+
+    if (ret == 0 && (object->hooks & QV_HOOK_SNAPSHOT)) {
+        ret = from_python(qv_py_snapshot(object->handle, keep, why), why);
+    }
+    return ret;
+}
+
 int qv_take_snapshot(void *opaque, char **why)
 {
     QvObject *object = object_of(opaque);
     int ret;
 
+    begin(object);
+    ret = fill(object, false, why);
+    set_pointers(object, true);
+    hook_depth--;
+    return ret;
+}
+
+int qv_after_save(void *opaque, char **why)
+{
+    QvObject *object = object_of(opaque);
+    int ret = late_failure(object, why);
+
     hook_depth++;
-    qv_reset_staging(opaque);
-    ret = each_part(object, PART_SAVE, why);
-    if (ret == 0 && object->trampoline) {
-        ret = from_python(qv_py_snapshot(object->handle, why), why);
+    if (object->hooks & QV_HOOK_POST_SAVE) {
+        g_autofree char *second = NULL;
+        int late = from_python(qv_py_hook(object->handle, QV_HOOK_POST_SAVE, &second), &second);
+
+        if (ret == 0 && late) {
+            ret = late;
+            *why = g_steal_pointer(&second);
+        }
     }
+    hook_depth--;
+    return ret;
+}
+
+/* The staging struct as it is at rest, but for what is kept of the live state. */
+static int keep_live(QvObject *object, char **why)
+{
+    g_autofree unsigned char *live = NULL;
+    size_t i;
+    int ret = fill(object, true, why);
+
+    if (ret < 0) {
+        return ret;
+    }
+    live = g_memdup2(object->staging, object->size);
+    memcpy(object->staging, object->image, object->size);
+    for (i = 0; i < object->n_keeps; i++) {
+        QvRange *range = &object->keeps[i];
+
+        memcpy(object->staging + range->offset, live + range->offset, range->size);
+    }
+    return 0;
+}
+
+int qv_begin_load(void *opaque, char **why)
+{
+    QvObject *object = object_of(opaque);
+    int ret = 0;
+
+    begin(object);
+    if (object->hooks & QV_HOOK_PRE_LOAD) {
+        ret = from_python(qv_py_hook(object->handle, QV_HOOK_PRE_LOAD, why), why);
+    }
+    if (ret == 0 && object->n_keeps) {
+        ret = keep_live(object, why);
+    }
+    set_pointers(object, true);
     hook_depth--;
     return ret;
 }
@@ -219,13 +373,17 @@ static int check_all_read(QvObject *object, char **why)
 int qv_commit_staging(void *opaque, int version_id, char **why)
 {
     QvObject *object = object_of(opaque);
-    int ret = object->in ? check_all_read(object, why) : 0;
+    int ret = late_failure(object, why);
 
+    if (ret == 0 && object->in) {
+        ret = check_all_read(object, why);
+    }
     hook_depth++;
+    set_pointers(object, false);
     if (ret == 0) {
         ret = each_part(object, PART_CHECK, why);
     }
-    if (ret == 0 && object->trampoline) {
+    if (ret == 0 && (object->hooks & QV_HOOK_RESTORE)) {
         ret = from_python(qv_py_restore(object->handle, version_id, why), why);
     }
     if (ret == 0) {
@@ -257,6 +415,9 @@ static int failure(QvObject *object, Error *err, int ret, char **why)
     if (object->why) {
         *why = g_steal_pointer(&object->why);
         ret = object->error;
+    } else if (qv_refusal) {
+        *why = g_steal_pointer(&qv_refusal);
+        ret = -EINVAL;
     } else if (err) {
         *why = g_strdup(qv.error_get_pretty(err));
     } else if (qv_reported && qv_reported->len) {
@@ -283,6 +444,7 @@ static GString *begin_report(QvObject *object)
 static void end_report(QvObject *object, GString *outer)
 {
     object->direct = false;
+    g_clear_pointer(&qv_refusal, g_free);
     g_string_free(qv_reported, true);
     qv_reported = outer;
 }

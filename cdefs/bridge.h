@@ -30,16 +30,34 @@ char *qv_strdup(const char *text);
 
 /* vmstate_info_NAME, or NULL if this QEMU has none. */
 const VMStateInfo *qv_vmstate_info(const char *name);
+/* As that, with limits or for a staging struct; see infos.c. */
+const VMStateInfo *qv_own_info(const char *name, int bounded);
 /* VMSTATE_END_OF_LIST() */
 void qv_end_of_list(VMStateField *field);
+/*
+ * The members whose types are not the same in every version.  subsections: ends
+ * with NULL; early_setup: only where QV_CAP_EARLY_SETUP says that there is one.
+ */
+void qv_complete(VMStateDescription *description, const VMStateDescription **subsections,
+                 int unmigratable, int early_setup);
+/* A subsection's needed: yes. */
+bool qv_always(void *opaque);
+
+/* Which hooks have something for Python to do. */
+enum QvHook {
+    QV_HOOK_SNAPSHOT = 1,       /* pre_save, and before a load what is to be kept */
+    QV_HOOK_RESTORE = 2,        /* post_load */
+    QV_HOOK_POST_SAVE = 4,
+    QV_HOOK_PRE_LOAD = 8
+};
 
 /*
  * description and image must outlive the object.  image: size bytes, what the
  * staging struct holds before each save and load.  handle comes back in the
- * callbacks; trampoline: whether there is anything for them to do.
+ * callbacks; hooks: of QvHook.
  */
 QvObject *qv_object_new(VMStateDescription *description, const void *image, size_t size,
-                        void *handle, int trampoline);
+                        void *handle, int hooks);
 void qv_object_free(QvObject *object);
 void *qv_object_staging(QvObject *object);
 /*
@@ -49,6 +67,17 @@ void *qv_object_staging(QvObject *object);
  */
 int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_ref_cell,
                        void *live, size_t offset, size_t size);
+
+/* Live memory that a load begins with: what the stream lacks stays. */
+int qv_object_keep(QvObject *object, size_t offset, size_t size);
+/*
+ * An array of pointers: count slots at slots point to elements of so many bytes
+ * while C walks them, and are NULL where the byte at present is 0.
+ */
+int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size_t present,
+                           size_t size, size_t count);
+/* A predicate failed while C walked: the save or load fails too. */
+void qv_object_fail(QvObject *object, int error, const char *why);
 
 /* vmstate_save_state() into memory; vmdesc: where the JSON goes, or NULL. */
 int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why);

@@ -1,5 +1,6 @@
 /* What C asks of Python; 0 or a negative errno with a sentence in *why. */
 extern "Python+C" {
-    int qv_py_snapshot(void *handle, char **why);
+    int qv_py_snapshot(void *handle, int keep, char **why);
     int qv_py_restore(void *handle, int version_id, char **why);
+    int qv_py_hook(void *handle, int hook, char **why);
 }

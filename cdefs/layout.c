@@ -2,16 +2,55 @@
 /* Field, the data descriptor, and Memory, the base of layout classes. */
 #include "state.h"
 
+/* What a number of that kind can be, unless less is declared. */
+static void default_range(Field *field)
+{
+    static const char letters[] = "bhiqBHIQ";
+    static const long long lows[] = { INT8_MIN, INT16_MIN, INT32_MIN, INT64_MIN };
+    static const unsigned long long highs[] = {
+        INT8_MAX, INT16_MAX, INT32_MAX, INT64_MAX, UINT8_MAX, UINT16_MAX, UINT32_MAX, UINT64_MAX
+    };
+    const char *letter = strchr(letters, field->kind);
+
+    field->low = letter && letter < letters + 4 ? lows[letter - letters] : 0;
+    field->high = letter ? highs[letter - letters] : 1;
+}
+
+/* Whether a class's raw bytes are only to be read; -1 with an exception. */
+static int is_checked(PyObject *cls)
+{
+    PyObject *flag = PyObject_GetAttrString(cls, "__checked__");
+    int checked = flag ? PyObject_IsTrue(flag) : -1;
+
+    Py_XDECREF(flag);
+    return checked;
+}
+
+static bool describes_no_memory(Py_ssize_t offset, Py_ssize_t size, Py_ssize_t count, int kind,
+                                PyObject *cls, PyObject *inner)
+{
+    bool array = kind == 'a' || kind == 'v';
+
+    return offset < 0 || size <= 0 || count < 0 || !memchr("?bBhHiIqQdsav", kind, 13)
+        || (kind == 's') != (cls != NULL) || array != (inner != NULL)
+        || (cls && !PyType_Check(cls))
+        || (cls && !PyType_IsSubtype((PyTypeObject *)cls, qv_memory_type))
+        || (inner && (!PyObject_TypeCheck(inner, qv_field_type)
+                      || count != size / ((Field *)inner)->size));
+}
+
 static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = { "name", "kind", "offset", "size", "count", "cls", "inner", NULL };
-    PyObject *name, *cls = NULL, *inner = NULL;
-    Py_ssize_t offset, size, count = 0;
-    int kind;
+    static char *names[] = { "name", "kind", "offset", "size", "count", "cls", "inner",
+                             "num_delta", "num_kind", "multiply", "low", "high", NULL };
+    PyObject *name, *cls = NULL, *inner = NULL, *low = NULL, *high = NULL;
+    Py_ssize_t offset, size, count = 0, num_delta = 0, multiply = 1;
+    int kind, num_kind = 0, checked;
     Field *self;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|nOO", names, &name, &kind,
-                                     &offset, &size, &count, &cls, &inner)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|nOOnCnOO", names, &name, &kind,
+                                     &offset, &size, &count, &cls, &inner, &num_delta,
+                                     &num_kind, &multiply, &low, &high)) {
         return NULL;
     }
     if (cls == Py_None) {
@@ -20,13 +59,14 @@ static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (inner == Py_None) {
         inner = NULL;
     }
-    if (offset < 0 || size <= 0 || count < 0 || !memchr("?bBhHiIqQsa", kind, 11)
-        || (kind == 's') != (cls != NULL) || (kind == 'a') != (inner != NULL)
-        || (cls && !PyType_Check(cls))
-        || (cls && !PyType_IsSubtype((PyTypeObject *)cls, qv_memory_type))
-        || (inner && (!PyObject_TypeCheck(inner, qv_field_type)
-                      || count != size / ((Field *)inner)->size))) {
+    if (describes_no_memory(offset, size, count, kind, cls, inner)
+        || (kind == 'v') != (num_kind != 0) || (num_kind && !memchr("BHIi", num_kind, 4))
+        || multiply <= 0) {
         PyErr_SetString(PyExc_SystemError, "a Field that describes no memory");
+        return NULL;
+    }
+    checked = cls ? is_checked(cls) : inner ? ((Field *)inner)->checked : low || high;
+    if (checked < 0) {
         return NULL;
     }
     self = (Field *)PyType_GenericAlloc(type, 0);
@@ -43,6 +83,20 @@ static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->kind = kind;
     self->cls = cls;
     self->inner = inner;
+    self->num_delta = num_delta;
+    self->num_kind = num_kind;
+    self->multiply = multiply;
+    self->checked = checked || kind == 'v';
+    default_range(self);
+    if (low && low != Py_None) {
+        self->low = PyLong_AsLongLong(low);
+    }
+    if (high && high != Py_None) {
+        self->high = PyLong_AsUnsignedLongLong(high);
+    }
+    if (PyErr_Occurred()) {
+        Py_CLEAR(self);
+    }
     return (PyObject *)self;
 }
 
@@ -135,6 +189,10 @@ static PyMemberDef field_members[] = {
     { "kind", T_CHAR, offsetof(Field, kind), READONLY, NULL },
     { "cls", T_OBJECT, offsetof(Field, cls), READONLY, NULL },
     { "inner", T_OBJECT, offsetof(Field, inner), READONLY, NULL },
+    { "multiply", T_PYSSIZET, offsetof(Field, multiply), READONLY, NULL },
+    { "low", T_LONGLONG, offsetof(Field, low), READONLY, NULL },
+    { "high", T_ULONGLONG, offsetof(Field, high), READONLY, NULL },
+    { "checked", T_BOOL, offsetof(Field, checked), READONLY, NULL },
     { 0 }
 };
 
@@ -227,8 +285,10 @@ static void memory_dealloc(PyObject *obj)
 static int memory_getbuffer(PyObject *obj, Py_buffer *view, int flags)
 {
     Memory *self = (Memory *)obj;
+    int checked = is_checked((PyObject *)Py_TYPE(obj));
 
-    return PyBuffer_FillInfo(view, obj, self->mem, self->size, 0, flags);
+    return checked < 0 ? -1
+         : PyBuffer_FillInfo(view, obj, self->mem, self->size, checked, flags);
 }
 
 static PyObject *memory_richcompare(PyObject *a, PyObject *b, int op)

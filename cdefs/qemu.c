@@ -54,6 +54,7 @@
 
 QvQemu qv;
 GString *qv_reported;
+char *qv_refusal;           /* owner: this file; guarded by the BQL */
 
 static struct {
 #define QV_MEMBER(name) __typeof__(name) *name;
@@ -152,38 +153,18 @@ int qv_capabilities(void)
          | (qv.in_vm ? QV_CAP_IN_VM : 0);
 }
 
-static int hook_pre_load(void *opaque)
+void qv_complete(VMStateDescription *vmsd, const VMStateDescription **subsections,
+                 int unmigratable, int early_setup)
 {
-    qv_reset_staging(opaque);
-    return 0;
+    vmsd->subsections = subsections;
+    vmsd->unmigratable = unmigratable;
+#if QV_VERSION >= 1000
+    vmsd->early_setup = early_setup;
+#endif
 }
 
-#if QV_ERRP_HOOKS
-static bool hook_pre_save(void *opaque, Error **errp)
-{
-    g_autofree char *why = NULL;
-    int ret = qv_take_snapshot(opaque, &why);
-
-    if (ret < 0) {
-        qv_hook_failed(opaque, ret, why);
-        qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
-    }
-    return ret == 0;
-}
-
-static bool hook_post_load(void *opaque, int version_id, Error **errp)
-{
-    g_autofree char *why = NULL;
-    int ret = qv_commit_staging(opaque, version_id, &why);
-
-    if (ret < 0) {
-        qv_hook_failed(opaque, ret, why);
-        qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
-    }
-    return ret == 0;
-}
-#else
-/* These hooks return an errno only: in a VM the sentence takes a way of its own. */
+#if !QV_ERRP_HOOKS
+/* The hooks return an errno only: in a VM the sentence takes a way of its own. */
 static void report_failure(bool saving, const char *why)
 {
     Error *err = NULL;
@@ -195,18 +176,77 @@ static void report_failure(bool saving, const char *why)
         qv.error_free(err);
     }
 }
+#endif
 
+/* What a hook without an Error of its own answers. */
+static int answer(void *opaque, bool saving, int ret, const char *why)
+{
+    if (ret < 0 && qv_hook_failed(opaque, ret, why)) {
+#if QV_ERRP_HOOKS
+        qv.error_report("%s", why);
+#else
+        report_failure(saving, why);
+#endif
+    }
+    return ret;
+}
+
+static int hook_post_save(void *opaque)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_after_save(opaque, &why);
+
+    return answer(opaque, true, ret, why);
+}
+
+#if QV_ERRP_HOOKS
+static bool answer_errp(void *opaque, int ret, const char *why, Error **errp)
+{
+    if (ret < 0) {
+        qv_hook_failed(opaque, ret, why);
+        qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
+    }
+    return ret == 0;
+}
+
+static bool hook_pre_save(void *opaque, Error **errp)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_take_snapshot(opaque, &why);
+
+    return answer_errp(opaque, ret, why, errp);
+}
+
+static bool hook_pre_load(void *opaque, Error **errp)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_begin_load(opaque, &why);
+
+    return answer_errp(opaque, ret, why, errp);
+}
+
+static bool hook_post_load(void *opaque, int version_id, Error **errp)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_commit_staging(opaque, version_id, &why);
+
+    return answer_errp(opaque, ret, why, errp);
+}
+#else
 static int hook_pre_save(void *opaque)
 {
     g_autofree char *why = NULL;
     int ret = qv_take_snapshot(opaque, &why);
 
-    if (ret < 0) {
-        if (qv_hook_failed(opaque, ret, why)) {
-            report_failure(true, why);
-        }
-    }
-    return ret;
+    return answer(opaque, true, ret, why);
+}
+
+static int hook_pre_load(void *opaque)
+{
+    g_autofree char *why = NULL;
+    int ret = qv_begin_load(opaque, &why);
+
+    return answer(opaque, false, ret, why);
 }
 
 static int hook_post_load(void *opaque, int version_id)
@@ -214,23 +254,20 @@ static int hook_post_load(void *opaque, int version_id)
     g_autofree char *why = NULL;
     int ret = qv_commit_staging(opaque, version_id, &why);
 
-    if (ret < 0) {
-        if (qv_hook_failed(opaque, ret, why)) {
-            report_failure(false, why);
-        }
-    }
-    return ret;
+    return answer(opaque, false, ret, why);
 }
 #endif
 
 void qv_set_hooks(VMStateDescription *vmsd)
 {
-    vmsd->pre_load = hook_pre_load;
+    vmsd->post_save = hook_post_save;
 #if QV_ERRP_HOOKS
     vmsd->pre_save_errp = hook_pre_save;
+    vmsd->pre_load_errp = hook_pre_load;
     vmsd->post_load_errp = hook_post_load;
 #else
     vmsd->pre_save = hook_pre_save;
+    vmsd->pre_load = hook_pre_load;
     vmsd->post_load = hook_post_load;
 #endif
 }
@@ -245,6 +282,22 @@ static void report_sink(const char *text)
     } else {
         fputs(text, stderr);
     }
+}
+
+void qv_refuse(const char *format, ...)
+{
+    va_list arguments;
+    char *sentence;
+
+    va_start(arguments, format);
+    sentence = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    if (!qv_reported) {
+        qv.error_report("%s", sentence);
+    } else if (!qv_refusal) {
+        qv_refusal = g_steal_pointer(&sentence);
+    }
+    g_free(sentence);
 }
 
 void qv_free(void *p)

@@ -17,8 +17,13 @@
 #define QV_SYMBOLS(X)                                                   \
     X(error_free) X(error_get_pretty) X(error_setg_internal)            \
     X(object_unref) X(qemu_fclose) X(qemu_fflush) X(qemu_file_get_error) \
-    X(qemu_file_new_input) X(qemu_file_new_output) X(qemu_peek_buffer)  \
-    X(qio_channel_buffer_new)
+    X(qemu_file_new_input) X(qemu_file_new_output) X(qemu_get_be32)     \
+    X(qemu_get_be64) X(qemu_get_byte) X(qemu_peek_buffer)               \
+    X(qemu_put_be32) X(qemu_put_be64) X(qemu_put_byte)                  \
+    X(qio_channel_buffer_new)                                           \
+    X(vmstate_info_int8) X(vmstate_info_int16) X(vmstate_info_int32)    \
+    X(vmstate_info_int64) X(vmstate_info_uint8) X(vmstate_info_uint16)  \
+    X(vmstate_info_uint32) X(vmstate_info_uint64)
 
 /* Needed in a VM only; the migration code alone has stubs of them. */
 #define QV_VM_SYMBOLS(X)                                                \
@@ -38,6 +43,13 @@ extern QvQemu qv;
 /* What error_report() said, while this is not NULL; guarded by the BQL. */
 extern GString *qv_reported;
 
+/*
+ * A VMStateInfo of ours refuses what the stream has, and can give QEMU an errno
+ * only: qv_load() finds the first sentence here, a migration's goes to the log.
+ */
+extern char *qv_refusal;
+void qv_refuse(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
 int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
                   JSONWriter *vmdesc, Error **errp);
 int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
@@ -54,7 +66,8 @@ void qv_bql_leave(bool taken);
 /* Hooks of this version's shape, which call these; opaque is the staging struct. */
 void qv_set_hooks(VMStateDescription *vmsd);
 int qv_take_snapshot(void *opaque, char **why);
-void qv_reset_staging(void *opaque);
+int qv_after_save(void *opaque, char **why);
+int qv_begin_load(void *opaque, char **why);
 int qv_commit_staging(void *opaque, int version_id, char **why);
 /* Whether QEMU is to be told: a migration failed, and not a qv_save() or qv_load(). */
 bool qv_hook_failed(void *opaque, int ret, const char *why);

@@ -63,6 +63,27 @@ static PyObject *state_assign(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Raw bytes past every check: who calls it has to look at the result. */
+static PyObject *state_fill(PyObject *module, PyObject *args)
+{
+    PyObject *target;
+    Py_buffer data;
+    int ret = -1;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oy*", &target, &data)) {
+        return NULL;
+    }
+    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len) {
+        memcpy(((Memory *)target)->mem, data.buf, data.len);
+        ret = 0;
+    } else {
+        PyErr_SetString(PyExc_ValueError, "fill() takes a layout class instance and as many bytes");
+    }
+    PyBuffer_Release(&data);
+    return ret < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 static PyObject *state_set_error_factory(PyObject *module, PyObject *factory)
 {
     (void)module;
@@ -78,6 +99,8 @@ static PyMethodDef state_methods[] = {
     { "address", state_address, METH_O, "address(memory): where an instance's memory lies." },
     { "assign", state_assign, METH_VARARGS,
       "assign(target, source): copy a layout class instance in one go." },
+    { "fill", state_fill, METH_VARARGS,
+      "fill(memory, data): put raw bytes into an instance, unchecked." },
     { "set_error_factory", state_set_error_factory, METH_O,
       "set_error_factory(f): f(Field, index, value, why) makes a refused store's exception." },
     { 0 }

@@ -35,10 +35,18 @@ typedef struct {
     PyObject *name;     /* strong: str, "Class.field" */
     Py_ssize_t offset;
     Py_ssize_t size;    /* bytes it takes: for an array of all its elements */
-    Py_ssize_t count;   /* elements of an array */
-    char kind;          /* struct's scalar letters, 's' a struct, 'a' an array */
+    Py_ssize_t count;   /* elements of an array, or how many it has room for */
+    char kind;          /* struct's scalar letters, 's' a struct, 'a' an array, 'v' a counted one */
     PyObject *cls;      /* strong: the struct's class, or NULL */
     PyObject *inner;    /* strong: the elements' Field, or NULL */
+    /* A counted array has number * multiply elements; where the number lies, seen from it. */
+    Py_ssize_t num_delta;
+    Py_ssize_t multiply;
+    char num_kind;
+    /* What a number may be; C relies on it where a count is declared. */
+    long long low;
+    unsigned long long high;
+    bool checked;       /* raw bytes could break what C relies on: only to be read */
 } Field;
 
 #define MAX_DIMENSIONS 8
@@ -71,6 +79,8 @@ int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index);
 int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first,
                       Py_ssize_t count);
 Field *qv_name_row(Field *field, Py_ssize_t index);
+/* How many elements an array has now; never more than it has room for. */
+Py_ssize_t qv_count(Field *field, const char *p);
 
 /* layout.c: what every tp_dealloc here ends with. */
 void qv_free_object(PyObject *obj);

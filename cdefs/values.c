@@ -51,6 +51,8 @@ PyObject *qv_load_value(Field *field, char *p, PyObject *owner)
         return PyLong_FromLongLong(*(int64_t *)p);
     case 'Q':
         return PyLong_FromUnsignedLongLong(*(uint64_t *)p);
+    case 'd':
+        return PyFloat_FromDouble(*(double *)p);
     case 's': {
         PyObject *view = qv_make_view(field->cls, p, owner);
 
@@ -59,7 +61,8 @@ PyObject *qv_load_value(Field *field, char *p, PyObject *owner)
         }
         return view;
     }
-    case 'a': {
+    case 'a':
+    case 'v': {
         Array *view = (Array *)PyType_GenericAlloc(qv_array_type, 0);
 
         if (view) {
@@ -105,26 +108,14 @@ Field *qv_name_row(Field *field, Py_ssize_t index)
 
 static int store_signed(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
-    static const char out[] = "range";
     int overflow = 0;
     long long v = PyLong_AsLongLongAndOverflow(value, &overflow);
 
     if (v == -1 && PyErr_Occurred()) {
         return -1;
     }
-    switch (field->kind) {
-    case 'b':
-        overflow |= v < INT8_MIN || v > INT8_MAX;
-        break;
-    case 'h':
-        overflow |= v < INT16_MIN || v > INT16_MAX;
-        break;
-    case 'i':
-        overflow |= v < INT32_MIN || v > INT32_MAX;
-        break;
-    }
-    if (overflow) {
-        refuse(field, index, value, out);
+    if (overflow || v < field->low || (v > 0 && (unsigned long long)v > field->high)) {
+        refuse(field, index, value, "range");
         return -1;
     }
     switch (field->kind) {
@@ -156,21 +147,7 @@ static int store_unsigned(Field *field, char *p, PyObject *value, Py_ssize_t ind
         PyErr_Clear();
         out = true;
     }
-    switch (field->kind) {
-    case '?':
-        out |= v > 1;
-        break;
-    case 'B':
-        out |= v > UINT8_MAX;
-        break;
-    case 'H':
-        out |= v > UINT16_MAX;
-        break;
-    case 'I':
-        out |= v > UINT32_MAX;
-        break;
-    }
-    if (out) {
+    if (out || v > field->high || (field->low > 0 && v < (unsigned long long)field->low)) {
         refuse(field, index, value, "range");
         return -1;
     }
@@ -192,6 +169,22 @@ static int store_unsigned(Field *field, char *p, PyObject *value, Py_ssize_t ind
     return 0;
 }
 
+static int store_double(Field *field, char *p, PyObject *value, Py_ssize_t index)
+{
+    double v;
+
+    if (!PyFloat_Check(value) && !PyIndex_Check(value)) {
+        refuse(field, index, value, "type");
+        return -1;
+    }
+    v = PyFloat_AsDouble(value);
+    if (v == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    *(double *)p = v;
+    return 0;
+}
+
 /* What a numpy comparison gives; it is no index. */
 static bool is_numpy_bool(PyObject *value)
 {
@@ -209,6 +202,9 @@ static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index
     PyObject *number;
     int ret;
 
+    if (field->kind == 'd') {
+        return store_double(field, p, value, index);
+    }
     if (PyLong_Check(value)) {
         return is_signed ? store_signed(field, p, value, index)
                          : store_unsigned(field, p, value, index);
@@ -303,9 +299,122 @@ out:
     return ret;
 }
 
+static long long read_count(Field *field, const char *p)
+{
+    p += field->num_delta;
+    switch (field->num_kind) {
+    case 'B':
+        return *(const uint8_t *)p;
+    case 'H':
+        return *(const uint16_t *)p;
+    case 'I':
+        return *(const uint32_t *)p;
+    default:
+        return *(const int32_t *)p;
+    }
+}
+
+Py_ssize_t qv_count(Field *field, const char *p)
+{
+    long long n;
+
+    if (field->kind == 'a') {
+        return field->count;
+    }
+    n = read_count(field, p);
+    if (n <= 0) {
+        return 0;
+    }
+    return n > field->count / field->multiply ? field->count : n * field->multiply;
+}
+
+static void write_count(Field *field, char *p, Py_ssize_t n)
+{
+    p += field->num_delta;
+    switch (field->num_kind) {
+    case 'B':
+        *(uint8_t *)p = n;
+        break;
+    case 'H':
+        *(uint16_t *)p = n;
+        break;
+    default:
+        *(uint32_t *)p = n;
+        break;
+    }
+}
+
+/* The elements that a counted array has room for, as they are at rest. */
+static char *blank_elements(Field *field)
+{
+    Field *inner = (Field *)field->inner;
+    char *blank = PyMem_Calloc(1, field->size);
+    PyObject *image = NULL;
+    char *bytes;
+    Py_ssize_t i, size;
+
+    if (!blank) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (inner->kind != 's') {
+        return blank;
+    }
+    image = PyObject_GetAttrString(inner->cls, "__image__");
+    if (!image || PyBytes_AsStringAndSize(image, &bytes, &size) < 0) {
+        Py_XDECREF(image);
+        PyMem_Free(blank);
+        return NULL;
+    }
+    for (i = 0; i < field->count; i++) {
+        memcpy(blank + i * inner->size, bytes, inner->size);
+    }
+    Py_DECREF(image);
+    return blank;
+}
+
+/* All elements of a counted array, and so how many it has. */
+static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t index)
+{
+    Py_ssize_t n = PyObject_Size(value);
+    char *fresh;        /* owner: this call */
+    PyObject *items = NULL;
+    int ret;
+
+    if (n < 0) {
+        PyErr_Clear();
+        if (!PyObject_HasAttrString(value, "__iter__")) {
+            refuse(field, index, value, "type");
+            return -1;
+        }
+        items = PySequence_List(value);
+        if (!items) {
+            return -1;
+        }
+        value = items;
+        n = PyList_Size(items);
+    }
+    if (n > field->count || n % field->multiply) {
+        refuse(field, index, value, "count");
+        Py_XDECREF(items);
+        return -1;
+    }
+    fresh = blank_elements(field);
+    ret = fresh ? qv_store_elements(field, fresh, value, 0, n) : -1;
+    if (ret == 0) {
+        memcpy(p, fresh, field->size);
+        write_count(field, p, n / field->multiply);
+    }
+    PyMem_Free(fresh);
+    Py_XDECREF(items);
+    return ret;
+}
+
 int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
     switch (field->kind) {
+    case 'v':
+        return store_counted(field, p, value, index);
     case 's':
         if (!PyObject_TypeCheck(value, (PyTypeObject *)field->cls)) {
             refuse(field, index, value, "struct");

@@ -4,7 +4,9 @@ typedef struct VMStateInfo VMStateInfo;
 typedef struct VMStateDescription VMStateDescription;
 
 enum VMStateFlags {
-    VMS_SINGLE, VMS_POINTER, VMS_ARRAY, VMS_STRUCT, VMS_BUFFER, ...
+    VMS_SINGLE, VMS_ARRAY, VMS_STRUCT, VMS_BUFFER, VMS_ARRAY_OF_POINTER,
+    VMS_VARRAY_UINT8, VMS_VARRAY_UINT16, VMS_VARRAY_UINT32, VMS_VARRAY_INT32,
+    VMS_VBUFFER, VMS_MULTIPLY, VMS_MULTIPLY_ELEMENTS, VMS_VSTRUCT, ...
 };
 
 typedef enum {
@@ -14,13 +16,19 @@ typedef enum {
 
 typedef struct VMStateField {
     const char *name;
+    const char *err_hint;
     size_t offset;
     size_t size;
+    size_t start;
     int num;
+    size_t num_offset;
+    size_t size_offset;
     const VMStateInfo *info;
     enum VMStateFlags flags;
     const VMStateDescription *vmsd;
     int version_id;
+    int struct_version_id;
+    bool (*field_exists)(void *opaque, int version_id);
     ...;
 } VMStateField;
 
@@ -29,6 +37,8 @@ struct VMStateDescription {
     int version_id;
     int minimum_version_id;
     MigrationPriority priority;
+    bool (*needed)(void *opaque);
     const VMStateField *fields;
+    /* 7.2 has one const less; a pointer all the same. */
     ...;
 };

@@ -18,6 +18,10 @@ class Field:
     count: int
     cls: type[Memory] | None
     inner: Field | None
+    multiply: int
+    low: int
+    high: int
+    checked: bool
     def __init__(
         self,
         name: str,
@@ -27,7 +31,14 @@ class Field:
         count: int = 0,
         cls: type[Memory] | None = None,
         inner: Field | None = None,
+        num_delta: int = 0,
+        num_kind: str = ...,
+        multiply: int = 1,
+        low: int | None = None,
+        high: int | None = None,
     ) -> None: ...
+    def __get__(self, instance: Memory | None, owner: type) -> Any: ...
+    def __set__(self, instance: Memory, value: object) -> None: ...
 
 class ArrayView: ...
 
@@ -43,5 +54,6 @@ _M = TypeVar("_M", bound=Memory)
 
 def view(cls: type[_M], address: int, size: int, owner: object, /) -> _M: ...
 def address(memory: Memory, /) -> int: ...
+def fill(memory: Memory, data: bytes, /) -> None: ...
 def assign(target: Memory, source: Memory, /) -> None: ...
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None: ...

@@ -22,12 +22,10 @@ from typing import Any, TypeVar, overload
 from .derive_fields import _Field
 from .derive_writer import _METHODS, _Writer
 from .errors import DeclarationError
+from .fields import FieldOptions
 from .layout import own_annotations
 from .to_migration_state import (
     ToMigrationState,
-)
-from .wire import (
-    FieldOptions,
 )
 
 __all__ = ["DerivedState", "derive_to_migration_state"]
@@ -211,11 +209,7 @@ def _hints(cls: type, namespace: Any) -> dict[str, Any]:
 
 def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
     options: FieldOptions = item.metadata.get(FieldOptions, FieldOptions())
-    given = [
-        name
-        for name in ("into", "try_into", "clone", "length", "none", "name")
-        if getattr(options, name) is not None and getattr(options, name) is not False
-    ]
+    given = options.given(*(set(vars(options)) - {"omit", "default", "default_factory"}))
     if options.omit and given:
         raise DeclarationError(
             f"{where}: omit stands alone, and {', '.join(given)} would have no meaning; "

@@ -26,21 +26,13 @@ from .derive_runtime import (
 )
 from .derive_writer import _Writer
 from .errors import DeclarationError
+from .fields import FieldOptions
 from .layout import _shown
 from .to_migration_state import (
     migrated_class,
 )
-from .wire import (
-    SCALARS,
-    ArrayType,
-    FieldOptions,
-    Scalar,
-    StructType,
-    WireType,
-    _length,
-    find_wire_type,
-    wire_type,
-)
+from .wire import _length, find_wire_type, wire_type
+from .wire_types import SCALARS, ArrayType, Scalar, StructType, WireType
 
 _UNIONS = (Union, types.UnionType)
 
@@ -120,6 +112,17 @@ class _Field:
 
     def _wire_type(self) -> WireType:
         """What goes on the wire, ``length`` included."""
+        return self._fixed(self._annotated_type())
+
+    def _fixed(self, type_: WireType) -> Scalar | ArrayType | StructType:
+        if type(type_) in (Scalar, ArrayType, StructType):
+            return type_  # type: ignore[return-value]
+        raise DeclarationError(
+            f"{self.where}: this wire type has no shape of its own in Python that a restore could "
+            "keep; put it in a layout class, and that here or in snapshot_migration_state"
+        )
+
+    def _annotated_type(self) -> WireType:
         hint, length = self.hint, self.options.length
         if length is None:
             if hint in (bytes, bytearray):
@@ -183,7 +186,7 @@ class _Field:
                 f"{self.where}: length beside {keyword}; say it in the type, as in "
                 f"{keyword}=Array[u8, Literal[16]]"
             )
-        type_ = wire_type(wire, f"{self.where}: {keyword}")
+        type_ = self._fixed(wire_type(wire, f"{self.where}: {keyword}"))
         live = find_wire_type(self.hint)
         plain = self.hint
         while get_origin(plain) not in (None, *_UNIONS):
@@ -207,7 +210,11 @@ class _Field:
             self._value(type_, codec)
 
     def _class_codec(
-        self, plain: type[Any], live: WireType | None, type_: WireType, fallible: bool
+        self,
+        plain: type[Any],
+        live: WireType | None,
+        type_: Scalar | ArrayType | StructType,
+        fallible: bool,
     ) -> _Codec:
         if isinstance(type_, Scalar):
             if plain is float:
@@ -227,7 +234,7 @@ class _Field:
             to = type_.cls
         plain_value = partial(_plain, type_)
         back: Callable[[Any], Any] = plain
-        if isinstance(live, Scalar) and live.kind != "?":
+        if isinstance(live, Scalar) and live.kind not in "?d":
             back = partial(_in_range, live)
         if not fallible:
             if isinstance(type_, Scalar):

@@ -19,11 +19,7 @@ from .to_migration_state import (
     restore_or_undo,
     snapshot_if_possible,
 )
-from .wire import (
-    Scalar,
-    StructType,
-    WireType,
-)
+from .wire_types import Scalar, StructType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +62,7 @@ def _name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
-def _wire_name(type_: WireType) -> str:
+def _wire_name(type_: Any) -> str:
     if isinstance(type_, Scalar):
         return type_.name
     if isinstance(type_, StructType):
@@ -76,7 +72,7 @@ def _wire_name(type_: WireType) -> str:
     return f"Array[{_wire_name(type_.element)}, {type_.length}]"
 
 
-def _plain(type_: WireType, value: Any) -> Any:
+def _plain(type_: Any, value: Any) -> Any:
     """A layout class's value without its memory: numbers, bytes and lists, copied structs."""
     if isinstance(type_, Scalar):
         return value

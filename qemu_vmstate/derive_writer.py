@@ -25,14 +25,9 @@ from .derive_runtime import (
     _snapshot_states,
 )
 from .errors import DeclarationError
+from .fields import FieldOptions
 from .layout import VMStruct, VMStructMeta
-from .wire import (
-    SCALARS,
-    ArrayType,
-    FieldOptions,
-    Scalar,
-    WireType,
-)
+from .wire_types import SCALARS, ArrayType, Scalar, WireType
 
 if TYPE_CHECKING:
     from .derive_fields import _Field
@@ -79,12 +74,12 @@ class _Writer:
         self._count += 1
         return f"v{self._count}"
 
-    def _add(self, attribute: str, type_: WireType, name: str | None, where: str) -> None:
+    def _add(self, attribute: str, type_: WireType, options: FieldOptions, where: str) -> None:
         if attribute in self.fields:
             raise DeclarationError(
                 f"{where}: the field {attribute} is another's on the wire; rename one of them"
             )
-        self.fields[attribute] = (type_, FieldOptions(name=name))
+        self.fields[attribute] = (type_, options)
 
     def _pack(self, attribute: str, type_: Scalar, value: str) -> str:
         """Add a number to the run; returns the local that has it on a restore."""
@@ -107,7 +102,8 @@ class _Writer:
             source = f"({absent} if {source} is None else {to.format(source)})"
         else:
             source = to.format(source)
-        self._add(field.attribute, type_, field.options.name, field.where)
+        options = _on_wire(field.options, codec)
+        self._add(field.attribute, type_, options, field.where)
         local = self._pack(field.attribute, type_, source)
         back = f"{self._const(codec.back)}({local})" if codec.back else local
         if has:
@@ -120,7 +116,9 @@ class _Writer:
     def _presence(self, field: _Field) -> str:
         self._plain_run = False
         attribute = f"has_{field.attribute}"
-        self._add(attribute, SCALARS["?"], None, field.where)
+        when = field.options
+        options = FieldOptions(version_id=when.version_id, field_exists=when.field_exists)
+        self._add(attribute, SCALARS["?"], options, field.where)
         return self._pack(attribute, SCALARS["?"], f"self.{field.attribute} is not None")
 
     def _flush(self) -> None:
@@ -145,7 +143,7 @@ class _Writer:
     def _store(self, field: _Field, type_: WireType, value: str, back: str, commit: str) -> None:
         """What is stored through the layout class's own attribute."""
         has = self._presence(field) if field.optional else None
-        self._add(field.attribute, type_, field.options.name, field.where)
+        self._add(field.attribute, type_, _on_wire(field.options, None), field.where)
         self._flush()
         self._plain_run = False
         store = f"target.{field.attribute} = {value}"
@@ -181,7 +179,7 @@ class _Writer:
 
     def states(self, field: _Field, type_: WireType) -> None:
         """A ``ToMigrationState``, or a list of them; restored in place."""
-        self._add(field.attribute, type_, field.options.name, field.where)
+        self._add(field.attribute, type_, _on_wire(field.options, None), field.where)
         self._flush()
         self._plain_run = False
         self._has_states = True
@@ -271,6 +269,20 @@ class _Writer:
             "def _prepare_migrated_state(self, source, version_id, foreign):\n"
             f"{body(prepare)}"
         )
+
+
+def _on_wire(options: FieldOptions, codec: _Codec | None) -> FieldOptions:
+    """The options of the field in the layout class: what an old stream lacks has its default."""
+    nothing = FieldOptions()
+    made = options.of_wire(default=nothing.default)
+    if not options.given("version_id", "field_exists") or not options.has_default:
+        return made
+    value = options.make_default()
+    if codec and codec.to:
+        value = codec.to(value)
+    elif not isinstance(value, int | float | list | tuple | bytes | bytearray):
+        return made
+    return options.of_wire(default=value)
 
 
 def _packer(items: list[tuple[int, Scalar]]) -> struct.Struct:

@@ -8,15 +8,34 @@ for; which of them a QEMU version has, the bridge knows.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 from .errors import DeclarationError
-from .layout import Layout, VMStruct
+from .layout import VMStruct
+from .layout_checks import check_subsections
+from .layout_memory import FieldInfo
+from .loader import _state
 from .native import ffi, lib
-from .wire import ArrayType, Scalar, StructType, WireType
+from .predicates import differs_callback, exists_callback, needed_callback
+from .wire_types import (
+    POINTER,
+    SCALARS,
+    ArrayType,
+    BitmapType,
+    CountedType,
+    ListType,
+    PointersType,
+    Scalar,
+    StructType,
+    TmpType,
+    UnusedType,
+    WireType,
+)
 
-__all__ = ["VMStateDescription", "wire_fields"]
+__all__ = ["VMStateDescription"]
+
+_U64 = 2**64 - 1
+_VARRAY = {"B": "UINT8", "H": "UINT16", "I": "UINT32", "i": "INT32"}
 
 
 class VMStateDescription:
@@ -24,9 +43,13 @@ class VMStateDescription:
 
     Made from the layout class ``cls``, with its fields in order and its nested
     layout classes as ``VMS_STRUCT``; ``name``, ``version_id``,
-    ``minimum_version_id`` and ``priority`` are the members of those names.
-    ``cdata`` is the C struct; it and what it points to live as long as this
-    object.  A ``Device`` makes its own; use this to look at one.
+    ``minimum_version_id``, ``priority``, ``unmigratable`` and ``early_setup`` are
+    the members of those names.  ``base`` is how many bytes after C's opaque the
+    struct lies.  ``cdata`` is the C struct; it and what it points to live as long
+    as this object.  A ``Device`` makes its own; use this to look at one.
+
+    Raises ``DeclarationError`` for what QEMU could not walk, or this version has
+    not.
     """
 
     def __init__(
@@ -36,18 +59,29 @@ class VMStateDescription:
         version_id: int,
         minimum_version_id: int,
         priority: int = 0,
+        *,
+        unmigratable: bool = False,
+        early_setup: bool = False,
+        base: int = 0,
     ) -> None:
         layout = cls.__layout__
         self.name = name
         self.version_id = version_id
         self.minimum_version_id = minimum_version_id
+        self._cls = cls
+        self._base = base
         self._keep: list[Any] = []
-        self._fields = ffi.new("VMStateField[]", len(layout.fields) + 1)
-        for c_field, info in zip(self._fields, layout.fields, strict=False):
-            c_field.name = self._text(info.name)
-            c_field.offset = info.offset
-            self._fill(c_field, info.type, f"{name}.{info.name}")
-        lib().qv_end_of_list(ffi.addressof(self._fields, len(layout.fields)))
+        if name != layout.name:
+            check_subsections(layout, name, f"the section {name!r} of a {cls.__name__}")
+        if early_setup and not lib().qv_capabilities() & lib().QV_CAP_EARLY_SETUP:
+            raise DeclarationError(
+                f"{name}: early_setup: this QEMU has none; it came with QEMU 8.1"
+            )
+        wire = layout.wire
+        self._fields = ffi.new("VMStateField[]", len(wire) + 1)
+        for c_field, info in zip(self._fields, wire, strict=False):
+            self._fill(c_field, info)
+        lib().qv_end_of_list(ffi.addressof(self._fields, len(wire)))
         self.cdata = ffi.new(
             "VMStateDescription *",
             {
@@ -58,37 +92,187 @@ class VMStateDescription:
                 "fields": self._fields,
             },
         )
+        lib().qv_complete(self.cdata, self._subsections(), unmigratable, early_setup)
 
     def _text(self, text: str) -> Any:
         pointer = ffi.new("char[]", text.encode())
         self._keep.append(pointer)
         return pointer
 
-    def _fill(self, c_field: Any, type_: WireType, where: str) -> None:
-        """Flags, size and how C gets at one element, as the VMSTATE_* macros set them."""
-        flags = lib().VMS_SINGLE
-        element = type_
-        if isinstance(type_, ArrayType):
-            if type_.is_buffer:
+    def _subsections(self) -> Any:
+        infos = self._cls.__layout__.subsections
+        if not infos:
+            return ffi.NULL
+        made = ffi.new("VMStateDescription *[]", len(infos) + 1)
+        for index, info in enumerate(infos):
+            assert isinstance(info.type, StructType)
+            sub, base = info.type.cls, self._base + info.offset
+            layout = sub.__layout__
+            description = VMStateDescription(
+                *(sub, info.name, layout.version_id, layout.minimum_version_id), base=base
+            )
+            description.cdata.needed = self._needed(info, sub, base)
+            self._keep.append(description)
+            made[index] = description.cdata
+        self._keep.append(made)
+        return made
+
+    def _needed(self, info: FieldInfo, sub: type[VMStruct], base: int) -> Any:
+        needed = info.options.needed
+        if needed is True:
+            return ffi.addressof(lib(), "qv_always")
+        if callable(needed):
+            path = f"{self.name}.{info.attribute}"
+            callback = needed_callback(self._cls, self._base, needed, path)
+        else:
+            callback = differs_callback(sub, base)
+        self._keep.append(callback)
+        return callback
+
+    def _fill(self, c_field: Any, info: FieldInfo) -> None:
+        """The members, as the VMSTATE_* macros set them."""
+        where = f"{self.name}.{info.name}"
+        options = info.options
+        c_field.name = self._text(info.name)
+        c_field.offset = self._base + info.data
+        c_field.version_id = options.version_id
+        if options.field_exists is not None:
+            callback = exists_callback(self._cls, self._base, options.field_exists, where)
+            self._keep.append(callback)
+            c_field.field_exists = callback
+        match info.type:
+            case Scalar():
+                self._element(c_field, info.type, where)
+                c_field.flags = lib().VMS_SINGLE
+                self._limit(c_field, info, info.type, where)
+            case ArrayType(is_buffer=True):
+                c_field.offset += options.start
                 c_field.flags = lib().VMS_BUFFER
-                c_field.size = type_.size
+                c_field.size = info.type.length - options.start
+                if isinstance(options.size, int):
+                    c_field.size = options.size
                 c_field.info = _info("buffer", where)
-                return
-            element = type_.element
-            flags = lib().VMS_ARRAY
-            c_field.num = type_.length
-            while isinstance(element, ArrayType):  # as VMSTATE_2DARRAY: rows one after another
-                c_field.num *= element.length
-                element = element.element
-        c_field.size = element.size
-        if isinstance(element, StructType):
-            flags |= lib().VMS_STRUCT
-            nested = _nested(element.cls)
-            self._keep.append(nested)
-            c_field.vmsd = nested.cdata
-        elif isinstance(element, Scalar):
-            c_field.info = _info(element.info, where)
-        c_field.flags = flags
+            case ArrayType():
+                self._array(c_field, info, info.type, where)
+            case CountedType(is_buffer=True):
+                self._sized(c_field, info, "buffer", where)
+            case CountedType():
+                self._count(c_field, info)
+                c_field.flags |= self._element(c_field, info.type.element, where)
+            case BitmapType():
+                self._sized(c_field, info, "bitmap", where)
+                if info.num is None:
+                    c_field.size_offset = self._base + info.offset
+            case UnusedType():
+                self._count(c_field, info)
+                c_field.offset = 0
+                c_field.flags |= lib().VMS_BUFFER
+                c_field.size = info.type.length
+                c_field.info = _info("unused_buffer", where)
+            case PointersType():
+                c_field.offset = self._base + info.offset
+                self._count(c_field, info)
+                flags = self._element(c_field, info.type.element, where)
+                c_field.flags |= flags | lib().VMS_ARRAY_OF_POINTER
+                c_field.size = POINTER
+                if info.num is None:
+                    c_field.flags |= lib().VMS_ARRAY
+                    c_field.num = info.type.length
+            case ListType():
+                self._list(c_field, info, info.type, where)
+            case TmpType():
+                c_field.info = lib().qv_own_info(b"tmp", False)
+                c_field.size = info.type.size
+                c_field.vmsd = self._nested(info.type.cls)
+            case StructType():
+                flags = self._element(c_field, info.type, where)
+                c_field.flags = flags
+                if options.struct_version_id is not None:
+                    c_field.flags = lib().VMS_VSTRUCT
+                    c_field.struct_version_id = options.struct_version_id
+
+    def _nested(self, cls: type[VMStruct]) -> Any:
+        nested = _nested(cls)
+        self._keep.append(nested)
+        return nested.cdata
+
+    def _element(self, c_field: Any, type_: WireType, where: str) -> int:
+        """Size and info or description of one element; its flag."""
+        c_field.size = type_.size
+        if isinstance(type_, StructType):
+            c_field.vmsd = self._nested(type_.cls)
+            flag: int = lib().VMS_STRUCT
+            return flag
+        if not isinstance(type_, Scalar):
+            raise DeclarationError(f"{where}: C has no array of arrays here; make a layout class")
+        c_field.info = _info(type_.info, where)
+        return 0
+
+    def _array(self, c_field: Any, info: FieldInfo, type_: ArrayType, where: str) -> None:
+        element = type_.element
+        num = type_.length - info.options.start
+        if isinstance(info.options.num, int):
+            num = info.options.num
+        c_field.offset += info.options.start * element.size
+        while isinstance(element, ArrayType):  # as VMSTATE_2DARRAY: rows one after another
+            num *= element.length
+            element = element.element
+        c_field.num = num
+        c_field.flags = lib().VMS_ARRAY | self._element(c_field, element, where)
+
+    def _count(self, c_field: Any, info: FieldInfo) -> None:
+        """What the field counts by, if it does; flags are complete but for the element's."""
+        if info.num is None:
+            return
+        assert isinstance(info.num.type, Scalar)
+        c_field.num_offset = self._base + info.num.offset
+        c_field.flags = getattr(lib(), f"VMS_VARRAY_{_VARRAY[info.num.type.kind]}")
+        if info.options.multiply != 1:
+            c_field.flags |= lib().VMS_MULTIPLY_ELEMENTS
+            c_field.num = info.options.multiply
+
+    def _sized(self, c_field: Any, info: FieldInfo, kind: str, where: str) -> None:
+        c_field.info = _info(kind, where)
+        c_field.flags = lib().VMS_VBUFFER
+        if info.num is not None:
+            c_field.size_offset = self._base + info.num.offset
+        if info.options.multiply != 1:
+            c_field.flags |= lib().VMS_MULTIPLY
+            c_field.size = info.options.multiply
+
+    def _limit(self, c_field: Any, info: FieldInfo, type_: Scalar, where: str) -> None:
+        if info.options.err_hint is not None:
+            c_field.err_hint = self._text(info.options.err_hint)
+        attribute: Any = getattr(self._cls, info.attribute)
+        # What must equal the live value is within the limits, because that is.
+        if type_.live or not isinstance(attribute, _state.Field) or type_.kind in "?d":
+            return
+        if (attribute.low, attribute.high) != (type_.low, type_.high):
+            base_info = SCALARS[type_.kind].info
+            c_field.info = lib().qv_own_info(base_info.encode(), True)
+            c_field.start = attribute.high
+            c_field.size_offset = attribute.low & _U64
+            c_field.err_hint = self._text(where)
+
+    def _list(self, c_field: Any, info: FieldInfo, type_: ListType, where: str) -> None:
+        c_field.offset = self._base + info.offset
+        c_field.info = lib().qv_own_info(type_.info.encode(), False)
+        c_field.num = type_.length
+        c_field.num_offset = type_.data_at
+        c_field.size = type_.element.size
+        c_field.err_hint = self._text(where)
+        if not type_.key:
+            c_field.vmsd = self._nested(type_.element.cls)
+            return
+        key, value = type_.element.cls.__layout__.fields
+        assert isinstance(value.type, StructType)
+        c_field.start = value.offset
+        both = ffi.new("VMStateDescription[2]")
+        both[0] = self._nested(value.type.cls)[0]
+        if isinstance(key.type, StructType):
+            both[1] = self._nested(key.type.cls)[0]
+        self._keep.append(both)
+        c_field.vmsd = both
 
 
 _nested_descriptions: weakref.WeakKeyDictionary[type, VMStateDescription] = (
@@ -107,23 +291,9 @@ def _nested(cls: type[VMStruct]) -> VMStateDescription:
 
 
 def _info(name: str, where: str) -> Any:
-    info = lib().qv_vmstate_info(name.encode())
+    info = lib().qv_own_info(name.encode(), False)
+    if info == ffi.NULL:
+        info = lib().qv_vmstate_info(name.encode())
     if info == ffi.NULL:
         raise DeclarationError(f"{where}: this QEMU has no vmstate_info_{name}")
     return info
-
-
-def wire_fields(layout: Layout, path: str) -> Iterator[tuple[str, int]]:
-    """Every scalar and buffer of a layout in wire order: its path, its bytes on the wire."""
-
-    def walk(type_: WireType, path: str) -> Iterator[tuple[str, int]]:
-        if isinstance(type_, StructType):
-            yield from wire_fields(type_.cls.__layout__, path)
-        elif isinstance(type_, ArrayType) and not type_.is_buffer:
-            for i in range(type_.length):
-                yield from walk(type_.element, f"{path}[{i}]")
-        else:
-            yield path, type_.size
-
-    for info in layout.fields:
-        yield from walk(info.type, f"{path}.{info.name}")

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 from .cells import Arc, BqlCell, BqlRefCell, Mutex
 from .description import VMStateDescription
 from .errors import DeclarationError
-from .layout import (
-    VMStruct,
-    VMStructMeta,
-    check_name,
-    check_versions,
-    filled,
-    own_annotations,
-)
+from .fields import FieldOptions
+from .layout import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
+from .layout_memory import filled
 from .migratable import Migratable, unwrap
-from .staging import Part, Staging, StatePart
+from .staging import Hooks, Part, Staging, StatePart
 from .to_migration_state import migrated_class
-from .wire import FieldOptions, StructType, find_wire_type, wire_type
+from .validate import Validator, validators_of
+from .wire import find_wire_type, subsection_of, wire_type
+from .wire_types import (
+    ArrayType,
+    CountedType,
+    StatesType,
+    StructType,
+    SubsectionType,
+    UnusedType,
+    WireType,
+)
 
 __all__ = ["Device", "staging_of"]
 
@@ -45,7 +50,11 @@ class _PlainPart:
     def __init__(self, path: str, plain: VMStruct) -> None:
         self.path = path
         self._plain = plain
-        self._attributes = [info.attribute for info in plain.__layout__.fields]
+        self._attributes = [
+            info.attribute
+            for info in plain.__layout__.fields
+            if not isinstance(info.type, UnusedType)
+        ]
 
     def save(self, staging: Any) -> None:
         for attribute in self._attributes:
@@ -71,7 +80,7 @@ class _CellPart:
 
     def load(self, source: Any, version_id: int, own_version: int) -> None:
         value = getattr(source, self._attribute)
-        self._cell.set(value if isinstance(value, int | VMStruct) else list(value))
+        self._cell.set(value if isinstance(value, int | float | VMStruct) else list(value))
 
     remember = save
 
@@ -91,10 +100,16 @@ class Device:
     first.  A ``Migratable`` is a nested struct named after its attribute; other
     fields are wire types (see ``qemu_vmstate.wire``), guarded by the BQL.  An
     attribute that is not migrated is written ``= field(omit=True)``.
+    ``Array[Migratable[...], Literal[3]]`` is a tuple of them, also as a
+    ``VArray``; ``Subsection[Migratable[...]]`` is in a subsection.
 
     Class keywords, each the ``VMStateDescription`` member of that name: ``name``
     (required), ``version_id``, ``minimum_version_id`` (default 1), ``priority``
-    (a ``MigrationPriority``; higher is loaded earlier).
+    (a ``MigrationPriority``; higher is loaded earlier), ``unmigratable`` and
+    ``early_setup`` (QEMU 8.1 and later).
+
+    A subclass can define ``pre_save()``, ``post_save()``, ``pre_load()`` and
+    ``post_load(version_id)``; what one of them raises fails the save or load.
 
     Keyword arguments of an instance are its fields; what is not given is made
     from the annotation.  A ``Migratable`` field cannot be replaced once the
@@ -104,6 +119,8 @@ class Device:
     __description__: ClassVar[tuple[str, int, int, int]]
     __parts__: ClassVar[dict[str, Any]] = {}
     __options__: ClassVar[dict[str, FieldOptions]] = {}
+    __vmsd_flags__: ClassVar[dict[str, bool]] = {}
+    __validators__: ClassVar[tuple[Validator, ...]] = ()
     Migrated: ClassVar[type[Any]] = VMStruct
     _plain_class: ClassVar[type[VMStruct]] = VMStruct
     _plain: VMStruct
@@ -115,6 +132,8 @@ class Device:
         version_id: int = 1,
         minimum_version_id: int = 1,
         priority: int = 0,
+        unmigratable: bool = False,
+        early_setup: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
@@ -130,7 +149,16 @@ class Device:
             value = cls.__dict__.get(attribute, FieldOptions())
             options = value if isinstance(value, FieldOptions) else FieldOptions(default=value)
             cls.__add_field(attribute, hint, options, migrated, plain)
-        cls.Migrated = _layout_class(f"{cls.__name__}Migration", cls.Migrated, cls, migrated)
+        _limit_counts(plain, migrated)
+        cls.__vmsd_flags__ = {"unmigratable": unmigratable, "early_setup": early_setup}
+        cls.__validators__ = validators_of(cls)
+        cls.Migrated = _layout_class(
+            f"{cls.__name__}Migration",
+            *(cls.Migrated, cls, migrated),
+            name=name,
+            version_id=version_id,
+            minimum_version_id=minimum_version_id,
+        )
         cls._plain_class = _layout_class(cls.__name__, cls._plain_class, cls, plain)
 
     @classmethod
@@ -153,27 +181,27 @@ class Device:
             elif attribute in cls.__dict__:
                 delattr(cls, attribute)
             return
-        renamed = FieldOptions(name=options.name)
-        if get_origin(hint) is Migratable:
-            (wrapped,) = get_args(hint)
-            cls.__parts__[attribute] = hint
-            migrated[attribute] = (_migrated_of(wrapped), renamed)
-        elif get_origin(hint) is BqlCell:
-            (wrapped,) = get_args(hint)
-            cls.__parts__[attribute] = hint
-            migrated[attribute] = (wire_type(wrapped, where), renamed)
+        inner = subsection_of(hint) or hint
+        type_ = _parts_type(inner, where)
+        if type_ is not None:
+            cls.__parts__[attribute] = inner
+            # A part's default is an object; on the wire it is its class's own.
+            options = FieldOptions(**{**vars(options), "default": FieldOptions().default})
         else:
-            if find_wire_type(hint) is None and hasattr(hint, "Migrated"):
-                raise DeclarationError(
-                    f"{where}: {hint.__name__} has a shape of its own; wrap it: "
-                    f"Migratable[Mutex[{hint.__name__}]]"
-                )
-            constant = FieldOptions(default=options.default, name=options.name)
-            plain[attribute] = (wire_type(hint, where), constant)
-            migrated[attribute] = plain[attribute]
+            type_ = _plain_type(inner, where)
+            live = FieldOptions(
+                **{name: getattr(options, name) for name in ("default", "minimum", "maximum")},
+                **{name: getattr(options, name) for name in ("num", "size", "multiply", "start")},
+            )
+            plain[attribute] = (type_, live)
+        if inner is not hint:
+            if not isinstance(type_, StructType):
+                raise DeclarationError(f"{where}: a Subsection is of one struct")
+            type_ = SubsectionType(type_.cls)
+        migrated[attribute] = (type_, options.of_wire())
+        if attribute not in cls.__parts__ and not isinstance(type_, UnusedType):
             setattr(cls, attribute, _PlainField(attribute))
-            return
-        if attribute in cls.__dict__:
+        elif attribute in cls.__dict__:
             delattr(cls, attribute)
 
     def __init__(self, **values: Any) -> None:
@@ -212,6 +240,21 @@ class Device:
         self.__dict__[attribute] = value
         return value
 
+    def pre_save(self) -> None:
+        """Called before the snapshot; the BQL is held, no lock of the device's."""
+
+    def post_save(self) -> None:
+        """Called after all fields are written; also if that failed, but not if ``pre_save`` did."""
+
+    def pre_load(self) -> None:
+        """Called before the first field is read."""
+
+    def post_load(self, version_id: int) -> None:
+        """Called when everything is loaded and committed; ``version_id`` is the stream's.
+
+        What it raises undoes the load, as far as snapshots tell.
+        """
+
     def __setattr__(self, attribute: str, value: Any) -> None:
         hint = self.__parts__.get(attribute)
         if hint is None:
@@ -223,14 +266,16 @@ class Device:
                 f"{where} cannot be replaced any more: C knows where it lies since the first "
                 "save, load or registration; change the state it guards"
             )
-        if get_origin(hint) is Migratable:
-            value = value if isinstance(value, Migratable) else Migratable(_wrap(value, hint))
-            declared = _migrated_of(get_args(hint)[0])
-            if migrated_class(value) is not declared:
+        if isinstance(hint, StatesType):
+            items = list(value)
+            if len(items) != hint.length:
                 raise DeclarationError(
-                    f"{where} is declared to migrate as {declared.__name__}, but "
-                    f"{unwrap(value)!r} migrates as {migrated_class(value).__name__}"
+                    f"{where}: {len(items)} elements for {hint.length}; how many of a VArray are "
+                    "on the wire, its count says"
                 )
+            value = tuple(_as_part(item, hint.hint, where) for item in items)
+        elif get_origin(hint) is Migratable:
+            value = _as_part(value, hint, where)
         elif not isinstance(value, BqlCell):
             value = BqlCell(value)
         self.__dict__[attribute] = value
@@ -245,20 +290,97 @@ class Device:
             path = f"{name}.{self.__options__[attribute].name or attribute}"
             if isinstance(value, BqlCell):
                 parts.append(_CellPart(path, attribute, value))
+            elif isinstance(value, tuple):
+                parts += [
+                    StatePart(f"{path}[{index}]", attribute, unwrap(item), index)
+                    for index, item in enumerate(value)
+                ]
             else:
                 parts.append(StatePart(path, attribute, unwrap(value)))
-        description = _description(self.Migrated, *self.__description__)
-        return Staging(description, self.Migrated, parts)
+        description = _description(self.Migrated, *self.__description__, **self.__vmsd_flags__)
+        return Staging(description, self.Migrated, parts, self._hooks())
+
+    def _hooks(self) -> Hooks:
+        """What the class defines of the hooks; weakly, for the device owns the staging struct."""
+        own = {}
+        for name in ("pre_save", "post_save", "pre_load", "post_load"):
+            if getattr(type(self), name) is not getattr(Device, name):
+                own[name] = _weakly(getattr(self, name))
+        validate = _weakly(self._validate) if self.__validators__ else None
+        return Hooks(**own, validate=validate)
+
+    def _validate(self, source: Any) -> None:
+        for validator in self.__validators__:
+            validator.check(self, self.__description__[0], source)
+
+
+def _weakly(method: Any) -> Any:
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        found = reference()
+        if found is not None:
+            found(*arguments)
+
+    return call
+
+
+def _as_part(value: Any, hint: Any, where: str) -> Migratable[Any]:
+    part = value if isinstance(value, Migratable) else Migratable(_wrap(value, hint))
+    declared = _migrated_of(get_args(hint)[0])
+    if migrated_class(part) is not declared:
+        raise DeclarationError(
+            f"{where} is declared to migrate as {declared.__name__}, but "
+            f"{unwrap(part)!r} migrates as {migrated_class(part).__name__}"
+        )
+    return part
+
+
+def _parts_type(hint: Any, where: str) -> WireType | None:
+    """What a ``Migratable``, an array of them or a ``BqlCell`` is on the wire, else ``None``."""
+    if get_origin(hint) is Migratable:
+        return StructType(_migrated_of(get_args(hint)[0]))
+    if get_origin(hint) is BqlCell:
+        return wire_type(get_args(hint)[0], where)
+    if isinstance(hint, StatesType) and get_origin(hint.hint) is Migratable:
+        element = StructType(_migrated_of(get_args(hint.hint)[0]))
+        assert hint.length is not None
+        return (CountedType if hint.counted else ArrayType)(element, hint.length)
+    return None
+
+
+def _plain_type(hint: Any, where: str) -> WireType:
+    if find_wire_type(hint) is None and hasattr(hint, "Migrated"):
+        raise DeclarationError(
+            f"{where}: {hint.__name__} has a shape of its own; wrap it: "
+            f"Migratable[Mutex[{hint.__name__}]]"
+        )
+    return wire_type(hint, where)
+
+
+def _limit_counts(plain: dict[str, Any], migrated: dict[str, Any]) -> None:
+    """A plain field that counts Migratables must not say more than there are."""
+    for attribute, (type_, options) in migrated.items():
+        counted = isinstance(type_, CountedType) and attribute not in plain
+        if not counted or options.num not in plain:
+            continue
+        of, live = plain[options.num]
+        most = type_.length // options.multiply
+        limits = {
+            "minimum": max(0, live.minimum or 0),
+            "maximum": most if live.maximum is None else min(most, live.maximum),
+        }
+        plain[options.num] = (of, FieldOptions(**{**vars(live), **limits}))
 
 
 def _layout_class(
-    name: str, base: type[VMStruct], owner: type, fields: dict[str, Any]
+    cls_name: str, base: type[VMStruct], owner: type, fields: dict[str, Any], **keywords: Any
 ) -> type[VMStruct]:
     namespace: dict[str, Any] = {"__module__": owner.__module__, "__annotations__": {}}
     for attribute, (type_, options) in fields.items():
         namespace["__annotations__"][attribute] = type_
         namespace[attribute] = options
-    made: Any = VMStructMeta(name, (base,), namespace)
+    made: Any = VMStructMeta(cls_name, (base,), namespace, **keywords)
     return made  # type: ignore[no-any-return]
 
 
@@ -271,6 +393,8 @@ def _migrated_of(hint: Any) -> type[Any]:
 
 def _make(hint: Any) -> Any:
     """An object of an annotation's type at rest."""
+    if isinstance(hint, StatesType):
+        return tuple(_make(hint.hint) for _ in range(hint.length or 0))
     origin, args = get_origin(hint), get_args(hint)
     if origin is BqlCell:
         type_ = wire_type(args[0], "BqlCell")
@@ -297,10 +421,10 @@ _descriptions: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], VMStateDesc
 )
 
 
-def _description(cls: type[Any], *rest: Any) -> VMStateDescription:
+def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescription:
     of_class = _descriptions.setdefault(cls, {})
     if rest not in of_class:
-        of_class[rest] = VMStateDescription(cls, *rest)
+        of_class[rest] = VMStateDescription(cls, *rest, **flags)  # type: ignore[arg-type]
     return of_class[rest]
 
 

@@ -15,11 +15,11 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .description import wire_fields
 from .device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
 from .migratable import unwrap
 from .native import ffi, lib, take_text
+from .staged import wire_fields
 from .staging import Staging
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
     with _turn(obj, staging):
         ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
     if ret != 0:
-        _raise(staging, ret, why, len(view))
+        _raise(staging, ret, why, (len(view), version))
 
 
 def _save(obj: Any, vmdesc: Any) -> bytes:
@@ -116,15 +116,15 @@ def _turn(obj: Any, staging: Staging) -> Iterator[None]:
         _active.objects.discard(key)
 
 
-def _raise(staging: Staging, ret: int, why: Any, size: int | None) -> None:
+def _raise(staging: Staging, ret: int, why: Any, stream: tuple[int, int] | None) -> None:
     """The hook's own exception, else the one for C's errno and sentence."""
     sentence = take_text(why[0]) if why[0] != ffi.NULL else "no reason given"
     exc = staging.take_exception()
     if exc is not None:
         raise exc
-    if size is not None and -ret in (errno.EIO, errno.ENODATA, errno.E2BIG):
-        raise _stream_error(staging, size)
-    if size is not None and -ret == errno.ENOENT:
+    if stream is not None and -ret in (errno.EIO, errno.ENODATA, errno.E2BIG):
+        raise _stream_error(staging, *stream)
+    if stream is not None and -ret == errno.ENOENT:
         raise StreamError(
             "the stream has a subsection that this device does not", staging.description.name
         )
@@ -134,18 +134,23 @@ def _raise(staging: Staging, ret: int, why: Any, size: int | None) -> None:
     raise error
 
 
-def _stream_error(staging: Staging, size: int) -> StreamError:
+def _stream_error(staging: Staging, size: int, version_id: int) -> StreamError:
     """Which field a stream of ``size`` bytes ends in, or how many bytes are left."""
     name = staging.description.name
+    subsections = bool(staging.cls.__layout__.subsections)
     offset = 0
     cut = ""
-    for path, width in wire_fields(staging.cls.__layout__, name):
+    # What was loaded before the end tells how long the rest is.
+    for path, width in wire_fields(staging.staged, name, version_id):
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width
+    whole = f"; a whole one has {offset}" + (" before its subsections" if subsections else "")
     if cut:
-        return StreamError(f"the stream of {size} bytes ends {cut}; a whole one has {offset}", name)
-    return StreamError(
-        f"the stream of {size} bytes goes on after the last field; a whole one has {offset}",
-        name,
-    )
+        return StreamError(f"the stream of {size} bytes ends {cut}{whole}", name)
+    if subsections:
+        return StreamError(
+            f"the stream of {size} bytes ends inside a subsection or goes on after the last{whole}",
+            name,
+        )
+    return StreamError(f"the stream of {size} bytes goes on after the last field{whole}", name)

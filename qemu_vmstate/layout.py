@@ -11,22 +11,31 @@ from __future__ import annotations
 import inspect
 import sys
 from abc import ABCMeta
-from collections.abc import Mapping, Sized
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sized
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_origin
 
 from .errors import DeclarationError, OutOfRangeError
+from .fields import NO_OPTIONS, FieldOptions, field
+from .layout_checks import check_options, check_subsections, limits_of
+from .layout_memory import FieldInfo, Layout, attribute_of, elements_of, filled, image_of
 from .loader import _state
 from .to_migration_state import ToMigrationState
-from .wire import (
+from .validate import Validator, validators_of
+from .wire import wire_type
+from .wire_types import (
     SCALARS,
     ArrayType,
-    FieldOptions,
+    BitmapType,
+    CountedType,
+    ListType,
+    PointersType,
     Scalar,
     StructType,
+    SubsectionType,
+    UnusedType,
     WireType,
-    field,
-    wire_type,
+    up,
 )
 
 __all__ = ["VMStruct", "asdict"]
@@ -34,28 +43,6 @@ __all__ = ["VMStruct", "asdict"]
 # A section's name has one length byte on the wire, and QEMU's own
 # analyze-migration.py reads it as signed.
 LONGEST_NAME = 127
-
-
-@dataclass(frozen=True)
-class FieldInfo:
-    """One field: its attribute, its name in the description, where it lies."""
-
-    attribute: str
-    name: str
-    type: WireType
-    offset: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a layout class is for C: ``size`` and ``align`` in bytes."""
-
-    name: str
-    version_id: int
-    minimum_version_id: int
-    fields: tuple[FieldInfo, ...]
-    size: int
-    align: int
 
 
 def check_name(name: object, what: str) -> str:
@@ -106,11 +93,17 @@ def _refused(target: _state.Field, index: int, value: object, why: str) -> Excep
     path = target.name if index < 0 else f"{target.name}[{index}]"
     scalar = SCALARS.get(target.kind)
     if why == "range" and scalar:
-        limits = f"({scalar.low} to {scalar.high})"
+        limits = f"({target.low} to {target.high})"
         return OutOfRangeError(f"{_shown(value)} is out of range for {scalar.name} {limits}", path)
     if why == "length":
         given = len(value) if isinstance(value, Sized) else "other than that many"
         reason = f"{given} elements for {target.count}; an array's length is fixed"
+        return OutOfRangeError(reason, path)
+    if why == "count":
+        given = len(value) if isinstance(value, Sized) else "too many"
+        reason = f"{given} elements, and there is room for {target.count}"
+        if isinstance(given, int) and given <= target.count:
+            reason = f"{given} elements, which is no multiple of {target.multiply}"
         return OutOfRangeError(reason, path)
     wanted = scalar.name if scalar else target.cls.__name__ if target.cls else "an array"
     return _WrongTypeError(f"{_shown(value)} is a {type(value).__name__}, not {wanted}", path)
@@ -132,25 +125,16 @@ class _WrongTypeError(OutOfRangeError, TypeError):
 _state.set_error_factory(_refused)
 
 
-def _c_field(name: str, type_: WireType, offset: int) -> _state.Field:
-    if isinstance(type_, Scalar):
-        return _state.Field(name, type_.kind, offset, type_.size)
-    if isinstance(type_, StructType):
-        return _state.Field(name, "s", offset, type_.size, 0, type_.cls)
-    inner = _c_field(name, type_.element, 0)
-    return _state.Field(name, "a", offset, type_.size, type_.length, None, inner)
-
-
-def _up(offset: int, align: int) -> int:
-    return -(-offset // align) * align
-
-
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 class VMStructMeta(ABCMeta):
     """Lays out a class's annotated fields as a C compiler would."""
 
     __layout__: Layout
     __image__: bytes
+    __checked__: bool
+    __elements__: dict[str, _state.Field]
+    __validators__: tuple[Validator, ...]
+    __validated__: bool
     Migrated: type[Any]
 
     def __new__(
@@ -177,86 +161,129 @@ class VMStructMeta(ABCMeta):
         values = {key: namespace[key] for key in hints if key in namespace}
         wire_name = check_name(cls_name if name is None else name, f"class {cls_name}")
         check_versions(version_id, minimum_version_id, f"class {cls_name}")
-        cls.__lay_out(hints, values, wire_name, version_id, minimum_version_id)
+        cls.__validators__ = validators_of(cls)
+        cls.__lay_out(hints, values, Layout(wire_name, version_id, minimum_version_id, (), 0, 1))
         cls.Migrated = cls
         return cls
 
-    def __lay_out(
-        cls,
-        hints: dict[str, Any],
-        values: dict[str, Any],
-        name: str,
-        version_id: int,
-        minimum_version_id: int,
-    ) -> None:
+    def __lay_out(cls, hints: dict[str, Any], values: dict[str, Any], layout: Layout) -> None:
         inherited: Layout | None = getattr(cls, "__layout__", None)
         fields = list(inherited.fields) if inherited else []
         offset = inherited.size if inherited and inherited.fields else 0
         align = inherited.align if inherited else 1
+        own = [cls.__declared(name, hint, values.get(name)) for name, hint in hints.items()]
+        limits = limits_of(cls.__name__, own)
+        by_attribute: dict[str, FieldInfo] = {}
         names = {info.name: info.attribute for info in fields}
-        defaults = {}
-        for attribute, hint in hints.items():
+        cls.__elements__ = dict(getattr(cls, "__elements__", {}))
+        for attribute, type_, options in own:
             where = f"{cls.__name__}.{attribute}"
-            options = values.get(attribute, _NO_OPTIONS)
-            if not isinstance(options, FieldOptions):
-                options = FieldOptions(default=options)
-            options.refuse_conversions(where)
-            if options.omit or options.default_factory:
-                raise DeclarationError(
-                    f"{where}: every field of a layout class is migrated and has a constant "
-                    "default; field(omit=...) and field(default_factory=...) are for devices"
-                )
-            type_ = wire_type(hint, where)
-            wire_name = check_name(attribute if options.name is None else options.name, where)
-            if wire_name in names or (inherited and hasattr(cls.__base__, attribute)):
-                taken = names.get(wire_name, "an attribute of its base class")
-                raise DeclarationError(
-                    f"{where}: the name {wire_name!r} is taken by {taken}; give another one"
-                )
-            names[wire_name] = attribute
-            offset = _up(offset, type_.align)
+            wire_name = cls.__wire_name(attribute, type_, options, where)
+            if not isinstance(type_, UnusedType):
+                if wire_name in names or (inherited and hasattr(cls.__base__, attribute)):
+                    taken = names.get(wire_name, "an attribute of its base class")
+                    raise DeclarationError(
+                        f"{where}: the name {wire_name!r} is taken by {taken}; give another one"
+                    )
+                names[wire_name] = attribute
+            offset = up(offset, type_.align)
             align = max(align, type_.align)
-            fields.append(FieldInfo(attribute, wire_name, type_, offset))
-            setattr(cls, attribute, _c_field(where, type_, offset))
+            number = options.num if isinstance(options.num, str) else options.size
+            num = by_attribute[number] if isinstance(number, str) else None
+            info = FieldInfo(attribute, wire_name, type_, offset, options, num)
+            by_attribute[attribute] = info
+            fields.append(info)
+            cls.__set_attribute(info, where, *limits.get(attribute, (None, None)))
             offset += type_.size
-            if options.has_default:
-                defaults[attribute] = options.default
         # As in C++, an empty struct takes a byte, so that each of several has a place.
-        size = _up(max(offset, 1), align)
+        size = up(max(offset, 1), align)
         if size > 2**31 - 1:
             raise DeclarationError(f"{cls.__name__} takes {size} bytes; the limit is 2147483647")
-        cls.__layout__ = Layout(name, version_id, minimum_version_id, tuple(fields), size, align)
-        cls.__set_image(inherited, defaults)
+        cls.__checked__ = any(
+            bool(limits.get(info.attribute))
+            or isinstance(info.type, CountedType | ListType)
+            or any(struct.__checked__ for struct in structs_of(info.type))
+            for info in fields
+        ) or bool(inherited and getattr(cls.__base__, "__checked__", False))
+        cls.__validated__ = bool(cls.__validators__) or any(
+            inner.__validated__ for info in fields for inner in structs_of(info.type)
+        )
+        cls.__layout__ = replace(layout, fields=tuple(fields), size=size, align=align)
+        check_subsections(cls.__layout__, cls.__layout__.name, f"class {cls.__name__}")
+        cls.__set_image(inherited, {name: options for name, _, options in own})
 
-    def __set_image(cls, inherited: Layout | None, defaults: dict[str, Any]) -> None:
+    def __declared(cls, attribute: str, hint: Any, value: Any) -> tuple[str, Any, FieldOptions]:
+        where = f"{cls.__name__}.{attribute}"
+        options = value if isinstance(value, FieldOptions) else FieldOptions()
+        if value is not None and not isinstance(value, FieldOptions):
+            options = FieldOptions(default=value)
+        options.refuse_conversions(where)
+        if options.omit or options.default_factory:
+            raise DeclarationError(
+                f"{where}: every field of a layout class is migrated and has a constant "
+                "default; field(omit=...) and field(default_factory=...) are for devices"
+            )
+        type_ = wire_type(hint, where)
+        check_options(type_, options, where)
+        if isinstance(type_, BitmapType):
+            type_ = replace(type_, own_size=options.size is None)
+        if isinstance(type_, ListType) and type_.key:
+            type_ = replace(type_, element=StructType(_entry_class(where, type_)))
+        return attribute, type_, options
+
+    def __wire_name(cls, attribute: str, type_: WireType, options: FieldOptions, where: str) -> str:
+        if options.name is not None:
+            return check_name(options.name, where)
+        if isinstance(type_, SubsectionType):
+            return type_.cls.__layout__.name
+        return check_name("unused" if isinstance(type_, UnusedType) else attribute, where)
+
+    def __set_attribute(
+        cls, info: FieldInfo, where: str, low: int | None = None, high: int | None = None
+    ) -> None:
+        found = attribute_of(info, where, low, high)
+        if found is not None:
+            setattr(cls, info.attribute, found)
+        elif info.attribute in cls.__dict__:
+            delattr(cls, info.attribute)
+        elements = elements_of(info, where)
+        if elements is not None:
+            cls.__elements__[info.attribute] = elements
+
+    def __set_image(cls, inherited: Layout | None, options: dict[str, FieldOptions]) -> None:
         image = bytearray(getattr(cls, "__image__", b"") if inherited else b"")
         image.extend(bytes(cls.__layout__.size - len(image)))
         for info in cls.__layout__.fields[len(inherited.fields) if inherited else 0 :]:
-            if isinstance(info.type, StructType):
-                inner = info.type.cls.__image__
-                image[info.offset : info.offset + len(inner)] = inner
-            elif isinstance(info.type, ArrayType) and isinstance(info.type.element, StructType):
-                inner = info.type.element.cls.__image__ * info.type.length
-                image[info.offset : info.offset + len(inner)] = inner
+            at_rest = image_of(info.type)
+            image[info.offset : info.offset + len(at_rest)] = at_rest
         cls.__image__ = bytes(image)
-        if not defaults:
+        if not any(option.has_default for option in options.values()):
             return
-        at_rest = cls()
+        struct = cls()
         for info in cls.__layout__.fields:
-            if info.attribute in defaults:
-                value = defaults[info.attribute]
-                setattr(at_rest, info.attribute, filled(info.type, value))
-        cls.__image__ = bytes(at_rest)
+            option = options.get(info.attribute, NO_OPTIONS)
+            if option.has_default:
+                setattr(struct, info.attribute, filled(info.type, option.default))
+        cls.__image__ = bytes(struct)
 
 
-def filled(type_: WireType, value: Any) -> Any:
-    """``value``, or for an array so many times a number as it has elements."""
-    if isinstance(type_, ArrayType) and isinstance(value, int):
-        return [filled(type_.element, value)] * type_.length
-    return value
+def structs_of(type_: WireType) -> Iterator[type[VMStruct]]:
+    """The layout class of a struct, or of the elements of what has some."""
+    while not isinstance(type_, StructType):
+        if isinstance(type_, Scalar | BitmapType | UnusedType):
+            return
+        type_ = type_.element
+    yield type_.cls
 
 
-_NO_OPTIONS = FieldOptions()
+def _entry_class(where: str, type_: ListType) -> type[VMStruct]:
+    """A gtree's key and value as one layout class, for its memory."""
+    assert type_.key is not None
+    fields = {"key": type_.key, "value": type_.element}
+    made: Any = VMStructMeta(
+        where, (VMStruct,), {"__module__": __name__, "__annotations__": fields}
+    )
+    return made  # type: ignore[no-any-return]
 
 
 class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMeta):
@@ -279,6 +306,11 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
     """
 
     __layout__: ClassVar[Layout]
+    __image__: ClassVar[bytes]
+    __checked__: ClassVar[bool]
+    __elements__: ClassVar[dict[str, _state.Field]]
+    __validators__: ClassVar[tuple[Validator, ...]]
+    __validated__: ClassVar[bool]
 
     def snapshot_migration_state(self, target: Any) -> None:
         """Copy this state's memory into ``target``, an instance of the same class."""
@@ -290,7 +322,9 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
 
     def __repr__(self) -> str:
         inner = ", ".join(
-            f"{info.attribute}={getattr(self, info.attribute)!r}" for info in self.__layout__.fields
+            f"{info.attribute}={getattr(self, info.attribute)!r}"
+            for info in self.__layout__.fields
+            if not isinstance(info.type, UnusedType)
         )
         return f"{type(self).__name__}({inner})"
 
@@ -311,8 +345,39 @@ S = TypeVar("S", bound=VMStruct)
 
 def _from_bytes(cls: type[S], data: bytes) -> S:
     made = cls()
-    memoryview(made)[:] = data
+    _state.fill(made, data)
+    _check_again(made)
     return made
+
+
+def _check_again(struct: VMStruct) -> None:
+    """Refuse raw bytes in which a number is not what it may be, for C relies on some."""
+    if not type(struct).__checked__:
+        return
+    for info in struct.__layout__.fields:
+        if isinstance(info.type, Scalar):
+            setattr(struct, info.attribute, getattr(struct, info.attribute))
+        for inner in structs_in(struct, info):
+            _check_again(inner)
+
+
+def structs_in(struct: VMStruct, info: FieldInfo) -> Iterator[VMStruct]:
+    """The structs inside a field of ``struct``, as many as it has now."""
+
+    def flat(value: Any, type_: WireType) -> Iterator[VMStruct]:
+        if isinstance(type_, StructType):
+            yield value
+        elif isinstance(type_, ArrayType | CountedType | PointersType | ListType):
+            for item in value:
+                if item is not None:
+                    yield from flat(item, type_.element)
+
+    if next(structs_of(info.type), None) is None:
+        return iter(())
+    if isinstance(info.type, ListType) and info.type.key:
+        entries: dict[Any, VMStruct] = getattr(struct, info.attribute)
+        return iter(entries.values())
+    return flat(getattr(struct, info.attribute), info.type)
 
 
 def asdict(struct: VMStruct) -> dict[str, Any]:
@@ -322,13 +387,22 @@ def asdict(struct: VMStruct) -> dict[str, Any]:
     """
 
     def plain(value: Any, type_: WireType) -> Any:
-        if isinstance(type_, StructType):
-            return asdict(value)
-        if isinstance(type_, ArrayType):
-            return bytes(value) if type_.is_buffer else [plain(v, type_.element) for v in value]
-        return value
+        match type_:
+            case StructType():
+                return asdict(value)
+            case ArrayType(is_buffer=True) | CountedType(is_buffer=True):
+                return bytes(value)
+            case ListType() if type_.key:
+                return {key: asdict(item) for key, item in value.items()}
+            case BitmapType():
+                return list(value)
+            case ArrayType() | CountedType() | ListType() | PointersType():
+                return [item if item is None else plain(item, type_.element) for item in value]
+            case _:
+                return value
 
     return {
         info.attribute: plain(getattr(struct, info.attribute), info.type)
         for info in struct.__layout__.fields
+        if not isinstance(info.type, UnusedType)
     }

@@ -21,7 +21,8 @@ import errno
 import sys
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from . import native
@@ -31,10 +32,25 @@ from .errors import InvalidError, to_errno
 from .layout import VMStruct
 from .loader import _state
 from .native import ffi, lib
+from .predicates import forget, watch
+from .staged import check_struct, has_predicates, kept, pointer_arrays, structs
 from .to_migration_state import ToMigrationState, restore_or_undo
-from .wire import ArrayType, StructType
 
-__all__ = ["Part", "Staging", "StatePart"]
+__all__ = ["Hooks", "Part", "Staging", "StatePart"]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What an object does before and after; ``None``: nothing.
+
+    ``validate`` is given the staging struct.
+    """
+
+    pre_save: Callable[[], object] | None = None
+    post_save: Callable[[], object] | None = None
+    pre_load: Callable[[], object] | None = None
+    post_load: Callable[[int], object] | None = None
+    validate: Callable[[Any], object] | None = None
 
 
 class Part(Protocol):
@@ -56,15 +72,30 @@ class Part(Protocol):
 
 
 class StatePart:
-    """A ``ToMigrationState``: a field of the staging struct, or (``None``) all of it."""
+    """A ``ToMigrationState``: a field of the staging struct, or (``None``) all of it.
 
-    def __init__(self, path: str, attribute: str | None, value: ToMigrationState[Any]) -> None:
+    ``index`` is that of its element, if the field is an array of them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        attribute: str | None,
+        value: ToMigrationState[Any],
+        index: int | None = None,
+    ) -> None:
         self.path = path
         self.attribute = attribute
         self.value = value
+        self.index = index
 
     def _of(self, struct: Any) -> Any:
-        return struct if self.attribute is None else getattr(struct, self.attribute)
+        if self.attribute is None:
+            return struct
+        if self.index is None:
+            return getattr(struct, self.attribute)
+        elements: Any = type(struct).__elements__[self.attribute]
+        return elements.__get__(struct, type(struct))[self.index]
 
     def save(self, staging: Any) -> None:
         """Snapshot into the staging struct."""
@@ -105,17 +136,27 @@ class Staging:
     """
 
     def __init__(
-        self, description: VMStateDescription, cls: type[VMStruct], parts: list[Part]
+        self,
+        description: VMStateDescription,
+        cls: type[VMStruct],
+        parts: list[Part],
+        hooks: Hooks | None = None,
     ) -> None:
         self.description = description
         self.cls = cls
         self.exception: BaseException | None = None
         self._current = description.name
+        self._hooks = hooks or Hooks()
+        self._validated = cls.__validated__ or self._hooks.validate is not None
         self._keep: list[Any] = [parts, description]
+        # What comes first and last is Python's: then all of it is, for one to undo the other.
+        all_python = self._hooks.pre_save or self._hooks.post_load
         by_c = []
         self._parts: list[Part] = []
         for part in parts:
-            found = _copied_by_c(part.value) if isinstance(part, StatePart) else None
+            found = None
+            if isinstance(part, StatePart) and not all_python:
+                found = _copied_by_c(part.value)
             if found and isinstance(part, StatePart):
                 by_c.append((part, *found))
             else:
@@ -124,22 +165,40 @@ class Staging:
         # A weak reference: the handle would keep this object alive for ever.
         handle = ffi.new_handle(weakref.ref(self))
         self._keep += [image, handle]
+        size = cls.__layout__.size
         self.cdata = ffi.gc(
-            lib().qv_object_new(
-                description.cdata, image, cls.__layout__.size, handle, bool(self._parts)
-            ),
+            lib().qv_object_new(description.cdata, image, size, handle, self._needed_hooks()),
             lib().qv_object_free,
         )
         address = int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
-        self._view: Any = _state.view(cls, address, cls.__layout__.size, self.cdata)
+        self._view: Any = _state.view(cls, address, size, self.cdata)
         for part, cell, inner in by_c:
             self._add_part(part, cell, inner)
+        for offset, length in kept(cls):
+            lib().qv_object_keep(self.cdata, offset, length)
+        for array in pointer_arrays(cls):
+            lib().qv_object_add_pointers(self.cdata, *array)
+        if has_predicates(cls):
+            tell = weakref.WeakMethod(self._predicate_failed)
+            watch(address, size, lambda exc, path: (tell() or _nobody)(exc, path))
+            weakref.finalize(self, forget, address)
+
+    def _needed_hooks(self) -> int:
+        python = bool(self._parts) or self._validated
+        wanted = {
+            lib().QV_HOOK_SNAPSHOT: python or self._hooks.pre_save,
+            lib().QV_HOOK_RESTORE: python or self._hooks.post_load,
+            lib().QV_HOOK_POST_SAVE: self._hooks.post_save,
+            lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
+        }
+        flags: int = sum(flag for flag, given in wanted.items() if given)
+        return flags
 
     def _add_part(self, part: StatePart, cell: Any, inner: VMStruct) -> None:
         offset = 0
         for info in self.cls.__layout__.fields:
             if info.attribute == part.attribute:
-                offset = info.offset
+                offset = info.data + (part.index or 0) * inner.__layout__.size
         name = part.path.removeprefix(f"{self.description.name}.")
         self._keep.append(inner)
         lib().qv_object_add_part(
@@ -152,32 +211,74 @@ class Staging:
             inner.__layout__.size,
         )
 
-    def snapshot(self) -> None:
-        """Fill the staging struct with every part that Python copies."""
+    @property
+    def staged(self) -> Any:
+        """The staging struct, as the last save or load left it."""
+        return self._view
+
+    def snapshot(self, keep: bool) -> None:
+        """Fill the staging struct with every part that Python copies.
+
+        ``keep``: not to save it, but for a load to begin with.
+        """
+        if self._hooks.pre_save and not keep:
+            self._current = f"{self.description.name}.pre_save()"
+            self._hooks.pre_save()
         for part in self._parts:
             self._current = part.path
             part.save(self._view)
+        if not keep:
+            self._validate()
+
+    def _validate(self) -> None:
+        if self._validated:
+            self._current = self.description.name
+            check_struct(self._view, self.description.name)
+            if self._hooks.validate:
+                self._hooks.validate(self._view)
 
     def restore(self, version_id: int) -> None:
         """Commit the staging struct to every part that Python copies, or to none."""
+        self._validate()
         source = copy.copy(self._view)
         before = copy.copy(self._view)
         own_version = self.description.version_id
         undoable = set()
-        for part in self._parts if len(self._parts) > 1 else ():
+        alone = len(self._parts) < 2 and not self._hooks.post_load
+        for part in () if alone else self._parts:
             # A part that cannot be saved now may be what the stream repairs.
             with contextlib.suppress(Exception):
                 part.remember(before)
                 undoable.add(part.path)
-        for done, part in enumerate(self._parts):
-            self._current = part.path
-            try:
+        done: list[Part] = []
+        try:
+            for part in self._parts:
+                self._current = part.path
                 part.load(source, version_id, own_version)
-            except BaseException:
-                for earlier in reversed(self._parts[:done]):
-                    if earlier.path in undoable:
-                        earlier.load(before, own_version, own_version)
-                raise
+                done.append(part)
+            if self._hooks.post_load:
+                self._current = f"{self.description.name}.post_load()"
+                self._hooks.post_load(version_id)
+        except BaseException:
+            for earlier in reversed(done):
+                if earlier.path in undoable:
+                    earlier.load(before, own_version, own_version)
+            raise
+
+    def run(self, hook: int) -> None:
+        """The hooks that copy nothing."""
+        post_save = hook == lib().QV_HOOK_POST_SAVE
+        called = self._hooks.post_save if post_save else self._hooks.pre_load
+        assert called is not None
+        self._current = f"{self.description.name}.{'post_save' if post_save else 'pre_load'}()"
+        called()
+
+    def _predicate_failed(self, exc: BaseException, path: str) -> None:
+        self._current = path
+        why = ffi.new("char **")
+        error = self.fail(exc, why, "field_exists or needed")
+        lib().qv_object_fail(self.cdata, error, why[0])
+        lib().qv_free(why[0])
 
     def fail(self, exc: BaseException, why: Any, hook: str) -> int:
         """Keep ``exc`` for the caller of ``save()`` or ``load()``; its errno for C."""
@@ -207,7 +308,7 @@ class Staging:
         cls_name, _, rest = exc.path.partition(".")
         found = [
             f"{path}.{rest}"
-            for path, cls in self._structs()
+            for path, cls in structs(self.cls, self.description.name)
             if cls_name in [base.__name__ for base in cls.__mro__]
         ]
         here = [path for path in found if path.startswith(self._current)]
@@ -218,25 +319,14 @@ class Staging:
         else:
             exc.path = self._current
 
-    def _structs(self) -> Iterator[tuple[str, type[VMStruct]]]:
-        """Every struct under this one, with its path; of an array its elements as one."""
-
-        def walk(cls: type[VMStruct], path: str) -> Iterator[tuple[str, type[VMStruct]]]:
-            yield path, cls
-            for info in cls.__layout__.fields:
-                inner = info.type
-                while isinstance(inner, ArrayType):
-                    inner = inner.element
-                if isinstance(inner, StructType):
-                    suffix = "[]" if isinstance(info.type, ArrayType) else ""
-                    yield from walk(inner.cls, f"{path}.{info.name}{suffix}")
-
-        return walk(self.cls, self.description.name)
-
     def take_exception(self) -> BaseException | None:
         """What a hook raised since the last call, or ``None``."""
         exc, self.exception = self.exception, None
         return exc
+
+
+def _nobody(exc: BaseException, path: str) -> None:
+    """The object is gone, and so is whoever walked it."""
 
 
 def _lost(_type: object, exc: BaseException, _trace: object) -> None:
@@ -244,24 +334,31 @@ def _lost(_type: object, exc: BaseException, _trace: object) -> None:
     traceback.print_exception(exc, file=sys.stderr)
 
 
-# cffi's default for a callback that raises is 0, which is success to QEMU.
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_snapshot(handle: Any, why: Any) -> int:
-    """``pre_save``: see ``Staging.snapshot``."""
+def _called(handle: Any, why: Any, name: str, call: Callable[[Staging], object]) -> int:
     staging: Staging = ffi.from_handle(handle)()
     try:
-        staging.snapshot()
+        call(staging)
     except BaseException as exc:
-        return staging.fail(exc, why, "pre_save")
+        return staging.fail(exc, why, name)
     return 0
+
+
+# cffi's default for a callback that raises is 0, which is success to QEMU.
+@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+def qv_py_snapshot(handle: Any, keep: int, why: Any) -> int:
+    """``pre_save``, and what is kept before a load: see ``Staging.snapshot``."""
+    name = "pre_load" if keep else "pre_save"
+    return _called(handle, why, name, lambda staging: staging.snapshot(bool(keep)))
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
 def qv_py_restore(handle: Any, version_id: int, why: Any) -> int:
     """``post_load``: see ``Staging.restore``."""
-    staging: Staging = ffi.from_handle(handle)()
-    try:
-        staging.restore(version_id)
-    except BaseException as exc:
-        return staging.fail(exc, why, "post_load")
-    return 0
+    return _called(handle, why, "post_load", lambda staging: staging.restore(version_id))
+
+
+@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
+    """``post_save`` and ``pre_load``: see ``Staging.run``."""
+    name = "post_save" if hook == lib().QV_HOOK_POST_SAVE else "pre_load"
+    return _called(handle, why, name, lambda staging: staging.run(hook))

@@ -6,25 +6,36 @@ on the wire must not depend on the machine.  On the wire all are big endian, as
 QEMU's ``vmstate_info_*`` write them (migration/vmstate-types.c); in memory they
 are as the compiler has them.
 
-=================================  =============================================
-``bool``                           VMSTATE_BOOL
-``u8 u16 u32 u64``                 VMSTATE_UINT8, VMSTATE_UINT16 ...
-``i8 i16 i32 i64``                 VMSTATE_INT8, VMSTATE_INT16 ...
-``Array[u32, Literal[8]]``         VMSTATE_UINT32_ARRAY
-``Array[Regs, Literal[4]]``        VMSTATE_STRUCT_ARRAY
-``Buffer[Literal[64]]``            VMSTATE_BUFFER
-a layout class                     VMSTATE_STRUCT
-=================================  =============================================
+===================================  ============================================
+``bool``                             VMSTATE_BOOL
+``u8 u16 u32 u64``                   VMSTATE_UINT8, VMSTATE_UINT16 ...
+``i8 i16 i32 i64``                   VMSTATE_INT8, VMSTATE_INT16 ...
+``Equal[u32]``, ``i32_le``           VMSTATE_UINT32_EQUAL, VMSTATE_INT32_POSITIVE_LE
+``cpudouble``                        an element of VMSTATE_CPUDOUBLE_ARRAY
+``timer``                            VMSTATE_TIMER
+``Array[u32, Literal[8]]``           VMSTATE_UINT32_ARRAY
+``Array[Regs, Literal[4]]``          VMSTATE_STRUCT_ARRAY
+``Buffer[Literal[64]]``              VMSTATE_BUFFER
+``VArray[u32, Literal[8]]``          VMSTATE_VARRAY_UINT32, VMSTATE_STRUCT_VARRAY_UINT32
+``VBuffer[Literal[64]]``             VMSTATE_VBUFFER
+``Bitmap[Literal[100]]``             VMSTATE_BITMAP
+``Unused[Literal[4]]``               VMSTATE_UNUSED
+``PointerArray[Regs, Literal[4]]``   VMSTATE_ARRAY_OF_POINTER_TO_STRUCT
+``QTailQ[Item, Literal[99]]``        VMSTATE_QTAILQ_V; ``QList``: VMSTATE_QLIST_V
+``GTree[Key, Item, Literal[99]]``    VMSTATE_GTREE_V
+a layout class                       VMSTATE_STRUCT; ``Tmp[...]``: VMSTATE_WITH_TMP
+``Subsection[Extra]``                a subsection
+===================================  ============================================
 
 ``Array[u32, 8]`` means the same at run time; ``Literal`` is for type checkers.
+What a field's annotation does not say, :func:`~qemu_vmstate.field` does.
 """
 
 from __future__ import annotations
 
 import builtins
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -39,105 +50,54 @@ from typing import (
 )
 
 from .errors import DeclarationError
+from .migratable import Migratable
+from .wire_types import (
+    SCALARS,
+    ArrayType,
+    BitmapType,
+    CountedType,
+    ListType,
+    PointersType,
+    Scalar,
+    StatesType,
+    StructType,
+    SubsectionType,
+    TmpType,
+    UnusedType,
+    WireType,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as BytesLike
 
-    from .layout import VMStruct
-
 __all__ = [
     "Array",
+    "Bitmap",
     "Buffer",
-    "FieldOptions",
-    "field",
+    "Equal",
+    "GTree",
+    "PointerArray",
+    "QList",
+    "QTailQ",
+    "Subsection",
+    "Tmp",
+    "Unused",
+    "VArray",
+    "VBuffer",
+    "cpudouble",
+    "find_wire_type",
     "i8",
     "i16",
     "i32",
+    "i32_le",
     "i64",
+    "timer",
     "u8",
     "u16",
     "u32",
     "u64",
-    "zeroed",
+    "wire_type",
 ]
-
-_MISSING: Any = object()
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A number of a fixed width.
-
-    ``kind`` is its letter in :mod:`struct`, ``info`` its ``vmstate_info_*``,
-    ``size`` in bytes, ``low`` and ``high`` the least and greatest value.
-    """
-
-    name: str
-    kind: str
-    info: str
-    size: int
-    low: int
-    high: int
-
-    @property
-    def align(self) -> int:
-        """Bytes that its offset in memory is a multiple of."""
-        return self.size
-
-
-@dataclass(frozen=True)
-class ArrayType:
-    """``length`` elements in a row; ``is_buffer``: bytes that C moves in one go."""
-
-    element: WireType
-    length: int
-    is_buffer: builtins.bool = False
-
-    @property
-    def size(self) -> int:
-        """Bytes in memory."""
-        return self.element.size * self.length
-
-    @property
-    def align(self) -> int:
-        """Bytes that its offset in memory is a multiple of."""
-        return self.element.align
-
-
-@dataclass(frozen=True)
-class StructType:
-    """A layout class inside another."""
-
-    cls: type[VMStruct]
-
-    @property
-    def size(self) -> int:
-        """Bytes in memory, padding included."""
-        return self.cls.__layout__.size
-
-    @property
-    def align(self) -> int:
-        """Bytes that its offset in memory is a multiple of."""
-        return self.cls.__layout__.align
-
-
-WireType: TypeAlias = Scalar | ArrayType | StructType
-
-_UNSIGNED = (("B", 1), ("H", 2), ("I", 4), ("Q", 8))
-_SIGNED = (("b", 1), ("h", 2), ("i", 4), ("q", 8))
-
-SCALARS = {
-    scalar.kind: scalar
-    for scalar in (
-        Scalar("bool", "?", "bool", 1, 0, 1),
-        *(Scalar(f"u{8 * n}", k, f"uint{8 * n}", n, 0, 2 ** (8 * n) - 1) for k, n in _UNSIGNED),
-        *(
-            Scalar(f"i{8 * n}", k, f"int{8 * n}", n, -(2 ** (8 * n - 1)), 2 ** (8 * n - 1) - 1)
-            for k, n in _SIGNED
-        ),
-    )
-}
-"""Every scalar by its letter in :mod:`struct`."""
 
 u8: TypeAlias = Annotated[int, SCALARS["B"]]
 """An unsigned byte: VMSTATE_UINT8."""
@@ -156,9 +116,43 @@ i32: TypeAlias = Annotated[int, SCALARS["i"]]
 i64: TypeAlias = Annotated[int, SCALARS["q"]]
 """A signed 64-bit number, big endian on the wire: VMSTATE_INT64."""
 
+cpudouble: TypeAlias = Annotated[float, SCALARS["d"]]
+"""A double, its 64 bits big endian on the wire: an element of VMSTATE_CPUDOUBLE_ARRAY."""
+timer: TypeAlias = Annotated[
+    int, dataclasses.replace(SCALARS["q"], name="timer", info="timer", rest=-1)
+]
+"""When a timer expires, in ns, or -1 if it is not armed: VMSTATE_TIMER.
+
+For a timer that QEMU runs see :class:`~qemu_vmstate.QEMUTimer`.
+"""
+i32_le: TypeAlias = Annotated[
+    int, dataclasses.replace(SCALARS["i"], name="i32_le", info="int32_le", live=True)
+]
+"""Not negative and not above the live value when it is loaded: VMSTATE_INT32_POSITIVE_LE."""
+
+_EQUAL, _TMP, _SUBSECTION = "equal", "tmp", "subsection"
 
 T = TypeVar("T")
+K = TypeVar("K")
 N = TypeVar("N")
+
+Equal: TypeAlias = Annotated[T, _EQUAL]
+"""``Equal[u32]``: must be what the live object has when it is loaded: VMSTATE_UINT32_EQUAL.
+
+For u8, u16, u32, u64 and i32, as in C.
+"""
+Tmp: TypeAlias = Annotated[T, _TMP]
+"""``Tmp[Extra]``: a layout class that exists on the wire only: VMSTATE_WITH_TMP.
+
+Fill it in ``snapshot_migration_state`` and use it in ``restore_migrated_state_mut``.
+"""
+Subsection: TypeAlias = Annotated[T, _SUBSECTION]
+"""``Subsection[Extra]``: on the wire if ``field(needed=...)`` says so.
+
+``Extra`` is a layout class named ``parent/something``; in a device also a
+``Migratable``.  What an old stream lacks has its defaults, or with ``keep`` its
+live value (docs/devel/migration/main.rst, "Subsections").
+"""
 
 
 def _length(name: str, value: object) -> int:
@@ -209,7 +203,94 @@ if TYPE_CHECKING:
         def __get__(self, instance: object, owner: type) -> Any: ...
         def __set__(self, instance: object, value: BytesLike) -> None: ...
 
+    class VArray(Array[T, N]):
+        """``VArray[u32, Literal[8]] = field(num="n")``: as many elements as ``n`` says, 8 at most.
+
+        ``n`` is a u8, u16, u32 or i32 field declared before it.  Assigning a
+        sequence sets ``n`` too.
+        """
+
+    class VBuffer(Buffer[N]):
+        """``VBuffer[Literal[64]] = field(size="n")``: as many bytes as ``n`` (u32, i32) says."""
+
+    class Bitmap(Array[int, N]):
+        """``Bitmap[Literal[100]]``: bits in u64 words, the first bit the lowest of the first.
+
+        With ``field(size="n")`` only the first ``n`` (u32, i32) bits are on the wire.
+        """
+
+    class Unused(Generic[N]):
+        """``Unused[Literal[4]]``: bytes that were something once; written as zeros."""
+
+    class PointerArray(Generic[T, N]):
+        """``PointerArray[Regs, Literal[4]]``: elements of which each may be ``None``.
+
+        What is ``None`` in the stream must be ``None`` in the object that loads it.
+        """
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Any: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> PointerArray[T, N]: ...
+        def __get__(self, instance: object, owner: type) -> Any: ...
+        def __set__(self, instance: object, value: Iterable[T | None]) -> None: ...
+        def __len__(self) -> int: ...
+        def __iter__(self) -> Iterator[T | None]: ...
+        def __getitem__(self, index: int) -> T | None: ...
+        def __setitem__(self, index: int, value: T | None) -> None: ...
+
+    class QTailQ(Array[T, N]):
+        """``QTailQ[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QTAILQ_V."""
+
+    class QList(Array[T, N]):
+        """``QList[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QLIST_V."""
+
+    class GTree(Generic[K, T, N]):
+        """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
+
+        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class, given as
+        the tuple of its values (VMSTATE_GTREE_V).  Saved in the order of its keys.
+        """
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Any: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> dict[Any, T]: ...
+        def __get__(self, instance: object, owner: type) -> Any: ...
+        def __set__(self, instance: object, value: dict[Any, T]) -> None: ...
+
 else:
+
+    def _two(name, params):
+        if not isinstance(params, tuple) or len(params) != 2:
+            raise DeclarationError(f"{name} takes an element and a length: {name}[u8, 16]")
+        element, length = params
+        return element, _length(name, length)
+
+    def _row(cls, name, params, counted):
+        element, length = _two(name, params)
+        found = find_wire_type(element)
+        if found is None and get_origin(element) is Migratable:
+            return StatesType(element, length, counted)
+        found = wire_type(element, name)
+        return cls(_element(name, found, not counted), length)
+
+    def _element(name, found, nested):
+        if type(found) in (Scalar, StructType) or (nested and type(found) is ArrayType):
+            return found
+        raise DeclarationError(
+            f"{name}: C has no arrays of these; make them a field of a layout class, and that the "
+            "element"
+        )
+
+    def _struct(name, hint):
+        found = find_wire_type(hint)
+        if type(found) is not StructType:
+            raise DeclarationError(
+                f"{name}: {getattr(hint, '__name__', hint)} is no layout class, derived from "
+                "VMStruct, and the elements of a list are"
+            )
+        return found
 
     class Array:
         """``Array[u32, Literal[8]]``: a fixed array; reading gives a view, not a copy.
@@ -218,10 +299,7 @@ else:
         """
 
         def __class_getitem__(cls, params):
-            if not isinstance(params, tuple) or len(params) != 2:
-                raise DeclarationError("Array takes an element and a length: Array[u8, 16]")
-            element, length = params
-            return ArrayType(wire_type(element, "Array"), _length("Array", length))
+            return _row(ArrayType, "Array", params, False)
 
     class Buffer:
         """``Buffer[Literal[64]]``: bytes; reading gives a view that ``bytes()`` copies."""
@@ -229,11 +307,86 @@ else:
         def __class_getitem__(cls, length):
             return ArrayType(SCALARS["B"], _length("Buffer", length), is_buffer=True)
 
+    class VArray:
+        """``VArray[u32, Literal[8]] = field(num="n")``: as many elements as ``n`` says, 8 at most.
+
+        ``n`` is a u8, u16, u32 or i32 field declared before it.  Assigning a
+        sequence sets ``n`` too.
+        """
+
+        def __class_getitem__(cls, params):
+            return _row(CountedType, "VArray", params, True)
+
+    class VBuffer:
+        """``VBuffer[Literal[64]] = field(size="n")``: as many bytes as ``n`` (u32, i32) says."""
+
+        def __class_getitem__(cls, length):
+            return CountedType(SCALARS["B"], _length("VBuffer", length), is_buffer=True)
+
+    class Bitmap:
+        """``Bitmap[Literal[100]]``: bits in u64 words, the first bit the lowest of the first.
+
+        With ``field(size="n")`` only the first ``n`` (u32, i32) bits are on the wire.
+        """
+
+        def __class_getitem__(cls, bits):
+            return BitmapType(_length("Bitmap", bits))
+
+    class Unused:
+        """``Unused[Literal[4]]``: bytes that were something once; written as zeros."""
+
+        def __class_getitem__(cls, length):
+            return UnusedType(_length("Unused", length))
+
+    class PointerArray:
+        """``PointerArray[Regs, Literal[4]]``: elements of which each may be ``None``.
+
+        What is ``None`` in the stream must be ``None`` in the object that loads it.
+        """
+
+        def __class_getitem__(cls, params):
+            element, length = _two("PointerArray", params)
+            found = wire_type(element, "PointerArray")
+            return PointersType(_element("PointerArray", found, False), length)
+
+    class QTailQ:
+        """``QTailQ[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QTAILQ_V."""
+
+        def __class_getitem__(cls, params):
+            element, length = _two("QTailQ", params)
+            return ListType(_struct("QTailQ", element), length, "qtailq")
+
+    class QList:
+        """``QList[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QLIST_V."""
+
+        def __class_getitem__(cls, params):
+            element, length = _two("QList", params)
+            return ListType(_struct("QList", element), length, "qlist")
+
+    class GTree:
+        """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
+
+        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class, given as
+        the tuple of its values (VMSTATE_GTREE_V).  Saved in the order of its keys.
+        """
+
+        def __class_getitem__(cls, params):
+            if not isinstance(params, tuple) or len(params) != 3:
+                raise DeclarationError(
+                    "GTree takes a key, an element and a length: GTree[u64, Item, 16]"
+                )
+            key = wire_type(params[0], "GTree")
+            if key != SCALARS["Q"] and type(key) is not StructType:
+                raise DeclarationError("GTree: a key is a u64 or a layout class")
+            return ListType(_struct("GTree", params[1]), _length("GTree", params[2]), "gtree", key)
+
 
 def wire_type(annotation: object, where: str) -> WireType:
     """What an annotation means; raises ``DeclarationError`` that begins with ``where``."""
     found = find_wire_type(annotation)
     if found is None:
+        if isinstance(annotation, StatesType):
+            annotation = annotation.hint
         raise DeclarationError(
             f"{where}: {getattr(annotation, '__name__', annotation)} has no width on the wire; "
             "use bool, u8 to u64, i8 to i64, Array, Buffer or a VMStruct, "
@@ -244,12 +397,10 @@ def wire_type(annotation: object, where: str) -> WireType:
 
 def find_wire_type(annotation: object) -> WireType | None:
     """What an annotation means, or ``None`` if it is not a wire type."""
-    if isinstance(annotation, Scalar | ArrayType | StructType):
+    if isinstance(annotation, WireType):
         return annotation
     if get_origin(annotation) is Annotated:
-        for extra in annotation.__metadata__:  # type: ignore[attr-defined]
-            if isinstance(extra, Scalar):
-                return extra
+        return _annotated(*get_args(annotation))
     if annotation is bool:
         return SCALARS["?"]
     if isinstance(annotation, type) and hasattr(annotation, "__layout__"):
@@ -257,81 +408,23 @@ def find_wire_type(annotation: object) -> WireType | None:
     return None
 
 
-@dataclass(frozen=True)
-class FieldOptions:
-    """What :func:`field` was told."""
-
-    default: Any = _MISSING
-    default_factory: Callable[[], Any] | None = None
-    name: str | None = None
-    omit: builtins.bool = False
-    into: Any = None
-    try_into: Any = None
-    clone: builtins.bool = False
-    length: int | None = None
-    none: Any = None
-
-    @property
-    def has_default(self) -> builtins.bool:
-        """Whether either kind of default was given."""
-        return self.default is not _MISSING or self.default_factory is not None
-
-    def make_default(self) -> Any:
-        """The default value, made anew."""
-        return self.default_factory() if self.default_factory else self.default
-
-    def refuse_conversions(self, where: str) -> None:
-        """Raise ``DeclarationError`` for options that a dataclass only can have."""
-        if (self.into, self.try_into, self.length, self.none) != (None,) * 4 or self.clone:
-            raise DeclarationError(
-                f"{where}: into, try_into, clone, length and none are for dataclasses with "
-                "@derive_to_migration_state; a layout class and a device have the wire's own types"
-            )
-
-    def __set_name__(self, owner: type, attribute: str) -> None:
-        # Layout classes and devices read this object themselves.  Any other class
-        # that holds one is about to become a dataclass: speak its language.
-        if hasattr(owner, "__layout__") or hasattr(owner, "__parts__"):
-            return
-        known: dict[str, Any] = {"metadata": {FieldOptions: self}}
-        if self.default_factory is not None:
-            known["default_factory"] = self.default_factory
-        elif self.has_default:
-            known["default"] = self.default
-        setattr(owner, attribute, dataclasses.field(**known))
+def _annotated(inner: object, *extras: object) -> WireType | None:
+    scalars = [extra for extra in extras if isinstance(extra, Scalar)]
+    found = scalars[0] if scalars else find_wire_type(inner)
+    if _EQUAL in extras:
+        if not isinstance(found, Scalar) or found.kind not in "BHIQi" or found.live:
+            raise DeclarationError("Equal takes u8, u16, u32, u64 or i32, as C does")
+        return dataclasses.replace(
+            found, name=f"Equal[{found.name}]", info=f"{found.info}_equal", live=True
+        )
+    for marker, cls in ((_TMP, TmpType), (_SUBSECTION, SubsectionType)):
+        if marker in extras:
+            return cls(found.cls) if type(found) is StructType else None
+    return found
 
 
-def field(
-    *,
-    default: Any = _MISSING,
-    default_factory: Callable[[], Any] | None = None,
-    name: str | None = None,
-    omit: builtins.bool = False,
-    into: Any = None,
-    try_into: Any = None,
-    clone: builtins.bool = False,
-    length: int | None = None,
-    none: Any = None,
-) -> Any:
-    """Say more about a field than its annotation does.
-
-    ``default``: its value at rest and before a load; one number fills an array.
-    ``default_factory``: makes it (devices and dataclasses only).  ``name``: its
-    name in the description, if that is not the attribute's.  ``omit``: an
-    attribute of a device or dataclass that is not migrated, as upstream's
-    ``#[migration_state(omit)]``.
-
-    ``into``, ``try_into``, ``clone``, ``length`` and ``none`` are for dataclasses;
-    see :func:`~qemu_vmstate.derive_to_migration_state`.
-    """
-    if default is not _MISSING and default_factory is not None:
-        raise DeclarationError("field() takes default or default_factory, not both")
-    return FieldOptions(default, default_factory, name, omit, into, try_into, clone, length, none)
-
-
-def zeroed() -> Any:
-    """``= zeroed()``: a field that is zero at rest, as every field without a default is.
-
-    It tells type checkers that the field need not be given.
-    """
-    return FieldOptions()
+def subsection_of(annotation: object) -> object:
+    """What ``Subsection[...]`` is of, or ``None`` of another annotation."""
+    if get_origin(annotation) is Annotated and _SUBSECTION in annotation.__metadata__:  # type: ignore[attr-defined]
+        return get_args(annotation)[0]
+    return None

@@ -39,7 +39,10 @@ TREE: list[tuple[type[Exception], tuple[type[Exception], ...]]] = [
     (PoisonError, (VMStateError, RuntimeError)),
     (NativeError, (VMStateError, ImportError)),
 ]
-ALIASES = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64")
+ALIASES = (
+    *("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"),
+    *("i32_le", "timer", "cpudouble", "Equal", "Tmp", "Subsection"),
+)
 
 
 @pytest.mark.parametrize(("cls", "bases"), TREE, ids=lambda x: getattr(x, "__name__", ""))

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is refused when a layout class is made, because QEMU would crash on it or worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import DeclarationError
+from .fields import FieldOptions
+from .wire_types import (
+    ArrayType,
+    BitmapType,
+    CountedType,
+    ListType,
+    PointersType,
+    Scalar,
+    StructType,
+    SubsectionType,
+    UnusedType,
+    WireType,
+)
+
+if TYPE_CHECKING:
+    from .layout_memory import FieldInfo, Layout
+
+__all__ = ["check_options", "check_subsections", "limits_of"]
+
+_COUNTS = "BHIi"
+_SIZES = "Ii"
+
+Declared = tuple[str, Any, FieldOptions]
+
+
+def check_options(type_: WireType, options: FieldOptions, where: str) -> None:
+    """Refuse options of ``field()`` that have no meaning for a type, or lack one that it needs."""
+    allowed = {"minimum", "maximum", "err_hint"} if isinstance(type_, Scalar) else set()
+    match type_:
+        case CountedType(is_buffer=True):
+            allowed |= {"size", "multiply"}
+            _need(options.size, "size", "VBuffer", where)
+        case CountedType():
+            allowed |= {"num", "multiply"}
+            _need(options.num, "num", "VArray", where)
+        case BitmapType():
+            allowed |= {"size"}
+        case UnusedType() | PointersType():
+            allowed |= {"num", "multiply"}
+        case ArrayType(is_buffer=True):
+            allowed |= {"start", "size"}
+            _check_part(type_.length, options.start, options.size, "size", where)
+        case ArrayType():
+            allowed |= {"start", "num"}
+            _check_part(type_.length, options.start, options.num, "num", where)
+        case SubsectionType():
+            allowed |= {"needed"}
+        case StructType():
+            allowed |= {"struct_version_id"}
+        case _:
+            pass
+    every = ("minimum", "maximum", "err_hint", "num", "size", "multiply", "start", "needed")
+    for name in options.given(*every, "struct_version_id"):
+        if name not in allowed:
+            raise DeclarationError(f"{where}: {name} has no meaning for this type; leave it out")
+    if isinstance(type_, SubsectionType) and options.given("version_id", "field_exists"):
+        raise DeclarationError(
+            f"{where}: a subsection is there or not by needed=; it has a version_id of its own"
+        )
+    if isinstance(type_, UnusedType) and options.has_default:
+        raise DeclarationError(f"{where}: unused bytes have no value")
+    if options.multiply < 1 or options.version_id < 0:
+        raise DeclarationError(f"{where}: multiply is 1 or more, version_id 0 or more")
+
+
+def _need(given: object, option: str, what: str, where: str) -> None:
+    if not isinstance(given, str):
+        raise DeclarationError(
+            f"{where}: a {what} needs the name of the field that says how long it is: "
+            f"field({option}='...')"
+        )
+
+
+def _check_part(length: int, start: int, count: object, option: str, where: str) -> None:
+    if isinstance(count, str):
+        raise DeclarationError(
+            f"{where}: {option}={count!r}: this one's length is fixed; take a VArray or VBuffer, "
+            "or give a number"
+        )
+    end = start + (count if isinstance(count, int) else length - start)
+    if start < 0 or not start < end <= length:
+        raise DeclarationError(
+            f"{where}: elements {start} to {end} of {length}: they do not lie inside it"
+        )
+
+
+def limits_of(
+    cls_name: str, fields: Sequence[Declared]
+) -> dict[str, tuple[int | None, int | None]]:
+    """What each number may be, by attribute: as declared, and what it counts has room for."""
+    found: dict[str, tuple[int | None, int | None]] = {}
+    types: dict[str, tuple[WireType, FieldOptions]] = {}
+    for attribute, type_, options in fields:
+        where = f"{cls_name}.{attribute}"
+        if options.given("minimum", "maximum"):
+            found[attribute] = _declared_limits(type_, options, where)
+        number = options.num if isinstance(options.num, str) else options.size
+        if isinstance(number, str):
+            if number not in types:
+                raise DeclarationError(
+                    f"{where}: {number!r} is no field that is declared before it in {cls_name}, "
+                    "and C reads the number first"
+                )
+            _count(found, number, types[number][0], type_, options, where)
+        types[attribute] = (type_, options)
+    for attribute, (low, high) in found.items():
+        type_, options = types[attribute]
+        if not options.has_default and ((low or 0) > 0 or (high is not None and high < 0)):
+            raise DeclarationError(
+                f"{cls_name}.{attribute}: 0 is not within {low} to {high}; give a default that is"
+            )
+    return found
+
+
+def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int, int]:
+    low = type_.low if options.minimum is None else options.minimum
+    high = type_.high if options.maximum is None else options.maximum
+    if type_.kind == "d" or type_.kind == "?":
+        raise DeclarationError(f"{where}: minimum and maximum are for whole numbers")
+    if not type_.low <= low <= high <= type_.high or high < 0:
+        raise DeclarationError(
+            f"{where}: {low} to {high}: they must lie within {type_.name} ({type_.low} to "
+            f"{type_.high}), the maximum not below 0"
+        )
+    return low, high
+
+
+def _count(
+    found: dict[str, tuple[int | None, int | None]],
+    number: str,
+    number_type: WireType,
+    type_: WireType,
+    options: FieldOptions,
+    where: str,
+) -> None:
+    kinds = _SIZES if isinstance(type_, BitmapType) or options.size is not None else _COUNTS
+    if not isinstance(number_type, Scalar) or number_type.kind not in kinds:
+        wanted = "a u32 or i32" if kinds == _SIZES else "a u8, u16, u32 or i32"
+        raise DeclarationError(f"{where}: {number!r} must be {wanted}, as in C")
+    low, high = found.get(number, (0, None))
+    if isinstance(type_, UnusedType):
+        if high is None:
+            raise DeclarationError(
+                f"{where}: a stream could say {number_type.high} times; give {number!r} a maximum="
+            )
+        return
+    room = type_.bits if isinstance(type_, BitmapType) else type_.length  # type: ignore[union-attr]
+    most = min(room // options.multiply, number_type.high if high is None else high)
+    found[number] = (max(low or 0, 0), most)
+
+
+def check_subsections(layout: Layout, name: str, what: str) -> None:
+    """Refuse names that make QEMU take a subsection for another's; ``name`` is the section's."""
+    names = [info.name for info in layout.subsections]
+    for one in names:
+        if not one.startswith(f"{name}/"):
+            raise DeclarationError(
+                f"{what}: the subsection {one!r} must be called '{name}/...', or QEMU does not "
+                "find it; give it a name=, or the layout class"
+            )
+        for other in names:
+            if other is not one and other.startswith(one):
+                raise DeclarationError(
+                    f"{what}: the subsection names {one!r} and {other!r} begin alike, and QEMU "
+                    "takes the second for a part of the first; rename one"
+                )
+        for nested in _at_the_end(layout):
+            if one.startswith(nested):
+                raise DeclarationError(
+                    f"{what}: its last field is a struct named {nested!r}, which QEMU takes the "
+                    f"subsection {one!r} for a part of; rename one"
+                )
+
+
+def _at_the_end(layout: Layout) -> Iterator[str]:
+    """The names of the structs after which the subsections can come at once."""
+    for info in reversed(layout.wire):
+        type_: Any = info.type
+        while isinstance(type_, ArrayType | CountedType | PointersType):
+            type_ = type_.element
+        if isinstance(type_, StructType):
+            yield type_.cls.__layout__.name
+            yield from _at_the_end(type_.cls.__layout__)
+        if not _can_be_absent(info):
+            return
+
+
+def _can_be_absent(info: FieldInfo) -> bool:
+    counted = info.num is not None or isinstance(info.type, ListType)
+    return counted or bool(info.options.given("version_id", "field_exists"))

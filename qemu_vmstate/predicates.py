@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``field_exists`` and ``needed``: what C asks while it walks a staging struct.
+
+C hands over an address and takes no error back.  So what a predicate raises is
+told to the object whose staging struct the address lies in, and fails its save or
+load at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .loader import _state
+from .native import ffi
+
+if TYPE_CHECKING:
+    from .layout import VMStruct
+
+__all__ = ["exists_callback", "forget", "needed_callback", "watch"]
+
+Tell = Callable[[BaseException, str], None]
+
+_watched: dict[int, tuple[int, Tell]] = {}
+
+
+def watch(address: int, size: int, tell: Tell) -> None:
+    """Let ``tell(exception, path)`` know what a predicate raises in that memory."""
+    _watched[address] = (size, tell)
+
+
+def forget(address: int) -> None:
+    """End :func:`watch`: the memory is going to be released."""
+    _watched.pop(address, None)
+
+
+def _failed(address: int, path: str, exc: BaseException) -> None:
+    for start, (size, tell) in list(_watched.items()):
+        if start <= address < start + size:
+            tell(exc, path)
+            return
+    traceback.print_exception(exc, file=sys.stderr)
+
+
+def _struct(cls: type[VMStruct], opaque: Any, base: int) -> tuple[VMStruct, int]:
+    address = int(ffi.cast("uintptr_t", opaque)) + base
+    # C walks it now, so it is there; the view must not outlive the call.
+    return _state.view(cls, address, cls.__layout__.size, opaque), address
+
+
+def exists_callback(
+    cls: type[VMStruct], base: int, function: Callable[[Any, int], bool], path: str
+) -> Any:
+    """A ``field_exists`` that asks ``function`` with the struct ``base`` bytes after opaque."""
+
+    def ask(opaque: Any, version_id: int) -> bool:
+        struct, address = _struct(cls, opaque, base)
+        try:
+            return bool(function(struct, version_id))
+        except BaseException as exc:
+            _failed(address, path, exc)
+            return False
+
+    return ffi.callback("bool(void *, int)", ask, error=False)
+
+
+def needed_callback(
+    cls: type[VMStruct], base: int, function: Callable[[Any], bool], path: str
+) -> Any:
+    """A ``needed`` that asks ``function`` with the struct ``base`` bytes after opaque."""
+
+    def ask(opaque: Any) -> bool:
+        struct, address = _struct(cls, opaque, base)
+        try:
+            return bool(function(struct))
+        except BaseException as exc:
+            _failed(address, path, exc)
+            return False
+
+    return ffi.callback("bool(void *)", ask, error=False)
+
+
+def differs_callback(cls: type[VMStruct], base: int) -> Any:
+    """A ``needed`` that says whether the struct differs from its defaults."""
+    at_rest = cls.__image__
+
+    def ask(opaque: Any) -> bool:
+        struct, _ = _struct(cls, opaque, base)
+        return bytes(struct) != at_rest
+
+    return ffi.callback("bool(void *)", ask, error=True)
