@@ -89,6 +89,20 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
 int qv_register(QvObject *object, uint32_t instance_id, char **why);
 int qv_unregister(QvObject *object, char **why);
 
+enum QvClock {
+    QV_CLOCK_REALTIME, QV_CLOCK_VIRTUAL, QV_CLOCK_HOST, QV_CLOCK_VIRTUAL_RT
+};
+
+/* A QEMUTimer in a VM; handle comes back in qv_py_timer(). */
+typedef struct QvTimer QvTimer;
+
+QvTimer *qv_timer_new(int clock, void *handle);
+void qv_timer_free(QvTimer *timer);
+/* expire_time in ns, -1: not armed. */
+void qv_timer_mod_ns(QvTimer *timer, int64_t expire_time);
+int64_t qv_timer_expire_time_ns(QvTimer *timer);
+int64_t qv_clock_get_ns(int clock);
+
 void qv_bql_lock(void);
 void qv_bql_unlock(void);
 int qv_bql_locked(void);

@@ -1,6 +1,7 @@
-/* What C asks of Python; 0 or a negative errno with a sentence in *why. */
+/* What C asks of Python; an int is 0, or a negative errno with a sentence in *why. */
 extern "Python+C" {
     int qv_py_snapshot(void *handle, int keep, char **why);
     int qv_py_restore(void *handle, int version_id, char **why);
     int qv_py_hook(void *handle, int hook, char **why);
+    void qv_py_timer(void *handle);
 }

@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "io/channel-buffer.h"
 #include "migration/misc.h"
 #include "migration/qemu-file.h"
@@ -27,7 +28,9 @@
 
 /* Needed in a VM only; the migration code alone has stubs of them. */
 #define QV_VM_SYMBOLS(X)                                                \
-    X(error_report) X(vmstate_register_with_alias_id) X(vmstate_unregister)
+    X(error_report) X(qemu_clock_get_ns) X(timer_deinit) X(timer_del)   \
+    X(timer_expire_time_ns) X(timer_init_full) X(timer_mod_ns)          \
+    X(vmstate_register_with_alias_id) X(vmstate_unregister)
 
 /* Where qv_init() found them. */
 typedef struct QvQemu {

@@ -39,9 +39,10 @@ from .inprocess import describe, load, save
 from .layout import VMStruct, asdict
 from .migratable import Migratable
 from .native import capabilities, in_vm
+from .qemu_timer import QEMUClockType, QEMUTimer, clock_get_ns
 from .registration import Registration, register, unregister
 from .to_migration_state import ToMigrationState, ToMigrationStateShared
-from .validate import validate
+from .validation import validate
 from .wire import (
     Array,
     Bitmap,
@@ -92,6 +93,8 @@ __all__ = [
     "OutOfRangeError",
     "PointerArray",
     "PoisonError",
+    "QEMUClockType",
+    "QEMUTimer",
     "QList",
     "QTailQ",
     "Registration",
@@ -112,6 +115,7 @@ __all__ = [
     "bql_lock_guard",
     "bql_locked",
     "capabilities",
+    "clock_get_ns",
     "cpudouble",
     "derive_to_migration_state",
     "describe",

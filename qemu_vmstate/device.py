@@ -14,10 +14,11 @@ from .fields import FieldOptions
 from .layout import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
 from .layout_memory import filled
 from .migratable import Migratable, unwrap
+from .qemu_timer import QEMUTimer
 from .staging import Hooks, Part, Staging, StatePart
 from .to_migration_state import migrated_class
-from .validate import Validator, validators_of
-from .wire import find_wire_type, subsection_of, wire_type
+from .validation import Validator, validators_of
+from .wire import find_wire_type, subsection_of, timer, wire_type
 from .wire_types import (
     ArrayType,
     CountedType,
@@ -68,9 +69,9 @@ class _PlainPart:
 
 
 class _CellPart:
-    """A ``BqlCell`` of a device."""
+    """A ``BqlCell`` or ``QEMUTimer`` of a device."""
 
-    def __init__(self, path: str, attribute: str, cell: BqlCell[Any]) -> None:
+    def __init__(self, path: str, attribute: str, cell: BqlCell[Any] | QEMUTimer) -> None:
         self.path = path
         self._attribute = attribute
         self._cell = cell
@@ -79,8 +80,10 @@ class _CellPart:
         setattr(staging, self._attribute, self._cell.get())
 
     def load(self, source: Any, version_id: int, own_version: int) -> None:
-        value = getattr(source, self._attribute)
-        self._cell.set(value if isinstance(value, int | float | VMStruct) else list(value))
+        value: Any = getattr(source, self._attribute)
+        if not isinstance(value, int | float | VMStruct):
+            value = list(value)
+        self._cell.set(value)
 
     remember = save
 
@@ -276,7 +279,9 @@ class Device:
             value = tuple(_as_part(item, hint.hint, where) for item in items)
         elif get_origin(hint) is Migratable:
             value = _as_part(value, hint, where)
-        elif not isinstance(value, BqlCell):
+        elif hint is QEMUTimer and not isinstance(value, QEMUTimer):
+            raise DeclarationError(f"{where}: {value!r} is no QEMUTimer")
+        elif hint is not QEMUTimer and not isinstance(value, BqlCell):
             value = BqlCell(value)
         self.__dict__[attribute] = value
 
@@ -288,7 +293,7 @@ class Device:
         for attribute in self.__parts__:
             value = getattr(self, attribute)
             path = f"{name}.{self.__options__[attribute].name or attribute}"
-            if isinstance(value, BqlCell):
+            if isinstance(value, BqlCell | QEMUTimer):
                 parts.append(_CellPart(path, attribute, value))
             elif isinstance(value, tuple):
                 parts += [
@@ -337,11 +342,13 @@ def _as_part(value: Any, hint: Any, where: str) -> Migratable[Any]:
 
 
 def _parts_type(hint: Any, where: str) -> WireType | None:
-    """What a ``Migratable``, an array of them or a ``BqlCell`` is on the wire, else ``None``."""
+    """What a ``Migratable``, an array of them or a cell is on the wire, else ``None``."""
     if get_origin(hint) is Migratable:
         return StructType(_migrated_of(get_args(hint)[0]))
     if get_origin(hint) is BqlCell:
         return wire_type(get_args(hint)[0], where)
+    if hint is QEMUTimer:
+        return wire_type(timer, where)
     if isinstance(hint, StatesType) and get_origin(hint.hint) is Migratable:
         element = StructType(_migrated_of(get_args(hint.hint)[0]))
         assert hint.length is not None

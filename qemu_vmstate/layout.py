@@ -21,7 +21,7 @@ from .layout_checks import check_options, check_subsections, limits_of
 from .layout_memory import FieldInfo, Layout, attribute_of, elements_of, filled, image_of
 from .loader import _state
 from .to_migration_state import ToMigrationState
-from .validate import Validator, validators_of
+from .validation import Validator, validators_of
 from .wire import wire_type
 from .wire_types import (
     SCALARS,

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A device with timers that QEMU's main loop runs."""
+
+from __future__ import annotations
+
+from qemu_vmstate import Device, QEMUTimer, bql_locked, clock_get_ns, register, u32
+
+
+class Alarm(Device, name="pyalarm"):
+    first: QEMUTimer
+    second: QEMUTimer
+    rung: u32 = 0
+
+    def __init__(self) -> None:
+        self.first = QEMUTimer(self.ring)
+        self.second = QEMUTimer(self.fail)
+
+    def ring(self) -> None:
+        assert bql_locked()
+        self.rung += 1
+
+    def fail(self) -> None:
+        raise ValueError("boom in the callback")
+
+
+dev = Alarm()
+register(dev)
+
+
+def soon(timer: QEMUTimer) -> None:
+    timer.mod_ns(clock_get_ns() + 1_000_000)
+
+
+def drop_many() -> int:
+    """Armed timers without an owner; how many are left of them."""
+    from qemu_vmstate import qemu_timer
+
+    for _ in range(100):
+        soon(QEMUTimer(dev.ring))
+    soon(dev.first)
+    return len(qemu_timer._dead)
