@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_origin
 
 from .errors import DeclarationError, OutOfRangeError
-from .fields import NO_OPTIONS, FieldOptions, field
+from .fields import NO_OPTIONS, FieldOptions
 from .layout_checks import check_options, check_subsections, limits_of
 from .layout_memory import FieldInfo, Layout, attribute_of, elements_of, filled, image_of
 from .loader import _state
@@ -125,7 +125,8 @@ class _WrongTypeError(OutOfRangeError, TypeError):
 _state.set_error_factory(_refused)
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+# field() is no specifier: every field has a default, which it need not give.
+@dataclass_transform(kw_only_default=True)
 class VMStructMeta(ABCMeta):
     """Lays out a class's annotated fields as a C compiler would."""
 
