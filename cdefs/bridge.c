@@ -40,7 +40,7 @@ typedef struct QvPointers {
 
 struct QvObject {
     VMStateDescription *vmsd;   /* owner: Python */
-    const void *image;          /* owner: Python */
+    const unsigned char *image; /* owner: Python */
     size_t size;
     void *handle;               /* owner: Python */
     int hooks;                  /* of QvHook */
@@ -51,6 +51,9 @@ struct QvObject {
     size_t n_keeps;
     QvPointers *pointers;       /* owner: this object */
     size_t n_pointers;
+    QvRange *subsections;       /* owner: this object */
+    size_t n_subsections;
+    uint64_t needed;            /* a bit for each of them */
     QEMUFile *in;               /* owner: qv_load(), only while it runs */
     bool direct;                /* qv_save() or qv_load() runs, not a migration */
     char *why;                  /* owner: this object; the failing hook's sentence */
@@ -91,6 +94,7 @@ void qv_object_free(QvObject *object)
     g_free(object->parts);
     g_free(object->keeps);
     g_free(object->pointers);
+    g_free(object->subsections);
     g_free(object->why);
     g_free(object->failure);
     g_free(object);
@@ -143,6 +147,61 @@ int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size
         slots, elements, present, size, count
     };
     return 0;
+}
+
+#define MOST_SUBSECTIONS 64
+
+int qv_object_add_subsection(QvObject *object, size_t offset, size_t size)
+{
+    if (!inside(object, offset, size) || object->n_subsections == MOST_SUBSECTIONS) {
+        return -EINVAL;
+    }
+    object->subsections = g_renew(QvRange, object->subsections, object->n_subsections + 1);
+    object->subsections[object->n_subsections] = (QvRange) { offset, size };
+    return object->n_subsections++;
+}
+
+void qv_object_set_needed(QvObject *object, int number, int needed)
+{
+    uint64_t bit = 1ull << number;
+
+    object->needed = needed ? object->needed | bit : object->needed & ~bit;
+}
+
+static void compare_subsections(QvObject *object)
+{
+    size_t i;
+
+    for (i = 0; i < object->n_subsections; i++) {
+        QvRange *range = &object->subsections[i];
+
+        if (range->size) {
+            qv_object_set_needed(object, i,
+                                 memcmp(object->staging + range->offset,
+                                        object->image + range->offset, range->size) != 0);
+        }
+    }
+}
+
+/* C asks a subsection's needed without saying which: each number has a function. */
+#define EIGHT(X, tens) X(tens##0) X(tens##1) X(tens##2) X(tens##3) \
+                       X(tens##4) X(tens##5) X(tens##6) X(tens##7)
+#define ALL(X) EIGHT(X, 00) EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) \
+               EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07)
+
+#define NEEDED(octal)                                           \
+    static bool needed_##octal(void *opaque)                    \
+    {                                                           \
+        return object_of(opaque)->needed >> octal & 1;          \
+    }
+ALL(NEEDED)
+
+QvNeeded *qv_needed_at(int number)
+{
+#define ENTRY(octal) needed_##octal,
+    static QvNeeded *const all[MOST_SUBSECTIONS] = { ALL(ENTRY) };
+
+    return number >= 0 && number < MOST_SUBSECTIONS ? all[number] : NULL;
 }
 
 void qv_object_fail(QvObject *object, int error, const char *why)
@@ -285,6 +344,7 @@ int qv_take_snapshot(void *opaque, char **why)
 
     begin(object);
     ret = fill(object, false, why);
+    compare_subsections(object);
     set_pointers(object, true);
     hook_depth--;
     return ret;

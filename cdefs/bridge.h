@@ -76,6 +76,16 @@ int qv_object_keep(QvObject *object, size_t offset, size_t size);
  */
 int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size_t present,
                            size_t size, size_t count);
+/*
+ * Which of an object's own subsections are needed is known when its snapshot is
+ * taken.  size is not 0: a subsection is if so many bytes at offset differ from
+ * those at rest; else as qv_object_set_needed() says.  Returns its number, for
+ * qv_needed_at(), which is NULL where there are too many.
+ */
+int qv_object_add_subsection(QvObject *object, size_t offset, size_t size);
+void qv_object_set_needed(QvObject *object, int number, int needed);
+typedef bool QvNeeded(void *opaque);
+QvNeeded *qv_needed_at(int number);
 /* A predicate failed while C walked: the save or load fails too. */
 void qv_object_fail(QvObject *object, int error, const char *why);
 

@@ -45,8 +45,10 @@ class VMStateDescription:
     layout classes as ``VMS_STRUCT``; ``name``, ``version_id``,
     ``minimum_version_id``, ``priority``, ``unmigratable`` and ``early_setup`` are
     the members of those names.  ``base`` is how many bytes after C's opaque the
-    struct lies.  ``cdata`` is the C struct; it and what it points to live as long
-    as this object.  A ``Device`` makes its own; use this to look at one.
+    struct lies; ``owned``: opaque is the staging struct of an object of ours,
+    which knows what of its subsections is needed.  ``cdata`` is the C struct; it
+    and what it points to live as long as this object.  A ``Device`` makes its
+    own; use this to look at one.
 
     Raises ``DeclarationError`` for what QEMU could not walk, or this version has
     not.
@@ -63,6 +65,7 @@ class VMStateDescription:
         unmigratable: bool = False,
         early_setup: bool = False,
         base: int = 0,
+        owned: bool = False,
     ) -> None:
         layout = cls.__layout__
         self.name = name
@@ -70,6 +73,8 @@ class VMStateDescription:
         self.minimum_version_id = minimum_version_id
         self._cls = cls
         self._base = base
+        self._owned = owned
+        self.numbered: list[FieldInfo] = []
         self._keep: list[Any] = []
         if name != layout.name:
             check_subsections(layout, name, f"the section {name!r} of a {cls.__name__}")
@@ -121,6 +126,10 @@ class VMStateDescription:
         needed = info.options.needed
         if needed is True:
             return ffi.addressof(lib(), "qv_always")
+        function = lib().qv_needed_at(len(self.numbered)) if self._owned else ffi.NULL
+        if function != ffi.NULL:
+            self.numbered.append(info)
+            return function
         if callable(needed):
             path = f"{self.name}.{info.attribute}"
             callback = needed_callback(self._cls, self._base, needed, path)

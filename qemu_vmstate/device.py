@@ -431,7 +431,7 @@ _descriptions: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], VMStateDesc
 def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescription:
     of_class = _descriptions.setdefault(cls, {})
     if rest not in of_class:
-        of_class[rest] = VMStateDescription(cls, *rest, **flags)  # type: ignore[arg-type]
+        of_class[rest] = VMStateDescription(cls, *rest, owned=True, **flags)  # type: ignore[arg-type]
     return of_class[rest]
 
 

@@ -147,6 +147,7 @@ class Staging:
         self.exception: BaseException | None = None
         self._current = description.name
         self._hooks = hooks or Hooks()
+        self._needed: list[tuple[int, str, Callable[[Any], bool]]] = []
         self._validated = cls.__validated__ or self._hooks.validate is not None
         self._keep: list[Any] = [parts, description]
         # What comes first and last is Python's: then all of it is, for one to undo the other.
@@ -178,21 +179,32 @@ class Staging:
             lib().qv_object_keep(self.cdata, offset, length)
         for array in pointer_arrays(cls):
             lib().qv_object_add_pointers(self.cdata, *array)
+        self._add_subsections()
         if has_predicates(cls):
             tell = weakref.WeakMethod(self._predicate_failed)
             watch(address, size, lambda exc, path: (tell() or _nobody)(exc, path))
             weakref.finalize(self, forget, address)
 
     def _needed_hooks(self) -> int:
-        python = bool(self._parts) or self._validated
+        asked = any(callable(info.options.needed) for info in self.description.numbered)
+        python = bool(self._parts) or self._validated or asked
         wanted = {
             lib().QV_HOOK_SNAPSHOT: python or self._hooks.pre_save,
-            lib().QV_HOOK_RESTORE: python or self._hooks.post_load,
+            lib().QV_HOOK_RESTORE: self._parts or self._validated or self._hooks.post_load,
             lib().QV_HOOK_POST_SAVE: self._hooks.post_save,
             lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
+
+    def _add_subsections(self) -> None:
+        for info in self.description.numbered:
+            needed = info.options.needed
+            size = 0 if callable(needed) else info.type.size
+            number = lib().qv_object_add_subsection(self.cdata, info.offset, size)
+            if callable(needed):
+                path = f"{self.description.name}.{info.attribute}"
+                self._needed.append((number, path, needed))
 
     def _add_part(self, part: StatePart, cell: Any, inner: VMStruct) -> None:
         offset = 0
@@ -229,6 +241,9 @@ class Staging:
             part.save(self._view)
         if not keep:
             self._validate()
+            for number, path, needed in self._needed:
+                self._current = path
+                lib().qv_object_set_needed(self.cdata, number, bool(needed(self._view)))
 
     def _validate(self) -> None:
         if self._validated:
