@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU's own vmstate tables: what its tests/unit/test-vmstate.c holds, read from the tree itself.
+
+No byte of it is repeated here: every expectation comes from the tree the native
+parts were built for.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from .. import c_twin
+
+_ARRAY = re.compile(r"\buint8_t(?: const)? (\w+)\[\] = \{(.*?)\};", re.DOTALL)
+_FUNCTION = re.compile(r"^(?:static )?(?:void|int) (\w+)\(", re.MULTILINE)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_NAMED = {"QEMU_VM_EOF": 0, "VMS_NULLPTR_MARKER": 0x30}
+
+
+@cache
+def _source() -> str:
+    path = c_twin.tree_source() / "tests" / "unit" / "test-vmstate.c"
+    return _COMMENT.sub("", path.read_text())
+
+
+@cache
+def wires() -> dict[str, bytes]:
+    """Its byte arrays by name; one that is local to a function is called ``function.name``."""
+    found: dict[str, bytes] = {}
+    starts = [(match.start(), match.group(1)) for match in _FUNCTION.finditer(_source())]
+    for match in _ARRAY.finditer(_source()):
+        name = match.group(1)
+        before = _source()[: match.start()]
+        line = before.rpartition("\n")[2]
+        if line[:1].isspace():
+            name = f"{[function for at, function in starts if at < match.start()][-1]}.{name}"
+        words = [word.strip() for word in match.group(2).split(",") if word.strip()]
+        assert name not in found
+        found[name] = bytes(_NAMED[word] if word in _NAMED else int(word, 0) for word in words)
+    return found
+
+
+def section(name: str) -> bytes:
+    """One of :func:`wires`, without the end-of-file byte that its loads need after it."""
+    data = wires()[name]
+    if "expected" not in name:
+        assert data[-1] == 0
+        data = data[:-1]
+    return data
+
+
+@cache
+def cases() -> list[str]:
+    """The paths of its test cases."""
+    return re.findall(r'g_test_add_func\("([^"]+)"', _source())
