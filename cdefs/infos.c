@@ -220,16 +220,43 @@ static int put_list(QEMUFile *f, void *pv, size_t size, const VMStateField *fiel
 static const VMStateInfo qtailq_info = { .name = "qtailq", .get = get_list, .put = put_list };
 static const VMStateInfo qlist_info = { .name = "qlist", .get = get_list, .put = put_list };
 
+/* A later node of the same key takes the place of an earlier one's value, as in g_tree_insert(). */
+static uint32_t merge_nodes(const VMStateField *field, void *pv, uint32_t n)
+{
+    g_autoptr(GHashTable) seen =
+        g_hash_table_new_full(g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
+    uint32_t kept = 0, i;
+
+    for (i = 0; i < n; i++) {
+        void *element = element_at(field, pv, i), *earlier;
+        GBytes *key = g_bytes_new(element, field->start);
+
+        earlier = g_hash_table_lookup(seen, key);
+        if (earlier) {
+            memcpy(earlier + field->start, element + field->start, field->size - field->start);
+            g_bytes_unref(key);
+        } else {
+            earlier = element_at(field, pv, kept++);
+            memmove(earlier, element, field->size);
+            g_hash_table_insert(seen, key, earlier);
+        }
+    }
+    return kept;
+}
+
 static int get_gtree(QEMUFile *f, void *pv, size_t size, const VMStateField *field)
 {
-    uint32_t nodes = qv.qemu_get_be32(f);
+    uint32_t nodes = qv.qemu_get_be32(f), *n = pv;
     int ret;
 
     ret = get_elements(f, pv, field);
-    if (ret == 0 && *(uint32_t *)pv != nodes) {
+    if (ret == 0 && *n != nodes) {
         qv_refuse("%s: the stream says %" PRIu32 " nodes and has %" PRIu32, field->err_hint,
-                  nodes, *(uint32_t *)pv);
+                  nodes, *n);
         ret = -EINVAL;
+    }
+    if (ret == 0) {
+        *n = merge_nodes(field, pv, *n);
     }
     return ret;
 }
