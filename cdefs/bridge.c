@@ -478,10 +478,15 @@ static int failure(QvObject *object, Error *err, int ret, char **why)
     } else if (qv_refusal) {
         *why = g_steal_pointer(&qv_refusal);
         ret = -EINVAL;
+    } else if (qv_reported && qv_reported->len) {
+        /* 10.2's Error says where, and what was wrong with it is only reported. */
+        g_auto(GStrv) lines = g_strsplit(g_strstrip(qv_reported->str), "\n", -1);
+        g_autofree char *reported = g_strjoinv("; ", lines);
+
+        *why = err ? g_strdup_printf("%s: %s", qv.error_get_pretty(err), reported)
+                   : g_steal_pointer(&reported);
     } else if (err) {
         *why = g_strdup(qv.error_get_pretty(err));
-    } else if (qv_reported && qv_reported->len) {
-        *why = g_strdup(g_strstrip(qv_reported->str));
     } else {
         *why = g_strdup(strerror(-ret));
     }
