@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the pages in docs/ show works when pasted."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = sorted((Path(__file__).resolve().parent.parent / "docs").glob("*.md"))
+
+
+def run_blocks(page: Path, *kinds: str) -> ModuleType:
+    """A module of all the page's blocks of these kinds, in their order, that were run."""
+    blocks = re.findall(r"^```(.+)\n((?s:.*?))^```$", page.read_text(), re.MULTILINE)
+    module = ModuleType(f"pasted_from_{page.stem}")
+    sys.modules[module.__name__] = module  # where annotations are looked up
+    try:
+        for kind, block in blocks:
+            if kind in kinds:
+                exec(compile(block, str(page), "exec", dont_inherit=True), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
+    return module
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_work_when_pasted(page: Path) -> None:
+    module = run_blocks(page, "python", "python continued")
+    assert len(vars(module)) > len(vars(ModuleType("empty")))
+
+
+def test_every_block_is_one_that_a_test_runs() -> None:
+    for page in DOCS:
+        kinds = re.findall(r"^```(.+)$", page.read_text(), re.MULTILINE)
+        assert set(kinds) <= {"python", "python continued", "python table"}, page
