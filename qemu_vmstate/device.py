@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from .cells import Arc, BqlCell, BqlRefCell, Mutex
@@ -81,7 +82,9 @@ class _CellPart:
 
     def load(self, source: Any, version_id: int, own_version: int) -> None:
         value: Any = getattr(source, self._attribute)
-        if not isinstance(value, int | float | VMStruct):
+        if isinstance(value, Mapping):
+            value = dict(value)
+        elif not isinstance(value, int | float | VMStruct):
             value = list(value)
         self._cell.set(value)
 

@@ -323,7 +323,7 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
 
     def __repr__(self) -> str:
         inner = ", ".join(
-            f"{info.attribute}={getattr(self, info.attribute)!r}"
+            f"{info.attribute}={_readable(getattr(self, info.attribute))!r}"
             for info in self.__layout__.fields
             if not isinstance(info.type, UnusedType)
         )
@@ -339,6 +339,10 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_bytes, (type(self), bytes(self))
+
+
+def _readable(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 S = TypeVar("S", bound=VMStruct)

@@ -17,6 +17,7 @@ from .wire_types import (
     Scalar,
     StructType,
     SubsectionType,
+    TmpType,
     UnusedType,
     WireType,
 )
@@ -68,8 +69,29 @@ def check_options(type_: WireType, options: FieldOptions, where: str) -> None:
         )
     if isinstance(type_, UnusedType) and options.has_default:
         raise DeclarationError(f"{where}: unused bytes have no value")
+    _check_struct_version(type_, options, where)
     if options.multiply < 1 or options.version_id < 0:
         raise DeclarationError(f"{where}: multiply is 1 or more, version_id 0 or more")
+
+
+def _check_struct_version(type_: WireType, options: FieldOptions, where: str) -> None:
+    """Refuse a struct as of a version that could be saved and never be loaded."""
+    version = options.struct_version_id
+    structs = [type_]
+    if isinstance(type_, ListType | TmpType) and options.version_id:
+        # QEMU has one number for both.
+        version = options.version_id
+        if isinstance(type_, ListType):
+            structs = [type_.element, *([type_.key] if type_.key else [])]
+    for struct in structs:
+        if version is None or not isinstance(struct, StructType):
+            continue
+        layout = struct.cls.__layout__
+        if not layout.minimum_version_id <= version <= layout.version_id:
+            raise DeclarationError(
+                f"{where}: {struct.cls.__name__} as of version {version} could not be loaded: it "
+                f"reads {layout.minimum_version_id} to {layout.version_id}"
+            )
 
 
 def _need(given: object, option: str, what: str, where: str) -> None:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .errors import OutOfRangeError
@@ -179,7 +180,9 @@ class _Tree:
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        return {self._key(entry.key): entry.value for entry in self._rows(instance)}
+        # A key that were added to a plain dict would be lost.
+        found = {self._key(entry.key): entry.value for entry in self._rows(instance)}
+        return MappingProxyType(found)
 
     def _rows(self, instance: Any) -> Any:
         return self._entries.__get__(instance, type(instance))
@@ -194,20 +197,30 @@ class _Tree:
             raise OutOfRangeError(f"{value!r} is no dict", self._entries.name)
         entry_cls: Any = self._type.element.cls
         entries = []
-        for key in sorted(value):
+        for key in self._sorted(value):
             made: Any = key
             if isinstance(self._type.key, StructType):
                 cls = self._type.key.cls
                 names = [info.attribute for info in cls.__layout__.fields]
-                if len(names) != len(key):
-                    raise OutOfRangeError(
-                        f"the key {key!r} has {len(key)} values, and {cls.__name__} has "
-                        f"{len(names)}",
-                        self._entries.name,
-                    )
                 made = cls(**dict(zip(names, key, strict=True)))
             entries.append(entry_cls(key=made, value=value[key]))
         self._entries.__set__(instance, entries)
+
+    def _sorted(self, keys: Iterable[Any]) -> list[Any]:
+        wanted = "an int"
+        width = None
+        if isinstance(self._type.key, StructType):
+            width = len(self._type.key.cls.__layout__.fields)
+            wanted = f"a tuple of the {width} values of {self._type.key.cls.__name__}"
+        found = list(keys)
+        for key in found:
+            fits = isinstance(key, tuple) and len(key) == width if width else isinstance(key, int)
+            if not fits:
+                raise OutOfRangeError(f"the key {key!r} is not {wanted}", self._entries.name)
+        try:
+            return sorted(found)
+        except TypeError as exc:
+            raise OutOfRangeError(f"a key is not of numbers: {exc}", self._entries.name) from exc
 
 
 class _Pointers:
@@ -225,19 +238,26 @@ class _Pointers:
 
     def __set__(self, instance: Any, value: Any) -> None:
         items = list(value)
-        view = PointersView(self, instance)
         if self.num:
             if len(items) > self.length or len(items) % self.num[1]:
                 raise OutOfRangeError(
                     f"{len(items)} elements, and there is room for {self.length}", self.name
                 )
-            setattr(instance, self.num[0], len(items) // self.num[1])
         elif len(items) != self.length:
             raise OutOfRangeError(
                 f"{len(items)} elements for {self.length}; an array's length is fixed", self.name
             )
+        # All or none, and right also if they are this array's own in another order.
+        now = list(self.elements.__get__(instance, type(instance)))
+        given = [now[i] if item is None else item for i, item in enumerate(items)]
+        self.elements.__set__(instance, given + now[len(items) :])
+        if self.num:
+            setattr(instance, self.num[0], len(items) // self.num[1])
         for index, item in enumerate(items):
-            view[index] = item
+            self._present(instance)[index] = item is not None
+
+    def _present(self, instance: Any) -> Any:
+        return self.present.__get__(instance, type(instance))
 
 
 class PointersView:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .layout import asdict
 from .loader import _state
 from .native import ffi
 
@@ -85,9 +86,11 @@ def needed_callback(
 def differs_callback(cls: type[VMStruct], base: int) -> Any:
     """A ``needed`` that says whether the struct differs from its defaults."""
     at_rest = cls.__image__
+    values_at_rest = asdict(cls())
 
     def ask(opaque: Any) -> bool:
         struct, _ = _struct(cls, opaque, base)
-        return bytes(struct) != at_rest
+        # Memory also has what lies behind a count, and C's pointers while it walks.
+        return bytes(struct) != at_rest and asdict(struct) != values_at_rest
 
     return ffi.callback("bool(void *)", ask, error=True)

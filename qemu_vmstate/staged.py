@@ -89,7 +89,14 @@ def _struct_places(type_: WireType, base: int) -> Iterator[int]:
 
 
 def _is_kept(info: FieldInfo) -> bool:
-    return info.options.keep or (isinstance(info.type, Scalar) and info.type.live)
+    return info.options.keep or _is_live(info.type)
+
+
+def _is_live(type_: WireType) -> bool:
+    """Whether C compares its numbers with those of the live object."""
+    while isinstance(type_, ArrayType | CountedType | PointersType):
+        type_ = type_.element
+    return isinstance(type_, Scalar) and type_.live
 
 
 def kept(cls: type[VMStruct]) -> Iterator[tuple[int, int]]:
@@ -97,10 +104,10 @@ def kept(cls: type[VMStruct]) -> Iterator[tuple[int, int]]:
     if not _has_places(cls):
         return
     for info, base in _places(cls, 0):
+        if isinstance(info.type, PointersType):
+            yield base + info.offset + info.type.present_at, info.type.length
         if _is_kept(info):
             yield base + info.offset, info.type.size
-        elif isinstance(info.type, PointersType):
-            yield base + info.offset + info.type.present_at, info.type.length
 
 
 def pointer_arrays(cls: type[VMStruct]) -> Iterator[tuple[int, int, int, int, int]]:

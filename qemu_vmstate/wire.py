@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -249,16 +249,17 @@ if TYPE_CHECKING:
     class GTree(Generic[K, T, N]):
         """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
 
-        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class, given as
-        the tuple of its values (VMSTATE_GTREE_V).  Saved in the order of its keys.
+        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class of numbers,
+        given as their tuple (VMSTATE_GTREE_V).  Saved in the order of its keys.
+        What reading it gives is only to be read; assign a dict to change its keys.
         """
 
         @overload
         def __get__(self, instance: None, owner: type) -> Any: ...
         @overload
-        def __get__(self, instance: object, owner: type) -> dict[Any, T]: ...
+        def __get__(self, instance: object, owner: type) -> Mapping[Any, T]: ...
         def __get__(self, instance: object, owner: type) -> Any: ...
-        def __set__(self, instance: object, value: dict[Any, T]) -> None: ...
+        def __set__(self, instance: object, value: Mapping[Any, T]) -> None: ...
 
 else:
 
@@ -367,8 +368,9 @@ else:
     class GTree:
         """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
 
-        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class, given as
-        the tuple of its values (VMSTATE_GTREE_V).  Saved in the order of its keys.
+        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class of numbers,
+        given as their tuple (VMSTATE_GTREE_V).  Saved in the order of its keys.
+        What reading it gives is only to be read; assign a dict to change its keys.
         """
 
         def __class_getitem__(cls, params):
@@ -379,6 +381,12 @@ else:
             key = wire_type(params[0], "GTree")
             if key != SCALARS["Q"] and type(key) is not StructType:
                 raise DeclarationError("GTree: a key is a u64 or a layout class")
+            for info in key.cls.__layout__.fields if isinstance(key, StructType) else ():
+                if not isinstance(info.type, Scalar):
+                    raise DeclarationError(
+                        f"GTree: a key is the tuple of its numbers, and {key.cls.__name__}."
+                        f"{info.attribute} is none"
+                    )
             return ListType(_struct("GTree", params[1]), _length("GTree", params[2]), "gtree", key)
 
 
