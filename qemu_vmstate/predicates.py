@@ -20,7 +20,7 @@ from .native import ffi
 if TYPE_CHECKING:
     from .layout import VMStruct
 
-__all__ = ["exists_callback", "forget", "needed_callback", "watch"]
+__all__ = ["differs", "exists_callback", "forget", "needed_callback", "watch"]
 
 Tell = Callable[[BaseException, str], None]
 
@@ -83,14 +83,21 @@ def needed_callback(
     return ffi.callback("bool(void *)", ask, error=False)
 
 
+def differs(struct: VMStruct) -> bool:
+    """Whether a struct differs from its class's defaults.
+
+    Its memory can do so without: it also has what lies behind a count, and C's
+    pointers while it walks.
+    """
+    cls = type(struct)
+    return bytes(struct) != cls.__image__ and asdict(struct) != asdict(cls())
+
+
 def differs_callback(cls: type[VMStruct], base: int) -> Any:
     """A ``needed`` that says whether the struct differs from its defaults."""
-    at_rest = cls.__image__
-    values_at_rest = asdict(cls())
 
     def ask(opaque: Any) -> bool:
         struct, _ = _struct(cls, opaque, base)
-        # Memory also has what lies behind a count, and C's pointers while it walks.
-        return bytes(struct) != at_rest and asdict(struct) != values_at_rest
+        return differs(struct)
 
     return ffi.callback("bool(void *)", ask, error=True)

@@ -28,6 +28,7 @@ __all__ = [
     "check_struct",
     "has_predicates",
     "kept",
+    "memory_is_value",
     "pointer_arrays",
     "structs",
     "wire_fields",
@@ -46,6 +47,15 @@ def has_predicates(cls: type[VMStruct]) -> bool:
     """Whether C asks Python while it walks the struct."""
     return any(
         info.options.field_exists or isinstance(info.type, SubsectionType)
+        for inner in _nested(cls)
+        for info in inner.__layout__.fields
+    )
+
+
+def memory_is_value(cls: type[VMStruct]) -> bool:
+    """Whether two structs of different memory always have different values."""
+    return not any(
+        isinstance(info.type, CountedType | ListType | PointersType)
         for inner in _nested(cls)
         for info in inner.__layout__.fields
     )

@@ -30,11 +30,20 @@ from .cells import Arc, BqlRefCell, Mutex
 from .description import VMStateDescription
 from .errors import InvalidError, to_errno
 from .layout import VMStruct
+from .layout_memory import FieldInfo
 from .loader import _state
 from .native import ffi, lib
-from .predicates import forget, watch
-from .staged import check_struct, has_predicates, kept, pointer_arrays, structs
+from .predicates import differs, forget, watch
+from .staged import (
+    check_struct,
+    has_predicates,
+    kept,
+    memory_is_value,
+    pointer_arrays,
+    structs,
+)
 from .to_migration_state import ToMigrationState, restore_or_undo
+from .wire_types import StructType
 
 __all__ = ["Hooks", "Part", "Staging", "StatePart"]
 
@@ -186,7 +195,7 @@ class Staging:
             weakref.finalize(self, forget, address)
 
     def _needed_hooks(self) -> int:
-        asked = any(callable(info.options.needed) for info in self.description.numbered)
+        asked = any(self._asks(info) for info in self.description.numbered)
         python = bool(self._parts) or self._validated or asked
         wanted = {
             lib().QV_HOOK_SNAPSHOT: python or self._hooks.pre_save,
@@ -197,12 +206,22 @@ class Staging:
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
 
+    def _asks(self, info: FieldInfo) -> Callable[[Any], bool] | None:
+        """What tells whether a subsection is needed; ``None``: C, by comparing memory."""
+        needed = info.options.needed
+        if callable(needed):
+            return needed
+        assert isinstance(info.type, StructType)
+        if memory_is_value(info.type.cls):
+            return None
+        return lambda state: differs(getattr(state, info.attribute))
+
     def _add_subsections(self) -> None:
         for info in self.description.numbered:
-            needed = info.options.needed
-            size = 0 if callable(needed) else info.type.size
+            needed = self._asks(info)
+            size = 0 if needed else info.type.size
             number = lib().qv_object_add_subsection(self.cdata, info.offset, size)
-            if callable(needed):
+            if needed:
                 path = f"{self.description.name}.{info.attribute}"
                 self._needed.append((number, path, needed))
 
