@@ -55,7 +55,7 @@ class Gap(VMStruct):
     """With a condition: else QEMU 7.2 describes all elements of an array by the first."""
 
     a: u8 = 0
-    b: u16 = field(default=7, field_exists=lambda state, version_id: state.a < 100)
+    b: u16 = field(default=7, field_exists=lambda state, _: state.a < 100)
 
 
 class Irq(VMStruct, name="regs/irq"):
