@@ -55,6 +55,7 @@ struct QvObject {
     size_t n_subsections;
     uint64_t needed;            /* a bit for each of them */
     QEMUFile *in;               /* owner: qv_load(), only while it runs */
+    const QIOChannelBuffer *channel;    /* what in reads from */
     bool direct;                /* qv_save() or qv_load() runs, not a migration */
     char *why;                  /* owner: this object; the failing hook's sentence */
     int error;                  /* the failing hook's errno */
@@ -413,14 +414,22 @@ int qv_begin_load(void *opaque, char **why)
  */
 #define STREAM_TAIL (2 + 255)
 
+/* How much is left of stream and tail, as far as it matters; the same after a failure. */
+static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
+{
+    uint8_t *next;
+    size_t buffered = qv.qemu_peek_buffer(f, &next, STREAM_TAIL + 1, 0);
+
+    return buffered + (channel->usage - channel->offset);
+}
+
 /*
  * Looked at before anything is committed: a load that read too much or too
  * little must not change the object.
  */
 static int check_all_read(QvObject *object, char **why)
 {
-    uint8_t *next;
-    size_t left = qv.qemu_peek_buffer(object->in, &next, STREAM_TAIL + 1, 0);
+    size_t left = left_over(object->in, object->channel);
 
     if (left == STREAM_TAIL) {
         return 0;
@@ -573,10 +582,15 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
     f = qv.qemu_file_new_input((QIOChannel *)channel);
     outer = begin_report(object);
     object->in = f;
+    object->channel = channel;
     ret = qv_load_state(f, object->vmsd, object->staging, version_id, &err);
     object->in = NULL;
     if (ret != 0) {
+        /* What was found wrong behind the end is not what is wrong. */
+        bool ended = !object->why && left_over(f, channel) < STREAM_TAIL;
+
         ret = failure(object, err, ret, why);
+        ret = ended ? -ENODATA : ret;
     }
     end_report(object, outer);
     qv.qemu_fclose(f);

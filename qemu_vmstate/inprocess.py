@@ -19,7 +19,7 @@ from .device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
 from .migratable import unwrap
 from .native import ffi, lib, take_text
-from .staged import wire_fields
+from .staged import has_nested_subsections, wire_fields
 from .staging import Staging
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _raise(staging: Staging, ret: int, why: Any, stream: tuple[int, int] | None)
     if exc is not None:
         raise exc
     if stream is not None and -ret in (errno.EIO, errno.ENODATA, errno.E2BIG):
-        raise _stream_error(staging, *stream)
+        raise _stream_error(staging, *stream, ends=-ret != errno.E2BIG)
     if stream is not None and -ret == errno.ENOENT:
         raise StreamError(
             "the stream has a subsection that this device does not", staging.description.name
@@ -134,10 +134,10 @@ def _raise(staging: Staging, ret: int, why: Any, stream: tuple[int, int] | None)
     raise error
 
 
-def _stream_error(staging: Staging, size: int, version_id: int) -> StreamError:
+def _stream_error(staging: Staging, size: int, version_id: int, *, ends: bool) -> StreamError:
     """Which field a stream of ``size`` bytes ends in, or how many bytes are left."""
     name = staging.description.name
-    subsections = bool(staging.cls.__layout__.subsections)
+    own, nested = bool(staging.cls.__layout__.subsections), has_nested_subsections(staging.cls)
     offset = 0
     cut = ""
     # What was loaded before the end tells how long the rest is.
@@ -145,12 +145,10 @@ def _stream_error(staging: Staging, size: int, version_id: int) -> StreamError:
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width
-    whole = f"; a whole one has {offset}" + (" before its subsections" if subsections else "")
-    if cut:
-        return StreamError(f"the stream of {size} bytes ends {cut}{whole}", name)
-    if subsections:
-        return StreamError(
-            f"the stream of {size} bytes ends inside a subsection or goes on after the last{whole}",
-            name,
-        )
-    return StreamError(f"the stream of {size} bytes goes on after the last field{whole}", name)
+    whole = f"; a whole one has {offset}" + (" without its subsections" if own or nested else "")
+    if not ends:
+        return StreamError(f"the stream of {size} bytes goes on after the last field{whole}", name)
+    if nested:  # some of which the stream may have had in between
+        cut = "inside a field or a subsection"
+    cut = cut or ("inside a subsection" if own else "early")
+    return StreamError(f"the stream of {size} bytes ends {cut}{whole}", name)

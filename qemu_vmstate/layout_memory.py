@@ -181,10 +181,11 @@ class _Tree:
         if instance is None:
             return self
         # A key that were added to a plain dict would be lost.
-        found = {self._key(entry.key): entry.value for entry in self._rows(instance)}
+        found = {self._key(entry.key): entry.value for entry in self.entries(instance)}
         return MappingProxyType(found)
 
-    def _rows(self, instance: Any) -> Any:
+    def entries(self, instance: Any) -> Any:
+        """Keys and values as they lie in memory, where a key can be there twice."""
         return self._entries.__get__(instance, type(instance))
 
     def _key(self, key: Any) -> Any:

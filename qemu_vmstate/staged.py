@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_struct",
+    "has_nested_subsections",
     "has_predicates",
     "kept",
     "memory_is_value",
@@ -49,6 +50,16 @@ def has_predicates(cls: type[VMStruct]) -> bool:
         info.options.field_exists or isinstance(info.type, SubsectionType)
         for inner in _nested(cls)
         for info in inner.__layout__.fields
+    )
+
+
+def has_nested_subsections(cls: type[VMStruct]) -> bool:
+    """Whether a struct inside ``cls`` has subsections, so that they come between its fields."""
+    return any(
+        struct.__layout__.subsections
+        for info in cls.__layout__.wire
+        for inner in structs_of(info.type)
+        for struct in _nested(inner)
     )
 
 
@@ -211,10 +222,11 @@ def _list(
     value = getattr(struct, info.attribute)
     if type_.key:
         yield path, 4
-    for index, item in enumerate(value.items() if type_.key else value):
+        value = getattr(type(struct), info.attribute).entries(struct)
+    for index, item in enumerate(value):
         yield f"{path}[{index}]", 1
         if type_.key:
-            item = item[1]
+            item = item.value
             width = 8
             if isinstance(type_.key, StructType):
                 width = sum(size for _, size in _value(type_.key.cls(), type_.key, ""))

@@ -7,6 +7,7 @@ c_twin/devices.c has the C; bytes, descriptions and what a load leaves come from
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -19,9 +20,12 @@ from qemu_vmstate import (
     Bitmap,
     Buffer,
     Device,
+    Equal,
+    InvalidError,
     Migratable,
     Mutex,
     PointerArray,
+    StreamError,
     Subsection,
     Unused,
     VArray,
@@ -174,9 +178,13 @@ def test_device_of_variable_lengths_is_loaded_whole_or_not(
     cut = wire[: data.draw(st.integers(0, len(wire) - 1), "length")]
     obj = there(values)
     before = bytes(obj)
-    with pytest.raises(VMStateError):
+    with pytest.raises(StreamError, match=rf"the stream of {len(cut)} bytes ends") as caught:
         load(obj, cut)
     assert bytes(obj) == before
+    numbers = re.search(r"whose (\d+) byte\(s\) begin at (\d+);", str(caught.value))
+    assert numbers
+    width, at = map(int, numbers.groups())
+    assert at <= len(cut) < at + width
     twin = c_twin.device("mixed")
     with pytest.raises(c_twin.CError):
         twin.load(twin.make({**values, "slots": values["slots"]}), cut)
@@ -418,3 +426,30 @@ def test_each_version_that_is_refused(version: int) -> None:
     with pytest.raises(VersionError, match="reads 2 to 4"):
         load(obj, data, version)
     assert bytes(obj) == before
+
+
+# --------------------------------------------------------------- what a short stream lacks
+class Checked(VMStruct, name="checked"):
+    low: u8 = field(minimum=1, default=1)
+    same: Equal[u8] = 7
+    slots: PointerArray[u8, Literal[1]] = field(default=[None])
+
+
+def test_a_stream_that_ends_is_not_said_to_have_bad_values() -> None:
+    """What C makes of the bytes behind the end is not what is wrong."""
+    for length, last in enumerate(("low", "same", r"slots\[0\]")):
+        with pytest.raises(StreamError, match=rf"ends inside checked\.{last}, whose 1 byte"):
+            load(Checked(), b"\1\x07"[:length])
+
+
+def test_a_long_stream_with_a_bad_value_is_not_said_to_end() -> None:
+    """Most of it is not even read yet."""
+
+    class Long(VMStruct, name="long"):
+        low: u8 = field(minimum=1, default=1)
+        rest: Buffer[Literal[300000]] = zeroed()
+
+    with pytest.raises(InvalidError, match=r"long\.low: 0 is out of range"):
+        load(Long(), bytes(300001))
+    with pytest.raises(StreamError, match=r"ends inside long\.rest"):
+        load(Long(), b"\1" + bytes(299999))

@@ -20,6 +20,7 @@ from qemu_vmstate import (
     PointerArray,
     QList,
     QTailQ,
+    StreamError,
     Tmp,
     ToMigrationState,
     VMStateError,
@@ -73,7 +74,7 @@ def refuses_truncated(make: Callable[[], Any], wire: bytes) -> None:
             load(obj, cut)
         assert save(obj) == before
     for length in range(len(wire)):
-        with pytest.raises(VMStateError):
+        with pytest.raises(StreamError, match=f"the stream of {length} bytes ends inside"):
             load(make(), wire[:length])
 
 
