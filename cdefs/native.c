@@ -7,3 +7,4 @@
 #include "qemu/osdep.h"
 #include "migration/vmstate.h"
 #include "bridge.h"
+#include "twin.h"

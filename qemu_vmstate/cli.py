@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import native
+from . import bench, native
 from .errors import VMStateError
-from .launch import Script, shim_path
+from .launch import Script, VMLaunchError, shim_path
 from .loader import native_folder
 from .stream import read
 from .stream_show import show, write_json
@@ -46,7 +46,10 @@ def _inspect(path: str, as_json: bool) -> int:
 def _run(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:
     script = Script(options.script, options.args, options.door)
     whole = [*command, *script.qemu_arguments()]
-    os.execvpe(whole[0], whole, script.environment(os.environ))
+    try:
+        os.execvpe(whole[0], whole, script.environment(os.environ))
+    except OSError as error:
+        raise VMLaunchError(f"{whole[0]} cannot be started: {error.strerror}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("file", help="what `migrate file:...` or `migrate exec:cat>...` wrote")
     inspect.add_argument("--json", action="store_true", help="one JSON object with every field")
+    measured = verbs.add_parser(
+        "bench",
+        help="measure what saving and loading costs, beside C devices of the same fields",
+        description="Measure what saving and loading costs beside C devices of the same fields, in "
+        "process and in a QEMU, and what ordinary work costs. Takes some five minutes.",
+    )
+    bench.add_arguments(measured)
     run = verbs.add_parser(
         "run",
         usage="qemu-vmstate run [--door DOOR] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
@@ -92,9 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.verb == "inspect":
             return _inspect(options.file, options.json)
+        if options.verb == "bench":
+            return bench.run(options)
         return _info() if options.verb == "info" else _run(options, command)
-    except OSError as error:
-        print(f"qemu-vmstate: {command[0]} cannot be started: {error.strerror}", file=sys.stderr)
     except VMStateError as error:
         print(f"qemu-vmstate: {error}", file=sys.stderr)
     return 1

@@ -28,7 +28,7 @@ COMPILING = ("build-essential", "pkg-config", "libglib2.0-dev", "zlib1g-dev")
 CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
 EMULATING = ("qemu-system-x86", "qemu-utils")
 
-PURPOSES = ("demo", "test")
+PURPOSES = ("demo", "bench", "test")
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Environment:
 
 
 def ensure(purpose: str = "test") -> Environment:
-    """Provide all that ``purpose`` (``demo`` or ``test``) needs; raises ``SetupError``."""
+    """Provide all that ``purpose`` (one of ``PURPOSES``) needs; raises ``SetupError``."""
     if purpose not in PURPOSES:
         raise SetupError(f"{purpose!r} is no purpose: name one of {', '.join(PURPOSES)}.")
     interpreter, python_packages = choose()

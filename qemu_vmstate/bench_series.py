@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Samples taken in turn, A B A B, and what is said of them: medians, ratios, noise."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+__all__ = ["Series", "rounds"]
+
+
+@dataclass
+class Series:
+    """Samples of several things that were measured in turn, A B A B."""
+
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float) -> None:
+        """Note the next sample of ``name``."""
+        self.samples.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float:
+        """The median of ``name``'s samples."""
+        return statistics.median(self.samples[name])
+
+    def ratio(self, name: str, to: str) -> float:
+        """The median of the ratios of ``name`` to ``to`` in each turn: drift cancels out."""
+        pairs = zip(self.samples[name], self.samples[to], strict=True)
+        return statistics.median(mine / other if other else 1.0 for mine, other in pairs)
+
+    def noise(self, name: str) -> float:
+        """Half of the middle half of the samples, as a share of the median."""
+        samples = sorted(self.samples[name])
+        quarter = len(samples) // 4
+        spread = samples[-1 - quarter] - samples[quarter]
+        return spread / 2 / (self.median(name) or 1.0)
+
+
+def rounds(calls: dict[str, Callable[[], float]], turns: int, seconds: float) -> Series:
+    """Call each in turn, ``turns`` times over, or (from 3 on) until ``seconds`` are gone."""
+    series = Series()
+    until = time.monotonic() + seconds
+    for turn in range(turns):
+        if turn >= 3 and time.monotonic() > until:
+            break
+        for name, call in calls.items():
+            series.add(name, call())
+    return series

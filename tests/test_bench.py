@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benchmark: that it measures what it says, and the shape of what it prints."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from qemu_vmstate import save
+from qemu_vmstate.bench_bars import bars
+from qemu_vmstate.bench_series import Series, rounds
+from qemu_vmstate.bench_shapes import PATHS, SHAPES, Pickled, Python, Twin
+from qemu_vmstate.native import ffi, lib
+
+SMALL = [name for name in SHAPES if "MiB" not in name]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_path_and_the_twin_write_the_same_bytes(name: str) -> None:
+    shape = SHAPES[name]()
+    wires = [save(Python(shape, path).device) for path in PATHS]
+    assert wires[0] == wires[1] == wires[2]
+    stream = ffi.new("unsigned char[]", len(wires[0]) + lib().QV_TIMED_TAIL)
+    Twin(shape).save(1, stream)
+    assert bytes(ffi.buffer(stream, len(wires[0]))) == wires[0]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_timed_load_commits(name: str) -> None:
+    shape = SHAPES[name]()
+    filled = Python(shape, "native")
+    wire = save(filled.device)
+    stream = ffi.new("unsigned char[]", 3 * len(wire) + lib().QV_TIMED_TAIL)
+    filled.save(3, stream)
+    twin = Twin(shape)
+    ffi.memmove(lib().qv_twin_live(twin.cdata), bytes(shape.bytes), shape.bytes)
+    twin.load(3, stream, len(wire))
+    twin.save(1, stream)
+    assert bytes(ffi.buffer(stream, len(wire))) == wire
+    for path in PATHS:
+        again = Python(shape, path)
+        for part in range(shape.parts):
+            with getattr(again.device, f"part{part}").lock() as state:
+                if name.endswith("u32"):
+                    state.r0 = 9
+        filled.save(3, stream)
+        again.load(3, stream, len(wire))
+        assert save(again.device) == wire
+
+
+def test_pickle_is_given_the_same_state() -> None:
+    pickled = Pickled(SHAPES["4 u32"]())
+    pickled.save()
+    pickled.load()
+    assert len(pickled.states) == 1
+    assert vars(pickled.states[0]) == dict.fromkeys(["r0", "r1", "r2", "r3"], 0x11223344)
+
+
+def test_turns_alternate_and_ratios_are_those_of_a_turn() -> None:
+    log: list[str] = []
+    a, b = itertools.count(1), itertools.count(1)
+
+    def first() -> float:
+        log.append("a")
+        return 10.0 * next(a)
+
+    def second() -> float:
+        log.append("b")
+        return 5.0 * next(b)
+
+    series = rounds({"a": first, "b": second}, turns=5, seconds=60)
+    assert log == ["a", "b"] * 5
+    assert series.median("a") == 30
+    assert series.ratio("b", "a") == 0.5
+
+
+def test_rounds_end_when_their_time_is_up_but_not_before_three() -> None:
+    assert len(rounds({"a": lambda: 1.0}, turns=50, seconds=0).samples["a"]) == 3
+
+
+def test_noise_is_half_of_the_middle_half() -> None:
+    series = Series({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
+    assert series.noise("a") == pytest.approx((12 - 10) / 2 / 10.5)
+
+
+def test_bars_judge_by_their_limits() -> None:
+    def row(path: str, us: float, ratio: float) -> dict[str, object]:
+        return {
+            "shape": "32 u32",
+            "bytes": 128,
+            "path": path,
+            "op": "save",
+            "us": us,
+            "ratio_to_c_twin": ratio,
+            "ratio_to_pickle": 0.1,
+        }
+
+    rows = [row("c_twin", 1.0, 1.0), row("native", 1.06, 1.06), row("trampoline", 1.4, 1.4)]
+    found = bars({"in_process": rows, "vm": [], "everyday": []})
+    assert [(bar.what, bar.met) for bar in found] == [
+        ("native, save and load, every shape", False),
+        ("trampoline, 32 fields, save", True),
+    ]

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``qemu-vmstate bench`` from end to end, at its smallest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import CHECKOUT, Emulator
+
+
+@pytest.mark.one_emulator
+def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.svg"
+    command = [sys.executable, "-m", "qemu_vmstate", "bench", "--tiny", "--json"]
+    command += ["--qemu", emulator["path"], "--picture", str(picture)]
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {"PYTHONPATH": os.pathsep.join(paths), "QEMU_VMSTATE_NATIVE": emulator["native"]}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | settings
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert list(result) == ["machine", "in_process", "vm", "everyday"]
+    assert result["machine"]["qemu"].startswith("QEMU emulator version")
+    ways = {"c_twin", "native", "trampoline", "derived", "pickle"}
+    cells = {(row["shape"], row["path"], row["op"]) for row in result["in_process"]}
+    shapes = ("4 u32", "buffer 128 B")
+    assert cells == {(s, way, op) for s in shapes for way in ways for op in ("save", "load")}
+    for row in result["in_process"]:
+        assert row["us"] > 0
+        assert row["ratio_to_c_twin"] > 0
+        assert row["ratio_to_pickle"] > 0
+        if row["path"] == "c_twin":
+            assert row["ratio_to_c_twin"] == 1
+    combinations = {(row["devices"], row["path"], row["busy_threads"]) for row in result["vm"]}
+    vm_ways = ("c_twin", "native", "trampoline")
+    assert combinations == {(n, way, busy) for n in (0, 10) for way in vm_ways for busy in (0, 1)}
+    for row in result["vm"]:
+        assert row["downtime_ms"] >= 0
+        assert row["ratio_to_c_twin"] > 0
+        # Ten devices take longer than none: the marks lie around them.
+        assert row["hooks_ms"] > (0.005 if row["devices"] else 0)
+    assert {row["what"] for row in result["everyday"]} >= {"get an attribute", "import"}
+    assert picture.read_text().lstrip().startswith("<?xml")
+
+
+def test_a_qemu_that_cannot_be_started_is_said() -> None:
+    command = [sys.executable, "-m", "qemu_vmstate", "bench", "--tiny", "--json"]
+    settings = {"PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(
+        [*command, "--qemu", "no-such-qemu"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | settings,
+    )
+    assert done.returncode == 1
+    assert "no-such-qemu" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
