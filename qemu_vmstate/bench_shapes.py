@@ -15,10 +15,11 @@ from .derive import derive_to_migration_state
 from .description import VMStateDescription
 from .device import Device, staging_of
 from .errors import VMStateError
+from .fields import field
 from .layout import VMStruct, VMStructMeta
 from .migratable import Migratable
 from .native import ffi, lib
-from .wire import Array, Buffer, field, u32
+from .wire import Buffer, VArray, u32
 
 __all__ = ["PATHS", "SHAPES", "Pickled", "Python", "Shape", "Subject", "Twin", "make_device"]
 
@@ -141,14 +142,19 @@ def _list() -> Shape:
 
     return Shape(
         f"list of {_COUNT} structs",
-        _struct("List", {"items": Array[element, Literal[_COUNT]]}),  # type: ignore[valid-type]
+        _struct(
+            "List",
+            {"count": u32, "items": VArray[element, Literal[_COUNT]]},  # type: ignore[valid-type]
+            {"count": _COUNT, "items": field(num="count")},
+        ),
         _derived(
             "DerivedList",
-            {"items": list[derived]},  # type: ignore[valid-type]
+            {"count": u32, "items": list[derived]},  # type: ignore[valid-type]
             {
+                "count": _COUNT,
                 "items": field(
                     default_factory=lambda: [derived() for _ in range(_COUNT)], length=_COUNT
-                )
+                ),
             },
         ),
         fill,
