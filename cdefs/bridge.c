@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Between Python and QEMU's C vmstate code: objects with a staging struct, what
- * their hooks do, saving and loading them, and their place in the savevm list.
+ * Between Python and QEMU's C vmstate code: what objects' hooks do, saving and
+ * loading them, and their place in the savevm list.
  */
-#include "qemu.h"
-#include "cell.h"
+#include "object.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
 int qv_py_snapshot(void *handle, int keep, char **why);
@@ -14,223 +13,24 @@ int qv_py_hook(void *handle, int hook, char **why);
 /* Registering from inside a hook would change the list that QEMU is walking. */
 static __thread int hook_depth;
 
-/* -------------------------------------------------------------- objects */
-
-typedef struct QvPart {
-    char *name;             /* owner: the object */
-    QvCell *cell;           /* owner: Python */
-    bool is_ref_cell;
-    void *live;             /* owner: Python */
-    size_t offset;
-    size_t size;
-} QvPart;
-
-typedef struct QvRange {
-    size_t offset;
-    size_t size;
-} QvRange;
-
-typedef struct QvPointers {
-    size_t slots;
-    size_t elements;
-    size_t present;
-    size_t size;
-    size_t count;
-} QvPointers;
-
-struct QvObject {
-    VMStateDescription *vmsd;   /* owner: Python */
-    const unsigned char *image; /* owner: Python */
-    size_t size;
-    void *handle;               /* owner: Python */
-    int hooks;                  /* of QvHook */
-    bool registered;
-    QvPart *parts;              /* owner: this object */
-    size_t n_parts;
-    QvRange *keeps;             /* owner: this object */
-    size_t n_keeps;
-    QvPointers *pointers;       /* owner: this object */
-    size_t n_pointers;
-    QvRange *subsections;       /* owner: this object */
-    size_t n_subsections;
-    uint64_t needed;            /* a bit for each of them */
-    QEMUFile *in;               /* owner: qv_load(), only while it runs */
-    const QIOChannelBuffer *channel;    /* what in reads from */
-    bool direct;                /* qv_save() or qv_load() runs, not a migration */
-    char *why;                  /* owner: this object; the failing hook's sentence */
-    int error;                  /* the failing hook's errno */
-    char *failure;              /* owner: this object; what a predicate could not tell QEMU */
-    int failed;                 /* its errno */
-    /* What C walks: opaque points here. */
-    unsigned char staging[] __attribute__((aligned(16)));
-};
-
-static QvObject *object_of(void *opaque)
-{
-    return container_of(opaque, QvObject, staging[0]);
-}
-
-QvObject *qv_object_new(VMStateDescription *description, const void *image, size_t size,
-                        void *handle, int hooks)
-{
-    QvObject *object = g_malloc0(sizeof(*object) + size);
-
-    object->vmsd = description;
-    object->image = image;
-    object->size = size;
-    object->handle = handle;
-    object->hooks = hooks;
-    qv_set_hooks(description);
-    return object;
-}
-
-void qv_object_free(QvObject *object)
-{
-    size_t i;
-
-    g_assert(!object->registered);
-    for (i = 0; i < object->n_parts; i++) {
-        g_free(object->parts[i].name);
-    }
-    g_free(object->parts);
-    g_free(object->keeps);
-    g_free(object->pointers);
-    g_free(object->subsections);
-    g_free(object->why);
-    g_free(object->failure);
-    g_free(object);
-}
-
-void *qv_object_staging(QvObject *object)
-{
-    return object->staging;
-}
-
-static bool inside(QvObject *object, size_t offset, size_t size)
-{
-    return offset <= object->size && size <= object->size - offset;
-}
-
-int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_ref_cell,
-                       void *live, size_t offset, size_t size)
-{
-    if (!inside(object, offset, size)) {
-        return -EINVAL;
-    }
-    object->parts = g_renew(QvPart, object->parts, object->n_parts + 1);
-    object->parts[object->n_parts++] = (QvPart) {
-        .name = g_strdup(name), .cell = cell, .is_ref_cell = is_ref_cell,
-        .live = live, .offset = offset, .size = size,
-    };
-    return 0;
-}
-
-int qv_object_keep(QvObject *object, size_t offset, size_t size)
-{
-    if (!inside(object, offset, size)) {
-        return -EINVAL;
-    }
-    object->keeps = g_renew(QvRange, object->keeps, object->n_keeps + 1);
-    object->keeps[object->n_keeps++] = (QvRange) { offset, size };
-    return 0;
-}
-
-int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size_t present,
-                           size_t size, size_t count)
-{
-    if (count > object->size || size > object->size
-        || !inside(object, slots, count * sizeof(void *))
-        || !inside(object, elements, count * size) || !inside(object, present, count)) {
-        return -EINVAL;
-    }
-    object->pointers = g_renew(QvPointers, object->pointers, object->n_pointers + 1);
-    object->pointers[object->n_pointers++] = (QvPointers) {
-        slots, elements, present, size, count
-    };
-    return 0;
-}
-
-#define MOST_SUBSECTIONS 64
-
-int qv_object_add_subsection(QvObject *object, size_t offset, size_t size)
-{
-    if (!inside(object, offset, size) || object->n_subsections == MOST_SUBSECTIONS) {
-        return -EINVAL;
-    }
-    object->subsections = g_renew(QvRange, object->subsections, object->n_subsections + 1);
-    object->subsections[object->n_subsections] = (QvRange) { offset, size };
-    return object->n_subsections++;
-}
-
-void qv_object_set_needed(QvObject *object, int number, int needed)
-{
-    uint64_t bit = 1ull << number;
-
-    object->needed = needed ? object->needed | bit : object->needed & ~bit;
-}
-
-static void compare_subsections(QvObject *object)
-{
-    size_t i;
-
-    for (i = 0; i < object->n_subsections; i++) {
-        QvRange *range = &object->subsections[i];
-
-        if (range->size) {
-            qv_object_set_needed(object, i,
-                                 memcmp(object->staging + range->offset,
-                                        object->image + range->offset, range->size) != 0);
-        }
-    }
-}
-
-/* C asks a subsection's needed without saying which: each number has a function. */
-#define EIGHT(X, tens) X(tens##0) X(tens##1) X(tens##2) X(tens##3) \
-                       X(tens##4) X(tens##5) X(tens##6) X(tens##7)
-#define ALL(X) EIGHT(X, 00) EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) \
-               EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07)
-
-#define NEEDED(octal)                                           \
-    static bool needed_##octal(void *opaque)                    \
-    {                                                           \
-        return object_of(opaque)->needed >> octal & 1;          \
-    }
-ALL(NEEDED)
-
-QvNeeded *qv_needed_at(int number)
-{
-#define ENTRY(octal) needed_##octal,
-    static QvNeeded *const all[MOST_SUBSECTIONS] = { ALL(ENTRY) };
-
-    return number >= 0 && number < MOST_SUBSECTIONS ? all[number] : NULL;
-}
-
-void qv_object_fail(QvObject *object, int error, const char *why)
-{
-    if (!object->failed) {
-        object->failed = error < 0 ? error : -EINVAL;
-        object->failure = g_strdup(why);
-    }
-}
-
 /* ---------------------------------------------------------------- hooks */
 
 static void begin(QvObject *object)
 {
-    hook_depth++;
-    object->failed = 0;
-    g_clear_pointer(&object->failure, g_free);
-    memcpy(object->staging, object->image, object->size);
+    if (object->extras) {
+        object->extras->failed = 0;
+        g_clear_pointer(&object->extras->failure, g_free);
+    }
 }
 
 /* The failure of a predicate, which had no way to say so. */
 static int late_failure(QvObject *object, char **why)
 {
-    int ret = object->failed;
+    int ret = object->extras ? object->extras->failed : 0;
 
     if (ret) {
-        *why = g_steal_pointer(&object->failure);
-        object->failed = 0;
+        *why = g_steal_pointer(&object->extras->failure);
+        object->extras->failed = 0;
     }
     return ret;
 }
@@ -240,8 +40,8 @@ static void set_pointers(QvObject *object, bool walking)
 {
     size_t i, j;
 
-    for (i = 0; i < object->n_pointers; i++) {
-        QvPointers *array = &object->pointers[i];
+    for (i = 0; object->extras && i < object->extras->n_pointers; i++) {
+        QvPointers *array = &object->extras->pointers[i];
         void **slots = (void **)(object->staging + array->slots);
 
         for (j = 0; j < array->count; j++) {
@@ -252,26 +52,36 @@ static void set_pointers(QvObject *object, bool walking)
     }
 }
 
+static int refuse_borrowed(QvObject *object, QvPart *part, char **why)
+{
+    *why = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
+                           "released", object->vmsd->name, part->name,
+                           part->cell->borrow < 0 ? "mutably " : "");
+    return -EBUSY;
+}
+
+static int refuse_locked(QvObject *object, QvPart *part, char **why)
+{
+    *why = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
+                           object->vmsd->name, part->name);
+    return -EDEADLK;
+}
+
+static int refuse_poisoned(QvObject *object, QvPart *part, char **why)
+{
+    *why = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
+                           "may contradict each other; repair them, then clear_poison()",
+                           object->vmsd->name, part->name);
+    return -EOWNERDEAD;
+}
+
 static int part_lock(QvObject *object, QvPart *part, bool to_change, char **why)
 {
-    int ret;
-
     if (part->is_ref_cell) {
-        if (part->cell->borrow < 0 || (to_change && part->cell->borrow)) {
-            *why = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the "
-                                   "BQL is released", object->vmsd->name, part->name,
-                                   part->cell->borrow < 0 ? "mutably " : "");
-            return -EBUSY;
-        }
-        return 0;
+        return part->cell->borrow < 0 || (to_change && part->cell->borrow)
+             ? refuse_borrowed(object, part, why) : 0;
     }
-    ret = qv_cell_lock(part->cell, NULL);
-    if (ret) {
-        *why = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
-                               object->vmsd->name, part->name);
-        return -ret;
-    }
-    return 0;
+    return qv_cell_lock(part->cell, NULL) ? refuse_locked(object, part, why) : 0;
 }
 
 static void part_unlock(QvPart *part)
@@ -281,37 +91,65 @@ static void part_unlock(QvPart *part)
     }
 }
 
-typedef enum { PART_SAVE, PART_CHECK, PART_COMMIT } PartStep;
-
-/* One part under its lock: copied out, looked at, or copied in. */
-static int part_step(QvObject *object, QvPart *part, PartStep step, char **why)
-{
-    int ret = part_lock(object, part, step != PART_SAVE, why);
-
-    if (ret < 0) {
-        return ret;
-    }
-    if (part->cell->poisoned && step != PART_COMMIT) {
-        *why = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its "
-                               "fields may contradict each other; repair them, then "
-                               "clear_poison()", object->vmsd->name, part->name);
-        ret = -EOWNERDEAD;
-    } else if (step == PART_SAVE) {
-        memcpy(object->staging + part->offset, part->live, part->size);
-    } else if (step == PART_COMMIT) {
-        memcpy(part->live, object->staging + part->offset, part->size);
-    }
-    part_unlock(part);
-    return ret;
-}
-
-static int each_part(QvObject *object, PartStep step, char **why)
+static int save_parts(QvObject *object, char **why)
 {
     size_t i;
     int ret = 0;
 
     for (i = 0; i < object->n_parts && ret == 0; i++) {
-        ret = part_step(object, &object->parts[i], step, why);
+        QvPart *part = &object->parts[i];
+
+        ret = part_lock(object, part, false, why);
+        if (ret < 0) {
+            break;
+        }
+        if (part->cell->poisoned) {
+            ret = refuse_poisoned(object, part, why);
+        } else {
+            memcpy(object->staging + part->offset, part->live, part->size);
+        }
+        part_unlock(part);
+    }
+    return ret;
+}
+
+/*
+ * Whether every part would take a commit.  Nothing is waited for: who has a lock
+ * now may poison it until the commit, and then it is as if he did it after that.
+ */
+static int check_parts(QvObject *object, char **why)
+{
+    size_t i;
+
+    for (i = 0; i < object->n_parts; i++) {
+        QvPart *part = &object->parts[i];
+
+        if (part->is_ref_cell && part->cell->borrow) {
+            return refuse_borrowed(object, part, why);
+        }
+        if (!part->is_ref_cell && qv_cell_is_mine(part->cell)) {
+            return refuse_locked(object, part, why);
+        }
+        if (__atomic_load_n(&part->cell->poisoned, __ATOMIC_RELAXED)) {
+            return refuse_poisoned(object, part, why);
+        }
+    }
+    return 0;
+}
+
+static int commit_parts(QvObject *object, char **why)
+{
+    size_t i;
+    int ret = 0;
+
+    for (i = 0; i < object->n_parts && ret == 0; i++) {
+        QvPart *part = &object->parts[i];
+
+        ret = part_lock(object, part, true, why);
+        if (ret == 0) {
+            memcpy(part->live, object->staging + part->offset, part->size);
+            part_unlock(part);
+        }
     }
     return ret;
 }
@@ -328,45 +166,67 @@ static int from_python(int ret, char **why)
     return ret < 0 ? ret : -EINVAL;
 }
 
+/* A hook's Python part; argument: of the callback. */
+static int call_python(QvObject *object, int hook, int argument, char **why)
+{
+    int ret;
+
+    if (!(object->hooks & hook)) {
+        return 0;
+    }
+    hook_depth++;
+    if (hook == QV_HOOK_SNAPSHOT) {
+        ret = qv_py_snapshot(object->handle, argument, why);
+    } else if (hook == QV_HOOK_RESTORE) {
+        ret = qv_py_restore(object->handle, argument, why);
+    } else {
+        ret = qv_py_hook(object->handle, hook, why);
+    }
+    hook_depth--;
+    return from_python(ret, why);
+}
+
 static int fill(QvObject *object, bool keep, char **why)
 {
-    int ret = each_part(object, PART_SAVE, why);
+    int ret;
 
-    if (ret == 0 && (object->hooks & QV_HOOK_SNAPSHOT)) {
-        ret = from_python(qv_py_snapshot(object->handle, keep, why), why);
+    if (object->hooks & QV_HOOK_SNAPSHOT) {
+        qv_object_reset(object, false);
     }
-    return ret;
+    object->dirty = true;
+    ret = save_parts(object, why);
+    return ret < 0 ? ret : call_python(object, QV_HOOK_SNAPSHOT, keep, why);
 }
 
 int qv_take_snapshot(void *opaque, char **why)
 {
-    QvObject *object = object_of(opaque);
+    QvObject *object = qv_object_of(opaque);
     int ret;
 
     begin(object);
     ret = fill(object, false, why);
-    compare_subsections(object);
-    set_pointers(object, true);
-    hook_depth--;
+    if (object->extras) {
+        qv_object_compare_subsections(object);
+        set_pointers(object, true);
+    }
+    if (ret < 0) {
+        qv_object_rest(object);
+    }
     return ret;
 }
 
 int qv_after_save(void *opaque, char **why)
 {
-    QvObject *object = object_of(opaque);
+    QvObject *object = qv_object_of(opaque);
     int ret = late_failure(object, why);
+    g_autofree char *second = NULL;
+    int late = call_python(object, QV_HOOK_POST_SAVE, 0, &second);
 
-    hook_depth++;
-    if (object->hooks & QV_HOOK_POST_SAVE) {
-        g_autofree char *second = NULL;
-        int late = from_python(qv_py_hook(object->handle, QV_HOOK_POST_SAVE, &second), &second);
-
-        if (ret == 0 && late) {
-            ret = late;
-            *why = g_steal_pointer(&second);
-        }
+    if (ret == 0 && late) {
+        ret = late;
+        *why = g_steal_pointer(&second);
     }
-    hook_depth--;
+    qv_object_rest(object);
     return ret;
 }
 
@@ -380,10 +240,10 @@ static int keep_live(QvObject *object, char **why)
     if (ret < 0) {
         return ret;
     }
-    live = g_memdup2(object->staging, object->size);
-    memcpy(object->staging, object->image, object->size);
-    for (i = 0; i < object->n_keeps; i++) {
-        QvRange *range = &object->keeps[i];
+    live = g_memdup2(object->staging, qv_object_size(object));
+    qv_object_reset(object, true);
+    for (i = 0; i < object->extras->n_keeps; i++) {
+        QvRange *range = &object->extras->keeps[i];
 
         memcpy(object->staging + range->offset, live + range->offset, range->size);
     }
@@ -392,18 +252,19 @@ static int keep_live(QvObject *object, char **why)
 
 int qv_begin_load(void *opaque, char **why)
 {
-    QvObject *object = object_of(opaque);
-    int ret = 0;
+    QvObject *object = qv_object_of(opaque);
+    int ret;
 
-    begin(object);
-    if (object->hooks & QV_HOOK_PRE_LOAD) {
-        ret = from_python(qv_py_hook(object->handle, QV_HOOK_PRE_LOAD, why), why);
+    if (!object->whole) {
+        qv_object_reset(object, true);
     }
-    if (ret == 0 && object->n_keeps) {
+    object->dirty = true;
+    begin(object);
+    ret = call_python(object, QV_HOOK_PRE_LOAD, 0, why);
+    if (ret == 0 && object->extras && object->extras->n_keeps) {
         ret = keep_live(object, why);
     }
     set_pointers(object, true);
-    hook_depth--;
     return ret;
 }
 
@@ -441,31 +302,32 @@ static int check_all_read(QvObject *object, char **why)
 
 int qv_commit_staging(void *opaque, int version_id, char **why)
 {
-    QvObject *object = object_of(opaque);
+    QvObject *object = qv_object_of(opaque);
     int ret = late_failure(object, why);
 
     if (ret == 0 && object->in) {
         ret = check_all_read(object, why);
     }
-    hook_depth++;
     set_pointers(object, false);
     if (ret == 0) {
-        ret = each_part(object, PART_CHECK, why);
-    }
-    if (ret == 0 && (object->hooks & QV_HOOK_RESTORE)) {
-        ret = from_python(qv_py_restore(object->handle, version_id, why), why);
+        ret = check_parts(object, why);
     }
     if (ret == 0) {
-        ret = each_part(object, PART_COMMIT, why);
+        ret = call_python(object, QV_HOOK_RESTORE, version_id, why);
     }
-    hook_depth--;
+    if (ret == 0) {
+        ret = commit_parts(object, why);
+    }
+    if (!object->direct) {
+        qv_object_rest(object);
+    }
     return ret;
 }
 
 /* qv_save() and qv_load() tell their callers, whatever QEMU makes of it. */
 bool qv_hook_failed(void *opaque, int ret, const char *why)
 {
-    QvObject *object = object_of(opaque);
+    QvObject *object = qv_object_of(opaque);
 
     if (object->direct) {
         g_free(object->why);

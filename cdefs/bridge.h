@@ -48,22 +48,35 @@ enum QvHook {
     QV_HOOK_SNAPSHOT = 1,       /* pre_save, and before a load what is to be kept */
     QV_HOOK_RESTORE = 2,        /* post_load */
     QV_HOOK_POST_SAVE = 4,
-    QV_HOOK_PRE_LOAD = 8
+    QV_HOOK_PRE_LOAD = 8,
+    QV_HOOK_PREDICATES = 16     /* while C walks; post_save has their failures */
 };
 
 /*
- * description and image must outlive the object.  image: size bytes, what the
- * staging struct holds before each save and load.  handle comes back in the
- * callbacks; hooks: of QvHook.
+ * What the staging structs of a class hold at rest; it keeps where bytes are, so
+ * they must outlive it.
  */
-QvObject *qv_object_new(VMStateDescription *description, const void *image, size_t size,
-                        void *handle, int hooks);
+typedef struct QvImage QvImage;
+QvImage *qv_image_new(const void *bytes, size_t size);
+void qv_image_free(QvImage *image);
+
+/*
+ * description and image must outlive the object.  handle comes back in the
+ * callbacks; hooks: of QvHook.  NULL: there is no memory for a staging struct.
+ */
+QvObject *qv_object_new(VMStateDescription *description, const QvImage *image, void *handle,
+                        int hooks);
 void qv_object_free(QvObject *object);
 void *qv_object_staging(QvObject *object);
+/* Gives a large staging struct's memory back until the next save or load. */
+void qv_object_rest(QvObject *object);
+/* Every stream has every byte of every field: a load needs no defaults. */
+void qv_object_set_whole(QvObject *object);
 /*
  * A part that C copies by itself: size bytes at live, which belong at offset in
- * the staging struct.  cell: its lock (QvCell); is_ref_cell: guarded by the BQL
- * and the borrow count instead of the mutex.  name: for sentences.
+ * the staging struct, behind the parts that were added before.  cell: its lock
+ * (QvCell); is_ref_cell: guarded by the BQL and the borrow count instead of the
+ * mutex.  name: for sentences; must outlive the object.
  */
 int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_ref_cell,
                        void *live, size_t offset, size_t size);

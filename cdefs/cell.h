@@ -14,16 +14,16 @@
 typedef struct QvCell {
     pthread_mutex_t mutex;
     /*
-     * Held while one waits for mutex.  A thread that locks again as soon as it
-     * has unlocked would else always be faster than one that must wake up, and
-     * a migration could wait for ever for a busy device.
+     * Held while one waits for mutex, and how many want that.  A thread that
+     * locks again as soon as it has unlocked would else always be faster than one
+     * that must wake up, and a migration could wait for ever for a busy device.
      */
     pthread_mutex_t gate;
-    /* Valid while owned; a thread can only ever find itself here by owning it. */
-    pthread_t owner;
-    bool owned;
+    int waiting;
     /* Guarded by mutex: an exception left a guard, so invariants may be broken. */
     int poisoned;
+    /* 0: nobody.  A thread can only ever find itself here by owning it. */
+    pthread_t owner;
     /* Guarded by the BQL: -1 mutably borrowed, n > 0 shared borrows. */
     int borrow;
 } QvCell;
@@ -38,24 +38,21 @@ static inline void qv_cell_init(QvCell *cell)
 
 static inline bool qv_cell_is_mine(QvCell *cell)
 {
-    return __atomic_load_n(&cell->owned, __ATOMIC_ACQUIRE)
-        && pthread_equal(__atomic_load_n(&cell->owner, __ATOMIC_RELAXED), pthread_self());
+    return __atomic_load_n(&cell->owner, __ATOMIC_RELAXED) == pthread_self();
 }
 
 static inline void qv_cell_own(QvCell *cell)
 {
     __atomic_store_n(&cell->owner, pthread_self(), __ATOMIC_RELAXED);
-    __atomic_store_n(&cell->owned, true, __ATOMIC_RELEASE);
 }
 
 /* 0; EBUSY: another thread has it or waits for it, or this one has it. */
 static inline int qv_cell_trylock(QvCell *cell)
 {
-    int ret = pthread_mutex_trylock(&cell->gate);
+    int ret = EBUSY;
 
-    if (ret == 0) {
+    if (!__atomic_load_n(&cell->waiting, __ATOMIC_RELAXED)) {
         ret = pthread_mutex_trylock(&cell->mutex);
-        pthread_mutex_unlock(&cell->gate);
     }
     if (ret == 0) {
         qv_cell_own(cell);
@@ -63,14 +60,11 @@ static inline int qv_cell_trylock(QvCell *cell)
     return ret;
 }
 
-/* 0; EDEADLK: this thread has it; ETIMEDOUT at until (CLOCK_MONOTONIC; NULL: never). */
-static inline int qv_cell_lock(QvCell *cell, const struct timespec *until)
+static inline int qv_cell_wait(QvCell *cell, const struct timespec *until)
 {
     int ret;
 
-    if (qv_cell_is_mine(cell)) {
-        return EDEADLK;
-    }
+    __atomic_add_fetch(&cell->waiting, 1, __ATOMIC_RELAXED);
     if (!until) {
         pthread_mutex_lock(&cell->gate);
         ret = pthread_mutex_lock(&cell->mutex);
@@ -82,10 +76,20 @@ static inline int qv_cell_lock(QvCell *cell, const struct timespec *until)
             pthread_mutex_unlock(&cell->gate);
         }
     }
+    __atomic_sub_fetch(&cell->waiting, 1, __ATOMIC_RELAXED);
     if (ret == 0) {
         qv_cell_own(cell);
     }
     return ret;
+}
+
+/* 0; EDEADLK: this thread has it; ETIMEDOUT at until (CLOCK_MONOTONIC; NULL: never). */
+static inline int qv_cell_lock(QvCell *cell, const struct timespec *until)
+{
+    if (qv_cell_trylock(cell) == 0) {
+        return 0;
+    }
+    return qv_cell_is_mine(cell) ? EDEADLK : qv_cell_wait(cell, until);
 }
 
 /* 0, or EPERM: another thread has it, or none. */
@@ -94,7 +98,7 @@ static inline int qv_cell_unlock(QvCell *cell)
     if (!qv_cell_is_mine(cell)) {
         return EPERM;
     }
-    __atomic_store_n(&cell->owned, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&cell->owner, 0, __ATOMIC_RELAXED);
     return pthread_mutex_unlock(&cell->mutex);
 }
 

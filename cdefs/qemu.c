@@ -178,40 +178,46 @@ static void report_failure(bool saving, const char *why)
 }
 #endif
 
-/* What a hook without an Error of its own answers. */
-static int answer(void *opaque, bool saving, int ret, const char *why)
+/* What a hook without an Error of its own answers; releases why, which a failure has. */
+static int answer(void *opaque, bool saving, int ret, char *why)
 {
-    if (ret < 0 && qv_hook_failed(opaque, ret, why)) {
+    if (likely(ret == 0)) {
+        return 0;
+    }
+    if (qv_hook_failed(opaque, ret, why)) {
 #if QV_ERRP_HOOKS
         qv.error_report("%s", why);
 #else
         report_failure(saving, why);
 #endif
     }
+    g_free(why);
     return ret;
 }
 
 static int hook_post_save(void *opaque)
 {
-    g_autofree char *why = NULL;
+    char *why = NULL;
     int ret = qv_after_save(opaque, &why);
 
     return answer(opaque, true, ret, why);
 }
 
 #if QV_ERRP_HOOKS
-static bool answer_errp(void *opaque, int ret, const char *why, Error **errp)
+static bool answer_errp(void *opaque, int ret, char *why, Error **errp)
 {
-    if (ret < 0) {
-        qv_hook_failed(opaque, ret, why);
-        qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
+    if (likely(ret == 0)) {
+        return true;
     }
-    return ret == 0;
+    qv_hook_failed(opaque, ret, why);
+    qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
+    g_free(why);
+    return false;
 }
 
 static bool hook_pre_save(void *opaque, Error **errp)
 {
-    g_autofree char *why = NULL;
+    char *why = NULL;
     int ret = qv_take_snapshot(opaque, &why);
 
     return answer_errp(opaque, ret, why, errp);
@@ -219,7 +225,7 @@ static bool hook_pre_save(void *opaque, Error **errp)
 
 static bool hook_pre_load(void *opaque, Error **errp)
 {
-    g_autofree char *why = NULL;
+    char *why = NULL;
     int ret = qv_begin_load(opaque, &why);
 
     return answer_errp(opaque, ret, why, errp);
@@ -227,7 +233,7 @@ static bool hook_pre_load(void *opaque, Error **errp)
 
 static bool hook_post_load(void *opaque, int version_id, Error **errp)
 {
-    g_autofree char *why = NULL;
+    char *why = NULL;
     int ret = qv_commit_staging(opaque, version_id, &why);
 
     return answer_errp(opaque, ret, why, errp);
@@ -235,7 +241,7 @@ static bool hook_post_load(void *opaque, int version_id, Error **errp)
 #else
 static int hook_pre_save(void *opaque)
 {
-    g_autofree char *why = NULL;
+    char *why = NULL;
     int ret = qv_take_snapshot(opaque, &why);
 
     return answer(opaque, true, ret, why);
@@ -243,7 +249,7 @@ static int hook_pre_save(void *opaque)
 
 static int hook_pre_load(void *opaque)
 {
-    g_autofree char *why = NULL;
+    char *why = NULL;
     int ret = qv_begin_load(opaque, &why);
 
     return answer(opaque, false, ret, why);
@@ -251,16 +257,18 @@ static int hook_pre_load(void *opaque)
 
 static int hook_post_load(void *opaque, int version_id)
 {
-    g_autofree char *why = NULL;
+    char *why = NULL;
     int ret = qv_commit_staging(opaque, version_id, &why);
 
     return answer(opaque, false, ret, why);
 }
 #endif
 
-void qv_set_hooks(VMStateDescription *vmsd)
+void qv_set_hooks(VMStateDescription *vmsd, bool after_save)
 {
-    vmsd->post_save = hook_post_save;
+    if (after_save) {
+        vmsd->post_save = hook_post_save;
+    }
 #if QV_ERRP_HOOKS
     vmsd->pre_save_errp = hook_pre_save;
     vmsd->pre_load_errp = hook_pre_load;

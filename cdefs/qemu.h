@@ -67,7 +67,7 @@ bool qv_bql_enter(void);
 void qv_bql_leave(bool taken);
 
 /* Hooks of this version's shape, which call these; opaque is the staging struct. */
-void qv_set_hooks(VMStateDescription *vmsd);
+void qv_set_hooks(VMStateDescription *vmsd, bool after_save);
 int qv_take_snapshot(void *opaque, char **why);
 int qv_after_save(void *opaque, char **why);
 int qv_begin_load(void *opaque, char **why);

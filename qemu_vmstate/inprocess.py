@@ -73,8 +73,11 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
     why = ffi.new("char **")
     with _turn(obj, staging):
         ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
-    if ret != 0:
-        _raise(staging, ret, why, (len(view), version))
+    try:
+        if ret != 0:
+            _raise(staging, ret, why, (len(view), version))
+    finally:
+        lib().qv_object_rest(staging.cdata)
 
 
 def _save(obj: Any, vmdesc: Any) -> bytes:

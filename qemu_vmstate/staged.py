@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .layout_memory import Layout
 
 __all__ = [
+    "always_whole",
     "check_struct",
     "has_nested_subsections",
     "has_predicates",
@@ -34,6 +36,9 @@ __all__ = [
     "structs",
     "wire_fields",
 ]
+
+
+_PARTLY = ("version_id", "field_exists", "keep", "num", "size", "start", "struct_version_id")
 
 
 def _nested(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
@@ -70,6 +75,22 @@ def memory_is_value(cls: type[VMStruct]) -> bool:
         for inner in _nested(cls)
         for info in inner.__layout__.fields
     )
+
+
+@functools.cache
+def always_whole(cls: type[VMStruct]) -> bool:
+    """Whether every stream has every byte of every field, so that no default is ever needed."""
+    for info in cls.__layout__.fields:
+        options, type_ = info.options, info.type
+        while isinstance(type_, ArrayType):
+            type_ = type_.element
+        if options.given(*_PARTLY) or not isinstance(type_, Scalar | StructType):
+            return False
+        if isinstance(type_, Scalar) and type_.live:
+            return False
+        if isinstance(type_, StructType) and not always_whole(type_.cls):
+            return False
+    return True
 
 
 def check_struct(struct: VMStruct, path: str) -> None:

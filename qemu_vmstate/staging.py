@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
+import functools
 import sys
 import traceback
 import weakref
@@ -35,6 +36,7 @@ from .loader import _state
 from .native import ffi, lib
 from .predicates import differs, forget, watch
 from .staged import (
+    always_whole,
     check_struct,
     has_predicates,
     kept,
@@ -171,15 +173,17 @@ class Staging:
                 by_c.append((part, *found))
             else:
                 self._parts.append(part)
-        image = ffi.new("unsigned char[]", cls.__image__)
+        image = _image(cls)
         # A weak reference: the handle would keep this object alive for ever.
         handle = ffi.new_handle(weakref.ref(self))
         self._keep += [image, handle]
         size = cls.__layout__.size
-        self.cdata = ffi.gc(
-            lib().qv_object_new(description.cdata, image, size, handle, self._needed_hooks()),
-            lib().qv_object_free,
-        )
+        made = lib().qv_object_new(description.cdata, image, handle, self._needed_hooks())
+        if made == ffi.NULL:
+            raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
+        self.cdata = ffi.gc(made, lib().qv_object_free)
+        if always_whole(cls):
+            lib().qv_object_set_whole(made)
         address = int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
         self._view: Any = _state.view(cls, address, size, self.cdata)
         for part, cell, inner in by_c:
@@ -202,6 +206,7 @@ class Staging:
             lib().QV_HOOK_RESTORE: self._parts or self._validated or self._hooks.post_load,
             lib().QV_HOOK_POST_SAVE: self._hooks.post_save,
             lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
+            lib().QV_HOOK_PREDICATES: has_predicates(self.cls),
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
@@ -230,11 +235,11 @@ class Staging:
         for info in self.cls.__layout__.fields:
             if info.attribute == part.attribute:
                 offset = info.data + (part.index or 0) * inner.__layout__.size
-        name = part.path.removeprefix(f"{self.description.name}.")
-        self._keep.append(inner)
+        name = _c_name(part.path.removeprefix(f"{self.description.name}."))
+        self._keep += [inner, cell._cell, name]
         lib().qv_object_add_part(
             self.cdata,
-            name.encode(),
+            name,
             ffi.cast("void *", cell._cell.address),
             isinstance(cell, BqlRefCell),
             ffi.cast("void *", _state.address(inner)),
@@ -357,6 +362,25 @@ class Staging:
         """What a hook raised since the last call, or ``None``."""
         exc, self.exception = self.exception, None
         return exc
+
+
+@functools.lru_cache(maxsize=1024)
+def _c_name(name: str) -> Any:
+    """As a C string; devices of a class share theirs."""
+    return ffi.new("char[]", name.encode())
+
+
+_images: weakref.WeakKeyDictionary[type[VMStruct], Any] = weakref.WeakKeyDictionary()
+
+
+def _image(cls: type[VMStruct]) -> Any:
+    """What a staging struct of ``cls`` holds at rest: one for all of a class."""
+    if cls not in _images:
+        data = ffi.from_buffer(cls.__image__)
+        made = lib().qv_image_new(data, len(data))
+        # The image points into the data, and so keeps it.
+        _images[cls] = ffi.gc(made, lambda image, _=data: lib().qv_image_free(image))
+    return _images[cls]
 
 
 def _nobody(exc: BaseException, path: str) -> None:
