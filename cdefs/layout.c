@@ -213,35 +213,59 @@ PyType_Spec qv_field_spec = {
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, field_slots
 };
 
-/* A class's size and its image at rest, both from its __layout__ attributes. */
+int qv_get_image(PyObject *cls, Py_buffer *image)
+{
+    PyObject *held = PyObject_GetAttrString(cls, "__image__");
+    int ret = held ? PyObject_GetBuffer(held, image, PyBUF_SIMPLE) : -1;
+
+    Py_XDECREF(held);
+    return ret;
+}
+
+/* Fresh memory from calloc() is zero and takes no pages: leave them alone. */
+#define LARGE_IMAGE (1 << 20)
+
+static char *memory_at_rest(const char *image, Py_ssize_t size)
+{
+    static const char zeros[4096];
+    char *mem;
+    Py_ssize_t at, n;
+
+    if (size < LARGE_IMAGE) {
+        mem = PyMem_Malloc(size ? size : 1);
+        return mem ? memcpy(mem, image, size) : NULL;
+    }
+    mem = PyMem_Calloc(1, size);
+    for (at = 0; mem && at < size; at += n) {
+        n = size - at < (Py_ssize_t)sizeof(zeros) ? size - at : (Py_ssize_t)sizeof(zeros);
+        if (memcmp(image + at, zeros, n)) {
+            memcpy(mem + at, image + at, n);
+        }
+    }
+    return mem;
+}
+
+/* A class's size and what an instance holds at rest are both in its image. */
 static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *image = PyObject_GetAttrString((PyObject *)type, "__image__");
-    char *bytes;
-    Py_ssize_t size;
+    Py_buffer image;
     Memory *self;
 
     (void)args;
     (void)kwargs;
-    if (!image) {
-        return NULL;
-    }
-    if (PyBytes_AsStringAndSize(image, &bytes, &size) < 0) {
-        Py_DECREF(image);
+    if (qv_get_image((PyObject *)type, &image) < 0) {
         return NULL;
     }
     self = (Memory *)PyType_GenericAlloc(type, 0);
     if (self) {
-        self->mem = PyMem_Malloc(size ? size : 1);
+        self->mem = memory_at_rest(image.buf, image.len);
+        self->size = image.len;
         if (!self->mem) {
             Py_CLEAR(self);
             PyErr_NoMemory();
-        } else {
-            memcpy(self->mem, bytes, size);
-            self->size = size;
         }
     }
-    Py_DECREF(image);
+    PyBuffer_Release(&image);
     return (PyObject *)self;
 }
 

@@ -82,7 +82,9 @@ Field *qv_name_row(Field *field, Py_ssize_t index);
 /* How many elements an array has now; never more than it has room for. */
 Py_ssize_t qv_count(Field *field, const char *p);
 
-/* layout.c: what every tp_dealloc here ends with. */
+/* layout.c: what an instance of a layout class holds at rest; -1 with an exception. */
+int qv_get_image(PyObject *cls, Py_buffer *image);
+/* What every tp_dealloc here ends with. */
 void qv_free_object(PyObject *obj);
 
 #endif

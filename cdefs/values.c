@@ -349,9 +349,8 @@ static char *blank_elements(Field *field)
 {
     Field *inner = (Field *)field->inner;
     char *blank = PyMem_Calloc(1, field->size);
-    PyObject *image = NULL;
-    char *bytes;
-    Py_ssize_t i, size;
+    Py_buffer image;
+    Py_ssize_t i;
 
     if (!blank) {
         PyErr_NoMemory();
@@ -360,16 +359,14 @@ static char *blank_elements(Field *field)
     if (inner->kind != 's') {
         return blank;
     }
-    image = PyObject_GetAttrString(inner->cls, "__image__");
-    if (!image || PyBytes_AsStringAndSize(image, &bytes, &size) < 0) {
-        Py_XDECREF(image);
+    if (qv_get_image(inner->cls, &image) < 0) {
         PyMem_Free(blank);
         return NULL;
     }
     for (i = 0; i < field->count; i++) {
-        memcpy(blank + i * inner->size, bytes, inner->size);
+        memcpy(blank + i * inner->size, image.buf, inner->size);
     }
-    Py_DECREF(image);
+    PyBuffer_Release(&image);
     return blank;
 }
 

@@ -18,7 +18,15 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform, get_origin
 from .errors import DeclarationError, OutOfRangeError
 from .fields import NO_OPTIONS, FieldOptions
 from .layout_checks import check_options, check_subsections, limits_of
-from .layout_memory import FieldInfo, Layout, attribute_of, elements_of, filled, image_of
+from .layout_memory import (
+    FieldInfo,
+    Layout,
+    attribute_of,
+    compact,
+    elements_of,
+    filled,
+    image_of,
+)
 from .loader import _state
 from .to_migration_state import ToMigrationState
 from .validation import Validator, validators_of
@@ -131,7 +139,7 @@ class VMStructMeta(ABCMeta):
     """Lays out a class's annotated fields as a C compiler would."""
 
     __layout__: Layout
-    __image__: bytes
+    __image__: bytes | memoryview
     __checked__: bool
     __elements__: dict[str, _state.Field]
     __validators__: tuple[Validator, ...]
@@ -257,7 +265,7 @@ class VMStructMeta(ABCMeta):
         for info in cls.__layout__.fields[len(inherited.fields) if inherited else 0 :]:
             at_rest = image_of(info.type)
             image[info.offset : info.offset + len(at_rest)] = at_rest
-        cls.__image__ = bytes(image)
+        cls.__image__ = compact(bytes(image))
         if not any(option.has_default for option in options.values()):
             return
         struct = cls()
@@ -265,7 +273,7 @@ class VMStructMeta(ABCMeta):
             option = options.get(info.attribute, NO_OPTIONS)
             if option.has_default:
                 setattr(struct, info.attribute, filled(info.type, option.default))
-        cls.__image__ = bytes(struct)
+        cls.__image__ = compact(bytes(struct))
 
 
 def structs_of(type_: WireType) -> Iterator[type[VMStruct]]:
@@ -307,7 +315,7 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
     """
 
     __layout__: ClassVar[Layout]
-    __image__: ClassVar[bytes]
+    __image__: ClassVar[bytes | memoryview]
     __checked__: ClassVar[bool]
     __elements__: ClassVar[dict[str, _state.Field]]
     __validators__: ClassVar[tuple[Validator, ...]]

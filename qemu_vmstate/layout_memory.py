@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def image_of(type_: WireType) -> bytes:
         case Scalar():
             return struct.pack(f"={type_.kind}", type_.rest)
         case StructType():
-            return type_.cls.__image__
+            return bytes(type_.cls.__image__)
         case BitmapType():
             size = struct.pack("=iI", type_.bits, 0) if type_.own_size else b""
             return size + bytes(8 * type_.length)
@@ -103,6 +104,24 @@ def image_of(type_: WireType) -> bytes:
             return b""
         case _:
             return image_of(type_.element) * type_.length
+
+
+_LARGE_IMAGE = 1 << 20
+_PAGE = mmap.PAGESIZE
+
+
+def compact(image: bytes) -> bytes | memoryview:
+    """The same bytes; of a large image the pages of zeros take no memory."""
+    if len(image) < _LARGE_IMAGE:
+        return image
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, len(image), flags=flags)
+    zeros = bytes(_PAGE)
+    for at in range(0, len(image), _PAGE):
+        page = image[at : at + _PAGE]
+        if page != zeros[: len(page)]:
+            memory[at : at + len(page)] = page
+    return memoryview(memory).toreadonly()
 
 
 def filled(type_: WireType, value: Any) -> Any:
