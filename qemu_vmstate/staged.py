@@ -38,7 +38,9 @@ __all__ = [
 ]
 
 
-_PARTLY = ("version_id", "field_exists", "keep", "num", "size", "start", "struct_version_id")
+_PARTLY = (
+    *("version_id", "field_exists", "keep", "num", "size", "start", "struct_version_id", "needed"),
+)
 
 
 def _nested(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
