@@ -5,6 +5,9 @@
     for section in stream:
         print(section.offset, section.kind, section.name)
     assert stream.section("mc146818rtc").field("cmos_data").size == 128
+    load(hpet, stream.payload("hpet"))
+    ...
+    replace("vm.mig", "changed.mig", {("hpet", 0): save(hpet)})
 
 A file is what ``migrate file:`` or ``exec:cat`` writes, of any target.  QEMU tells of it in
 docs/devel/migration/main.rst ("Stream structure"): a header, the configuration, sections, and at
@@ -25,9 +28,20 @@ from .stream_configuration import Configuration, read_configuration
 from .stream_description import Description, by_device, find_description, parse
 from .stream_fields import Budget, Decoder, Field, find
 from .stream_iterable import MEASURES, Pages, Ram
+from .stream_replace import Key, write_replaced
 from .stream_source import Source, shown
 
-__all__ = ["Configuration", "Field", "Kind", "Pages", "Section", "Stream", "StreamError", "read"]
+__all__ = [
+    "Configuration",
+    "Field",
+    "Kind",
+    "Pages",
+    "Section",
+    "Stream",
+    "StreamError",
+    "read",
+    "replace",
+]
 
 Kind: TypeAlias = Literal[
     "header",
@@ -136,6 +150,15 @@ class Stream:
             raise KeyError(f"{name}/{instance_id}")
         return next((s for s in same if s.fields is not None), same[0])
 
+    def payload(self, name: str, instance_id: int = 0) -> bytes:
+        """The bytes of that section, read from the file now: what ``load`` takes.
+
+        Raises KeyError as :meth:`section`, OSError, and StreamError if the file got shorter.
+        """
+        section = self.section(name, instance_id)
+        with Source(self.path) as source:
+            return source.at(section.payload_offset, section.payload_size, f"the section {name!r}")
+
 
 def read(path: str | os.PathLike[str]) -> Stream:
     """Read the migration file *path*.
@@ -145,6 +168,31 @@ def read(path: str | os.PathLike[str]) -> Stream:
     """
     with Source(path) as source:
         return _Reader(source).read()
+
+
+def replace(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    payloads: Mapping[Key, bytes],
+    descriptions: Mapping[Key, Description] | None = None,
+) -> None:
+    """Write the migration file *path* to *out*, devices' sections having other payloads.
+
+    *payloads* are by name and instance id, ``{("hpet", 0): save(hpet)}``; the rest of the file
+    stays as it is, footers too.  *out* may be *path*; it is replaced when all is written, with
+    the permissions of *path*.  RAM is copied a piece at a time.
+
+    QEMU takes a payload of any length that its device reads, and ignores the JSON description
+    at the end of the file.  For all other readers that must go on to be true.  So a payload
+    which the section's description does not describe, a subsection more say, needs one of its
+    own in *descriptions*, which is what ``describe(hpet)`` returns; the file's JSON then has
+    it.  A section without a description can have any payload.
+
+    Raises :class:`StreamError` when *path* is broken, and for a section that is not there, is
+    there twice, comes in parts as RAM does, or that the payload does not fit; OSError for *path*
+    and *out*.  Nothing is written then.
+    """
+    write_replaced(read(path), out, payloads, descriptions or {})
 
 
 @dataclass(frozen=True, slots=True)

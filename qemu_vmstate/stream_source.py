@@ -10,7 +10,7 @@ from types import TracebackType
 
 from .errors import StreamError
 
-__all__ = ["Source", "printable", "shown"]
+__all__ = ["Memory", "Source", "printable", "shown"]
 
 WINDOW = 1 << 18
 LONGEST_SENTENCE = 2000
@@ -29,12 +29,15 @@ def printable(text: str) -> str:
 class Source:
     """A file to read from.  It is never mapped: one that shrinks meanwhile just ends early."""
 
+    noun = "file"
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         # A pipe would otherwise wait here for its writer.
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             mode = os.fstat(self._fd).st_mode
+            self.permissions = stat.S_IMODE(mode)
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
                 raise self.error(
                     "this is neither a file nor a disk, so it cannot be read by offset"
@@ -87,7 +90,7 @@ class Source:
     def cut(self, offset: int, length: int, what: str) -> StreamError:
         """The error for a file that ends inside *what*."""
         return self.error(
-            f"the file of {self.size} bytes ends inside {what}, "
+            f"the {self.noun} of {self.size} bytes ends inside {what}, "
             f"whose {length} byte(s) begin at byte {offset}"
         )
 
@@ -141,3 +144,22 @@ class Source:
                 break
             end = begin + len(needle) - 1
         return -1
+
+
+class Memory(Source):
+    """Bytes to read from, which errors call a *noun*."""
+
+    def __init__(self, data: bytes, noun: str) -> None:
+        self.path, self.noun, self.size = "", noun, len(data)
+        self._base, self._window = 0, data
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def _pread(self, offset: int, length: int) -> bytes:
+        return self._window[offset : offset + length]

@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 COMPILING = ("build-essential", "pkg-config", "libglib2.0-dev", "zlib1g-dev")
 CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
-EMULATING = ("qemu-system-x86", "qemu-utils")
+EMULATING = ("qemu-system-x86", "qemu-system-arm", "qemu-utils")
 
 PURPOSES = ("demo", "bench", "test")
 
