@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A client of QEMU's qtest protocol: the registers of a running machine's devices.
+
+The words are system/qtest.c's (softmmu/qtest.c before QEMU 9).  The machine may be paused, and
+its accelerator any: the protocol reads and writes as a CPU would.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from types import TracebackType
+
+
+class QTest:
+    """The connection to the QEMU that was started with ``options(path)``."""
+
+    def __init__(self, path: Path, timeout: float = 30) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout)
+        self._socket.connect(str(path))
+        self._file = self._socket.makefile("rw", newline="\n")
+
+    @staticmethod
+    def options(path: Path) -> list[str]:
+        """What makes a QEMU listen there."""
+        return ["-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "none"]
+
+    def __enter__(self) -> QTest:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def _ask(self, *words: str | int) -> str:
+        line = " ".join(word if isinstance(word, str) else f"{word:#x}" for word in words)
+        self._file.write(line + "\n")
+        self._file.flush()
+        # An interrupt may be told first.
+        while (answer := self._file.readline()).startswith("IRQ "):
+            pass
+        assert answer.startswith("OK"), f"{line}: QEMU answers {answer!r}"
+        return answer[2:].strip()
+
+    def inb(self, port: int) -> int:
+        """The byte that port has."""
+        return int(self._ask("inb", port), 16)
+
+    def outb(self, port: int, value: int) -> None:
+        """Write a byte to that port."""
+        self._ask("outb", port, value)
+
+    def readl(self, address: int) -> int:
+        """32 bits of physical memory, or of a device that is mapped there."""
+        return int(self._ask("readl", address), 16)
+
+    def writel(self, address: int, value: int) -> None:
+        """Write 32 bits."""
+        self._ask("writel", address, value)
