@@ -107,7 +107,8 @@ class Device:
     fields are wire types (see ``qemu_vmstate.wire``), guarded by the BQL.  An
     attribute that is not migrated is written ``= field(omit=True)``.
     ``Array[Migratable[...], Literal[3]]`` is a tuple of them, also as a
-    ``VArray``; ``Subsection[Migratable[...]]`` is in a subsection.
+    ``VArray``, of which a load leaves those beyond its count as they are;
+    ``Subsection[Migratable[...]]`` is in a subsection.
 
     Class keywords, each the ``VMStateDescription`` member of that name: ``name``
     (required), ``version_id``, ``minimum_version_id`` (default 1), ``priority``

@@ -85,7 +85,8 @@ class Part(Protocol):
 class StatePart:
     """A ``ToMigrationState``: a field of the staging struct, or (``None``) all of it.
 
-    ``index`` is that of its element, if the field is an array of them.
+    ``index`` is that of its element, if the field is an array of them; of a counted
+    one only elements below the count are loaded.
     """
 
     def __init__(
@@ -99,6 +100,13 @@ class StatePart:
         self.attribute = attribute
         self.value = value
         self.index = index
+
+    def count_of(self, cls: type[VMStruct]) -> tuple[str, int] | None:
+        """The attribute of ``cls`` that counts, and what it exceeds if it has this element."""
+        for info in cls.__layout__.fields if self.index is not None else ():
+            if info.attribute == self.attribute and info.num is not None:
+                return info.num.attribute, (self.index or 0) // info.options.multiply
+        return None
 
     def _of(self, struct: Any) -> Any:
         if self.attribute is None:
@@ -167,7 +175,8 @@ class Staging:
         self._parts: list[Part] = []
         for part in parts:
             found = None
-            if isinstance(part, StatePart) and not all_python:
+            # C does not know which elements a stream has.
+            if isinstance(part, StatePart) and not (all_python or part.count_of(cls)):
                 found = _copied_by_c(part.value)
             if found and isinstance(part, StatePart):
                 by_c.append((part, *found))
@@ -293,8 +302,9 @@ class Staging:
         try:
             for part in self._parts:
                 self._current = part.path
-                part.load(source, version_id, own_version)
-                done.append(part)
+                if self._has(source, part):
+                    part.load(source, version_id, own_version)
+                    done.append(part)
             if self._hooks.post_load:
                 self._current = f"{self.description.name}.post_load()"
                 self._hooks.post_load(version_id)
@@ -303,6 +313,11 @@ class Staging:
                 if earlier.path in undoable:
                     earlier.load(before, own_version, own_version)
             raise
+
+    def _has(self, source: Any, part: Part) -> bool:
+        """Whether a loaded staging struct has this part."""
+        counter = part.count_of(self.cls) if isinstance(part, StatePart) else None
+        return counter is None or bool(getattr(source, counter[0]) > counter[1])
 
     def run(self, hook: int) -> None:
         """The hooks that copy nothing."""

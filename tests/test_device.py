@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import struct
 import weakref
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -23,7 +24,9 @@ from qemu_vmstate import (
     Mutex,
     OutOfRangeError,
     ToMigrationState,
+    VArray,
     VMStruct,
+    derive_to_migration_state,
     describe,
     field,
     load,
@@ -402,3 +405,58 @@ def test_state_outlives_its_device() -> None:
     assert state.a == 9
     state.a = 10
     assert save(state) == struct.pack(">BH", 10, 515)
+
+
+class Lane(VMStruct):
+    level: u16 = 7
+
+
+@derive_to_migration_state
+@dataclass
+class DerivedLane:
+    level: u16 = 7
+
+
+class Lanes(Device, name="lanes"):
+    count: u8 = 2
+    by_c: VArray[Migratable[Mutex[Lane]], Literal[4]] = field(num="count")
+    by_python: VArray[Migratable[Mutex[DerivedLane]], Literal[4]] = field(num="count")
+    doubled: VArray[Migratable[Mutex[Lane]], Literal[8]] = field(num="count", multiply=2)
+
+    def levels(self, attribute: str) -> list[int]:
+        return [one.into_inner().level for one in getattr(self, attribute)]
+
+
+class FailingLanes(Lanes, name="failing-lanes"):
+    def post_load(self, version_id: int) -> None:
+        raise InvalidError("it is Monday")
+
+
+def lanes(cls: type[Lanes] = Lanes) -> Lanes:
+    dev = cls(count=3)
+    for attribute in ("by_c", "by_python", "doubled"):
+        for number, one in enumerate(getattr(dev, attribute)):
+            with one.lock() as lane:
+                lane.level = 100 + number
+    return dev
+
+
+def test_a_load_leaves_the_states_beyond_the_count_alone() -> None:
+    dev = lanes()
+    load(dev, struct.pack(">B4H", 1, 1, 2, 3, 4))
+    assert dev.levels("by_c") == [1, 101, 102, 103]
+    assert dev.levels("by_python") == [2, 101, 102, 103]
+    assert dev.levels("doubled") == [3, 4, *range(102, 108)]
+    dev.count = 2
+    assert save(dev) == struct.pack(">B8H", 2, 1, 101, 2, 101, 3, 4, 102, 103)
+    load(dev, struct.pack(">B", 0))
+    assert dev.levels("doubled") == [3, 4, *range(102, 108)]
+
+
+def test_a_load_that_fails_late_leaves_all_states_alone() -> None:
+    dev = lanes(FailingLanes)
+    with pytest.raises(InvalidError, match="Monday"):
+        load(dev, struct.pack(">B16H", 4, *range(16)))
+    assert dev.count == 3
+    assert dev.levels("by_c") == dev.levels("by_python") == [100, 101, 102, 103]
+    assert dev.levels("doubled") == list(range(100, 108))
