@@ -63,3 +63,12 @@ class QTest:
     def writel(self, address: int, value: int) -> None:
         """Write 32 bits."""
         self._ask("writel", address, value)
+
+    def readq(self, address: int) -> int:
+        """64 bits, the lower half first: some devices take no more at once."""
+        return self.readl(address) | self.readl(address + 4) << 32
+
+    def writeq(self, address: int, value: int) -> None:
+        """Write 64 bits, the lower half first."""
+        self.writel(address, value & 0xFFFF_FFFF)
+        self.writel(address + 4, value >> 32)
