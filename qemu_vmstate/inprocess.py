@@ -21,6 +21,7 @@ from .migratable import unwrap
 from .native import ffi, lib, take_text
 from .staged import has_nested_subsections, wire_fields
 from .staging import Staging
+from .stream_description import json_object
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -43,11 +44,12 @@ def describe(obj: Any) -> dict[str, Any]:
 
     It is the object that a migration stream has at its end for the section:
     ``vmsd_name``, ``version``, ``fields`` with name, type and size in bytes on
-    the wire (docs/devel/migration/main.rst).  Raises as :func:`save`.
+    the wire (docs/devel/migration/main.rst).  Elements of a list all have the keys
+    of its field's own object, where ``pairs`` has each of them.  Raises as :func:`save`.
     """
     vmdesc = ffi.new("char **")
     _save(obj, vmdesc)
-    description: dict[str, Any] = json.loads(take_text(vmdesc[0]))
+    description: dict[str, Any] = json.loads(take_text(vmdesc[0]), object_pairs_hook=json_object)
     return description
 
 

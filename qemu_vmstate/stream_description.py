@@ -10,7 +10,15 @@ from typing import Any, TypeAlias
 from .stream_fields import Duplicates
 from .stream_source import Source
 
-__all__ = ["LARGEST", "Description", "by_device", "find_description", "parse"]
+__all__ = [
+    "LARGEST",
+    "Description",
+    "as_json",
+    "by_device",
+    "find_description",
+    "json_object",
+    "parse",
+]
 
 Description: TypeAlias = Mapping[str, Any]
 
@@ -47,7 +55,7 @@ def parse(source: Source, at: int, length: int) -> Description:
         )
     text = source.at(at, length, "the description")
     try:
-        parsed = json.loads(text.decode("utf-8", "replace"), object_pairs_hook=_object)
+        parsed = json.loads(text.decode("utf-8", "replace"), object_pairs_hook=json_object)
     except json.JSONDecodeError as error:
         raise source.error(
             f"the description at byte {at} is not valid JSON: {error.msg} at its "
@@ -74,6 +82,17 @@ def by_device(description: Description | None) -> dict[tuple[str, int], list[Des
     return out
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An ``object_pairs_hook`` of :mod:`json` that loses no key that comes twice."""
     plain = dict(pairs)
     return plain if len(plain) == len(pairs) else Duplicates(pairs)
+
+
+def as_json(value: Any) -> str:
+    """What QEMU's JSONWriter would write, keys that come twice included."""
+    if isinstance(value, Mapping):
+        pairs = value.pairs if isinstance(value, Duplicates) else value.items()
+        return "{" + ", ".join(f"{json.dumps(key)}: {as_json(inner)}" for key, inner in pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_json, value)) + "]"
+    return json.dumps(value)

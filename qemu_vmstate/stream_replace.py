@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import StreamError
-from .stream_description import Description, by_device
+from .stream_description import Description, as_json, by_device
 from .stream_fields import Budget, Decoder
 from .stream_source import Memory, Source, printable
 
@@ -81,7 +81,8 @@ def _check(
         return
     if new is not None and not old:
         raise _refusal(stream, key, "is not described in the file, so there is nothing to update")
-    if new is not None and new.get("version") != section.version_id:
+    # An old-style handler's entry has none.
+    if new is not None and new.get("version", section.version_id) != section.version_id:
         raise _refusal(
             stream,
             key,
@@ -121,8 +122,8 @@ def _described(
         key = (device.get("name"), device.get("instance_id"))
         if key not in new:
             continue
-        entry = {"name": key[0], "instance_id": key[1], **new[key]}
-        parts += [text[done:start], json.dumps(entry)]
+        entry = {"name": key[0], "instance_id": key[1]} | dict(new[key])
+        parts += [text[done:start], as_json(entry)]
         done = end
     changed = "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")
     return begin - 4, begin + size, len(changed).to_bytes(4) + changed

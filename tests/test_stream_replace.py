@@ -8,10 +8,11 @@ import os
 import stat
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from qemu_vmstate import Device, QTailQ, VMStruct, describe, save, u8
 from qemu_vmstate.errors import StreamError
 from qemu_vmstate.stream import Stream, read, replace
 from qemu_vmstate.stream_source import WINDOW
@@ -92,7 +93,8 @@ def refused(path: Path, *arguments: Any) -> str:
 def test_bytes_of_the_same_size_change_nothing_else(tmp_path: Path) -> None:
     path, out = made(tmp_path, padding=512), tmp_path / "out.mig"
     before = path.read_bytes()
-    replace(path, out, {("uart", 1): b"\x1b" + be32(0x00050006), ("clock", 0): b"\x00" + be32(9)})
+    # In another order than the file's.
+    replace(path, out, {("clock", 0): b"\x00" + be32(9), ("uart", 1): b"\x1b" + be32(0x00050006)})
     expected = before.replace(b"\x04" + be32(0x00030004), b"\x1b" + be32(0x00050006))
     assert out.read_bytes() == expected.replace(CLOCK_OF_7, b"\x00" + be32(9))
     assert path.read_bytes() == before
@@ -136,6 +138,20 @@ def test_a_payload_with_its_own_description(tmp_path: Path) -> None:
     # And back.
     replace(out, out, {("uart", 1): before["uart", 1]}, {("uart", 1): vmsd("uart", *UART)})
     assert out.read_bytes() == path.read_bytes()
+
+
+def test_a_description_of_a_list_which_has_keys_more_than_once(tmp_path: Path) -> None:
+    class Leaf(VMStruct, name="leaf"):
+        size: u8 = 0
+
+    class Tree(Device, name="tree"):
+        leaves: QTailQ[Leaf, Literal[9]]
+
+    path, out = made(tmp_path), tmp_path / "out.mig"
+    dev = Tree(leaves=[Leaf(size=3), Leaf(size=5), Leaf(size=8)])
+    replace(path, out, {("tree", 0): save(dev)}, {("tree", 0): describe(dev)})
+    section = read(out).section("tree")
+    assert [section.field(f"leaves[{i}].size").value for i in range(3)] == [3, 5, 8]
 
 
 def test_a_payload_that_its_description_does_not_describe(tmp_path: Path) -> None:
