@@ -30,7 +30,11 @@ CONFIGURE_OPTIONS = (
 )
 
 # The backported emulator is unpacked, not installed: the distribution's stays what it is.
-BACKPORTED = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
+BACKPORTED_PROGRAMS = {
+    "qemu-system-x86": "qemu-system-x86_64",
+    "qemu-system-arm": "qemu-system-aarch64",
+}
+BACKPORTED = (*BACKPORTED_PROGRAMS, "qemu-system-common", "qemu-system-data", "seabios")
 
 NEWEST = (10, 2)
 
@@ -207,11 +211,14 @@ class Cache:
         """
         place = self.root / f"emulator-{minor}-backports"
         root = place / "root"
-        stamp = place / "unpacked"
-        if not stamp.exists():
+        stamp, packages = place / "unpacked", " ".join(BACKPORTED)
+        if not stamp.exists() or stamp.read_text() != packages:
             self._unpack_backport(minor, place, root)
-            self._install_libraries(root / "usr/bin/qemu-system-x86_64", place)
-            stamp.touch()
+            for package, program in BACKPORTED_PROGRAMS.items():
+                self._install_libraries(package, root / "usr/bin" / program, place)
+            for file in place.glob("*.deb"):
+                file.unlink()
+            stamp.write_text(packages)
         return root
 
     def _unpack_backport(self, minor: str, place: Path, root: Path) -> None:
@@ -223,7 +230,9 @@ class Cache:
                 f"Debian's {suite} has no emulator of QEMU {minor} "
                 f"(it has {', '.join(offered) or 'none'}): build one and name it in QEMU_BUILD."
             )
-        shutil.rmtree(place, ignore_errors=True)
+        # One that lacks a package only may be running: it is unpacked over.
+        if not (place / "unpacked").exists():
+            shutil.rmtree(place, ignore_errors=True)
         for package in self.apt.fetch_binaries(BACKPORTED, suite, place):
             run(
                 ["dpkg", "-x", package, root],
@@ -232,14 +241,12 @@ class Cache:
                 quiet=True,
             )
 
-    def _install_libraries(self, path: Path, place: Path) -> None:
-        """Install what the unpacked emulator links to and the machine lacks."""
+    def _install_libraries(self, name: str, path: Path, place: Path) -> None:
+        """Install what an unpacked emulator links to and the machine lacks."""
         if "not found" in (output_of(["ldd", path]) or ""):
-            package = next(place.glob("qemu-system-x86_*.deb"))
+            package = next(place.glob(f"{name}_*.deb"))
             field = output_of(["dpkg-deb", "-f", package, "Depends"]) or ""
             # Of alternatives the first; what we have unpacked ourselves is no library.
             names = [re.split(r"[ |(:]", item.strip())[0] for item in field.split(",")]
             libraries = [name for name in names if name.startswith("lib")]
             self.apt.install(missing_packages(libraries), all_suites=True)
-        for package in place.glob("*.deb"):
-            package.unlink()
