@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stock QEMUs' C devices take what their Python twins wrote, and the twins what they wrote.
 
-Unless a test says so there is nothing of ours in these VMs.  They are paused: no guest changes
-what qtest and the twins do.
+Unless a test says so there is nothing of ours in these VMs.  They are paused, so that no
+guest changes what qtest and the twins do; one is run in the end, for its clock to go on.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from qemu_vmstate.vm import VM, MigrationError
 from .conftest import DEMO, Emulator, StartVM
 from .qtest import QTest
 from .test_stream_vm import DEVICES, has_machines
+from .twin_registers import CLOCK, HPET_AT, PL011_AT, PORT, SERIAL, TIMERS, UART, Twin, of_hpet
 
 sys.path.insert(0, str(DEMO.parent))
 from twins.hpet import ENABLE, HPET, LEGACY
-from twins.mc146818rtc import RTC
 from twins.pl011 import PL011, LineControl
-from twins.serial_isa import SerialISA
 
 HPET_SCRIPT = DEMO.parent / "twins" / "hpet.py"
 
@@ -40,7 +39,7 @@ NO_LINE = ["-chardev", "null,id=line", "-serial", "chardev:line"]
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, and where its devices are."""
+    """A machine and what it is started with."""
 
     name: str
     arguments: list[str]
@@ -48,164 +47,6 @@ class Machine:
 
 PC = Machine("pc", [*SMALL, *NO_LINE])
 VIRT = Machine("virt", [*SMALL, *NO_LINE])
-PORT = 0x3F8
-HPET_AT = 0xFED0_0000
-PL011_AT = 0x0900_0000
-
-
-# ---------------------------------------------------------------- registers
-
-
-@dataclass(frozen=True)
-class Register:
-    """A register, in the C device and in the Python one, and two values that it can have."""
-
-    read: Callable[[QTest], int]
-    write: Callable[[QTest, int], None]
-    get: Callable[[Any], int]
-    set: Callable[[Any, int], None]
-    values: tuple[int, int]
-
-
-@contextmanager
-def latched(q: QTest) -> Iterator[None]:
-    """While the serial port's first two addresses are its divider's."""
-    lcr = q.inb(PORT + 3)
-    q.outb(PORT + 3, lcr | 0x80)
-    yield
-    q.outb(PORT + 3, lcr)
-
-
-def read_divider(q: QTest) -> int:
-    with latched(q):
-        return q.inb(PORT) | q.inb(PORT + 1) << 8
-
-
-def write_divider(q: QTest, value: int) -> None:
-    with latched(q):
-        q.outb(PORT, value & 0xFF)
-        q.outb(PORT + 1, value >> 8)
-
-
-def of_port(name: str, values: tuple[int, int], at: int | None = None) -> Register:
-    """A register of the serial port; without an address it is the divider."""
-
-    def get(dev: SerialISA) -> int:
-        with dev.state.lock() as regs:
-            return int(getattr(regs, name))
-
-    def change(dev: SerialISA, value: int) -> None:
-        with dev.state.lock() as regs:
-            setattr(regs, name, value)
-
-    if at is None:
-        return Register(read_divider, write_divider, get, change, values)
-    return Register(lambda q: q.inb(at), lambda q, v: q.outb(at, v), get, change, values)
-
-
-def cmos(index: int, values: tuple[int, int]) -> Register:
-    """A byte of the clock's memory."""
-
-    def through(q: QTest) -> int:
-        q.outb(0x70, index)
-        return q.inb(0x71)
-
-    def write(q: QTest, value: int) -> None:
-        q.outb(0x70, index)
-        q.outb(0x71, value)
-
-    def change(dev: RTC, value: int) -> None:
-        data = bytearray(dev.cmos_data)
-        data[index] = value
-        dev.cmos_data = bytes(data)
-
-    return Register(through, write, lambda dev: dev.cmos_data[index], change, values)
-
-
-def of_hpet(name: str, at: int, values: tuple[int, int], timer: int | None = None) -> Register:
-    """64 bits of the HPET, or of one of its timers."""
-
-    @contextmanager
-    def owner(dev: HPET) -> Iterator[Any]:
-        if timer is None:
-            yield dev
-        else:
-            with dev.timer[timer].lock() as one:
-                yield one
-
-    def get(dev: HPET) -> int:
-        with owner(dev) as one:
-            return int(getattr(one, name))
-
-    def change(dev: HPET, value: int) -> None:
-        with owner(dev) as one:
-            setattr(one, name, value)
-
-    at += HPET_AT + (0 if timer is None else 0x100 + 0x20 * timer)
-    return Register(lambda q: q.readq(at), lambda q, v: q.writeq(at, v), get, change, values)
-
-
-def of_pl011(name: str, at: int, values: tuple[int, int]) -> Register:
-    def get(dev: PL011) -> int:
-        with dev.regs.lock() as regs:
-            return int(getattr(regs, name))
-
-    def change(dev: PL011, value: int) -> None:
-        with dev.regs.lock() as regs:
-            setattr(regs, name, type(getattr(regs, name))(value))
-
-    at += PL011_AT
-    return Register(lambda q: q.readl(at), lambda q, v: q.writel(at, v), get, change, values)
-
-
-@dataclass(frozen=True)
-class Twin:
-    section: str
-    make: Callable[[], Any]
-    registers: Mapping[str, Register]
-
-
-SERIAL = Twin(
-    "serial",
-    SerialISA,
-    {
-        "scratch": of_port("scr", (0x5A, 0xA5), PORT + 7),
-        "line control": of_port("lcr", (0x03, 0x1B), PORT + 3),
-        "divider": of_port("divider", (0x0102, 0x0304)),
-    },
-)
-CLOCK = Twin(
-    "mc146818rtc",
-    RTC,
-    # The first's lower half is the rate of the periodic interrupt, the others are memory.
-    {
-        "register A": cmos(0x0A, (0x25, 0x2C)),
-        "0x50": cmos(0x50, (0x77, 0x88)),
-        "0x7f": cmos(0x7F, (1, 2)),
-    },
-)
-TIMERS = Twin(
-    "hpet",
-    HPET,
-    {
-        "main counter": of_hpet("hpet_counter", 0xF0, (0x1111_2222_3333, 2**64 - 2)),
-        "configuration of timer 1": of_hpet("config", 0x00, (0x4_0000_0832, 0x4_0000_0C34), 1),
-        "comparator of timer 0": of_hpet("cmp", 0x08, (0x1234_5678_9ABC, 7), 0),
-        "comparator of timer 2": of_hpet("cmp", 0x08, (3, 0xFFFF_0000_0000), 2),
-    },
-)
-UART = Twin(
-    "pl011",
-    PL011,
-    {
-        "integer baud rate": of_pl011("ibrd", 0x24, (0x123, 0xFFFF)),
-        "fractional baud rate": of_pl011("fbrd", 0x28, (0x15, 0x3F)),
-        "line control": of_pl011("lcr", 0x2C, (0x70, 0x60)),
-        "control": of_pl011("cr", 0x30, (0x301, 0x101)),
-        "interrupt levels": of_pl011("ifl", 0x34, (0x09, 0x24)),
-        "interrupt mask": of_pl011("int_enabled", 0x38, (0x50, 0x10)),
-    },
-)
 
 
 # --------------------------------------------------------------------- VMs
@@ -475,7 +316,7 @@ def test_what_a_pl011_received_is_read_and_added_to(virt: Bench | None) -> None:
             read_back += bytes([q.readl(PL011_AT) & 0xFF])
         assert read_back == b"letters! or so" == dev.read()
         again = loaded(UART, virt.migrated(vm))
-    # Both ended in the same state, but for what C's UARTDR remembers and ours does not.
+    # Both have read the same, and ended in the same state.
     with again.regs.lock() as theirs, dev.regs.lock() as ours:
         assert theirs == ours
 
@@ -494,6 +335,29 @@ def test_a_pl011_without_its_clock(virt: Bench | None) -> None:
     with virt.vm("there", without, incoming=True) as (vm, q):
         vm.load_from_file(virt.changed(stream, "pl011", dev))
         assert q.readl(PL011_AT + 0x24) == 0x21
+
+
+@pytest.mark.parametrize("wrong", [{"read_pos": 16}, {"read_count": 17}])
+def test_a_fifo_that_is_fuller_than_full(virt: Bench | None, wrong: dict[str, int]) -> None:
+    if virt is None:
+        return
+    with virt.vm("here", VIRT) as (vm, _):
+        stream = virt.migrated(vm)
+    section, payload = stream.section("pl011"), bytearray(stream.payload("pl011"))
+    for name, value in wrong.items():
+        at = section.field(name).offset - section.payload_offset
+        payload[at : at + 4] = value.to_bytes(4)
+    with pytest.raises(InvalidError, match="inside"):
+        load(PL011(), payload)
+    file = virt.folder / "hostile.mig"
+    replace(stream.path, file, {("pl011", 0): bytes(payload)})
+    with virt.vm("there", VIRT, incoming=True) as (vm, _):
+        if virt.older:
+            vm.load_from_file(file)
+        else:
+            with pytest.raises(MigrationError) as caught:
+                vm.load_from_file(file)
+            assert "pl011" in vm.log + str(caught.value)
 
 
 # ------------------------------------------------------------------- HPET
@@ -526,6 +390,32 @@ def test_the_hpets_subsections(pc: Bench | None) -> None:
     assert back.rtc_irq_level.rtc_irq_level == 1
     assert back.hpet_offset.hpet_offset == offset
     assert back.config == ENABLE | LEGACY
+
+
+def test_a_timer_that_python_armed_fires_in_c(pc: Bench | None) -> None:
+    if pc is None:
+        return
+    with pc.vm("here", PC) as (vm, q):
+        q.writel(HPET_AT + 0x100, 0x6)  # timer 0 interrupts, and its bit stays in the status
+        q.writeq(HPET_AT + 0x108, 3_000_000)
+        q.writel(HPET_AT + 0x10, ENABLE)
+        stream = pc.migrated(vm)
+    dev = HPET()
+    load(dev, stream.payload("hpet"))
+    with dev.timer[0].lock() as one:
+        # C has armed it: 10 ns are a tick, and the counter is ahead of the machine's clock so much.
+        ahead = dev.hpet_offset.hpet_offset - (dev.hpet_offset.hpet_offset >> 63 << 64)
+        assert 0 <= one.qemu_timer + ahead - 30_000_000 < 10
+        one.cmp += 2_000_000
+        one.qemu_timer += 20_000_000
+    counter = dev.hpet_counter
+    dev.now = lambda: counter * 10 - ahead
+    with pc.vm("there", PC, incoming=True) as (vm, q):
+        vm.load_from_file(pc.changed(stream, "hpet", dev))
+        assert q.readl(HPET_AT + 0x20) == 0
+        vm.cont()
+        vm.wait_until(lambda: q.readl(HPET_AT + 0x20) & 1, "the interrupt of timer 0")
+        assert q.readq(HPET_AT + 0xF0) >= 5_000_000
 
 
 def timers_of(q: QTest) -> int:
