@@ -4,6 +4,7 @@
  * loading them, and their place in the savevm list.
  */
 #include "object.h"
+#include "stack.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
 int qv_py_snapshot(void *handle, int keep, char **why);
@@ -176,11 +177,11 @@ static int call_python(QvObject *object, int hook, int argument, char **why)
     }
     hook_depth++;
     if (hook == QV_HOOK_SNAPSHOT) {
-        ret = qv_py_snapshot(object->handle, argument, why);
+        ret = qv_call_python(qv_py_snapshot, object->handle, argument, why);
     } else if (hook == QV_HOOK_RESTORE) {
-        ret = qv_py_restore(object->handle, argument, why);
+        ret = qv_call_python(qv_py_restore, object->handle, argument, why);
     } else {
-        ret = qv_py_hook(object->handle, hook, why);
+        ret = qv_call_python(qv_py_hook, object->handle, hook, why);
     }
     hook_depth--;
     return from_python(ret, why);

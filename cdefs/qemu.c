@@ -9,6 +9,7 @@
 #include "qemu.h"
 #include <dlfcn.h>
 #include "qapi/qapi-commands-control.h"
+#include "qemu/coroutine.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "migration/migration.h"
@@ -49,7 +50,7 @@
     X(vmstate_load_state) QV_SAVE_SYMBOL(X)
 #define QV_OWN_VM_SYMBOLS(X)                                            \
     X(migrate_get_current) X(migrate_set_error)                         \
-    X(qapi_free_VersionInfo) X(qmp_query_version)                       \
+    X(qapi_free_VersionInfo) X(qemu_in_coroutine) X(qmp_query_version)  \
     QV_BQL_SYMBOLS(X) QV_IDLE_SYMBOLS(X)
 
 QvQemu qv;
@@ -112,6 +113,11 @@ bool qv_migration_idle(void)
 #else
     return own.migration_is_idle();
 #endif
+}
+
+bool qv_in_coroutine(void)
+{
+    return qv.in_vm && own.qemu_in_coroutine();
 }
 
 static void vm_bql_lock(void)

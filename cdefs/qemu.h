@@ -61,6 +61,8 @@ JSONWriter *qv_vmdesc_begin(void);
 /* Ends and frees it; its text, which the caller frees. */
 char *qv_vmdesc_end(JSONWriter *vmdesc);
 bool qv_migration_idle(void);
+/* Whether this runs on the small stack of one of QEMU's coroutines. */
+bool qv_in_coroutine(void);
 
 /* Take the BQL unless this thread has it; what to give to qv_bql_leave(). */
 bool qv_bql_enter(void);

@@ -37,6 +37,7 @@ from .errors import (
 from .fields import field, zeroed
 from .inprocess import describe, load, save
 from .layout import VMStruct, asdict
+from .lock_order import check_lock_order
 from .migratable import Migratable
 from .native import capabilities, in_vm
 from .qemu_timer import QEMUClockType, QEMUTimer, clock_get_ns
@@ -115,6 +116,7 @@ __all__ = [
     "bql_lock_guard",
     "bql_locked",
     "capabilities",
+    "check_lock_order",
     "clock_get_ns",
     "cpudouble",
     "derive_to_migration_state",

@@ -2,7 +2,7 @@
 """The big QEMU lock: QEMU's own in a VM, one of ours in process.
 
 Lock order: BQL, then an object's lock, then the GIL.  Never wait for the BQL
-while you hold a ``Mutex``.
+while you hold a ``Mutex``; ``check_lock_order()`` finds who does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
-from . import native
+from . import lock_order, native
 from .errors import BorrowError, BqlError
 
 __all__ = ["bql_lock_guard", "bql_locked"]
@@ -39,17 +39,25 @@ def assert_bql(what: str) -> None:
         )
 
 
+def check_bql_order() -> None:
+    """Before whatever may wait for the BQL; see ``check_lock_order()``."""
+    if lock_order.state.on and not bql_locked():
+        lock_order.before_bql()
+
+
 class bql_lock_guard:  # noqa: N801 - QEMU's name for it
     """``with bql_lock_guard():`` holds the BQL, as C's ``BQL_LOCK_GUARD()``.
 
     Waiting releases the GIL.  Raises ``BqlError`` if this thread holds it
-    already, which QEMU would abort on, and ``BorrowError`` at the end if a
+    already, which QEMU would abort on, ``LockError`` inside a ``Mutex`` while
+    ``check_lock_order()`` is on, and ``BorrowError`` at the end if a
     ``BqlRefCell`` is still borrowed: the BQL is what guards the borrow.
     """
 
     def __enter__(self) -> None:
         if bql_locked():
             raise BqlError("this thread holds the BQL already; it cannot be locked twice")
+        check_bql_order()
         native.lib().qv_bql_lock()
 
     def __exit__(

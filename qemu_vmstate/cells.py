@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from . import lock_order
 from .bql import assert_bql, borrows
 from .errors import BorrowError, LockError, PoisonError
 from .loader import _state
@@ -54,6 +55,8 @@ class MutexGuard(Generic[T]):
                 f"the Mutex of {type(self._mutex._value).__name__} was locked by another thread; "
                 "only that one can release it"
             )
+        if lock_order.state.on:
+            lock_order.released(self._mutex)
         self._mutex = None
 
     def __enter__(self) -> T:
@@ -108,7 +111,7 @@ class Mutex(_Guarded[T]):
     ``with mutex.lock() as state:`` is the only way to it.  A snapshot holds the
     lock for one copy, never while QEMU writes bytes.  While a thread waits, the
     GIL is free.  Do not wait for the BQL inside: the migration holds the BQL
-    while it waits for this lock.
+    while it waits for this lock.  ``check_lock_order()`` finds who does.
 
     Raises ``DeclarationError`` for a state without ``Migrated``.
     """
@@ -142,6 +145,8 @@ class Mutex(_Guarded[T]):
                 f"the Mutex of {type(self._value).__name__} is poisoned: an exception left its "
                 "guard; repair the state (into_inner()), then clear_poison()"
             )
+        if lock_order.state.on:
+            lock_order.locked(self, type(self._value).__name__)
         return MutexGuard(self)
 
     def try_lock(self) -> MutexGuard[T] | None:

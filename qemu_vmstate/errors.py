@@ -12,7 +12,7 @@
      ├── RegistrationError(RuntimeError)  the savevm list cannot be changed (so) now
      ├── BqlError(RuntimeError)           the BQL is not held, or held twice
      ├── BorrowError(RuntimeError)        a BqlRefCell borrowed twice
-     ├── LockError(RuntimeError)          a Mutex locked twice by one thread
+     ├── LockError(RuntimeError)          a Mutex locked twice by one thread, or out of order
      ├── PoisonError(RuntimeError)        a Mutex whose guard an exception left
      └── NativeError(ImportError)         the native parts are missing or do not fit
 
@@ -95,7 +95,7 @@ class BorrowError(VMStateError, RuntimeError):
 
 
 class LockError(VMStateError, RuntimeError):
-    """A ``Mutex`` is locked by this thread already, or not at all."""
+    """A ``Mutex`` is locked by this thread already, not at all, or in the wrong order."""
 
 
 class PoisonError(VMStateError, RuntimeError):

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .bql import check_bql_order
 from .device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
 from .migratable import unwrap
@@ -73,6 +74,7 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
         )
     view = memoryview(data).cast("B")
     why = ffi.new("char **")
+    check_bql_order()
     with _turn(obj, staging):
         ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
     try:
@@ -86,6 +88,7 @@ def _save(obj: Any, vmdesc: Any) -> bytes:
     staging = staging_of(obj)
     out = ffi.new("QvBytes *")
     why = ffi.new("char **")
+    check_bql_order()
     with _turn(obj, staging):
         ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, why)
     if ret != 0:

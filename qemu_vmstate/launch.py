@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import VMStateError
+from .lock_order import VARIABLE as CHECK_LOCK_ORDER
 
 __all__ = ["Door", "Script", "VMError", "VMLaunchError", "libpython_of", "option", "shim_path"]
 
@@ -165,4 +166,8 @@ class Script:
 
 def without_door(inherited: Mapping[str, str]) -> dict[str, str]:
     """*inherited* without the variables that would let Python into a QEMU."""
-    return {name: value for name, value in inherited.items() if not name.startswith(_PREFIX)}
+    return {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith(_PREFIX) or name == CHECK_LOCK_ORDER
+    }

@@ -11,6 +11,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
+from .bql import check_bql_order
 from .device import staging_of
 from .errors import RegistrationError
 from .native import ffi, in_vm, lib, take_text
@@ -38,6 +39,7 @@ class Registration:
     def unregister(self) -> None:
         """Take the object out of the list; see :func:`unregister`."""
         key = (self.name, self.instance_id)
+        check_bql_order()
         with _lock:
             if _registered.get(key) is not self:
                 raise RegistrationError(
@@ -82,6 +84,7 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
         )
     if not 0 <= instance_id < 2**32 - 1:
         raise RegistrationError(f"instance_id {instance_id}: it must be from 0 to 4294967294")
+    check_bql_order()
     staging = staging_of(obj, name)
     registration = Registration(obj, staging, instance_id)
     key = (registration.name, instance_id)
