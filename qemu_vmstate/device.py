@@ -238,14 +238,13 @@ class Device:
             options = self.__options__[attribute]
             hint = self.__parts__[attribute]
             value = options.make_default() if options.has_default else _make(hint)
-            setattr(self, attribute, value)
-            return self.__dict__[attribute]
+            value = self._as_declared(attribute, hint, value)
         elif attribute in self.__options__ and self.__options__[attribute].default_factory:
             value = self.__options__[attribute].make_default()
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
-        self.__dict__[attribute] = value
-        return value
+        # Of two threads that ask first, both get the one that is kept.
+        return self.__dict__.setdefault(attribute, value)
 
     def pre_save(self) -> None:
         """Called before the snapshot; the BQL is held, no lock of the device's."""
@@ -273,6 +272,10 @@ class Device:
                 f"{where} cannot be replaced any more: C knows where it lies since the first "
                 "save, load or registration; change the state it guards"
             )
+        self.__dict__[attribute] = self._as_declared(attribute, hint, value)
+
+    def _as_declared(self, attribute: str, hint: Any, value: Any) -> Any:
+        where = f"{type(self).__name__}.{attribute}"
         if isinstance(hint, StatesType):
             items = list(value)
             if len(items) != hint.length:
@@ -287,7 +290,7 @@ class Device:
             raise DeclarationError(f"{where}: {value!r} is no QEMUTimer")
         elif hint is not QEMUTimer and not isinstance(value, BqlCell):
             value = BqlCell(value)
-        self.__dict__[attribute] = value
+        return value
 
     def _make_staging(self) -> Staging:
         name = self.__description__[0]
@@ -447,7 +450,7 @@ def staging_of(obj: Any, name: str | None = None) -> Staging:
     """
     if isinstance(obj, Device):
         if "_staging" not in obj.__dict__:
-            obj.__dict__["_staging"] = obj._make_staging()
+            obj.__dict__.setdefault("_staging", obj._make_staging())
         staging: Staging = obj.__dict__["_staging"]
         return staging
     value = unwrap(obj)

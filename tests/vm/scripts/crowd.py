@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A device that eight threads change, each part under its lock, with an invariant across each part.
+
+``Crowd.fault()`` finds a part whose fields belong to two moments, and ``Crowd.lost()`` an update
+that is not there.  Run inside a VM, it registers one device, ``dev``.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+from qemu_vmstate import (
+    Array,
+    BqlRefCell,
+    Device,
+    Migratable,
+    Mutex,
+    ToMigrationState,
+    VMStruct,
+    bql_lock_guard,
+    field,
+    register,
+    u32,
+    u64,
+    zeroed,
+)
+
+THREADS = 8
+
+
+class Counts(VMStruct, name="pycrowd/counts"):
+    """What each thread did, the sum, and its complement: a layout class, copied by C."""
+
+    total: u64 = 0
+    by_thread: Array[u64, Literal[8]] = zeroed()
+    complement: u64 = 2**64 - 1
+
+    def step(self, thread: int) -> None:
+        self.total += 1
+        self.by_thread[thread] += 1
+        self.complement = self.total ^ (2**64 - 1)
+
+    def fault(self) -> str | None:
+        whole = self.total == sum(self.by_thread) == self.complement ^ (2**64 - 1)
+        return None if whole else f"torn: {self!r}"
+
+
+class Seen(ToMigrationState[Counts]):
+    """The same in a shape of its own, converted by Python."""
+
+    def __init__(self) -> None:
+        self.by_thread = dict.fromkeys(range(THREADS), 0)
+        self.total = 0
+
+    def step(self, thread: int) -> None:
+        self.total += 1
+        self.by_thread[thread] += 1
+
+    def snapshot_migration_state(self, target: Counts) -> None:
+        target.total = self.total
+        target.by_thread = list(self.by_thread.values())
+        target.complement = self.total ^ (2**64 - 1)
+
+    def restore_migrated_state_mut(self, source: Counts, version_id: int) -> None:
+        self.total = source.total
+        self.by_thread = dict(enumerate(source.by_thread))
+
+
+class Crowd(Device, name="pycrowd"):
+    by_c: Migratable[Mutex[Counts]]
+    by_python: Migratable[Mutex[Seen]]
+    by_bql: Migratable[BqlRefCell[Counts]]
+    owner: u32 = 0
+    running: bool = field(default=False, omit=True)
+    workers: list[threading.Thread] = field(default_factory=list, omit=True)
+    done: list[list[int]] = field(default_factory=list, omit=True)
+    """By part, what each thread did since ``start()``, counted by the thread alone."""
+    failures: list[str] = field(default_factory=list, omit=True)
+
+    def start(self, pause: float = 0.0) -> None:
+        """Let eight threads change the device, resting ``pause`` seconds in each round."""
+        self.running = True
+        self.done = [[0] * THREADS for _ in range(3)]
+        resting = threading.Event()
+        self.workers = [
+            threading.Thread(target=self._work, args=(number, pause, resting), daemon=True)
+            for number in range(THREADS)
+        ]
+        for worker in self.workers:
+            worker.start()
+
+    def stop(self, timeout: float = 60) -> None:
+        """End the threads; an assertion fails if one does not end, or ended by an exception."""
+        self.running = False
+        for worker in self.workers:
+            worker.join(timeout)
+            assert not worker.is_alive(), "a device thread hangs"
+        assert not self.failures, self.failures
+
+    def _work(self, number: int, pause: float, resting: threading.Event) -> None:
+        by_c, by_python, by_bql = self.done
+        rounds = 0
+        try:
+            while self.running:
+                rounds += 1
+                with self.by_c.lock() as counts:
+                    counts.step(number)
+                by_c[number] += 1
+                with self.by_python.lock() as seen:
+                    seen.step(number)
+                by_python[number] += 1
+                if rounds % 8 == number:  # The BQL first, then a Mutex inside it.
+                    with bql_lock_guard(), self.by_bql.borrow_mut() as guarded:
+                        guarded.step(number)
+                        with self.by_c.lock() as counts:
+                            counts.step(number)
+                    by_bql[number] += 1
+                    by_c[number] += 1
+                if pause:
+                    resting.wait(pause)
+        except BaseException as error:
+            self.failures.append(repr(error))
+            raise
+
+    def parts(self) -> tuple[Counts, Counts, Counts]:
+        """A copy of each part, taken under its lock."""
+        copies = Counts(), Counts(), Counts()
+        with self.by_c.lock() as counts:
+            counts.snapshot_migration_state(copies[0])
+        with self.by_python.lock() as seen:
+            seen.snapshot_migration_state(copies[1])
+        with bql_lock_guard(), self.by_bql.borrow() as guarded:
+            guarded.snapshot_migration_state(copies[2])
+        return copies
+
+    def fault(self) -> str | None:
+        """The first part that is torn, or ``None``."""
+        return next((fault for part in self.parts() if (fault := part.fault())), None)
+
+    def lost(self, since: list[list[int]] | None = None) -> str | None:
+        """An update that the threads made and the parts lack, or ``None``; call it stopped.
+
+        ``since``: what the parts held when the threads were started.
+        """
+        held = [list(part.by_thread) for part in self.parts()]
+        before = since or [[0] * THREADS for _ in range(3)]
+        made = [
+            [old + new for old, new in zip(*both, strict=True)]
+            for both in zip(before, self.done, strict=True)
+        ]
+        return None if held == made else f"the threads made {made}, the device has {held}"
+
+    def totals(self) -> list[int]:
+        """How far each part is."""
+        return [part.total for part in self.parts()]
+
+    def held(self) -> list[list[int]]:
+        """What each part has of each thread."""
+        return [list(part.by_thread) for part in self.parts()]
+
+
+if __name__ == "__main__":
+    dev = Crowd()
+    register(dev)
