@@ -31,7 +31,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
     X(PyImport_ImportModule) X(PyList_Append) X(PyList_New)             \
     X(PyLong_AsLong) X(PyObject_CallMethod) X(PyUnicode_DecodeFSDefault) \
     X(Py_DecodeLocale) X(Py_DecRef) X(Py_InitializeEx) X(Py_IsInitialized) \
-    X(Py_SetProgramName)
+    X(Py_SetProgramName) X(Py_Version)
 
 #pragma GCC diagnostic push
 /* Deprecated, but the one way to say "this virtual environment" that is the
@@ -86,15 +86,25 @@ static const char *setting(int argc, char **argv, const char *key, const char *v
     return value && *value ? value : fallback;
 }
 
+/* The process that Python booted in; a script may fork others. */
+static pid_t qemu_process;
+
 /*
  * Python's own end: its exit functions run and its files are flushed, but it
  * is not finalised, because that waits for threads that may never end.  The
  * GIL is kept, so that they do not run on under a process that goes away.
+ *
+ * A fork just ends: QEMU's own exit functions, which come after this, would
+ * remove QEMU's files, and its thread may have left Python already.
  */
-static void at_exit(void)
+static void at_exit(int status, void *unused)
 {
     PyObject *module, *result = NULL;
 
+    (void)unused;
+    if (getpid() != qemu_process) {
+        _exit(status);
+    }
     py.PyGILState_Ensure();
     module = py.PyImport_ImportModule("qemu_vmstate.boot");
     if (module) {
@@ -159,7 +169,8 @@ static int boot(int argc, char **argv)
     py.Py_InitializeEx(0);
     ret = run_boot_module(argc, argv);
     py.PyEval_SaveThread();
-    atexit(at_exit);
+    qemu_process = getpid();
+    on_exit(at_exit, NULL);
     return ret;
 }
 
@@ -253,6 +264,18 @@ static int running_major(void)
     return major;
 }
 
+/* One without plugins and symbols has nothing else to be known by. */
+static bool is_system_emulator(void)
+{
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    const char *name;
+
+    path[MAX(length, 0)] = '\0';
+    name = strrchr(path, '/');
+    return name && (!strncmp(name, "/qemu-system-", 13) || !strcmp(name, "/qemu-kvm"));
+}
+
 static void __attribute__((constructor)) on_load(void)
 {
     void (*register_init)(void (*)(void), module_init_type);
@@ -261,7 +284,8 @@ static void __attribute__((constructor)) on_load(void)
     /* Also loaded into the shells and tools around a preloaded QEMU, and
      * qemu-img has module inits as well: only a system emulator has this. */
     if (!qv_find_symbol("vmstate_register_with_alias_id")) {
-        if (!plugin && dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_init_cb")) {
+        if (!plugin && (dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_init_cb")
+                        || is_system_emulator())) {
             complain("preload", "this QEMU shows no vmstate functions: take one that is not "
                      "stripped, or relink it with -Wl,--export-dynamic");
             exit(1);

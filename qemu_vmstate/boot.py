@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import NoReturn
 
 __all__ = ["at_exit", "main"]
 
@@ -128,15 +129,40 @@ def _run(settings: _Settings) -> int:
     sys.argv = [path, *settings.args]
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     _start_control(settings)
+    qemu = os.getpid()
     try:
         exec(compile(source, path, "exec"), module.__dict__)
     except SystemExit as error:
+        if os.getpid() != qemu:
+            _end_fork(_status(error.code))
         if error.code in (0, None):
             return 0
         return _report(path, error)
     except BaseException as error:
+        if os.getpid() != qemu:
+            traceback.print_exc()
+            _end_fork(1)
         return _report(path, error)
+    if os.getpid() != qemu:
+        _end_fork(0)
     return 0
+
+
+def _status(code: object) -> int:
+    """The exit status of ``sys.exit(code)``, as Python has it."""
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _end_fork(status: int) -> NoReturn:
+    """End a process that the script forked where its script ends, as any Python does.
+
+    It would go on as a second QEMU, with the monitor and the disks of the first.
+    """
+    at_exit()
+    os._exit(status & 0xFF)
 
 
 def _report(path: str, error: BaseException) -> int:
@@ -186,6 +212,7 @@ def _keep_bql() -> None:
     with contextlib.suppress(Exception):
         from qemu_vmstate import native
 
+        # A fork has no BQL: lib() refuses.
         if native.in_vm() and not native.lib().qv_bql_locked():
             native.lib().qv_bql_lock()
 

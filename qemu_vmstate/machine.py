@@ -40,6 +40,7 @@ LOG_TAIL_LINES = 60
 DISK_NODE = "qv-disk"
 """The block node of ``disk=``."""
 
+_NO_PLUGINS = "plugin interface not enabled in this build"
 _SOCKET_PATH_BYTES = 100  # sun_path holds 108, with a final NUL
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 5.0
@@ -280,6 +281,8 @@ class Machine:
             ) from None
 
     def _launch_error(self, what: str) -> VMLaunchError:
+        if _NO_PLUGINS in self.log:
+            what += "; it was built without TCG plugins: use door='preload', or another QEMU"
         return VMLaunchError(
             f"VM {self.name!r}: QEMU {what}; its log is {self._log_path}, its command line: "
             f"{shlex.join(self.command)}"

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import NativeError
+from .errors import BqlError, NativeError
 from .loader import BUILD_COMMAND, native_folder
 
 __all__ = ["Capabilities", "capabilities", "enter_vm", "ffi", "in_vm", "lib"]
@@ -49,16 +50,29 @@ def _bind(library: Any) -> None:
 
 
 _bound = False
+_qemu_process = 0
+
+
+def _in_a_fork() -> None:
+    global _bound
+    _bound = False
 
 
 def lib() -> Any:
     """The bridge's functions (cdefs/bridge.h), bound to QEMU's code.
 
     The first call binds them to the migration code beside this package, unless
-    :func:`enter_vm` came before.  Raises ``NativeError`` if that is not built.
+    :func:`enter_vm` came before.  Raises ``NativeError`` if that is not built,
+    and ``BqlError`` in a process that was forked from a QEMU.
     """
     global _bound
     if not _bound:
+        if _qemu_process:
+            raise BqlError(
+                f"this process was forked by the script in QEMU (process {_qemu_process}): the BQL "
+                "and the savevm list are that one's; do what needs them there, or start a program "
+                "with subprocess"
+            )
         library = native_folder() / "libqemu-vmstate.so"
         if not library.exists():
             raise NativeError(f"{library} is missing; build it with `{BUILD_COMMAND}`")
@@ -73,9 +87,12 @@ def enter_vm() -> None:
     Raises ``NativeError`` with both versions if it is another than the one this
     package was built for, or if its functions cannot be found.
     """
-    global _bound
+    global _bound, _qemu_process
     _bind(ffi.NULL)
     _bound = True
+    _qemu_process = os.getpid()
+    # Of QEMU's threads a fork has one only, and the locks as the others left them.
+    os.register_at_fork(after_in_child=_in_a_fork)
 
 
 def in_vm() -> bool:

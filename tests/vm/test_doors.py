@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Doors that cannot be opened: a sentence that says which, and what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qemu_vmstate.launch import libpython_of
+from qemu_vmstate.vm import VM, VMLaunchError
+
+from .conftest import SCRIPTS, Emulator, StartVM, defaults
+
+FRAGILE = SCRIPTS / "fragile.py"
+
+
+def refusal(emulator: Emulator, tmp_path: Path, **options: object) -> str:
+    """What is said when a VM with these options does not start."""
+    whole = {"script": FRAGILE, **options}
+    with (
+        pytest.raises(VMLaunchError) as caught,
+        VM(**defaults(emulator, tmp_path, whole)),
+    ):
+        pytest.fail("QEMU went on without its script")
+    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert "Traceback" not in told
+    return told
+
+
+# ------------------------------------------------------------- other QEMUs
+
+
+@pytest.fixture
+def without_plugins(emulator: Emulator) -> str:
+    """An emulator that was built without TCG, plugins and modules: Debian's for microvm."""
+    found = shutil.which("qemu-system-x86_64-microvm")
+    if not found:
+        pytest.skip("no QEMU without plugins is there: install Debian's qemu-system-x86")
+    return found
+
+
+@pytest.mark.one_emulator
+def test_a_qemu_without_tcg_plugins_says_so_and_names_the_other_door(
+    emulator: Emulator, tmp_path: Path, without_plugins: str
+) -> None:
+    told = refusal(emulator, tmp_path, qemu=without_plugins)
+    assert "plugin interface not enabled in this build" in told
+    assert "built without TCG plugins: use door='preload', or another QEMU" in told
+
+
+@pytest.mark.one_emulator
+def test_one_that_shows_neither_functions_nor_plugins_says_so(
+    emulator: Emulator, tmp_path: Path, without_plugins: str
+) -> None:
+    told = refusal(emulator, tmp_path, qemu=without_plugins, door="preload")
+    assert "this QEMU shows no vmstate functions: take one that is not stripped" in told
+
+
+@pytest.mark.guest
+def test_live_migration_of_a_guest_under_kvm_through_the_preload_door(
+    start: StartVM, emulator: Emulator, rom: Path
+) -> None:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("this machine has no /dev/kvm: run on one with hardware virtualisation")
+    options = {"script": FRAGILE, "door": "preload", "machine": "pc,accel=kvm"}
+    options["extra"] = [*emulator["args"], "-bios", str(rom), "-m", "16"]
+    here = start("here", **options)
+    there = start("there", **options, incoming=True)
+    assert here.qmp("query-kvm") == {"enabled": True, "present": True}
+    here.python.exec("change(77, 3)")
+    here.migrate_to(there)
+    assert there.python.eval("as_seen()") == here.python.eval("as_seen()")
+
+
+# ----------------------------------------------------------- other Pythons
+
+
+def test_a_libpython_that_is_no_library_is_named(
+    emulator: Emulator, door: str, tmp_path: Path
+) -> None:
+    """An archive, as of a static build; a library that is none of Python's."""
+    archive = tmp_path / "libpython3.11.a"
+    archive.write_bytes(b"!<arch>\n" + 100 * b" ")
+    for library, said in ((archive, "invalid ELF header"), ("libc.so.6", "without ")):
+        env = {**emulator["env"], "QEMU_VMSTATE_LIBPYTHON": str(library)}
+        extra = [*emulator["args"]]
+        if door == "plugin":
+            shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
+            extra += ["-plugin", f"{shim},libpython={library},script={FRAGILE}"]
+            told = refusal(emulator, tmp_path, script=None, extra=extra)
+        else:
+            told = refusal(emulator, tmp_path, env=env, door=door)
+        assert str(library) in told
+        assert said in told
+        assert "libpython" in told
+
+
+STATIC = """#!{python}
+import sys, sysconfig
+# As a Python that was configured without --enable-shared has them.
+sysconfig.get_config_vars().update(LDLIBRARY="libpython3.99.a", INSTSONAME="libpython3.99.a",
+                                   LIBDIR="{folder}", LIBPL="{folder}")
+sys.base_prefix = "{folder}"
+sys.version_info = (3, 99, 0)
+exec(sys.argv[2])
+"""
+
+
+def test_a_static_python_is_told_from_a_shared_one(tmp_path: Path) -> None:
+    static = tmp_path / "python3.99"
+    static.write_text(STATIC.format(python=sys.executable, folder=tmp_path))
+    static.chmod(0o755)
+    with pytest.raises(VMLaunchError) as caught:
+        libpython_of(str(static))
+    assert f"the Python {static} has no shared libpython (looked for " in str(caught.value)
+    assert "built with --enable-shared" in str(caught.value)
+
+
+@pytest.fixture
+def old_python() -> str:
+    for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")):
+        asked = [path, "-c", "import sys; print(*sys.version_info[:2])"]
+        ended = subprocess.run(asked, capture_output=True, text=True)
+        if ended.returncode == 0 and (3, 8) <= tuple(map(int, ended.stdout.split())) < (3, 11):
+            return str(path)
+    pytest.skip("no Python older than 3.11 with a shared libpython is there (pyenv install 3.10)")
+
+
+def test_a_python_that_is_too_old_is_refused_by_its_libpython(
+    emulator: Emulator, door: str, tmp_path: Path, old_python: str
+) -> None:
+    told = refusal(emulator, tmp_path, door=door, python=old_python)
+    assert f"{libpython_of(old_python)}: is a libpython without Py_Version" in told
+    assert "CPython 3.11 to 3.14 is supported" in told
