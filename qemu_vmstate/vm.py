@@ -93,9 +93,7 @@ class VM(Machine):
         state = self.qmp("query-status")["status"]
         if self._direction == "in":
             settled = state != "inmigrate" or info["status"] != "completed"
-        elif info["status"] == "completed":
-            settled = state == "postmigrate"
-        else:
+        else:  # postmigrate, or running: a failed one's source, and after a background snapshot
             settled = state != "finish-migrate"
         return self.qmp("query-migrate") if settled else None
 

@@ -124,7 +124,7 @@ def test_a_static_python_is_told_from_a_shared_one(tmp_path: Path) -> None:
 @pytest.fixture
 def old_python() -> str:
     for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")):
-        asked = [path, "-c", "import sys; print(*sys.version_info[:2])"]
+        asked = [str(path), "-c", "import sys; print(*sys.version_info[:2])"]
         ended = subprocess.run(asked, capture_output=True, text=True)
         if ended.returncode == 0 and (3, 8) <= tuple(map(int, ended.stdout.split())) < (3, 11):
             return str(path)

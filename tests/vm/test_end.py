@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The end of a QEMU with Python in it, and what must not be one: status, threads, forks, signals."""
+"""The end of a QEMU with Python in it, and what must not be one: threads, forks, signals."""
 
 from __future__ import annotations
 
