@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from qemu_vmstate import Device, Migratable, Mutex, field, load, save
 
-from .vm.scripts.crowd import Counts, Crowd
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+from crowd_device import Counts, Crowd
 
 ROUNDS = 10_000
 

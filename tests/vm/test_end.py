@@ -14,11 +14,10 @@ import pytest
 from qemu_vmstate.control import ControlError
 from qemu_vmstate.vm import VMError
 
-from .conftest import SCRIPTS, Emulator, StartVM, environment
+from .conftest import CROWD, SCRIPTS, Emulator, StartVM, environment
 from .test_boot import BUSY, script
 
 FRAGILE = SCRIPTS / "fragile.py"
-CROWD = SCRIPTS / "crowd.py"
 
 
 def busy(tmp_path: Path) -> Path:

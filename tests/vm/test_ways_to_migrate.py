@@ -12,9 +12,8 @@ import pytest
 
 from qemu_vmstate.vm import VM, MigrationError
 
-from .conftest import DEMO, SCRIPTS, Emulator, StartVM, emulators
+from .conftest import CROWD, DEMO, SCRIPTS, Emulator, StartVM, emulators
 
-CROWD = SCRIPTS / "crowd.py"
 Totals = list[int]
 
 
@@ -221,9 +220,7 @@ def cancel_in_setup(pair: Pair) -> None:
             peer.close()
     # The connection itself is given up once it is refused.
     pair.here.wait_until(
-        lambda: (
-            all(one["type"] != "migration" for one in pair.here.qmp("query-yank")) or None
-        ),
+        lambda: all(one["type"] != "migration" for one in pair.here.qmp("query-yank")) or None,
         "the end of the connection",
     )
 
@@ -308,8 +305,12 @@ def test_registrations_may_change_once_a_migration_was_cancelled(pair: Pair) -> 
 def test_a_failing_snapshot_of_a_postcopy_leaves_the_source_running(
     start: StartVM, emulator: Emulator
 ) -> None:
-    """QEMU before 10.2 cannot: 7.2 does not look whether the device state was saved."""
-    if emulator["version"].split(".")[0] == "7" or emulator["version"].startswith("10.0"):
+    """QEMU before 10.2 has no way back there, whatever device fails.
+
+    7.2 does not look whether the device state was saved; 10.0 reports its own "Unknown ending
+    state" and neither fails nor completes.
+    """
+    if tuple(map(int, emulator["version"].split("."))) < (10, 2):
         return
     pair = Pair(start, emulator, SCRIPTS / "fragile.py")
     for vm in (pair.here, pair.there):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A device that eight threads change, each part under its lock, with an invariant across each part.
+"""A device that eight threads change, each part under its lock, with an invariant across it.
 
-``Crowd.fault()`` finds a part whose fields belong to two moments, and ``Crowd.lost()`` an update
-that is not there.  Run inside a VM, it registers one device, ``dev``.
+For tests and for scripts/soak: ``Crowd.fault()`` finds a part whose fields belong to two
+moments, and ``Crowd.lost()`` an update that is not there.  Run inside a VM, it registers one
+device, ``dev``.
 """
 
 from __future__ import annotations
@@ -76,12 +77,15 @@ class Crowd(Device, name="pycrowd"):
     workers: list[threading.Thread] = field(default_factory=list, omit=True)
     done: list[list[int]] = field(default_factory=list, omit=True)
     """By part, what each thread did since ``start()``, counted by the thread alone."""
+    since: list[list[int]] = field(default_factory=list, omit=True)
+    """What each part had of each thread at that time."""
     failures: list[str] = field(default_factory=list, omit=True)
 
     def start(self, pause: float = 0.0) -> None:
         """Let eight threads change the device, resting ``pause`` seconds in each round."""
         self.running = True
         self.done = [[0] * THREADS for _ in range(3)]
+        self.since = self.held()
         resting = threading.Event()
         self.workers = [
             threading.Thread(target=self._work, args=(number, pause, resting), daemon=True)
@@ -138,18 +142,18 @@ class Crowd(Device, name="pycrowd"):
         """The first part that is torn, or ``None``."""
         return next((fault for part in self.parts() if (fault := part.fault())), None)
 
-    def lost(self, since: list[list[int]] | None = None) -> str | None:
-        """An update that the threads made and the parts lack, or ``None``; call it stopped.
+    def lost(self) -> str | None:
+        """An update that the threads made and the parts lack, or ``None``; after ``stop()``.
 
-        ``since``: what the parts held when the threads were started.
+        Nothing must have been loaded since ``start()``.
         """
-        held = [list(part.by_thread) for part in self.parts()]
-        before = since or [[0] * THREADS for _ in range(3)]
         made = [
             [old + new for old, new in zip(*both, strict=True)]
-            for both in zip(before, self.done, strict=True)
+            for both in zip(self.since, self.done, strict=True)
         ]
-        return None if held == made else f"the threads made {made}, the device has {held}"
+        return (
+            None if self.held() == made else f"the threads made {made}, but here is {self.held()}"
+        )
 
     def totals(self) -> list[int]:
         """How far each part is."""
