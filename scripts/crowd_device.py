@@ -8,7 +8,10 @@ device, ``dev``.
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
+from collections.abc import Generator, Iterator
 from typing import Literal
 
 from qemu_vmstate import (
@@ -21,7 +24,9 @@ from qemu_vmstate import (
     VMStruct,
     bql_lock_guard,
     field,
+    load,
     register,
+    save,
     u32,
     u64,
     zeroed,
@@ -162,6 +167,41 @@ class Crowd(Device, name="pycrowd"):
     def held(self) -> list[list[int]]:
         """What each part has of each thread."""
         return [list(part.by_thread) for part in self.parts()]
+
+
+def saves_and_loads(source: Crowd, target: Crowd) -> Iterator[None]:
+    """Save ``source`` in one state after the other and load it into ``target``, both busy."""
+    reader = Crowd()
+    last = b""
+    while True:
+        while (wire := save(source)) == last:
+            time.sleep(0)  # lets the device's threads have the GIL
+        last = wire
+        load(reader, wire)
+        assert reader.fault() is None
+        load(target, wire)
+        assert target.fault() is None
+        yield
+
+
+def trials() -> Generator[None, None, None]:
+    """``saves_and_loads()`` beside sixteen threads, which must have lost nothing at the end."""
+    usual = sys.getswitchinterval()
+    # Threads change places often, so that many moments are seen in little time.
+    sys.setswitchinterval(1e-5)
+    source, target = Crowd(), Crowd()
+    for dev in (source, target):
+        dev.start(pause=0.0005)
+    try:
+        yield from saves_and_loads(source, target)
+    finally:
+        sys.setswitchinterval(usual)
+        for dev in (source, target):
+            dev.stop()
+        assert source.lost() is None
+        assert source.fault() is target.fault() is None
+        for dev in (source, target):
+            assert all(all(part) for part in dev.done), "a thread never had its turn"
 
 
 if __name__ == "__main__":

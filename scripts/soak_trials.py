@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -86,27 +86,24 @@ def hop(here: VM, there: VM) -> None:
     there.python.exec(f"dev.start({PAUSE})")
 
 
-def hops(emulator: Emulator) -> Iterator[None]:
+def hops(emulator: Emulator) -> Generator[None, None, None]:
     """One live migration after the other, each from the VM that the last one went to."""
-    with contextlib.ExitStack() as first:
-        here = first.enter_context(VM(name="vm0", **settings(emulator)))
+    number = 0
+    current = contextlib.ExitStack()
+    try:
+        here = current.enter_context(VM(name="vm0", **settings(emulator)))
         here.python.exec(f"dev.start({PAUSE})")
-        number = 0
         while True:
             number += 1
-            with contextlib.ExitStack() as second:
-                there = second.enter_context(
-                    VM(name=f"vm{number}", incoming=True, **settings(emulator))
-                )
+            with contextlib.ExitStack() as following:
+                vm = VM(name=f"vm{number}", incoming=True, **settings(emulator))
+                there = following.enter_context(vm)
                 hop(here, there)
-                first.close()
-                first = second.pop_all()
-                here = there
-            try:
-                yield
-            except GeneratorExit:
-                first.close()
-                raise
+                current.close()
+                here, current = there, following.pop_all()
+            yield
+    finally:
+        current.close()
 
 
 def kill(emulator: Emulator, dice: random.Random) -> str:
@@ -180,7 +177,7 @@ def cancel(emulator: Emulator, dice: random.Random) -> str:
         return _source_goes_on(here, emulator)
 
 
-def snapshots(emulator: Emulator) -> Iterator[int]:
+def snapshots(emulator: Emulator) -> Generator[int, None, None]:
     """Save a snapshot and load it, over and over; KiB that QEMU holds after each cycle."""
     with VM(name="vm", disk=True, **settings(emulator)) as vm:
         vm.python.exec(f"dev.start({PAUSE})")

@@ -3,60 +3,24 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
-from qemu_vmstate import Device, Migratable, Mutex, field, load, save
+from qemu_vmstate import Device, Migratable, Mutex, field
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from crowd_device import Counts, Crowd
-
-ROUNDS = 10_000
+from crowd_device import Counts, Crowd, trials
 
 
-@pytest.fixture
-def busy_gil() -> Iterator[None]:
-    """Threads change places often, so that many moments are seen in little time."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(usual)
-
-
-def save_and_load(source: Crowd, target: Crowd, rounds: int) -> None:
-    """Save ``source`` into ``target`` in so many different states of it."""
-    reader = Crowd()
-    last = b""
-    for _ in range(rounds):
-        while (wire := save(source)) == last:
-            time.sleep(0)  # lets the device's threads have the GIL
-        last = wire
-        load(reader, wire)
-        assert reader.fault() is None
-        load(target, wire)
-        assert target.fault() is None
-
-
-def test_no_save_is_torn_no_load_tears_and_no_update_is_lost(busy_gil: None) -> None:
-    source, target = Crowd(), Crowd()
-    for dev in (source, target):
-        dev.start(pause=0.0005)
-    try:
-        save_and_load(source, target, ROUNDS)
-    finally:
-        source.stop()
-        target.stop()
-    assert source.lost() is None
-    assert source.fault() is target.fault() is None
-    for dev in (source, target):
-        assert all(all(part) for part in dev.done), "a thread never had its turn"
-        assert all(all(part) for part in dev.held())
+def test_no_save_is_torn_no_load_tears_and_no_update_is_lost() -> None:
+    # Its end, when it is closed, looks for what was lost.
+    rounds = trials()
+    for _ in itertools.islice(rounds, 10_000):
+        pass
+    rounds.close()
 
 
 def test_a_torn_state_and_a_lost_update_are_found() -> None:
