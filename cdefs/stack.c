@@ -33,18 +33,19 @@ static char *new_stack(void)
  * Not swapcontext(): its three system calls take longer than most hooks, and
  * they are in the downtime.
  */
-static int call_on(char *top, int (*call)(void *), void *argument)
+static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, char **why)
 {
     int ret;
 
 #ifdef __x86_64__
+    /* As the psABI has a call: what it may change is listed, or an operand. */
     __asm__ volatile("movq %%rsp, %%rbx\n\t"
                      "movq %[top], %%rsp\n\t"
-                     "call *%[call]\n\t"
+                     "call *%[hook]\n\t"
                      "movq %%rbx, %%rsp"
-                     : "=a" (ret), "+D" (argument)
-                     : [top] "r" (top), [call] "r" (call)
-                     : "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11",
+                     : "=a" (ret), "+D" (handle), "+S" (argument), "+d" (why)
+                     : [top] "r" (top), [hook] "r" (hook)
+                     : "rbx", "rcx", "r8", "r9", "r10", "r11",
                        "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
                        "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
                        "cc", "memory");
@@ -54,13 +55,13 @@ static int call_on(char *top, int (*call)(void *), void *argument)
     return ret;
 }
 
-int qv_on_large_stack(int (*call)(void *), void *argument)
+int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **why)
 {
     int ret;
 
     /* A thread's own stack is large; and a hook that saves another object is on ours. */
     if (in_use || !qv_in_coroutine()) {
-        return call(argument);
+        return hook(handle, argument, why);
     }
     if (!stack) {
         stack = new_stack();
@@ -69,7 +70,7 @@ int qv_on_large_stack(int (*call)(void *), void *argument)
         }
     }
     in_use = true;
-    ret = call_on(stack + STACK_SIZE, call, argument);
+    ret = call_on(stack + STACK_SIZE, hook, handle, argument, why);
     in_use = false;
     return ret;
 }
