@@ -22,8 +22,11 @@ from typing import Any
 
 from cffi import FFI
 
+from qemu_vmstate import inprocess
 from qemu_vmstate.loader import native_folder
+from qemu_vmstate.native import ffi as native_ffi
 from qemu_vmstate.native import lib as bind_qemu
+from qemu_vmstate.native import take_text
 
 HERE = Path(__file__).parent
 SOURCES = ("twin.c", "rows.c", "devices.c", "unit.c")
@@ -128,6 +131,12 @@ class Twin:
 
     def save(self, struct: Any, version_id: int | None = None) -> tuple[bytes, dict[str, Any]]:
         """QEMU's bytes, and the description its JSON writer emits."""
+        data, text_of_it = self.save_as_text(struct, version_id)
+        found: dict[str, Any] = json.loads(text_of_it)
+        return data, found
+
+    def save_as_text(self, struct: Any, version_id: int | None = None) -> tuple[bytes, str]:
+        """As :meth:`save`; in the text are also keys that an object has twice."""
         version = self.version_id if version_id is None else version_id
         saved = library().twin_save(self.vmsd, struct, version)
         error = _taken(saved.error)
@@ -137,8 +146,7 @@ class Twin:
         if saved.ret:
             raise CError(saved.ret, error)
         assert description is not None
-        found: dict[str, Any] = json.loads(description)
-        return data, found
+        return data, description
 
     def load(self, struct: Any, data: bytes, version_id: int | None = None) -> None:
         """Let QEMU load ``data``, all of it, into the struct."""
@@ -261,6 +269,13 @@ def device(name: str) -> Twin:
             return Twin(found.vmsd, type_, found.version_id, found.make)
         i += 1
     raise LookupError(name)
+
+
+def description_text(obj: Any) -> str:
+    """What the JSON writer emits for an object of Python's, as :meth:`Twin.save_as_text`."""
+    made = native_ffi.new("char **")
+    inprocess._save(obj, made)
+    return take_text(made[0])
 
 
 def header_macros() -> set[str]:

@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The tables of the tree's own tests/unit/test-vmstate.c, with its objects; none of its tests. */
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wunused-variable"
-#pragma GCC diagnostic ignored "-Wmissing-prototypes"
-int unit_test_main(int argc, char **argv);
-#define main unit_test_main
-#include TWIN_UNIT_TEST
-#undef main
+#include "unit.h"
 
 #include <linux/types.h>
 #define Device TwinDevice

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -88,6 +89,18 @@ class MixedDevice(Device, name="mixed", version_id=2, minimum_version_id=1):
     state: Migratable[Mutex[Mixed]]
 
 
+def _with_fields_of_mixed(namespace: dict[str, Any]) -> None:
+    fields = Mixed.__layout__.fields
+    namespace["__module__"] = __name__
+    namespace["__annotations__"] = {info.attribute: info.type for info in fields}
+    namespace.update({info.attribute: info.options for info in fields})
+
+
+VERSIONS = {"name": "mixed", "version_id": 2, "minimum_version_id": 1}
+# The same as plain fields of a device.
+FlatDevice: Any = types.new_class("FlatDevice", (Device,), VERSIONS, _with_fields_of_mixed)
+
+
 NUMBERS = {n: st.integers(0, 2**n - 1) for n in (8, 16, 32, 64)}
 PAIRS = st.fixed_dictionaries({"x": NUMBERS[8], "y": NUMBERS[32]})
 FIFOS = st.lists(NUMBERS[16], max_size=4)
@@ -149,9 +162,9 @@ def there(values: Mapping[str, Any]) -> Mixed:
 @given(MIXED)
 def test_device_of_variable_lengths_is_saved_as_in_c(values: dict[str, Any]) -> None:
     twin = c_twin.device("mixed")
-    data, description = twin.save(twin.make(values))
+    data, description = twin.save_as_text(twin.make(values))
     assert save(mixed(values)) == data
-    assert describe(mixed(values)) == description
+    assert c_twin.description_text(mixed(values)) == description
 
 
 @given(MIXED)
@@ -206,6 +219,20 @@ def test_older_version_of_a_device_of_variable_lengths(values: dict[str, Any]) -
 def test_same_bytes_under_a_mutex_of_a_device(values: dict[str, Any]) -> None:
     dev = MixedDevice(state=mixed(values))
     assert save(dev) == save(mixed(values))
+
+
+@given(MIXED, st.data())
+def test_same_as_plain_fields_of_a_device(values: dict[str, Any], data: st.DataObject) -> None:
+    wire = save(mixed(values))
+    dev, obj = FlatDevice(slots=list(there(values).slots)), there(values)
+    load(dev, wire)
+    load(obj, wire)
+    assert save(dev) == wire
+    assert c_twin.description_text(dev) == c_twin.description_text(obj)
+    cut = wire[: data.draw(st.integers(0, len(wire) - 1), "length")]
+    with pytest.raises(StreamError):
+        load(dev, cut)
+    assert save(dev) == wire
 
 
 # --------------------------------------------------------------------------- subsections

@@ -299,6 +299,7 @@ def test_bytes_and_description_are_as_c_has_them(spelling: Spelling, row: c_twin
     obj = python_object(spelling, python_values(row))
     assert save(obj) == data
     assert describe(obj) == description
+    assert c_twin.description_text(obj) == row.twin.save_as_text(c_object(row))[1]
 
 
 @per_struct
