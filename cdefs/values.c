@@ -179,6 +179,10 @@ static int store_double(Field *field, char *p, PyObject *value, Py_ssize_t index
     }
     v = PyFloat_AsDouble(value);
     if (v == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            refuse(field, index, value, "range");
+        }
         return -1;
     }
     *(double *)p = v;

@@ -102,6 +102,8 @@ def _refused(target: _state.Field, index: int, value: object, why: str) -> Excep
     scalar = SCALARS.get(target.kind)
     if why == "range" and scalar:
         limits = f"({target.low} to {target.high})"
+        if target.kind == "d":
+            limits = f"(its greatest is {sys.float_info.max})"
         return OutOfRangeError(f"{_shown(value)} is out of range for {scalar.name} {limits}", path)
     if why == "length":
         given = len(value) if isinstance(value, Sized) else "other than that many"

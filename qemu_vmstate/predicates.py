@@ -90,7 +90,10 @@ def differs(struct: VMStruct) -> bool:
     pointers while it walks.
     """
     cls = type(struct)
-    return bytes(struct) != cls.__image__ and asdict(struct) != asdict(cls())
+    if bytes(struct) == cls.__image__:
+        return False
+    # As text, for -0.0 is equal to 0.0 and not the same.
+    return repr(asdict(struct)) != repr(asdict(cls()))
 
 
 def differs_callback(cls: type[VMStruct], base: int) -> Any:

@@ -23,6 +23,7 @@ from qemu_vmstate import (
     VArray,
     VMStruct,
     bql_lock_guard,
+    cpudouble,
     field,
     i32_le,
     load,
@@ -218,6 +219,19 @@ def test_pointers_are_assigned_all_or_none(values: list[Any]) -> None:
     assert bytes(state) == before
 
 
+# Doubles
+
+
+def test_integer_that_is_no_double() -> None:
+    class State(VMStruct):
+        it: cpudouble = 0.0
+
+    state = State(it=5)
+    with pytest.raises(OutOfRangeError, match=r"State\.it: 1000.* is out of range for cpudouble"):
+        state.it = 10**400
+    assert state.it == 5.0
+
+
 # Subsections that say nothing of needed
 
 
@@ -226,6 +240,7 @@ class Extra(VMStruct, name="p/extra"):
     counted: VArray[u8, Literal[2]] = field(num="n")
     listed: QTailQ[Item, Literal[2]] = zeroed()
     slots: PointerArray[u8, Literal[2]] = zeroed()
+    number: cpudouble = 0.0
 
 
 class Parent(VMStruct, name="p"):
@@ -243,4 +258,8 @@ def test_subsection_at_rest_is_not_needed_whatever_lies_behind_its_counts() -> N
     state.extra.listed = []
     assert save(state) == b"\0"
     state.extra.slots[1] = None
+    assert len(save(state)) > 1
+    state.extra.slots[1] = 0
+    assert save(state) == b"\0"
+    state.extra.number = -0.0
     assert len(save(state)) > 1
