@@ -99,6 +99,8 @@ class Section:
     """What the payload has, subsections last; ``None`` where nothing describes it."""
     pages: Pages | None = None
     """What a section of RAM carries."""
+    vmsd_name: str | None = None
+    """The name of a device's ``VMStateDescription``, which *name* ends with."""
 
     @property
     def opaque(self) -> bool:
@@ -232,12 +234,9 @@ class _Reader:
             at = end
         self._page_size = self._find_page_size()
         capabilities = self._configuration.capabilities if self._configuration else ()
-        if "mapped-ram" in capabilities:
-            raise self._source.error(
-                "the file was written with the capability mapped-ram, whose pages lie at fixed "
-                "places outside the sections: that form is not read"
-            )
-        self._ram = Ram(self._page_size, "x-ignore-shared" in capabilities)
+        self._ram = Ram(
+            self._page_size, "x-ignore-shared" in capabilities, "mapped-ram" in capabilities
+        )
         while at < self._described_at:
             kind = self._source.byte(at, "a section")
             if kind == _EOF:
@@ -283,8 +282,8 @@ class _Reader:
             size = 1 << min(self._configuration.target_page_bits, 63)
         if size is None:
             return 4096
-        # RAM's flags lie in the low bits of an address: 0x3ff at least.
-        if type(size) is not int or not 10 <= size.bit_length() - 1 <= 30 or size & (size - 1):
+        # RAM's flags lie in the low bits of an address; AVR's pages leave them eight.
+        if type(size) is not int or not 8 <= size.bit_length() - 1 <= 30 or size & (size - 1):
             raise self._source.error(f"pages of {size!r} bytes are those of no target")
         return size
 
@@ -310,9 +309,9 @@ class _Reader:
                 + self._guess(kind)
                 + self._after()
             )
-        fields = pages = None
+        fields = pages = vmsd_name = None
         if kind == _FULL:
-            end, fields = self._device(head, at)
+            end, fields, vmsd_name = self._device(head, at)
         else:
             end, pages = self._iterable(head, at, kind)
         after = self._footer(head, end, at, fields)
@@ -328,6 +327,7 @@ class _Reader:
             version_id=head.version_id,
             fields=fields,
             pages=pages,
+            vmsd_name=vmsd_name,
         )
         return after
 
@@ -349,18 +349,22 @@ class _Reader:
         self._add("command", begin, end, begin + 5, name=COMMANDS[number])
         return end
 
-    def _device(self, head: _Head, at: int) -> tuple[int, tuple[Field, ...] | None]:
+    def _device(self, head: _Head, at: int) -> tuple[int, tuple[Field, ...] | None, str | None]:
         known = self._devices.get((head.name, head.instance_id))
         if not known or "fields" not in known[0]:
-            return self._end_by_footer(head, at), None
-        decoder = Decoder(self._source, at, self._described_at, self._budget)
+            return self._end_by_footer(head, at), None, None
+        decoder = Decoder(
+            *(self._source, at, self._described_at, self._budget),
+            find_end=lambda: -1 if self._footers is False else self._next_footer(head, at),
+        )
         description = known.pop(0) if len(known) > 1 else known[0]
         try:
             fields = decoder.described(description, head.name)
         except StreamError as error:
             hint = self._hint(head, at, decoder.at, None)
             raise self._source.error(f"{head} at byte {at}: {error.reason}{hint}") from None
-        return decoder.at, fields
+        name = description.get("vmsd_name")
+        return decoder.at, fields, name if isinstance(name, str) else None
 
     def _iterable(self, head: _Head, at: int, kind: int) -> tuple[int, Pages | None]:
         if head.name == "ram":

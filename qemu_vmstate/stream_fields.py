@@ -58,6 +58,8 @@ class Field:
     children: tuple[Field, ...] = ()
     version_id: int | None = None
     """A struct's or a subsection's version."""
+    vmsd_name: str | None = None
+    """The name of the ``VMStateDescription`` of a struct or a subsection."""
 
     def field(self, path: str) -> Field:
         """The field with that path below this one; KeyError if there is none."""
@@ -149,13 +151,25 @@ class Budget:
 
 
 class Decoder:
-    """Reads one section's payload, beginning at *at* and ending before *limit*."""
+    """Reads one section's payload, beginning at *at* and ending before *limit*.
 
-    def __init__(self, source: Source, at: int, limit: int, budget: Budget) -> None:
+    *find_end* tells where it ends by its footer, or -1: needed only where the description has
+    a gap.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        at: int,
+        limit: int,
+        budget: Budget,
+        find_end: Callable[[], int] = lambda: -1,
+    ) -> None:
         self.at = at
         self._source = source
         self._limit = limit
         self._budget = budget
+        self._find_end = find_end
 
     def described(self, description: Entry, where: str, depth: int = 0) -> tuple[Field, ...]:
         """The fields, then the subsections, of a description; *where* is for errors."""
@@ -163,11 +177,56 @@ class Decoder:
             raise self._malformed(where, f"it is nested more than {DEEPEST} deep")
         out: list[Field] = []
         entries = self._objects(description, "fields", where)
-        for name, group in groupby(entries, lambda entry: self._str(entry, "name", where)):
-            out.append(self._field(name, list(group), f"{where}.{name}", depth))
-        for sub in self._objects(description, "subsections", where):
+        subsections = self._objects(description, "subsections", where)
+        seen = 0
+        for name, grouped in groupby(entries, lambda entry: self._str(entry, "name", where)):
+            group = list(grouped)
+            seen += len(group)
+            inner = f"{where}.{name}"
+            if self._is_gap(group, inner):
+                later = [] if depth else [*entries[seen:], *subsections]
+                out.append(self._gap(name, later, inner, depth))
+            else:
+                out.append(self._field(name, group, inner, depth))
+        for sub in subsections:
             out.append(self._subsection(sub, where, depth))
         return tuple(out)
+
+    # ---------------------------------------------- what QEMU did not describe
+
+    def _is_gap(self, group: list[Entry], where: str) -> bool:
+        """An array of pointers to structs that QEMU before 9.2 describes by its first, a NULL."""
+        entry = group[0]
+        if len(group) > 1 or "array_len" not in entry or entry.get("struct") != {}:
+            return False
+        count = self._int(entry, "array_len", where)
+        if entry.get("size") != 1 or self.at + count > self._limit:
+            return False
+        marks = self._source.at(self.at, min(count, LARGEST_VALUE), where)
+        return any(mark != _NULLPTR for mark in marks)
+
+    def _gap(self, name: str, later: list[Entry], where: str, depth: int) -> Field:
+        """The bytes up to those that what follows has by its description's sizes."""
+        end = self._find_end()
+        if depth or end < 0:
+            raise self._malformed(
+                where, "the first of its pointers is NULL, and nothing describes the others"
+            )
+        for entry in later:
+            end -= self._extent(entry, where)
+        if end <= self.at:
+            raise self._malformed(where, "what follows it has more bytes than the section")
+        return self._raw({"type": "struct", "size": end - self.at}, name, where)
+
+    def _extent(self, entry: Entry, where: str) -> int:
+        """The bytes of a field or a subsection by the sizes that its description has."""
+        if "vmsd_name" not in entry:
+            count = self._int(entry, "array_len", where) if "array_len" in entry else 1
+            return self._int(entry, "size", where) * count
+        inner = [*self._objects(entry, "fields", where)]
+        inner += self._objects(entry, "subsections", where)
+        head = 6 + len(self._str(entry, "vmsd_name", where).encode())
+        return head + sum(self._extent(one, where) for one in inner)
 
     # ------------------------------------------------------------ one field
 
@@ -254,7 +313,8 @@ class Decoder:
         begin = self.at
         version = self._int(inner, "version", where) if "version" in inner else None
         children = self.described(inner, where, depth + 1)
-        return self._made(name, kind, begin, children=children, version_id=version)
+        vmsd_name = self._str(inner, "vmsd_name", where) if "vmsd_name" in inner else None
+        return self._made(name, kind, begin, None, children, version, vmsd_name)
 
     def _numbers(self, name: str, kind: str, count: int, where: str) -> Field:
         width, convert = _SCALARS[kind]
@@ -350,7 +410,7 @@ class Decoder:
             )
         version = int.from_bytes(self._take(4, inner))
         children = self.described(sub, inner, depth + 1)
-        return self._made(name, "subsection", begin, children=children, version_id=version)
+        return self._made(name, "subsection", begin, None, children, version, name)
 
     # ------------------------------------------------------------- the bytes
 
@@ -378,6 +438,7 @@ class Decoder:
         value: Value = None,
         children: tuple[Field, ...] = (),
         version_id: int | None = None,
+        vmsd_name: str | None = None,
     ) -> Field:
         self._budget.left -= 1
         if self._budget.left < 0:
@@ -385,7 +446,8 @@ class Decoder:
                 "the descriptions have more fields than the sections have bytes "
                 f"(so at {name!r}, byte {begin})"
             )
-        return Field(name, kind, begin, self.at - begin, value, children, version_id)
+        size = self.at - begin
+        return Field(name, kind, begin, size, value, children, version_id, vmsd_name)
 
     # ------------------------------------------------------- the description
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import StreamError
-from .stream_source import Source, shown
+from .stream_source import WINDOW, Source, shown
 
 __all__ = ["MEASURES", "Pages", "Ram"]
 
@@ -30,6 +30,7 @@ class Pages:
 _ZERO, _MEM_SIZE, _PAGE, _EOS, _CONTINUE, _XBZRLE, _HOOK = 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
 _COMPRESSED, _MULTIFD_FLUSH = 0x100, 0x200
 _HEADER = struct.Struct(">Q")
+_MAPPED = struct.Struct(">IQQQ")
 
 
 @dataclass(slots=True)
@@ -39,6 +40,8 @@ class Ram:
     page_size: int
     with_addresses: bool
     """Each block's guest address follows its length: the capability x-ignore-shared."""
+    mapped: bool = False
+    """Each block has its pages at a fixed place behind its entry: the capability mapped-ram."""
     blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By name: where its entry begins in the file, and its length in bytes."""
     _block: str = ""
@@ -83,7 +86,8 @@ class Ram:
                 at += 4 + source.be32(at, "a compressed page")
                 compressed += 1
             elif kind == _MEM_SIZE:
-                at = self._list(source, at, address)
+                at, in_list = self._list(source, at, address)
+                normal, zero = normal + in_list.normal, zero + in_list.zero
             elif kind == _EOS:
                 return at, Pages(normal, zero, xbzrle, compressed)
             elif kind != _MULTIFD_FLUSH:
@@ -93,7 +97,8 @@ class Ram:
                     f"(with target pages of {page_size} bytes)"
                 )
 
-    def _list(self, source: Source, at: int, total: int) -> int:
+    def _list(self, source: Source, at: int, total: int) -> tuple[int, Pages]:
+        pages = Pages()
         while total:
             begin = at
             count = source.byte(at, "a RAM block's name")
@@ -108,7 +113,42 @@ class Ram:
                 )
             total -= length
             self.blocks[name] = (begin, length)
-        return at
+            if self.mapped:
+                at, more = self._mapped(source, at, name, length)
+                pages = Pages(pages.normal + more.normal, pages.zero + more.zero)
+        return at, pages
+
+    def _mapped(self, source: Source, at: int, name: str, length: int) -> tuple[int, Pages]:
+        """Where the pages of a block end, whose head of mapped-ram is at *at*.
+
+        docs/devel/migration/mapped-ram.rst has a picture of it.
+        """
+        what = f"the pages of the RAM block {name!r}"
+        head = _MAPPED.unpack(source.at(at, _MAPPED.size, f"the head of {what}"))
+        version, page_size, bitmap_at, pages_at = head
+        count = length // self.page_size
+        bitmap = -(-count // 64) * 8
+        end = pages_at + length
+        if version > 1 or page_size != self.page_size:
+            raise source.error(
+                f"{what} at byte {at} are of version {version} with {page_size} bytes each, and "
+                f"known is version 1, with the {self.page_size} bytes of the target's pages"
+            )
+        if not at + _MAPPED.size <= bitmap_at <= bitmap_at + bitmap <= pages_at:
+            raise source.error(
+                f"{what} at byte {at} have their bitmap of {bitmap} bytes at byte {bitmap_at} and "
+                f"begin at byte {pages_at}: these do not follow each other"
+            )
+        if end > source.size:
+            raise source.cut(pages_at, length, what)
+        normal = 0
+        for begin in range(bitmap_at, bitmap_at + bitmap, WINDOW):
+            part = source.at(
+                begin, min(WINDOW, bitmap_at + bitmap - begin), f"the bitmap of {what}"
+            )
+            normal += int.from_bytes(part).bit_count()
+        # Those that the bitmap does not have are zero, or were never touched.
+        return end, Pages(normal, max(0, count - normal))
 
     def _stray(self, source: Source, record: int, address: int) -> StreamError:
         if self._block not in self.blocks:

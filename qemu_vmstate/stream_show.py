@@ -46,6 +46,7 @@ def _section(section: Section) -> dict[str, Any]:
         "payload_offset": section.payload_offset,
         "payload_size": section.payload_size,
         "name": section.name,
+        "vmsd_name": section.vmsd_name,
         "section_id": section.section_id,
         "instance_id": section.instance_id,
         "version_id": section.version_id,
@@ -70,6 +71,8 @@ def _field(field: Field) -> dict[str, Any]:
     }
     if field.version_id is not None:
         out["version_id"] = field.version_id
+    if field.vmsd_name is not None:
+        out["vmsd_name"] = field.vmsd_name
     if field.children:
         out["fields"] = [_field(child) for child in field.children]
     else:

@@ -181,11 +181,47 @@ def test_a_configuration_with_all_its_subsections(parse: Parse) -> None:
     assert stream.description is None
 
 
-def test_mapped_ram_is_refused_with_a_sentence(parse: Parse) -> None:
+def mapped(pages: int, bitmap: int = 0b101, **other: int) -> bytes:
+    """A stream of mapped-ram, whose only block has so many pages."""
     capability = be32(1) + counted("mapped-ram")
-    data = CONFIGURATION + b"\x05" + counted("configuration/capabilities") + be32(1) + capability
-    with pytest.raises(StreamError, match="written with the capability mapped-ram"):
-        parse(HEADER + data + EOF)
+    name = b"\x05" + counted("configuration/capabilities")
+    head = HEADER + CONFIGURATION + name + be32(1) + capability
+    head += b"\x01" + be32(2) + counted("ram") + be32(0) + be32(4)
+    head += be64(pages * 4096 | 4) + counted("ram0") + be64(pages * 4096)
+    at = {"version": 1, "page_size": 4096, "bitmap_at": len(head) + 28, "pages_at": 0x2000} | other
+    head += (
+        be32(at["version"]) + be64(at["page_size"]) + be64(at["bitmap_at"]) + be64(at["pages_at"])
+    )
+    head += struct.pack("<Q", bitmap)
+    head += bytes(0x2000 - len(head)) + bytes(pages * 4096)
+    return head + be64(0x10) + footer(2) + later(3, be64(0x10)) + full("dev", b"\1") + EOF
+
+
+def test_mapped_ram_lies_behind_its_blocks(parse: Parse) -> None:
+    stream = parse(mapped(3) + described(device("dev", entry("x", "uint8", 1))))
+    assert stream.configuration == Configuration("none", None, ("mapped-ram",))
+    assert [s.pages for s in stream if s.pages] == [Pages(normal=2, zero=1), Pages()]
+    assert stream.section("ram").size > 3 * 4096
+    assert stream.section("dev").field("x").value == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"version": 2}, "are of version 2 with 4096 bytes each"),
+        ({"page_size": 8192}, "with 8192 bytes each, and known is version 1, with the 4096"),
+        ({"bitmap_at": 9}, "have their bitmap of 8 bytes at byte 9 and begin at byte 8192"),
+        ({"bitmap_at": 0x1FFF}, "these do not follow each other"),
+        ({"bitmap_at": 2**64 - 1}, "these do not follow each other"),
+        ({"pages_at": 2**63}, "ends inside the pages of the RAM block 'ram0'"),
+        ({"pages_at": 0}, "these do not follow each other"),
+    ],
+)
+def test_sentences_for_broken_mapped_ram(
+    parse: Parse, other: dict[str, int], sentence: str
+) -> None:
+    with pytest.raises(StreamError, match=sentence):
+        parse(mapped(3, **other))
 
 
 def test_all_forms_of_pages(parse: Parse) -> None:
@@ -428,6 +464,49 @@ def test_runs_of_pointers_that_are_null(parse: Parse) -> None:
     )
     assert section.field("p[0]").type == "nullptr"
     assert section.field("p[1].v").value == 2
+
+
+def test_pointers_that_nothing_describes_are_kept_as_bytes(parse: Parse) -> None:
+    # QEMU before 9.2 describes an array by its first element, and of a NULL it tells nothing.
+    pointers = entry("p", "struct", 1, array_len=3, struct={})
+    section = one(parse, b"\x30\x30\x30\x07", pointers, entry("last", "uint8", 1))
+    assert [f.type for f in section.field("p").children] == 3 * ["nullptr"]
+    later = b"\x07\x08\x05" + counted("dev/s") + be32(1) + b"\x09"
+    section = one(
+        parse,
+        b"\x30abc\x30" + later,
+        pointers,
+        entry("last", "uint8", 1, array_len=2),
+        subsections=[vmsd("dev/s", entry("v", "uint8", 1))],
+    )
+    assert section.field("p").value == b"\x30abc\x30"
+    assert section.field("p").type == "struct"
+    assert section.field("last").value == (7, 8)
+    assert section.field("dev/s.v").value == 9
+    with pytest.raises(StreamError, match="what follows it has more bytes than the section"):
+        one(parse, b"\x30abc\x30\x07", pointers, entry("last", "uint64", 8))
+    # Inside a struct its end is not known.
+    inside = entry("s", "struct", 5, struct=vmsd("s", pointers))
+    with pytest.raises(StreamError, match=r"the description of dev.s.p cannot be used: the first"):
+        one(parse, b"\x30abc\x30", inside)
+
+
+def test_pages_of_256_bytes(parse: Parse) -> None:
+    ram = be64(0x200 | 4) + counted("flash") + be64(0x200) + be64(0x10)
+    page = be64(0x100 | 8) + counted("flash") + bytes(256) + be64(0x22) + b"\0" + be64(0x10)
+    stream = parse(HEADER + start("ram", ram) + later(3, page) + EOF + described(page_size=256))
+    assert [s.pages for s in stream if s.kind == "end"] == [Pages(normal=1, zero=1)]
+
+
+def test_sections_have_the_names_of_their_descriptions(parse: Parse) -> None:
+    inner = vmsd("point", entry("x", "uint8", 1), subsections=[vmsd("point/y")])
+    payload = b"\x01\x05" + counted("point/y") + be32(1)
+    dev = {"name": "0000:00:03.0/nic", "instance_id": 0}
+    dev |= vmsd("nic", entry("p", "struct", 9, struct=inner))
+    stream = parse(HEADER + full("0000:00:03.0/nic", payload) + EOF + described(dev))
+    section = stream.section("0000:00:03.0/nic")
+    assert section.vmsd_name == "nic"
+    assert [f.vmsd_name for f in section.walk()] == ["point", None, "point/y"]
 
 
 def test_subsections_at_every_level(parse: Parse) -> None:
