@@ -182,19 +182,23 @@ def _count(
 
 def check_subsections(layout: Layout, name: str, what: str) -> None:
     """Refuse names that make QEMU take a subsection for another's; ``name`` is the section's."""
-    names = [info.name for info in layout.subsections]
-    for one in names:
-        if not one.startswith(f"{name}/"):
+    subsections = layout.subsections
+    for index, info in enumerate(subsections):
+        one = info.name
+        if not one.startswith(name) or one == name:
             raise DeclarationError(
-                f"{what}: the subsection {one!r} must be called '{name}/...', or QEMU does not "
-                "find it; give it a name=, or the layout class"
+                f"{what}: the subsection {one!r} must be called '{name}/...', or begin like that "
+                "at least, or QEMU does not find it; give it a name=, or the layout class"
             )
-        for other in names:
-            if other is not one and other.startswith(one):
+        for follower in subsections[index + 1 :]:
+            if follower.name.startswith(one):
                 raise DeclarationError(
-                    f"{what}: the subsection names {one!r} and {other!r} begin alike, and QEMU "
-                    "takes the second for a part of the first; rename one"
+                    f"{what}: the subsection names {one!r} and {follower.name!r} begin alike, and "
+                    "QEMU takes the second for a part of the first that it follows; rename one, "
+                    "or declare the longer one first"
                 )
+            if follower.options.needed is True:
+                break
         for nested in _at_the_end(layout):
             if one.startswith(nested):
                 raise DeclarationError(

@@ -585,6 +585,9 @@ def test_refused_annotations(spell: Any, says: str | None) -> None:
 
 def test_subsection_names_that_begin_alike_are_refused() -> None:
     class Ab(VMStruct, name="p/ab"):
+        x: u8 = 0
+
+    class Wall(VMStruct, name="p/wall"):
         pass
 
     class Abc(VMStruct, name="p/abc"):
@@ -595,6 +598,39 @@ def test_subsection_names_that_begin_alike_are_refused() -> None:
         class Bad(VMStruct, name="p"):
             one: Subsection[Ab] = zeroed()
             two: Subsection[Abc]
+
+    # What is always between them keeps them apart, as in the section of an ARM CPU.
+    class Apart(VMStruct, name="p"):
+        one: Subsection[Ab] = field(needed=True)
+        wall: Subsection[Wall] = field(needed=True)
+        two: Subsection[Abc] = field(needed=True)
+
+    class Backwards(VMStruct, name="p"):
+        two: Subsection[Abc] = field(needed=True)
+        one: Subsection[Ab] = field(needed=True)
+
+    # As of arm_gic: QEMU looks for the name only, not for a slash.
+    class NoSlash(VMStruct, name="p/a"):
+        one: Subsection[Ab] = field(needed=True)
+
+    for cls in (Apart, Backwards, NoSlash):
+        wire = save(cls())
+        twin = cls()
+        twin.one.x = 9
+        load(twin, wire)
+        assert (save(twin), twin.one.x) == (wire, 0)
+
+    with pytest.raises(DeclarationError, match="begin alike"):
+
+        class NotAlways(VMStruct, name="p"):
+            one: Subsection[Ab] = field(needed=True)
+            wall: Subsection[Wall] = zeroed()
+            two: Subsection[Abc] = field(needed=True)
+
+    with pytest.raises(DeclarationError, match=r"'p/ab' must be called 'p/ab/...'"):
+
+        class Same(VMStruct, name="p/ab"):
+            one: Subsection[Ab] = field(needed=True)
 
     class Last(VMStruct, name="p/a"):
         x: u8 = 0
