@@ -6,14 +6,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn, TextIO, TypeAlias
 
 from . import bench, native
 from .errors import VMStateError
 from .launch import Script, VMLaunchError, shim_path
 from .loader import native_folder
-from .stream import read
+from .roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
+from .scaffold import scaffold
+from .stream import Stream, read
 from .stream_show import show, write_json
 
 __all__ = ["main"]
@@ -28,19 +31,41 @@ def _info() -> int:
     return 0
 
 
-def _inspect(path: str, as_json: bool) -> int:
+_Answer: TypeAlias = tuple[int, Callable[[TextIO], object]]
+"""An exit status, and what writes the rest."""
+
+
+def _inspect(stream: Stream, options: argparse.Namespace) -> _Answer:
+    return 0, partial(write_json if options.json else show, stream)
+
+
+def _scaffold(stream: Stream, options: argparse.Namespace) -> _Answer:
+    source = scaffold(stream, options.section)
+    return 0, lambda out: out.write(source)
+
+
+def _roundtrip(stream: Stream, options: argparse.Namespace) -> _Answer:
+    report = roundtrip(stream)
+    status = 0 if report.identical == len(report.results) else 1
+    return status, partial(write_roundtrip_json if options.json else show_roundtrip, report)
+
+
+_ON_FILES = {"inspect": _inspect, "scaffold": _scaffold, "roundtrip": _roundtrip}
+
+
+def _on_file(options: argparse.Namespace) -> int:
     try:
-        stream = read(path)
+        status, write = _ON_FILES[options.verb](read(options.file), options)
     except OSError as error:
-        print(f"qemu-vmstate: {path} cannot be read: {error.strerror}", file=sys.stderr)
+        print(f"qemu-vmstate: {options.file} cannot be read: {error.strerror}", file=sys.stderr)
         return 1
     try:
-        (write_json if as_json else show)(stream, sys.stdout)
+        write(sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:
         # Who reads has enough; Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return status
 
 
 def _run(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:
@@ -63,8 +88,25 @@ def _parser() -> argparse.ArgumentParser:
         help="show what a migration file holds",
         description="Show the sections of a migration file of any QEMU; --json shows every field.",
     )
-    inspect.add_argument("file", help="what `migrate file:...` or `migrate exec:cat>...` wrote")
     inspect.add_argument("--json", action="store_true", help="one JSON object with every field")
+    scaffolding = verbs.add_parser(
+        "scaffold",
+        help="write Python classes for a migration file's devices",
+        description="Write a Python module with a Device class for each section of a device, as "
+        "the file's own description has them.",
+    )
+    scaffolding.add_argument(
+        "--section", metavar="NAME", help="only those of this name: e1000, cpu/1, ..."
+    )
+    rounds = verbs.add_parser(
+        "roundtrip",
+        help="load and save every device's section by QEMU's code, and compare",
+        description="Make the classes that scaffold writes, load each section into a fresh object "
+        "through QEMU's C code and save it again. The status is 0 if all are identical.",
+    )
+    rounds.add_argument("--json", action="store_true", help="one JSON object with every section")
+    for verb in (inspect, scaffolding, rounds):
+        verb.add_argument("file", help="what `migrate file:...` or `migrate exec:cat>...` wrote")
     measured = verbs.add_parser(
         "bench",
         help="measure what saving and loading costs, beside C devices of the same fields",
@@ -100,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (options.verb == "run") != bool(command):
         parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, no other")
     try:
-        if options.verb == "inspect":
-            return _inspect(options.file, options.json)
+        if options.verb in _ON_FILES:
+            return _on_file(options)
         if options.verb == "bench":
             return bench.run(options)
         return _info() if options.verb == "info" else _run(options, command)
