@@ -36,6 +36,13 @@ BACKPORTED_PROGRAMS = {
 }
 BACKPORTED = (*BACKPORTED_PROGRAMS, "qemu-system-common", "qemu-system-data", "seabios")
 
+# Emulators of other targets, whose streams are read. The packages hold many more.
+TARGETS = {
+    "qemu-system-mips": ("mips",),
+    "qemu-system-misc": ("m68k", "riscv64", "s390x"),
+    "qemu-system-ppc": ("ppc", "ppc64"),
+}
+
 NEWEST = (10, 2)
 
 
@@ -240,6 +247,34 @@ class Cache:
                 remedy=f"make room in {self.root} and try again.",
                 quiet=True,
             )
+
+    def target_emulators(self) -> dict[str, Path]:
+        """The distribution's emulators of other targets, by target, unpacked."""
+        place = self.root / "emulators-of-targets"
+        stamp = place / "unpacked"
+        paths = {
+            target: place / "usr/bin" / f"qemu-system-{target}"
+            for targets in TARGETS.values()
+            for target in targets
+        }
+        if not stamp.exists():
+            self.apt.update(all_suites=False)
+            shutil.rmtree(place, ignore_errors=True)
+            fetched = self.apt.fetch_binaries([*TARGETS], str(self.apt.codename), place)
+            for package in fetched:
+                # Of a package only what is run: unpacked whole, they take three times as much.
+                names = TARGETS[package.name.partition("_")[0]]
+                wanted = " ".join(f"./usr/bin/qemu-system-{name}" for name in names)
+                script = f'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" {wanted}'
+                run(
+                    ["sh", "-c", script, "-", package, place],
+                    f"unpacking {package.name}",
+                    remedy=f"make room in {self.root} and try again.",
+                    quiet=True,
+                )
+                package.unlink()
+            stamp.touch()
+        return paths
 
     def _install_libraries(self, name: str, path: Path, place: Path) -> None:
         """Install what an unpacked emulator links to and the machine lacks."""

@@ -57,6 +57,16 @@ class Emulator:
 
 
 @dataclass
+class TargetEmulator:
+    """A ``qemu-system-*`` of another target, to make streams with; started with ``args``."""
+
+    name: str
+    path: str
+    args: list[str]
+    version: str
+
+
+@dataclass
 class Environment:
     """What was provided; ``build/PURPOSE-environment.json`` has the same."""
 
@@ -66,6 +76,7 @@ class Environment:
     later_reason: str = ""
     trees: list[QemuTree] = field(default_factory=list)
     emulators: list[Emulator] = field(default_factory=list)
+    targets: list[TargetEmulator] = field(default_factory=list)
     qemu_img: str | None = None
     missing: list[str] = field(default_factory=list)
 
@@ -108,6 +119,7 @@ def _ensure(
     _stock_emulator(environment)
     if purpose == "test":
         _backported_emulator(cache, environment)
+        _target_emulators(cache, environment)
     if users:
         _users_emulator(users, environment)
     elif purpose == "test":
@@ -246,6 +258,30 @@ def _backported_emulator(cache: Cache, environment: Environment) -> None:
     )
 
 
+def _target_emulators(cache: Cache, environment: Environment) -> None:
+    if release() is None:
+        environment.missing.append(
+            "no streams of other targets were tested: their emulators are taken from Debian, "
+            "which this machine is not."
+        )
+        return
+    installed = Path("/usr/bin/qemu-system-aarch64")
+    try:
+        paths = {"aarch64": installed, **cache.target_emulators()}
+    except SetupError as error:
+        environment.missing.append(f"no streams of other targets were tested: {error}")
+        return
+    # Unpacked, they look for firmware beside themselves.
+    shares = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
+    arguments = [word for share in shares for word in ("-L", share)]
+    for name, path in paths.items():
+        version = emulator_version(path)
+        if version:
+            environment.targets.append(TargetEmulator(name, str(path), arguments, version))
+        else:
+            environment.missing.append(f"the emulator {path} does not start: not tested.")
+
+
 def _users_emulator(tree: Tree, environment: Environment) -> None:
     if environment.emulators:
         return
@@ -286,6 +322,8 @@ def report(environment: Environment) -> None:
         say(f"  QEMU {tree.version}: {tree.native}")
     for emulator in environment.emulators:
         say(f"  emulator {emulator.name} ({emulator.version}): {emulator.path}")
+    for target in environment.targets:
+        say(f"  emulator of {target.name} ({target.version}): {target.path}")
     for sentence in environment.missing:
         say(f"  not there: {sentence}")
 
