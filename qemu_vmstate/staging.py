@@ -20,6 +20,7 @@ import copy
 import errno
 import functools
 import sys
+import threading
 import traceback
 import weakref
 from collections.abc import Callable
@@ -163,7 +164,7 @@ class Staging:
     ) -> None:
         self.description = description
         self.cls = cls
-        self.exception: BaseException | None = None
+        self._raised: dict[int, BaseException] = {}  # by thread: each gets its own
         self._current = description.name
         self._hooks = hooks or Hooks()
         self._needed: list[tuple[int, str, Callable[[Any], bool]]] = []
@@ -337,7 +338,7 @@ class Staging:
     def fail(self, exc: BaseException, why: Any, hook: str) -> int:
         """Keep ``exc`` for the caller of ``save()`` or ``load()``; its errno for C."""
         if not native.in_vm():
-            self.exception = exc
+            self._raised[threading.get_ident()] = exc
         self._locate(exc)
         sentence = self._sentence(exc)
         why[0] = lib().qv_strdup(sentence.replace("\0", "\\0").encode(errors="backslashreplace"))
@@ -374,9 +375,8 @@ class Staging:
             exc.path = self._current
 
     def take_exception(self) -> BaseException | None:
-        """What a hook raised since the last call, or ``None``."""
-        exc, self.exception = self.exception, None
-        return exc
+        """What a hook raised in this thread since the last call, or ``None``."""
+        return self._raised.pop(threading.get_ident(), None)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,7 +9,18 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from qemu_vmstate import Device, Migratable, Mutex, field
+import pytest
+
+from qemu_vmstate import (
+    Device,
+    InvalidError,
+    Migratable,
+    Mutex,
+    ToMigrationState,
+    field,
+    load,
+    save,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from crowd_device import Counts, Crowd, trials
@@ -48,3 +59,34 @@ def test_two_threads_that_ask_for_a_field_first_get_the_same_one() -> None:
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(lambda _: dev.counts, range(2))
     assert one is two is dev.counts
+
+
+class Marked(ToMigrationState[Counts]):
+    def snapshot_migration_state(self, target: Counts) -> None:
+        raise InvalidError(f"of thread {threading.get_ident()}")
+
+    def restore_migrated_state_mut(self, source: Counts, version_id: int) -> None:
+        raise InvalidError(f"of thread {threading.get_ident()}")
+
+
+def test_each_thread_gets_the_exception_of_its_own_save_or_load() -> None:
+    class Failing(Device, name="failing"):
+        part: Migratable[Mutex[Marked]]
+
+    dev = Failing()
+    usual = sys.getswitchinterval()
+
+    def own_only(rounds: int) -> None:
+        mine = f"failing.part: of thread {threading.get_ident()}"
+        for _ in range(rounds):
+            for call in (lambda: save(dev), lambda: load(dev, bytes(80))):
+                with pytest.raises(InvalidError) as caught:
+                    call()
+                assert str(caught.value) == mine
+
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(own_only, 6 * [1500]))
+    finally:
+        sys.setswitchinterval(usual)
