@@ -4,6 +4,7 @@
  * loading them, and their place in the savevm list.
  */
 #include "object.h"
+#include "round.h"
 #include "stack.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
@@ -76,13 +77,30 @@ static int refuse_poisoned(QvObject *object, QvPart *part, char **why)
     return -EOWNERDEAD;
 }
 
-static int part_lock(QvObject *object, QvPart *part, bool to_change, char **why)
+/* Who has the lock may need the GIL to get on: never wait for the one with the other. */
+static int lock_without_gil(QvCell *cell, int *gil)
 {
+    int ret = qv_cell_trylock(cell);
+
+    if (ret == 0 || qv_cell_is_mine(cell)) {
+        return ret;
+    }
+    qv_python_table->leave(*gil);
+    ret = qv_cell_lock(cell, NULL);
+    *gil = qv_python_table->enter();
+    return ret;
+}
+
+static int part_lock(QvObject *object, QvPart *part, bool to_change, int *gil, char **why)
+{
+    int ret;
+
     if (part->is_ref_cell) {
         return part->cell->borrow < 0 || (to_change && part->cell->borrow)
              ? refuse_borrowed(object, part, why) : 0;
     }
-    return qv_cell_lock(part->cell, NULL) ? refuse_locked(object, part, why) : 0;
+    ret = gil ? lock_without_gil(part->cell, gil) : qv_cell_lock(part->cell, NULL);
+    return ret ? refuse_locked(object, part, why) : 0;
 }
 
 static void part_unlock(QvPart *part)
@@ -92,7 +110,7 @@ static void part_unlock(QvPart *part)
     }
 }
 
-static int save_parts(QvObject *object, char **why)
+static int save_parts(QvObject *object, int *gil, char **why)
 {
     size_t i;
     int ret = 0;
@@ -100,7 +118,7 @@ static int save_parts(QvObject *object, char **why)
     for (i = 0; i < object->n_parts && ret == 0; i++) {
         QvPart *part = &object->parts[i];
 
-        ret = part_lock(object, part, false, why);
+        ret = part_lock(object, part, false, gil, why);
         if (ret < 0) {
             break;
         }
@@ -146,7 +164,7 @@ static int commit_parts(QvObject *object, char **why)
     for (i = 0; i < object->n_parts && ret == 0; i++) {
         QvPart *part = &object->parts[i];
 
-        ret = part_lock(object, part, true, why);
+        ret = part_lock(object, part, true, NULL, why);
         if (ret == 0) {
             memcpy(part->live, object->staging + part->offset, part->size);
             part_unlock(part);
@@ -167,19 +185,57 @@ static int from_python(int ret, char **why)
     return ret < 0 ? ret : -EINVAL;
 }
 
+static int short_snapshot(void *opaque, int keep, char **why)
+{
+    QvObject *object = opaque;
+    int gil, ret = QV_LONG_WAY;
+
+    if (!keep) {
+        gil = qv_python_table->enter();
+        ret = qv_python_table->snapshot(object->trampoline, why);
+        qv_python_table->leave(gil);
+        if (ret == QV_LONG_WAY) {
+            qv_object_reset(object, false);
+        }
+    }
+    return ret;
+}
+
+static int short_restore(void *opaque, int version_id, char **why)
+{
+    QvObject *object = opaque;
+    int gil = qv_python_table->enter();
+    int ret = qv_python_table->restore(object->trampoline, version_id, why);
+
+    qv_python_table->leave(gil);
+    return ret;
+}
+
+static int short_way(QvObject *object, QvPythonHook *call, int argument,
+                     char **why)
+{
+    return object->trampoline ? qv_call_python(call, object, argument, why) : QV_LONG_WAY;
+}
+
 /* A hook's Python part; argument: of the callback. */
 static int call_python(QvObject *object, int hook, int argument, char **why)
 {
-    int ret;
+    int ret = QV_LONG_WAY;
 
     if (!(object->hooks & hook)) {
         return 0;
     }
     hook_depth++;
     if (hook == QV_HOOK_SNAPSHOT) {
-        ret = qv_call_python(qv_py_snapshot, object->handle, argument, why);
+        ret = short_way(object, short_snapshot, argument, why);
+        if (ret == QV_LONG_WAY) {
+            ret = qv_call_python(qv_py_snapshot, object->handle, argument, why);
+        }
     } else if (hook == QV_HOOK_RESTORE) {
-        ret = qv_call_python(qv_py_restore, object->handle, argument, why);
+        ret = short_way(object, short_restore, argument, why);
+        if (ret == QV_LONG_WAY) {
+            ret = qv_call_python(qv_py_restore, object->handle, argument, why);
+        }
     } else {
         ret = qv_call_python(qv_py_hook, object->handle, hook, why);
     }
@@ -187,16 +243,23 @@ static int call_python(QvObject *object, int hook, int argument, char **why)
     return from_python(ret, why);
 }
 
-static int fill(QvObject *object, bool keep, char **why)
+int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
 {
     int ret;
 
-    if (object->hooks & QV_HOOK_SNAPSHOT) {
+    begin(object);
+    /* The short way does it itself, where it has to be done. */
+    if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->trampoline)) {
         qv_object_reset(object, false);
     }
     object->dirty = true;
-    ret = save_parts(object, why);
+    ret = save_parts(object, gil, why);
     return ret < 0 ? ret : call_python(object, QV_HOOK_SNAPSHOT, keep, why);
+}
+
+void qv_set_python(void *table)
+{
+    qv_python_table = table;
 }
 
 int qv_take_snapshot(void *opaque, char **why)
@@ -204,8 +267,9 @@ int qv_take_snapshot(void *opaque, char **why)
     QvObject *object = qv_object_of(opaque);
     int ret;
 
-    begin(object);
-    ret = fill(object, false, why);
+    if (!qv_round_took(object, &ret, why)) {
+        ret = qv_object_fill(object, false, NULL, why);
+    }
     if (object->extras) {
         qv_object_compare_subsections(object);
         set_pointers(object, true);
@@ -236,7 +300,7 @@ static int keep_live(QvObject *object, char **why)
 {
     g_autofree unsigned char *live = NULL;
     size_t i;
-    int ret = fill(object, true, why);
+    int ret = qv_object_fill(object, true, NULL, why);
 
     if (ret < 0) {
         return ret;
@@ -256,6 +320,7 @@ int qv_begin_load(void *opaque, char **why)
     QvObject *object = qv_object_of(opaque);
     int ret;
 
+    qv_round_forget(object);
     if (!object->whole) {
         qv_object_reset(object, true);
     }
@@ -489,6 +554,9 @@ int qv_register(QvObject *object, uint32_t instance_id, char **why)
             ret = failure(object, err, -EINVAL, why);
         } else {
             object->registered = true;
+            if ((object->hooks & QV_HOOK_SNAPSHOT) && !qv_is_early(object->vmsd)) {
+                qv_round_add(object);
+            }
         }
     }
     qv_bql_leave(taken);
@@ -505,6 +573,7 @@ int qv_unregister(QvObject *object, char **why)
     } else {
         qv.vmstate_unregister(NULL, object->vmsd, object->staging);
         object->registered = false;
+        qv_round_remove(object);
     }
     qv_bql_leave(taken);
     return busy ? -EBUSY : 0;

@@ -68,6 +68,12 @@ QvObject *qv_object_new(VMStateDescription *description, const QvImage *image, v
                         int hooks);
 void qv_object_free(QvObject *object);
 void *qv_object_staging(QvObject *object);
+/*
+ * The short way to its snapshot and restore: a _state.Trampoline, which must
+ * outlive the object.  It needs the table of _state.python().
+ */
+void qv_set_python(void *table);
+void qv_object_set_trampoline(QvObject *object, void *trampoline);
 /* Gives a large staging struct's memory back until the next save or load. */
 void qv_object_rest(QvObject *object);
 /* Every stream has every byte of every field: a load needs no defaults. */

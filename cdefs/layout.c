@@ -136,8 +136,27 @@ static void field_dealloc(PyObject *obj)
     qv_free_object(obj);
 }
 
+int qv_settle(Memory *memory)
+{
+    char *copy;
+
+    if (memory->lazy == QV_UNRESET) {
+        memcpy(memory->mem, memory->image, memory->size);
+    } else if (memory->lazy == QV_BORROWED) {
+        copy = PyMem_Malloc(memory->size);
+        if (!copy) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        memory->mem = memcpy(copy, memory->mem, memory->size);
+        Py_CLEAR(memory->owner);
+    }
+    memory->lazy = QV_SETTLED;
+    return 0;
+}
+
 /* The memory under obj, or NULL with an exception when it is not this layout's. */
-static Memory *memory_of(Field *field, PyObject *obj)
+static Memory *memory_of(Field *field, PyObject *obj, bool to_read)
 {
     Memory *memory = (Memory *)obj;
 
@@ -147,6 +166,10 @@ static Memory *memory_of(Field *field, PyObject *obj)
     }
     if (field->offset + field->size > memory->size) {
         PyErr_Format(PyExc_TypeError, "%U: lies outside this object's memory", field->name);
+        return NULL;
+    }
+    if (memory->lazy && !(memory->lazy == QV_BORROWED && to_read && !memchr("sav", field->kind, 3))
+        && qv_settle(memory) < 0) {
         return NULL;
     }
     return memory;
@@ -162,14 +185,14 @@ static PyObject *field_get(PyObject *descr, PyObject *obj, PyObject *type)
         Py_INCREF(descr);
         return descr;
     }
-    memory = memory_of(self, obj);
+    memory = memory_of(self, obj, true);
     return memory ? qv_load_value(self, memory->mem + self->offset, obj) : NULL;
 }
 
 static int field_set(PyObject *descr, PyObject *obj, PyObject *value)
 {
     Field *self = (Field *)descr;
-    Memory *memory = memory_of(self, obj);
+    Memory *memory = memory_of(self, obj, false);
 
     if (!memory) {
         return -1;
@@ -311,6 +334,9 @@ static int memory_getbuffer(PyObject *obj, Py_buffer *view, int flags)
     Memory *self = (Memory *)obj;
     int checked = is_checked((PyObject *)Py_TYPE(obj));
 
+    if (self->lazy && qv_settle(self) < 0) {
+        return -1;
+    }
     return checked < 0 ? -1
          : PyBuffer_FillInfo(view, obj, self->mem, self->size, checked, flags);
 }
@@ -321,6 +347,9 @@ static PyObject *memory_richcompare(PyObject *a, PyObject *b, int op)
 
     if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != Py_TYPE(b)) {
         Py_RETURN_NOTIMPLEMENTED;
+    }
+    if (qv_settle((Memory *)a) < 0 || qv_settle((Memory *)b) < 0) {
+        return NULL;
     }
     same = memcmp(((Memory *)a)->mem, ((Memory *)b)->mem, ((Memory *)a)->size) == 0;
     return PyBool_FromLong(same == (op == Py_EQ));

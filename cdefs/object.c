@@ -148,6 +148,7 @@ void qv_object_free(QvObject *object)
         g_free(extras->pointers);
         g_free(extras->subsections);
         g_free(extras->failure);
+        g_free(extras->taken_why);
         g_free(extras);
     }
     g_free(object->parts);
@@ -177,6 +178,11 @@ void *qv_object_staging(QvObject *object)
     return object->staging;
 }
 
+void qv_object_set_trampoline(QvObject *object, void *trampoline)
+{
+    object->trampoline = trampoline;
+}
+
 void qv_object_set_whole(QvObject *object)
 {
     object->whole = true;
@@ -203,7 +209,7 @@ int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_re
     return 0;
 }
 
-static QvExtras *extras_of(QvObject *object)
+QvExtras *qv_object_extras(QvObject *object)
 {
     if (!object->extras) {
         object->extras = g_new0(QvExtras, 1);
@@ -213,7 +219,7 @@ static QvExtras *extras_of(QvObject *object)
 
 int qv_object_keep(QvObject *object, size_t offset, size_t size)
 {
-    QvExtras *extras = extras_of(object);
+    QvExtras *extras = qv_object_extras(object);
 
     if (!inside(object, offset, size)) {
         return -EINVAL;
@@ -227,7 +233,7 @@ int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size
                            size_t size, size_t count)
 {
     size_t most = object->image->size;
-    QvExtras *extras = extras_of(object);
+    QvExtras *extras = qv_object_extras(object);
 
     if (count > most || size > most || !inside(object, slots, count * sizeof(void *))
         || !inside(object, elements, count * size) || !inside(object, present, count)) {
@@ -244,7 +250,7 @@ int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size
 
 int qv_object_add_subsection(QvObject *object, size_t offset, size_t size)
 {
-    QvExtras *extras = extras_of(object);
+    QvExtras *extras = qv_object_extras(object);
 
     if (!inside(object, offset, size) || extras->n_subsections == MOST_SUBSECTIONS) {
         return -EINVAL;
@@ -256,7 +262,7 @@ int qv_object_add_subsection(QvObject *object, size_t offset, size_t size)
 
 void qv_object_set_needed(QvObject *object, int number, int needed)
 {
-    QvExtras *extras = extras_of(object);
+    QvExtras *extras = qv_object_extras(object);
     uint64_t bit = 1ull << number;
 
     extras->needed = needed ? extras->needed | bit : extras->needed & ~bit;
@@ -300,7 +306,7 @@ QvNeeded *qv_needed_at(int number)
 
 void qv_object_fail(QvObject *object, int error, const char *why)
 {
-    QvExtras *extras = extras_of(object);
+    QvExtras *extras = qv_object_extras(object);
 
     if (!extras->failed) {
         extras->failed = error < 0 ? error : -EINVAL;

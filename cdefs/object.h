@@ -39,12 +39,18 @@ typedef struct QvExtras {
     uint64_t needed;            /* a bit for each of them */
     char *failure;              /* owner: this object; what a predicate could not tell QEMU */
     int failed;                 /* its errno */
+    /* round.c */
+    bool in_rounds;
+    bool taken;                 /* staging has this round's snapshot, or: */
+    int taken_ret;
+    char *taken_why;            /* owner: this object */
 } QvExtras;
 
 struct QvObject {
     VMStateDescription *vmsd;   /* owner: Python */
     const QvImage *image;       /* owner: Python */
     void *handle;               /* owner: Python */
+    void *trampoline;           /* owner: Python; or NULL */
     QvPart *parts;              /* owner: this object; by offset */
     QvExtras *extras;           /* owner: this object; or NULL */
     unsigned n_parts;
@@ -67,6 +73,7 @@ static inline QvObject *qv_object_of(void *opaque)
     return container_of(opaque, QvObject, staging[0]);
 }
 
+QvExtras *qv_object_extras(QvObject *object);
 size_t qv_object_size(const QvObject *object);
 /* What is not a native part of the staging struct, or all of it, as it is at rest. */
 void qv_object_reset(QvObject *object, bool all);

@@ -169,6 +169,15 @@ void qv_complete(VMStateDescription *vmsd, const VMStateDescription **subsection
 #endif
 }
 
+bool qv_is_early(const VMStateDescription *vmsd)
+{
+#if QV_VERSION >= 1000
+    return vmsd->early_setup;
+#else
+    return false;
+#endif
+}
+
 #if !QV_ERRP_HOOKS
 /* The hooks return an errno only: in a VM the sentence takes a way of its own. */
 static void report_failure(bool saving, const char *why)

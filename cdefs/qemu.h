@@ -68,6 +68,9 @@ bool qv_in_coroutine(void);
 bool qv_bql_enter(void);
 void qv_bql_leave(bool taken);
 
+/* Whether it is saved when a migration begins, apart from the others. */
+bool qv_is_early(const VMStateDescription *vmsd);
+
 /* Hooks of this version's shape, which call these; opaque is the staging struct. */
 void qv_set_hooks(VMStateDescription *vmsd, bool after_save);
 int qv_take_snapshot(void *opaque, char **why);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* qemu_vmstate._state, the module; see state.h. */
 #include "state.h"
+#include "trampoline.h"
 
 PyTypeObject *qv_memory_type, *qv_field_type, *qv_array_type, *qv_cell_type;
+static PyTypeObject *trampoline_type;
 PyObject *qv_error_factory;
 
 static PyObject *state_view(PyObject *module, PyObject *args)
@@ -59,7 +61,12 @@ static PyObject *state_assign(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_TypeError, "assign() takes two instances of one layout class");
         return NULL;
     }
+    if ((from->lazy == QV_UNRESET && qv_settle(from) < 0)
+        || (to->lazy == QV_BORROWED && qv_settle(to) < 0)) {
+        return NULL;
+    }
     memmove(to->mem, from->mem, to->size);
+    to->lazy = QV_SETTLED;
     Py_RETURN_NONE;
 }
 
@@ -74,11 +81,15 @@ static PyObject *state_fill(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "Oy*", &target, &data)) {
         return NULL;
     }
-    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len) {
+    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len
+        && qv_settle((Memory *)target) == 0) {
         memcpy(((Memory *)target)->mem, data.buf, data.len);
         ret = 0;
     } else {
-        PyErr_SetString(PyExc_ValueError, "fill() takes a layout class instance and as many bytes");
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError,
+                            "fill() takes a layout class instance and as many bytes");
+        }
     }
     PyBuffer_Release(&data);
     return ret < 0 ? NULL : Py_NewRef(Py_None);
@@ -93,6 +104,13 @@ static PyObject *state_set_error_factory(PyObject *module, PyObject *factory)
     Py_RETURN_NONE;
 }
 
+static PyObject *state_python(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyLong_FromVoidPtr((void *)&qv_python);
+}
+
 static PyMethodDef state_methods[] = {
     { "view", state_view, METH_VARARGS,
       "view(cls, address, size, owner): an instance over memory that owner keeps alive." },
@@ -101,6 +119,8 @@ static PyMethodDef state_methods[] = {
       "assign(target, source): copy a layout class instance in one go." },
     { "fill", state_fill, METH_VARARGS,
       "fill(memory, data): put raw bytes into an instance, unchecked." },
+    { "python", state_python, METH_NOARGS,
+      "python(): where the QvPython lies, for the bridge." },
     { "set_error_factory", state_set_error_factory, METH_O,
       "set_error_factory(f): f(Field, index, value, why) makes a refused store's exception." },
     { 0 }
@@ -124,7 +144,8 @@ PyMODINIT_FUNC PyInit__state(void)
     if (!module || add_type(module, &qv_memory_type, &qv_memory_spec) < 0
         || add_type(module, &qv_field_type, &qv_field_spec) < 0
         || add_type(module, &qv_array_type, &qv_array_spec) < 0
-        || add_type(module, &qv_cell_type, &qv_cell_spec) < 0) {
+        || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
+        || add_type(module, &trampoline_type, &qv_trampoline_spec) < 0) {
         Py_XDECREF(module);
         return NULL;
     }

@@ -24,7 +24,16 @@ typedef struct {
     char *mem;          /* owner: this object if owner is NULL, else owner */
     Py_ssize_t size;
     PyObject *owner;    /* strong; keeps mem alive */
+    const char *image;  /* owner: who made it lazy */
+    int lazy;           /* of QvLazy; else 0 */
 } Memory;
+
+/* Copies of large states that turn out not to be needed; see qv_settle(). */
+typedef enum {
+    QV_SETTLED,
+    QV_UNRESET,         /* mem is to hold image before anyone looks */
+    QV_BORROWED         /* mem is good for now: who could keep it gets a copy */
+} QvLazy;
 
 /*
  * One field of a layout, and at the same time one element of an array: an
@@ -68,6 +77,9 @@ typedef struct {
 /* The module's, for the process's life. */
 extern PyTypeObject *qv_memory_type, *qv_field_type, *qv_array_type, *qv_cell_type;
 extern PyType_Spec qv_memory_spec, qv_field_spec, qv_array_spec, qv_cell_spec;
+extern PyType_Spec qv_trampoline_spec;
+/* trampoline.c: what the bridge calls. */
+extern const struct QvPython qv_python;
 /* Makes the exception of a refused store; set by Python. */
 extern PyObject *qv_error_factory;
 
@@ -84,6 +96,8 @@ Py_ssize_t qv_count(Field *field, const char *p);
 
 /* layout.c: what an instance of a layout class holds at rest; -1 with an exception. */
 int qv_get_image(PyObject *cls, Py_buffer *image);
+/* Do what was put off; -1 with an exception. */
+int qv_settle(Memory *memory);
 /* What every tp_dealloc here ends with. */
 void qv_free_object(PyObject *obj);
 

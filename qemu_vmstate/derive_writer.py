@@ -228,6 +228,13 @@ class _Writer:
         made = {name: self._names[name] for name in (*_METHODS, "_prepare_migrated_state")}
         for name, function in made.items():
             function.__qualname__ = f"{cls.__qualname__}.{name}"
+        # Nothing but assignments after the last that can fail: there is nothing to undo.
+        simple = all(line.startswith("self.") for line in self._commit)
+        own = {line[len("self.") :].partition(" ")[0] for line in self._commit}
+        properties = any(isinstance(getattr(cls, name, None), property) for name in own)
+        restore = made["restore_migrated_state_mut"]
+        restore.all_or_nothing = simple and not properties
+        restore.only_numbers = self._plain_run and len(self._runs) == 1
         return made
 
     def _source(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import BqlError, NativeError
-from .loader import BUILD_COMMAND, native_folder
+from .loader import BUILD_COMMAND, _state, native_folder
 
 __all__ = ["Capabilities", "capabilities", "enter_vm", "ffi", "in_vm", "lib"]
 
@@ -47,6 +47,7 @@ def _bind(library: Any) -> None:
         raise NativeError(f"{take_text(why[0])}; build it for this QEMU with `{BUILD_COMMAND}`")
     if ret != 0:
         raise NativeError(take_text(why[0]))
+    _lib.qv_set_python(ffi.cast("void *", _state.python()))
 
 
 _bound = False

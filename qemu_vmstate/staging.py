@@ -36,6 +36,7 @@ from .layout_memory import FieldInfo
 from .loader import _state
 from .native import ffi, lib
 from .predicates import differs, forget, watch
+from .short_way import short_way
 from .staged import (
     always_whole,
     check_struct,
@@ -203,10 +204,26 @@ class Staging:
         for array in pointer_arrays(cls):
             lib().qv_object_add_pointers(self.cdata, *array)
         self._add_subsections()
+        self._set_short_way()
         if has_predicates(cls):
             tell = weakref.WeakMethod(self._predicate_failed)
             watch(address, size, lambda exc, path: (tell() or _nobody)(exc, path))
             weakref.finalize(self, forget, address)
+
+    def _set_short_way(self) -> None:
+        more = self._hooks.pre_save or self._hooks.post_load or self._validated
+        if more or self._needed or not self._parts:
+            return
+        parts = [
+            (part.value, part._of(self._view))
+            for part in self._parts
+            if isinstance(part, StatePart) and not part.count_of(self.cls)
+        ]
+        if len(parts) == len(self._parts):
+            self._trampoline = short_way(self, parts)
+            if self._trampoline:
+                address = ffi.cast("void *", id(self._trampoline))
+                lib().qv_object_set_trampoline(self.cdata, address)
 
     def _needed_hooks(self) -> int:
         asked = any(self._asks(info) for info in self.description.numbered)
@@ -347,6 +364,11 @@ class Staging:
         else:
             exc.add_note(f"in the {hook} hook of {self.description.name}, at {self._current}")
         return to_errno(exc)
+
+    def fail_at(self, index: int, exc: BaseException, why: Any, hook: str) -> int:
+        """As :meth:`fail`, for the part of that number which Python copies."""
+        self._current = self._parts[index].path
+        return self.fail(exc, why, hook)
 
     def _sentence(self, exc: BaseException) -> str:
         if isinstance(exc, InvalidError):

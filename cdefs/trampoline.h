@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The short way into Python, for what bridge.c asks most: states that only
+ * convert themselves, each in a Mutex.  It has no Python.h; _state has, and
+ * hands this table over.
+ */
+#ifndef QV_TRAMPOLINE_H
+#define QV_TRAMPOLINE_H
+
+/* Nothing was changed; everything has to be asked of the long way (callbacks.h). */
+#define QV_LONG_WAY 1
+
+typedef struct QvPython {
+    /* Take the GIL, and give it back; what the first returned is for the second. */
+    int (*enter)(void);
+    void (*leave)(int state);
+    /* With the GIL: 0, a negative errno with a sentence in *why, or QV_LONG_WAY. */
+    int (*snapshot)(void *trampoline, char **why);
+    int (*restore)(void *trampoline, int version_id, char **why);
+} QvPython;
+
+#endif
