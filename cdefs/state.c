@@ -70,6 +70,17 @@ static PyObject *state_assign(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* For generated code, which checks by itself and keeps it for one call only. */
+static PyObject *state_raw(PyObject *module, PyObject *obj)
+{
+    (void)module;
+    if (!PyObject_TypeCheck(obj, qv_memory_type)) {
+        PyErr_SetString(PyExc_TypeError, "raw() takes a layout class instance");
+        return NULL;
+    }
+    return PyMemoryView_FromMemory(((Memory *)obj)->mem, ((Memory *)obj)->size, PyBUF_WRITE);
+}
+
 /* Raw bytes past every check: who calls it has to look at the result. */
 static PyObject *state_fill(PyObject *module, PyObject *args)
 {
@@ -117,6 +128,7 @@ static PyMethodDef state_methods[] = {
     { "address", state_address, METH_O, "address(memory): where an instance's memory lies." },
     { "assign", state_assign, METH_VARARGS,
       "assign(target, source): copy a layout class instance in one go." },
+    { "raw", state_raw, METH_O, "raw(memory): its bytes to write to, unchecked; do not keep it." },
     { "fill", state_fill, METH_VARARGS,
       "fill(memory, data): put raw bytes into an instance, unchecked." },
     { "python", state_python, METH_NOARGS,

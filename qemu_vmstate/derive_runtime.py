@@ -33,8 +33,8 @@ class _Codec:
 _UNFIT = (struct.error, OverflowError)
 
 
-def _no_bool() -> Any:
-    raise struct.error("not a bool")
+def _unfit_value() -> Any:
+    raise struct.error("not what the field holds")
 
 
 def _check(

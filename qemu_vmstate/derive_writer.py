@@ -15,7 +15,6 @@ from .derive_runtime import (
     _check,
     _Codec,
     _like,
-    _no_bool,
     _plain,
     _prepare_state,
     _prepare_states,
@@ -23,10 +22,12 @@ from .derive_runtime import (
     _restore_all,
     _snapshot_state,
     _snapshot_states,
+    _unfit_value,
 )
 from .errors import DeclarationError
 from .fields import FieldOptions
 from .layout import VMStruct, VMStructMeta
+from .loader import _state
 from .wire_types import SCALARS, ArrayType, Scalar, WireType
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class _Writer:
         self.name = name
         self.fields: dict[str, tuple[WireType, FieldOptions]] = {}
         self._names: dict[str, Any] = {
-            "_no_bool": _no_bool,
+            "_unfit_value": _unfit_value,
+            "_raw": _state.raw,
             "_plain": _plain,
             "_like": _like,
             "_refill": _refill,
@@ -59,6 +61,7 @@ class _Writer:
         self._commit: list[str] = []
         self._plain_run = True  # nothing but numbers as they are
         self._has_states = False
+        self._target = "target"
         self._run: list[tuple[str, Scalar, str, str, str]] = []
         self._pending: list[str] = []
         self._runs: list[list[tuple[str, Scalar, str, str, str]]] = []
@@ -84,10 +87,19 @@ class _Writer:
     def _pack(self, attribute: str, type_: Scalar, value: str) -> str:
         """Add a number to the run; returns the local that has it on a restore."""
         fast = value
+        options = self.fields[attribute][1]
+        if options.given("minimum", "maximum"):
+            # struct knows the type's limits only.
+            low = type_.low if options.minimum is None else options.minimum
+            high = type_.high if options.maximum is None else options.maximum
+            held = self._local()
+            fits = f"type({held} := {value}) is int and {low} <= {held} <= {high}"
+            fast = f"({held} if {fits} else _unfit_value())"
+            self._target = "_raw(target)"
         if type_.kind == "?":
             # struct takes the truth of anything; a field takes True, False, 1 and 0.
             held = self._local()
-            fast = f"({held} if ({held} := {value}) is True or {held} is False else _no_bool())"
+            fast = f"({held} if ({held} := {value}) is True or {held} is False else _unfit_value())"
         local = self._local()
         self._run.append((attribute, type_, fast, value, local))
         return local
@@ -130,7 +142,7 @@ class _Writer:
             fast = ", ".join(item[2] for item in self._run)
             self._snapshot += [
                 "try:",
-                f"    _pack{index}(target, _at{index}, {fast})",
+                f"    _pack{index}(@target@, _at{index}, {fast})",
                 "except _unfit:  # one by one, each with its own sentence",
                 *(f"    target.{item[0]} = {item[3]}" for item in self._run),
             ]
@@ -246,7 +258,7 @@ class _Writer:
             '"""Fill ``target`` with a copy of this state."""',
             check.format("target"),
             "    _check(self, target)",
-            *self._snapshot,
+            *(line.replace("@target@", self._target) for line in self._snapshot),
         ]
         restore = [
             '"""Take ``source`` over: all of it, or nothing and raise."""',
@@ -282,7 +294,8 @@ def _on_wire(options: FieldOptions, codec: _Codec | None) -> FieldOptions:
     """The options of the field in the layout class: what an old stream lacks has its default."""
     nothing = FieldOptions()
     made = options.of_wire(default=nothing.default)
-    if not options.given("version_id", "field_exists") or not options.has_default:
+    asked = options.given("version_id", "field_exists", "minimum", "maximum")
+    if not asked or not options.has_default:
         return made
     value = options.make_default()
     if codec and codec.to:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""priority, unmigratable and early_setup of a registered device, as QEMU takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qemu_vmstate.stream import read
+from qemu_vmstate.vm import VMError
+
+from .conftest import SCRIPTS, Emulator, StartVM
+
+MEMBERS = SCRIPTS / "members.py"
+
+
+def test_higher_priority_is_loaded_first(start: StartVM) -> None:
+    here = start("here", script=MEMBERS)
+    there = start("there", script=MEMBERS, incoming=True)
+    here.migrate_to(there)
+    assert there.python.eval("loaded") == ["high", "low"]
+
+
+def test_unmigratable_blocks_until_it_is_gone(start: StartVM, tmp_path: Path) -> None:
+    vm = start(script=MEMBERS, disk=True)
+    vm.python.call("stay")
+    with pytest.raises(Exception, match="stays"):
+        vm.migrate_to_file(tmp_path / "out.mig")
+    with pytest.raises(VMError, match="stays"):
+        vm.snapshot_save("one")
+    vm.python.call("go")
+    vm.migrate_to_file(tmp_path / "out.mig")
+    assert read(tmp_path / "out.mig").section("low").field("x").value == 1
+
+
+def test_early_setup_is_written_before_ram(
+    start: StartVM, emulator: Emulator, tmp_path: Path
+) -> None:
+    here = start("here", script=MEMBERS, args=["early"]) if _has_it(emulator) else None
+    if here is None:
+        with pytest.raises(VMError, match="early_setup: this QEMU has none"):
+            start("none", script=MEMBERS, args=["early"])
+        return
+    file = tmp_path / "early.mig"
+    here.migrate_to_file(file)
+    names = [section.name for section in read(file) if section.name]
+    first_pages = names.index("ram", names.index("ram") + 1)
+    assert names.index("at-once") < first_pages < names.index("low")
+    there = start("there", script=MEMBERS, args=["early"], incoming=True)
+    there.load_from_file(file)
+    assert there.python.eval("loaded") == ["at-once", "high", "low"]
+
+
+def _has_it(emulator: Emulator) -> bool:
+    return int(emulator["version"].split(".")[0]) >= 10
