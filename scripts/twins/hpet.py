@@ -13,7 +13,6 @@ What differs is what else is read, and what is refused:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from qemu_vmstate import (
     Subsection,
     VArray,
     VMStruct,
+    clock_get_ns,
     derive_to_migration_state,
     field,
     register,
@@ -77,7 +77,7 @@ def counter_runs(state: Any) -> bool:
 class HPET(Device, name="hpet", version_id=2, minimum_version_id=1):
     """The device: registers that the BQL guards, and timers that each have a lock of their own.
 
-    ``now`` is the machine's clock in ns, QEMU_CLOCK_VIRTUAL in C.
+    ``now`` is the machine's clock in ns; without one, time stands still.
     """
 
     config: u64 = 0
@@ -87,7 +87,7 @@ class HPET(Device, name="hpet", version_id=2, minimum_version_id=1):
     timer: VArray[Migratable[Mutex[HPETTimer]], Literal[32]] = field(num="num_timers")
     rtc_irq_level: Subsection[RtcIrqLevel]
     hpet_offset: Subsection[Offset] = field(needed=counter_runs)
-    now: Callable[[], int] = field(default=time.monotonic_ns, omit=True)
+    now: Callable[[], int] | None = field(default=None, omit=True)
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
@@ -102,12 +102,12 @@ class HPET(Device, name="hpet", version_id=2, minimum_version_id=1):
 
     def pre_save(self) -> None:
         """The counter of a machine that runs is what it is by now."""
-        if self.config & ENABLE:
+        if self.now and self.config & ENABLE:
             ticks = (self.now() + self.hpet_offset.hpet_offset) // CLOCK_PERIOD_NS
             self.hpet_counter = ticks % 2**64
 
 
 if __name__ == "__main__":
     # In a VM whose machine has none: qemu-vmstate run hpet.py -- qemu-system-x86_64 -M pc,hpet=off
-    dev = HPET()
+    dev = HPET(now=clock_get_ns)
     register(dev)
