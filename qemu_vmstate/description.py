@@ -71,7 +71,7 @@ class VMStateDescription:
         self.name = name
         self.version_id = version_id
         self.minimum_version_id = minimum_version_id
-        self._cls = cls
+        self._cls: type[VMStruct] = cls
         self._base = base
         self._owned = owned
         self.numbered: list[FieldInfo] = []
@@ -98,6 +98,8 @@ class VMStateDescription:
             },
         )
         lib().qv_complete(self.cdata, self._subsections(), unmigratable, early_setup)
+        # Whoever keeps this by its class must not keep the class.
+        del self._cls
 
     def _text(self, text: str) -> Any:
         pointer = ffi.new("char[]", text.encode())

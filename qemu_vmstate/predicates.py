@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,9 @@ def _failed(address: int, path: str, exc: BaseException) -> None:
     traceback.print_exception(exc, file=sys.stderr)
 
 
-def _struct(cls: type[VMStruct], opaque: Any, base: int) -> tuple[VMStruct, int]:
+def _struct(reference: weakref.ref[type[VMStruct]], opaque: Any, base: int) -> tuple[VMStruct, int]:
+    cls = reference()
+    assert cls is not None, "C walks an object of a class that is gone"
     address = int(ffi.cast("uintptr_t", opaque)) + base
     # C walks it now, so it is there; the view must not outlive the call.
     return _state.view(cls, address, cls.__layout__.size, opaque), address
@@ -56,8 +59,10 @@ def exists_callback(
 ) -> Any:
     """A ``field_exists`` that asks ``function`` with the struct ``base`` bytes after opaque."""
 
+    of = weakref.ref(cls)  # the class keeps its description, and so this
+
     def ask(opaque: Any, version_id: int) -> bool:
-        struct, address = _struct(cls, opaque, base)
+        struct, address = _struct(of, opaque, base)
         try:
             return bool(function(struct, version_id))
         except BaseException as exc:
@@ -72,8 +77,10 @@ def needed_callback(
 ) -> Any:
     """A ``needed`` that asks ``function`` with the struct ``base`` bytes after opaque."""
 
+    of = weakref.ref(cls)  # the class keeps its description, and so this
+
     def ask(opaque: Any) -> bool:
-        struct, address = _struct(cls, opaque, base)
+        struct, address = _struct(of, opaque, base)
         try:
             return bool(function(struct))
         except BaseException as exc:
@@ -99,8 +106,10 @@ def differs(struct: VMStruct) -> bool:
 def differs_callback(cls: type[VMStruct], base: int) -> Any:
     """A ``needed`` that says whether the struct differs from its defaults."""
 
+    of = weakref.ref(cls)  # the class keeps its description, and so this
+
     def ask(opaque: Any) -> bool:
-        struct, _ = _struct(cls, opaque, base)
+        struct, _ = _struct(of, opaque, base)
         return differs(struct)
 
     return ffi.callback("bool(void *)", ask, error=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +78,6 @@ def memory_is_value(cls: type[VMStruct]) -> bool:
     )
 
 
-@functools.cache
 def always_whole(cls: type[VMStruct]) -> bool:
     """Whether every stream has every byte of every field, so that no default is ever needed."""
     for info in cls.__layout__.fields:

@@ -8,6 +8,8 @@ first element, one of a single element has no ``array_len``.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any, Literal
 
 import pytest
@@ -20,13 +22,16 @@ from qemu_vmstate import (
     Device,
     Migratable,
     Mutex,
+    Subsection,
     VMStruct,
     capabilities,
     describe,
+    field,
     i8,
     i16,
     i32,
     i64,
+    load,
     save,
     u8,
     u16,
@@ -138,3 +143,25 @@ def test_qemu_version_is_the_one_it_was_built_for() -> None:
     assert able.errp_hooks == ((major, minor) >= (10, 2))
     assert able.early_setup == (major >= 10)
     assert able.in_vm is False
+
+
+def test_classes_that_nobody_has_are_released() -> None:
+    def made() -> weakref.ref[type]:
+        class Inner(VMStruct):
+            a: u8 = 0
+
+        class More(VMStruct, name="Outer/more"):
+            b: u8 = field(default=1, field_exists=lambda _state, _version: True)
+
+        class Outer(VMStruct):
+            inner: Inner = zeroed()
+            more: Subsection[More] = field(needed=lambda state: state.inner.a == 9)
+            values: Array[Inner, Literal[2]] = zeroed()
+
+        save(Outer())
+        load(Outer(), bytes(3))
+        return weakref.ref(Outer)
+
+    gone = made()
+    gc.collect()
+    assert gone() is None
