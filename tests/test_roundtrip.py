@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +226,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     file.write_bytes(b"QEVM")
     assert cli.main(["roundtrip", str(file)]) == 1
     assert "ends inside the header's version" in capsys.readouterr().err
+
+
+def test_the_status_is_kept_when_nobody_reads(tmp_path: Path) -> None:
+    file = tmp_path / "vm.mig"
+    file.write_bytes(stream_of(b"\2", entry("x", "bool", 1)))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "qemu_vmstate", "roundtrip", str(file)]
+    with os.fdopen(writer) as nobody:
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
