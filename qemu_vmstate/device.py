@@ -312,14 +312,15 @@ class Device:
         description = _description(self.Migrated, *self.__description__, **self.__vmsd_flags__)
         return Staging(description, self.Migrated, parts, self._hooks())
 
-    def _hooks(self) -> Hooks:
+    def _hooks(self) -> Hooks | None:
         """What the class defines of the hooks; weakly, for the device owns the staging struct."""
-        own = {}
+        own: dict[str, Any] = {}
         for name in ("pre_save", "post_save", "pre_load", "post_load"):
             if getattr(type(self), name) is not getattr(Device, name):
                 own[name] = _weakly(getattr(self, name))
-        validate = _weakly(self._validate) if self.__validators__ else None
-        return Hooks(**own, validate=validate)
+        if self.__validators__:
+            own["validate"] = _weakly(self._validate)
+        return Hooks(**own) if own else None
 
     def _validate(self, source: Any) -> None:
         for validator in self.__validators__:

@@ -7,6 +7,7 @@ From then on live migration, savevm/loadvm and snapshots carry it, through
 
 from __future__ import annotations
 
+import sys
 import threading
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,8 @@ from .staging import Staging
 
 __all__ = ["Registration", "register", "unregister"]
 
+_SWITCH_INTERVAL = 0.0005
+
 _lock = threading.Lock()
 _registered: dict[tuple[str, int], Registration] = {}
 
@@ -29,6 +32,8 @@ class Registration:
     ``name`` and ``instance_id`` are those of its section.  The object, its
     description and its staging struct live at least as long as it is registered.
     """
+
+    __slots__ = ("_staging", "instance_id", "name", "obj")
 
     def __init__(self, obj: Any, staging: Staging, instance_id: int) -> None:
         self.obj = obj
@@ -46,10 +51,12 @@ class Registration:
                     f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
                 )
             del _registered[key]
+            self._staging.registered = False
         why = ffi.new("char **")
         if lib().qv_unregister(self._staging.cdata, why) != 0:
             with _lock:
                 _registered[key] = self
+                self._staging.registered = True
             raise RegistrationError(
                 f"{self.name} cannot be unregistered: {take_text(why[0])}; try again after it"
             )
@@ -74,6 +81,10 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
     name apart; source and destination must use the same.  Takes the BQL if this
     thread does not hold it.
 
+    An object whose snapshot or restore needs Python, not C alone, shortens
+    ``sys.setswitchinterval()`` to half a millisecond: so long may a busy Python
+    thread hold up a migration.
+
     Raises ``RegistrationError`` outside a VM, for a name and instance that are
     taken, while a migration runs, and from inside a snapshot or restore.
     """
@@ -94,18 +105,23 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
                 f"{registration.name} (instance {instance_id}) is registered already, and QEMU "
                 "ends on a duplicate; give another instance_id"
             )
-        if any(other._staging is staging for other in _registered.values()):
+        if staging.registered:
             raise RegistrationError(
                 f"this {registration.name} is registered already, as another instance"
             )
         _registered[key] = registration
+        staging.registered = True
     why = ffi.new("char **")
     if lib().qv_register(staging.cdata, instance_id, why) != 0:
         with _lock:
             del _registered[key]
+            staging.registered = False
         raise RegistrationError(
             f"{registration.name} cannot be registered: {take_text(why[0])}; try again after it"
         )
+    if staging.needs_python:
+        # A hook waits so long for the GIL beside a busy thread, and the VM stands meanwhile.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
     return registration
 
 

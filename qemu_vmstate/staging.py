@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-import functools
 import sys
 import threading
 import traceback
@@ -64,6 +63,9 @@ class Hooks:
     pre_load: Callable[[], object] | None = None
     post_load: Callable[[int], object] | None = None
     validate: Callable[[Any], object] | None = None
+
+
+_NO_HOOKS = Hooks()
 
 
 class Part(Protocol):
@@ -156,6 +158,24 @@ class Staging:
     ``cls`` is the layout class of the struct, ``parts`` what fills it.
     """
 
+    # There may be ten thousand.
+    __slots__ = (
+        "__weakref__",
+        "_current",
+        "_hooks",
+        "_keep",
+        "_needed",
+        "_parts",
+        "_raised",
+        "_trampoline",
+        "_validated",
+        "_view_or_none",
+        "cdata",
+        "cls",
+        "description",
+        "registered",
+    )
+
     def __init__(
         self,
         description: VMStateDescription,
@@ -165,54 +185,78 @@ class Staging:
     ) -> None:
         self.description = description
         self.cls = cls
-        self._raised: dict[int, BaseException] = {}  # by thread: each gets its own
+        self.registered = False
+        self._raised: dict[int, BaseException] | None = None  # by thread: each gets its own
         self._current = description.name
-        self._hooks = hooks or Hooks()
-        self._needed: list[tuple[int, str, Callable[[Any], bool]]] = []
+        self._hooks = hooks or _NO_HOOKS
+        self._needed: tuple[tuple[int, str, Callable[[Any], bool]], ...] = ()
         self._validated = cls.__validated__ or self._hooks.validate is not None
-        self._keep: list[Any] = [parts, description]
+        self._view_or_none: Any = None
+        plan = _plan(cls)
+        by_c, self._parts = self._divided(parts)
+        hook_flags = self._needed_hooks(plan)
+        # A weak reference: the handle would keep this object alive for ever.
+        handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
+        library = lib()
+        made = library.qv_object_new(description.cdata, plan.image, handle, hook_flags)
+        if made == ffi.NULL:
+            size = cls.__layout__.size
+            raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
+        self.cdata = ffi.gc(made, library.qv_object_free)
+        keep: list[Any] = [plan, handle]
+        for part, cell, inner in by_c:
+            keep += self._add_part(plan, part, cell, inner)
+        self._keep = tuple(keep)
+        if plan.whole:
+            library.qv_object_set_whole(made)
+        for offset, length in plan.kept:
+            library.qv_object_keep(made, offset, length)
+        for array in plan.pointer_arrays:
+            library.qv_object_add_pointers(made, *array)
+        if description.numbered:
+            self._add_subsections()
+        if self._parts:
+            self._set_short_way()
+        if plan.has_predicates:
+            address = int(ffi.cast("uintptr_t", library.qv_object_staging(made)))
+            tell = weakref.WeakMethod(self._predicate_failed)
+            watch(
+                address,
+                cls.__layout__.size,
+                lambda exc, path: (tell() or _nobody)(exc, path),
+            )
+            weakref.finalize(self, forget, address)
+
+    def _divided(
+        self, parts: list[Part]
+    ) -> tuple[list[tuple[StatePart, Any, VMStruct]], tuple[Part, ...]]:
+        """What C copies by itself, and what Python does."""
         # What comes first and last is Python's: then all of it is, for one to undo the other.
         all_python = self._hooks.pre_save or self._hooks.post_load
-        by_c = []
-        self._parts: list[Part] = []
+        by_c, by_python = [], []
         for part in parts:
             found = None
             # C does not know which elements a stream has.
-            if isinstance(part, StatePart) and not (all_python or part.count_of(cls)):
+            if isinstance(part, StatePart) and not (all_python or part.count_of(self.cls)):
                 found = _copied_by_c(part.value)
             if found and isinstance(part, StatePart):
                 by_c.append((part, *found))
             else:
-                self._parts.append(part)
-        image = _image(cls)
-        # A weak reference: the handle would keep this object alive for ever.
-        handle = ffi.new_handle(weakref.ref(self))
-        self._keep += [image, handle]
-        size = cls.__layout__.size
-        made = lib().qv_object_new(description.cdata, image, handle, self._needed_hooks())
-        if made == ffi.NULL:
-            raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
-        self.cdata = ffi.gc(made, lib().qv_object_free)
-        if always_whole(cls):
-            lib().qv_object_set_whole(made)
-        address = int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
-        self._view: Any = _state.view(cls, address, size, self.cdata)
-        for part, cell, inner in by_c:
-            self._add_part(part, cell, inner)
-        for offset, length in kept(cls):
-            lib().qv_object_keep(self.cdata, offset, length)
-        for array in pointer_arrays(cls):
-            lib().qv_object_add_pointers(self.cdata, *array)
-        self._add_subsections()
-        self._set_short_way()
-        if has_predicates(cls):
-            tell = weakref.WeakMethod(self._predicate_failed)
-            watch(address, size, lambda exc, path: (tell() or _nobody)(exc, path))
-            weakref.finalize(self, forget, address)
+                by_python.append(part)
+        return by_c, tuple(by_python)
+
+    @property
+    def _view(self) -> Any:
+        """The staging struct, for Python; few native objects are ever looked at."""
+        if self._view_or_none is None:
+            address = int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
+            size = self.cls.__layout__.size
+            self._view_or_none = _state.view(self.cls, address, size, self.cdata)
+        return self._view_or_none
 
     def _set_short_way(self) -> None:
         more = self._hooks.pre_save or self._hooks.post_load or self._validated
-        if more or self._needed or not self._parts:
+        if more or self._needed:
             return
         parts = [
             (part.value, part._of(self._view))
@@ -225,7 +269,10 @@ class Staging:
                 address = ffi.cast("void *", id(self._trampoline))
                 lib().qv_object_set_trampoline(self.cdata, address)
 
-    def _needed_hooks(self) -> int:
+    def _needed_hooks(self, plan: _Plan) -> int:
+        plain = self._hooks is _NO_HOOKS and not (self._parts or self._validated)
+        if plain and not (plan.has_predicates or self.description.numbered):
+            return 0
         asked = any(self._asks(info) for info in self.description.numbered)
         python = bool(self._parts) or self._validated or asked
         wanted = {
@@ -233,7 +280,7 @@ class Staging:
             lib().QV_HOOK_RESTORE: self._parts or self._validated or self._hooks.post_load,
             lib().QV_HOOK_POST_SAVE: self._hooks.post_save,
             lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
-            lib().QV_HOOK_PREDICATES: has_predicates(self.cls),
+            lib().QV_HOOK_PREDICATES: plan.has_predicates,
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
@@ -255,15 +302,14 @@ class Staging:
             number = lib().qv_object_add_subsection(self.cdata, info.offset, size)
             if needed:
                 path = f"{self.description.name}.{info.attribute}"
-                self._needed.append((number, path, needed))
+                self._needed += ((number, path, needed),)
 
-    def _add_part(self, part: StatePart, cell: Any, inner: VMStruct) -> None:
+    def _add_part(self, plan: _Plan, part: StatePart, cell: Any, inner: VMStruct) -> list[Any]:
+        """Hand a part over to C; what has to live as long as this object."""
         offset = 0
-        for info in self.cls.__layout__.fields:
-            if info.attribute == part.attribute:
-                offset = info.data + (part.index or 0) * inner.__layout__.size
-        name = _c_name(part.path.removeprefix(f"{self.description.name}."))
-        self._keep += [inner, cell._cell, name]
+        if part.attribute is not None:
+            offset = plan.offsets[part.attribute] + (part.index or 0) * inner.__layout__.size
+        name = plan.c_name(part.path.removeprefix(f"{self.description.name}."))
         lib().qv_object_add_part(
             self.cdata,
             name,
@@ -273,6 +319,12 @@ class Staging:
             offset,
             inner.__layout__.size,
         )
+        return [inner, cell._cell]
+
+    @property
+    def needs_python(self) -> bool:
+        """Whether a save or load asks Python for anything."""
+        return self._needed_hooks(_plan(self.cls)) != 0
 
     @property
     def staged(self) -> Any:
@@ -355,6 +407,8 @@ class Staging:
     def fail(self, exc: BaseException, why: Any, hook: str) -> int:
         """Keep ``exc`` for the caller of ``save()`` or ``load()``; its errno for C."""
         if not native.in_vm():
+            if self._raised is None:
+                self._raised = {}
             self._raised[threading.get_ident()] = exc
         self._locate(exc)
         sentence = self._sentence(exc)
@@ -398,26 +452,39 @@ class Staging:
 
     def take_exception(self) -> BaseException | None:
         """What a hook raised in this thread since the last call, or ``None``."""
-        return self._raised.pop(threading.get_ident(), None)
+        return self._raised.pop(threading.get_ident(), None) if self._raised else None
 
 
-@functools.lru_cache(maxsize=1024)
-def _c_name(name: str) -> Any:
-    """As a C string; devices of a class share theirs."""
-    return ffi.new("char[]", name.encode())
+class _Plan:
+    """What the staging structs of a class have in common."""
 
-
-_images: weakref.WeakKeyDictionary[type[VMStruct], Any] = weakref.WeakKeyDictionary()
-
-
-def _image(cls: type[VMStruct]) -> Any:
-    """What a staging struct of ``cls`` holds at rest: one for all of a class."""
-    if cls not in _images:
+    def __init__(self, cls: type[VMStruct]) -> None:
         data = ffi.from_buffer(cls.__image__)
         made = lib().qv_image_new(data, len(data))
         # The image points into the data, and so keeps it.
-        _images[cls] = ffi.gc(made, lambda image, _=data: lib().qv_image_free(image))
-    return _images[cls]
+        self.image = ffi.gc(made, lambda image, _=data: lib().qv_image_free(image))
+        self.whole = always_whole(cls)
+        self.kept = tuple(kept(cls))
+        self.pointer_arrays = tuple(pointer_arrays(cls))
+        self.has_predicates = has_predicates(cls)
+        self.offsets = {info.attribute: info.data for info in cls.__layout__.fields}
+        self._names: dict[str, Any] = {}
+
+    def c_name(self, name: str) -> Any:
+        """As a C string, which lives as long as this plan."""
+        if name not in self._names:
+            self._names[name] = ffi.new("char[]", name.encode())
+        return self._names[name]
+
+
+_plans: weakref.WeakKeyDictionary[type[VMStruct], _Plan] = weakref.WeakKeyDictionary()
+
+
+def _plan(cls: type[VMStruct]) -> _Plan:
+    found = _plans.get(cls)
+    if found is None:
+        found = _plans[cls] = _Plan(cls)
+    return found
 
 
 def _nobody(exc: BaseException, path: str) -> None:

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One set of cases for every way that a state's copy is made: they differ in speed only.
+
+``native``: C copies.  ``short``: C calls the overridden conversions.  ``long``: as that, through
+staging.py, because the device has something of its own to do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+
+from qemu_vmstate import (
+    Array,
+    Buffer,
+    Device,
+    InvalidError,
+    Migratable,
+    Mutex,
+    PoisonError,
+    StreamError,
+    VMStruct,
+    field,
+    load,
+    save,
+    u8,
+    u16,
+    u32,
+    zeroed,
+)
+from qemu_vmstate.device import staging_of
+
+
+class Plain(VMStruct):
+    a: u32 = 1
+    b: u8 = field(default=2, maximum=9)
+    c: Array[u16, Literal[3]] = field(default=3)
+
+
+class Overridden(Plain):
+    def snapshot_migration_state(self, target: Any) -> None:
+        super().snapshot_migration_state(target)
+
+    def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+        super().restore_migrated_state_mut(source, version_id)
+
+
+def native() -> Any:
+    class Native(Device, name="made"):
+        first: Migratable[Mutex[Plain]]
+        second: Migratable[Mutex[Plain]]
+
+    return Native()
+
+
+def short() -> Any:
+    class Short(Device, name="made"):
+        first: Migratable[Mutex[Overridden]]
+        second: Migratable[Mutex[Overridden]]
+
+    return Short()
+
+
+def long() -> Any:
+    class Long(Device, name="made"):
+        first: Migratable[Mutex[Overridden]]
+        second: Migratable[Mutex[Overridden]]
+
+        def pre_save(self) -> None:
+            pass
+
+    return Long()
+
+
+def mixed() -> Any:
+    class Mixed(Device, name="made"):
+        first: Migratable[Mutex[Overridden]]
+        second: Migratable[Mutex[Plain]]
+
+    return Mixed()
+
+
+Make = Callable[[], Any]
+PATHS = pytest.mark.parametrize("make", [native, short, long, mixed])
+
+
+def changed(device: Any, a: int = 0x01020304) -> Any:
+    for part, b in ((device.first, 4), (device.second, 5)):
+        with part.lock() as state:
+            state.a, state.b = a, b
+            state.c[:] = [1, 2, 0xFFFF]
+    return device
+
+
+WIRE = b"".join(bytes([1, 2, 3, 4, b, 0, 1, 0, 2, 0xFF, 0xFF]) for b in (4, 5))
+
+
+def test_each_goes_its_way() -> None:
+    ways = {make: staging_of(make()) for make in (native, short, long, mixed)}
+    assert not ways[native].needs_python
+    assert ways[short].needs_python
+    assert {make: len(staging._parts) for make, staging in ways.items()} == {
+        native: 0,
+        short: 2,
+        long: 2,
+        mixed: 1,
+    }
+    has_short_way = {make: hasattr(staging, "_trampoline") for make, staging in ways.items()}
+    assert has_short_way == {native: False, short: True, long: False, mixed: True}
+
+
+@PATHS
+def test_bytes(make: Make) -> None:
+    assert save(changed(make())) == WIRE
+
+
+@PATHS
+def test_load_and_save_again(make: Make) -> None:
+    device = make()
+    load(device, WIRE)
+    assert save(device) == WIRE
+    with device.second.lock() as state:
+        assert (state.a, state.b, list(state.c)) == (0x01020304, 5, [1, 2, 0xFFFF])
+
+
+@PATHS
+@pytest.mark.parametrize("length", [0, 3, 11, 12, 21, 23])
+def test_stream_of_another_length_changes_nothing(make: Make, length: int) -> None:
+    device = changed(make(), a=7)
+    before = save(device)
+    with pytest.raises(StreamError, match="made"):
+        load(device, (WIRE + b"\0")[:length])
+    assert save(device) == before
+
+
+@PATHS
+def test_number_beyond_its_limit_changes_nothing(make: Make) -> None:
+    device = changed(make(), a=7)
+    before = save(device)
+    with pytest.raises(InvalidError, match=r"b: 10 is out of range"):
+        load(device, WIRE[:15] + bytes([10]) + WIRE[16:])
+    assert save(device) == before
+
+
+@PATHS
+@pytest.mark.parametrize("part", ["first", "second"])
+def test_poison_stops_both_ways_until_it_is_cleared(make: Make, part: str) -> None:
+    device = changed(make())
+    with pytest.raises(ZeroDivisionError), getattr(device, part).lock():
+        raise ZeroDivisionError
+    with pytest.raises(PoisonError, match="poisoned"):
+        save(device)
+    with pytest.raises(PoisonError, match="poisoned"):
+        load(device, bytes(22))
+    getattr(device, part).clear_poison()
+    assert save(device) == WIRE
+
+
+@PATHS
+@pytest.mark.parametrize("part", ["first", "second"])
+def test_a_save_waits_for_a_part_that_another_thread_has(make: Make, part: str, run: Any) -> None:
+    device = changed(make())
+    save(device)
+    guard = getattr(device, part).lock()
+    saving = run(lambda: save(device))
+    saving.wait_blocked()
+    guard.value.a = 0x0A0B0C0D
+    guard.release()
+    at = 0 if part == "first" else 11
+    assert saving.result() == WIRE[:at] + bytes([10, 11, 12, 13]) + WIRE[at + 4 :]
+
+
+@PATHS
+@pytest.mark.parametrize("part", ["first", "second"])
+def test_a_load_waits_for_a_part_that_another_thread_has(make: Make, part: str, run: Any) -> None:
+    device = make()
+    guard = getattr(device, part).lock()
+    loading = run(lambda: load(device, WIRE))
+    loading.wait_blocked()
+    assert guard.value.a == 1
+    guard.release()
+    loading.result()
+    assert save(device) == WIRE
+
+
+@PATHS
+def test_saves_beside_a_busy_thread_are_never_torn(make: Make) -> None:
+    device = make()
+    stop = threading.Event()
+
+    def work() -> None:
+        a = 0
+        while not stop.is_set():
+            a = (a + 1) % 2**16
+            with device.first.lock() as state:
+                state.a = a
+                state.c[:] = [a] * 3
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(200):
+            wire = save(device)
+            a = int.from_bytes(wire[:4], "big")
+            if a != 1:
+                assert wire[5:11] == 3 * a.to_bytes(2, "big")
+    finally:
+        stop.set()
+        thread.join()
+
+
+# What only states that convert themselves can do
+
+
+class Keeper(VMStruct):
+    a: u32 = 0
+    data: Buffer[Literal[8192]] = zeroed()
+    inner: Plain = zeroed()
+
+
+kept: list[Any] = []
+
+
+class Keeping(Keeper):
+    def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+        kept[:] = [source, source.inner, source.data, memoryview(source)]
+        super().restore_migrated_state_mut(source, version_id)
+
+
+def keeping() -> Any:
+    class Device1(Device, name="keeping"):
+        part: Migratable[Mutex[Keeping]]
+
+    return Device1()
+
+
+def filled(device: Any, number: int) -> Any:
+    with device.part.lock() as state:
+        state.a, state.inner.a, state.data[:] = number, number, bytes([number]) * 8192
+    return device
+
+
+def test_source_is_the_restores_to_keep() -> None:
+    device = keeping()
+    load(device, save(filled(keeping(), 1)))
+    first = list(kept)
+    load(device, save(filled(keeping(), 2)))
+    save(filled(device, 3))
+    assert (first[0].a, first[1].a, first[2][8191]) == (1, 1, 1)
+    assert first[3][:4] == (1).to_bytes(4, "little")
+    assert first[3][-1] == kept[3][-1]
+
+
+def test_source_that_is_kept_whole_is_a_copy() -> None:
+    class Holding(Keeper):
+        def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+            kept[:] = [source]
+            assert source.a == 1  # read, and not copied for that
+
+    class Device2(Device, name="keeping"):
+        part: Migratable[Mutex[Holding]]
+
+    device = Device2()
+    load(device, save(filled(keeping(), 1)))
+    assert save(device) != save(filled(keeping(), 1))
+    assert kept[0].a == 1
+    assert kept[0].data[0] == 1
+
+
+class Partly(Keeper):
+    def snapshot_migration_state(self, target: Any) -> None:
+        target.a = self.a
+
+
+class Nothing(Keeper):
+    def snapshot_migration_state(self, target: Any) -> None:
+        pass
+
+
+class PartlyDevice(Device, name="partly"):
+    part: Migratable[Mutex[Partly]]
+
+
+class NothingDevice(Device, name="partly"):
+    part: Migratable[Mutex[Nothing]]
+
+
+@pytest.mark.parametrize(("cls", "a"), [(PartlyDevice, 5), (NothingDevice, 0)])
+def test_snapshot_begins_with_the_defaults(cls: type[Any], a: int) -> None:
+    device = cls()
+    # What the staging struct held before must not shine through.
+    load(device, save(filled(keeping(), 9)))
+    filled(device, 5)
+    at_rest = save(cls())
+    assert save(device) == a.to_bytes(4, "big") + at_rest[4:]
+
+
+def test_restore_that_fails_half_way_is_undone() -> None:
+    class Failing(Keeper):
+        def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+            super().restore_migrated_state_mut(source, version_id)
+            if source.a == 1:
+                raise InvalidError("not 1")
+
+    class Device3(Device, name="failing"):
+        part: Migratable[Mutex[Failing]]
+
+    device = filled(Device3(), 4)
+    before = save(device)
+    with pytest.raises(InvalidError, match=r"failing.part: not 1"):
+        load(device, save(filled(keeping(), 1)))
+    assert save(device) == before
+    assert not device.part.is_poisoned()
+    with device.part.lock() as state:
+        assert state.data[0] == 4
