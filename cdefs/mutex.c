@@ -38,7 +38,7 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
     double timeout = -1;
     int ret;
 
-    if (!PyArg_ParseTuple(args, "|d", &timeout)) {
+    if (PyTuple_Size(args) > 0 && !PyArg_ParseTuple(args, "d", &timeout)) {
         return NULL;
     }
     ret = qv_cell_trylock(self->cell);

@@ -34,7 +34,7 @@ def _time(us: float) -> str:
 def show(result: dict[str, Any]) -> None:
     """Print everything, ratios first."""
     # A pipe is no 80 columns wide.
-    console = Console(highlight=False, width=None if os.isatty(1) else 130)
+    console = Console(highlight=False, width=None if os.isatty(1) else 170)
     console.print("Machine: " + ", ".join(f"{k} {v}" for k, v in result["machine"].items()))
     for table in (_in_process(result), _in_vms(result), _everyday(result), _bars(result)):
         console.print()

@@ -63,7 +63,21 @@ def in_vms(
                 if devices in load_counts:
                     rounds({path: measured.snapshot(path) for path in VM_PATHS}, turns, seconds)
                 rows += measured.rows(devices)
+        if counts[-1] >= 1000:
+            say("in VMs: registering C devices as most are")
+            registrations.append(_as_most(counts[-1], vms[C_TWIN], grown))
     return rows, registrations
+
+
+def _as_most(devices: int, twins: VM, grown: dict[str, dict[str, float]]) -> dict[str, Any]:
+    us, twin = twins.python.call("register_again"), grown[C_TWIN]["register_us"]
+    return {
+        "what": f"register one device, up to {devices}",
+        "with": f"{C_TWIN}, numbered by QEMU",
+        "us": us,
+        "ratio": us / twin,
+        "to": C_TWIN,
+    }
 
 
 class _Measured:

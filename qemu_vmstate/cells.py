@@ -48,19 +48,21 @@ class MutexGuard(Generic[T]):
 
         Raises ``LockError`` in another thread than the one that locked.
         """
-        if self._mutex is None:
+        mutex = self._mutex
+        if mutex is None:
             return
-        if self._mutex._cell.release() != 0:
+        if mutex._cell.release() != 0:
             raise LockError(
-                f"the Mutex of {type(self._mutex._value).__name__} was locked by another thread; "
+                f"the Mutex of {type(mutex._value).__name__} was locked by another thread; "
                 "only that one can release it"
             )
         if lock_order.state.on:
-            lock_order.released(self._mutex)
+            lock_order.released(mutex)
         self._mutex = None
 
     def __enter__(self) -> T:
-        return self.value
+        mutex = self._mutex
+        return self.value if mutex is None else mutex._value
 
     def __exit__(
         self,
@@ -74,8 +76,9 @@ class MutexGuard(Generic[T]):
 
     def __del__(self) -> None:
         # Dropped without release(); in another thread nothing can be done about it.
-        with contextlib.suppress(LockError):
-            self.release()
+        if self._mutex is not None:
+            with contextlib.suppress(LockError):
+                self.release()
 
 
 class _Guarded(ToMigrationStateShared[Any], Generic[T]):
@@ -118,16 +121,14 @@ class Mutex(_Guarded[T]):
 
     __slots__ = ()
 
-    def _acquire(self, timeout: float) -> bool:
-        ret = self._cell.acquire(timeout)
-        if ret == 0:
-            return True
-        if ret == errno.EDEADLK:
-            raise LockError(
-                f"this thread holds the Mutex of {type(self._value).__name__} already; "
+    def _refuse(self, error: int, timeout: float) -> Exception:
+        name = type(self._value).__name__
+        if error == errno.EDEADLK:
+            return LockError(
+                f"this thread holds the Mutex of {name} already; "
                 "leave the first `with` before you lock it again"
             )
-        return False
+        return TimeoutError(f"the Mutex of {name} was not free within {timeout} s")
 
     def lock(self, timeout: float = -1) -> MutexGuard[T]:
         """Lock and return the guard; ``timeout`` in seconds, negative: wait for ever.
@@ -135,12 +136,11 @@ class Mutex(_Guarded[T]):
         Raises ``TimeoutError``, ``LockError`` if this thread has it already, and
         ``PoisonError`` if an exception left an earlier guard.
         """
-        if not self._acquire(timeout):
-            raise TimeoutError(
-                f"the Mutex of {type(self._value).__name__} was not free within {timeout} s"
-            )
-        if self._cell.poisoned:
-            self._cell.release()
+        cell = self._cell
+        if error := cell.acquire(timeout):
+            raise self._refuse(error, timeout)
+        if cell.poisoned:
+            cell.release()
             raise PoisonError(
                 f"the Mutex of {type(self._value).__name__} is poisoned: an exception left its "
                 "guard; repair the state (into_inner()), then clear_poison()"

@@ -23,7 +23,8 @@ __all__ = ["Registration", "register", "unregister"]
 _SWITCH_INTERVAL = 0.0005
 
 _lock = threading.Lock()
-_registered: dict[tuple[str, int], Registration] = {}
+# By name and instance id; of ten thousand devices a tuple each would be a tenth of their memory.
+_registered: dict[str, dict[int, Registration]] = {}
 
 
 class Registration:
@@ -43,19 +44,19 @@ class Registration:
 
     def unregister(self) -> None:
         """Take the object out of the list; see :func:`unregister`."""
-        key = (self.name, self.instance_id)
+        of_name = _registered.get(self.name, {})
         check_bql_order()
         with _lock:
-            if _registered.get(key) is not self:
+            if of_name.get(self.instance_id) is not self:
                 raise RegistrationError(
                     f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
                 )
-            del _registered[key]
+            del of_name[self.instance_id]
             self._staging.registered = False
         why = ffi.new("char **")
         if lib().qv_unregister(self._staging.cdata, why) != 0:
             with _lock:
-                _registered[key] = self
+                of_name[self.instance_id] = self
                 self._staging.registered = True
             raise RegistrationError(
                 f"{self.name} cannot be unregistered: {take_text(why[0])}; try again after it"
@@ -98,9 +99,9 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
     check_bql_order()
     staging = staging_of(obj, name)
     registration = Registration(obj, staging, instance_id)
-    key = (registration.name, instance_id)
+    of_name = _registered.setdefault(registration.name, {})
     with _lock:
-        if key in _registered:
+        if instance_id in of_name:
             raise RegistrationError(
                 f"{registration.name} (instance {instance_id}) is registered already, and QEMU "
                 "ends on a duplicate; give another instance_id"
@@ -109,12 +110,12 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
             raise RegistrationError(
                 f"this {registration.name} is registered already, as another instance"
             )
-        _registered[key] = registration
+        of_name[instance_id] = registration
         staging.registered = True
     why = ffi.new("char **")
     if lib().qv_register(staging.cdata, instance_id, why) != 0:
         with _lock:
-            del _registered[key]
+            del of_name[instance_id]
             staging.registered = False
         raise RegistrationError(
             f"{registration.name} cannot be registered: {take_text(why[0])}; try again after it"
@@ -132,7 +133,12 @@ def unregister(obj: Any) -> None:
     from inside a snapshot or restore.
     """
     with _lock:
-        found = [r for r in _registered.values() if r is obj or r.obj is obj]
+        found = [
+            registration
+            for of_name in _registered.values()
+            for registration in of_name.values()
+            if registration is obj or registration.obj is obj
+        ]
     if not found:
         raise RegistrationError(f"{obj!r} is not registered")
     for registration in found:
