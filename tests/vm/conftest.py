@@ -79,7 +79,13 @@ wait:
     inb $0x64, %al              # Until a key is pressed,
     testb $1, %al
     jz wait
-    movw $0x604, %dx            # then PM1a_CNT: SLP_EN, soft off.
+    inb $0x60, %al              # An escape ends QEMU by its debug exit, if it has one;
+    cmpb $0x76, %al
+    jne off
+    movb $0x10, %al
+    outb %al, $0xf4
+off:
+    movw $0x604, %dx            # anything else ends the machine: PM1a_CNT, SLP_EN, soft off.
     movw $0x2000, %ax
     outw %ax, %dx
     hlt

@@ -42,6 +42,26 @@ def test_a_guest_that_switches_itself_off_ends_qemu_as_ever(
     assert (tmp_path / "log").read_text().endswith("atexit ran")
 
 
+@pytest.mark.guest
+def test_a_guest_that_ends_qemu_from_its_processors_thread_has_its_status(
+    start: StartVM, emulator: Emulator, door: str, tmp_path: Path, rom: Path
+) -> None:
+    """In 7.2 isa-debug-exit calls exit() in the thread that runs the guest."""
+    extra = [
+        *emulator["args"],
+        "-bios",
+        str(rom),
+        "-m",
+        "16",
+        "-device",
+        "isa-debug-exit,iobase=0xf4",
+    ]
+    vm = start(script=busy(tmp_path), door=door, machine="pc", extra=extra)
+    vm.qmp("send-key", keys=[{"type": "qcode", "data": "esc"}])
+    assert vm.wait() == 2 * 0x10 + 1
+    assert (tmp_path / "log").read_text().endswith("atexit ran")
+
+
 @pytest.mark.parametrize(
     ("last_words", "status"),
     [
