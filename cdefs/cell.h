@@ -11,21 +11,23 @@
 #include <stdbool.h>
 #include <time.h>
 
+/* What an uncontended lock touches comes first, for one cache line of each device. */
 typedef struct QvCell {
     pthread_mutex_t mutex;
-    /*
-     * Held while one waits for mutex, and how many want that.  A thread that
-     * locks again as soon as it has unlocked would else always be faster than one
-     * that must wake up, and a migration could wait for ever for a busy device.
-     */
-    pthread_mutex_t gate;
+    /* 0: nobody.  A thread can only ever find itself here by owning it. */
+    pthread_t owner;
+    /* How many want the gate. */
     int waiting;
     /* Guarded by mutex: an exception left a guard, so invariants may be broken. */
     int poisoned;
-    /* 0: nobody.  A thread can only ever find itself here by owning it. */
-    pthread_t owner;
     /* Guarded by the BQL: -1 mutably borrowed, n > 0 shared borrows. */
     int borrow;
+    /*
+     * Held while one waits for mutex.  A thread that locks again as soon as it
+     * has unlocked would else always be faster than one that must wake up, and
+     * a migration could wait for ever for a busy device.
+     */
+    pthread_mutex_t gate;
 } QvCell;
 
 static inline void qv_cell_init(QvCell *cell)

@@ -151,7 +151,9 @@ void qv_object_free(QvObject *object)
         g_free(extras->taken_why);
         g_free(extras);
     }
-    g_free(object->parts);
+    if (object->parts != &object->first) {
+        g_free(object->parts);
+    }
     g_free(object->why);
     if (object->mapped) {
         munmap(mapping_of(object), PAGE + ROUND_UP(object->image->size, PAGE));
@@ -201,7 +203,14 @@ int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_re
     if (!inside(object, offset, size) || (last && last->offset + last->size > offset)) {
         return -EINVAL;
     }
-    object->parts = g_renew(QvPart, object->parts, object->n_parts + 1);
+    if (object->n_parts == 0) {
+        object->parts = &object->first;
+    } else if (object->n_parts == 1) {
+        object->parts = g_new(QvPart, 2);
+        object->parts[0] = object->first;
+    } else {
+        object->parts = g_renew(QvPart, object->parts, object->n_parts + 1);
+    }
     object->parts[object->n_parts++] = (QvPart) {
         .name = name, .cell = cell, .is_ref_cell = is_ref_cell,
         .live = live, .offset = offset, .size = size,

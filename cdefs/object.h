@@ -51,7 +51,7 @@ struct QvObject {
     const QvImage *image;       /* owner: Python */
     void *handle;               /* owner: Python */
     void *trampoline;           /* owner: Python; or NULL */
-    QvPart *parts;              /* owner: this object; by offset */
+    QvPart *parts;              /* owner: this object; by offset; or first */
     QvExtras *extras;           /* owner: this object; or NULL */
     unsigned n_parts;
     uint8_t hooks;              /* of QvHook */
@@ -61,6 +61,7 @@ struct QvObject {
     bool registered;
     bool direct;                /* qv_save() or qv_load() runs, not a migration */
     int error;                  /* the failing hook's errno */
+    QvPart first;               /* most have one: in the same cache lines */
     QEMUFile *in;               /* owner: qv_load(), only while it runs */
     const QIOChannelBuffer *channel;    /* what in reads from */
     char *why;                  /* owner: this object; the failing hook's sentence */

@@ -22,7 +22,6 @@ from .migratable import unwrap
 from .native import ffi, lib, take_text
 from .staged import has_nested_subsections, wire_fields
 from .staging import Staging
-from .stream_description import json_object
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -48,6 +47,9 @@ def describe(obj: Any) -> dict[str, Any]:
     the wire (docs/devel/migration/main.rst).  Elements of a list all have the keys
     of its field's own object, where ``pairs`` has each of them.  Raises as :func:`save`.
     """
+    # What reads streams is a fifth of this package's import, and few describe.
+    from .stream_description import json_object
+
     vmdesc = ffi.new("char **")
     _save(obj, vmdesc)
     description: dict[str, Any] = json.loads(take_text(vmdesc[0]), object_pairs_hook=json_object)
