@@ -132,6 +132,9 @@ void qv_timer_mod_ns(QvTimer *timer, int64_t expire_time);
 int64_t qv_timer_expire_time_ns(QvTimer *timer);
 int64_t qv_clock_get_ns(int clock);
 
+/* qv_py_call(handle) where there is stack for it; for what C does not call by way of a hook. */
+int qv_call_on_large_stack(void *handle);
+
 void qv_bql_lock(void);
 void qv_bql_unlock(void);
 int qv_bql_locked(void);

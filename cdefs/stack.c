@@ -5,6 +5,9 @@
 
 #include "stack.h"
 
+/* extern "Python+C" of callbacks.h, defined by the cffi module. */
+int qv_py_call(void *handle, int unused, char **why);
+
 /* Address space: a page of it takes memory once something was that deep. */
 #define STACK_SIZE (16 * 1024 * 1024)
 #define GUARD_SIZE (64 * 1024)
@@ -73,4 +76,9 @@ int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **why)
     ret = call_on(stack + STACK_SIZE, hook, handle, argument, why);
     in_use = false;
     return ret;
+}
+
+int qv_call_on_large_stack(void *handle)
+{
+    return qv_call_python(qv_py_call, handle, 0, NULL);
 }

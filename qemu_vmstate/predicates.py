@@ -4,10 +4,14 @@
 C hands over an address and takes no error back.  So what a predicate raises is
 told to the object whose staging struct the address lies in, and fails its save or
 load at the end.
+
+C calls these itself, and in a VM on the small stack of the incoming coroutine (cdefs/stack.h):
+a user's function is called back from there, on a large one.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 import weakref
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .layout import asdict
 from .loader import _state
-from .native import ffi
+from .native import ffi, in_vm, lib
 
 if TYPE_CHECKING:
     from .layout import VMStruct
@@ -54,6 +58,41 @@ def _struct(reference: weakref.ref[type[VMStruct]], opaque: Any, base: int) -> t
     return _state.view(cls, address, cls.__layout__.size, opaque), address
 
 
+class _Call:
+    """A call on its way through C, and what came of it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.value = self.function()
+        except BaseException as exc:
+            self.error = exc
+
+
+@ffi.def_extern(error=-errno.EINVAL)  # type: ignore[untyped-decorator]
+def qv_py_call(handle: Any, _unused: int, _why: Any) -> int:
+    """See ``qv_call_on_large_stack()`` of cdefs/bridge.h."""
+    ffi.from_handle(handle).run()
+    return 0
+
+
+def _on_large_stack(function: Callable[[], bool]) -> bool:
+    """``function()``, with stack enough for whatever it does."""
+    if not in_vm():
+        return bool(function())
+    call = _Call(function)
+    handle = ffi.new_handle(call)
+    if lib().qv_call_on_large_stack(handle) != 0:
+        raise MemoryError("there is no room for a stack")
+    if call.error is not None:
+        raise call.error
+    return bool(call.value)
+
+
 def exists_callback(
     cls: type[VMStruct], base: int, function: Callable[[Any, int], bool], path: str
 ) -> Any:
@@ -64,7 +103,7 @@ def exists_callback(
     def ask(opaque: Any, version_id: int) -> bool:
         struct, address = _struct(of, opaque, base)
         try:
-            return bool(function(struct, version_id))
+            return _on_large_stack(lambda: function(struct, version_id))
         except BaseException as exc:
             _failed(address, path, exc)
             return False
@@ -82,7 +121,7 @@ def needed_callback(
     def ask(opaque: Any) -> bool:
         struct, address = _struct(of, opaque, base)
         try:
-            return bool(function(struct))
+            return _on_large_stack(lambda: function(struct))
         except BaseException as exc:
             _failed(address, path, exc)
             return False

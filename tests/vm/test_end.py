@@ -303,27 +303,32 @@ def test_a_signal_ends_qemu_while_threads_run_and_its_exit_functions_run(
 
 DEEP = """
 from qemu_vmstate import *
+def look(depth):
+    deep = []
+    for _ in range(depth):
+        deep = [deep]
+    try:
+        return len(repr(deep))
+    except RecursionError:
+        return "RecursionError"
+def exists(state, version_id):
+    if state.depth and bql_locked():
+        dev.deep.into_inner().asked = look(state.depth)
+    return True
 class Depth(VMStruct):
     depth: u32 = 0
+    more: u8 = field(default=0, field_exists=exists)
 class Deep(ToMigrationState[Depth]):
     depth = 0
-    said = None
-    def look(self, depth):
-        deep = []
-        for _ in range(depth):
-            deep = [deep]
-        try:
-            self.said = len(repr(deep))
-        except RecursionError:
-            self.said = "RecursionError"
+    said = asked = None
     def snapshot_migration_state(self, target):
         target.depth = self.depth
         if self.depth:
-            self.look(self.depth)
+            self.said = look(self.depth)
     def restore_migrated_state_mut(self, source, version_id):
         assert bql_locked()
         save(inner)
-        self.look(source.depth)
+        self.said = look(source.depth)
 class Dev(Device, name="pydeep"):
     deep: Migratable[Mutex[Deep]]
 inner = Dev()
@@ -338,7 +343,7 @@ def pythons() -> list[Any]:
 
 
 @pytest.mark.parametrize("python", pythons(), ids=["python", "later-python"][: len(pythons())])
-def test_deep_c_recursion_in_a_restore_stays_within_its_stack(
+def test_deep_c_recursion_in_a_hook_stays_within_its_stack(
     start: StartVM, door: str, tmp_path: Path, python: str | None
 ) -> None:
     """The incoming coroutine's stack has 1 MiB; 9,000 levels of repr() take more from 3.13 on."""
@@ -353,6 +358,7 @@ def test_deep_c_recursion_in_a_restore_stays_within_its_stack(
         said = there.python.eval("dev.deep.into_inner().said")
         # On the source it runs in a thread of its own with a stack of its own.
         assert said == here.python.eval("dev.deep.into_inner().said")
+        assert said == there.python.eval("dev.deep.into_inner().asked")
         assert said in (2 * (depth + 1), "RecursionError")
         assert depth == 9000 or said == "RecursionError"
         assert there.quit() == here.quit() == 0
