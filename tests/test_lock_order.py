@@ -64,7 +64,9 @@ def take_the_bql() -> None:
 
 @pytest.mark.parametrize("part", ["regs", "own"])
 @pytest.mark.parametrize(
-    "want", [take_the_bql, lambda: save(Dev()), lambda: load(Dev(), b"\1\2")], ids=str
+    "want",
+    [take_the_bql, lambda: save(Dev()), lambda: load(Dev(), b"\1\2")],
+    ids=["bql_lock_guard", "save", "load"],
 )
 def test_both_places_are_named(part: str, want: Callable[[], Any]) -> None:
     dev = Dev()
