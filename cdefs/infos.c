@@ -37,9 +37,17 @@ static int check_unsigned(const VMStateField *field, uint64_t value)
     static int get_bounded_##kind(QEMUFile *f, void *pv, size_t size,               \
                                   const VMStateField *field)                        \
     {                                                                               \
+        kind##_t former = *(kind##_t *)pv;                                          \
         int ret = qv.vmstate_info_##kind->get(f, pv, size, field);                  \
                                                                                     \
-        return ret ? ret : check(field, *(kind##_t *)pv);                           \
+        if (ret == 0) {                                                             \
+            ret = check(field, *(kind##_t *)pv);                                    \
+        }                                                                           \
+        if (ret) {                                                                  \
+            /* Who explains the failure counts by it. */                            \
+            *(kind##_t *)pv = former;                                               \
+        }                                                                           \
+        return ret;                                                                 \
     }                                                                               \
     static int put_bounded_##kind(QEMUFile *f, void *pv, size_t size,               \
                                   const VMStateField *field, JSONWriter *vmdesc)    \

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform, get_origin
 
 from .errors import DeclarationError, OutOfRangeError
 from .fields import NO_OPTIONS, FieldOptions
-from .layout_checks import check_options, check_subsections, limits_of
+from .layout_checks import check_neighbours, check_options, check_subsections, limits_of
 from .layout_memory import (
     FieldInfo,
     Layout,
@@ -221,6 +221,7 @@ class VMStructMeta(ABCMeta):
         )
         cls.__layout__ = replace(layout, fields=tuple(fields), size=size, align=align)
         check_subsections(cls.__layout__, cls.__layout__.name, f"class {cls.__name__}")
+        check_neighbours(cls.__layout__, f"class {cls.__name__}")
         cls.__set_image(inherited, {name: options for name, _, options in own})
 
     def __declared(cls, attribute: str, hint: Any, value: Any) -> tuple[str, Any, FieldOptions]:

@@ -25,7 +25,7 @@ from .wire_types import (
 if TYPE_CHECKING:
     from .layout_memory import FieldInfo, Layout
 
-__all__ = ["check_options", "check_subsections", "limits_of"]
+__all__ = ["check_neighbours", "check_options", "check_subsections", "limits_of"]
 
 _COUNTS = "BHIi"
 _SIZES = "Ii"
@@ -76,22 +76,33 @@ def check_options(type_: WireType, options: FieldOptions, where: str) -> None:
 
 def _check_struct_version(type_: WireType, options: FieldOptions, where: str) -> None:
     """Refuse a struct as of a version that could be saved and never be loaded."""
-    version = options.struct_version_id
-    structs = [type_]
-    if isinstance(type_, ListType | TmpType) and options.version_id:
-        # QEMU has one number for both.
-        version = options.version_id
-        if isinstance(type_, ListType):
-            structs = [type_.element, *([type_.key] if type_.key else [])]
-    for struct in structs:
-        if version is None or not isinstance(struct, StructType):
-            continue
+    for struct, version in _loaded_as(type_, options):
         layout = struct.cls.__layout__
-        if not layout.minimum_version_id <= version <= layout.version_id:
+        lowest = layout.minimum_version_id
+        if isinstance(type_, ListType | TmpType):
+            # QEMU saves such a one as of its own version all the same.
+            lowest = layout.version_id
+        if not lowest <= version <= layout.version_id:
             raise DeclarationError(
                 f"{where}: {struct.cls.__name__} as of version {version} could not be loaded: it "
                 f"reads {layout.minimum_version_id} to {layout.version_id}"
+                + ("" if lowest == layout.minimum_version_id else ", and is saved as the newest")
             )
+
+
+def _loaded_as(type_: WireType, options: FieldOptions) -> Iterator[tuple[StructType, int]]:
+    """The structs that a field loads as of a version that it says."""
+    if isinstance(type_, ListType | TmpType):
+        # QEMU has one number for both.
+        version = options.version_id or None
+    else:
+        version = options.struct_version_id
+    structs: list[WireType | None] = [type_]
+    if isinstance(type_, ListType):
+        structs = [type_.element, type_.key]
+    for struct in structs:
+        if version is not None and isinstance(struct, StructType):
+            yield struct, version
 
 
 def _need(given: object, option: str, what: str, where: str) -> None:
@@ -146,6 +157,8 @@ def limits_of(
 def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int, int]:
     low = type_.low if options.minimum is None else options.minimum
     high = type_.high if options.maximum is None else options.maximum
+    if type_.info == "int32_le" and low > 0:
+        raise DeclarationError(f"{where}: minimum: QEMU takes any i32_le from 0 on; leave it out")
     if type_.kind == "d" or type_.kind == "?":
         raise DeclarationError(f"{where}: minimum and maximum are for whole numbers")
     if not type_.low <= low <= high <= type_.high or high < 0:
@@ -205,6 +218,71 @@ def check_subsections(layout: Layout, name: str, what: str) -> None:
                     f"{what}: its last field is a struct named {nested!r}, which QEMU takes the "
                     f"subsection {one!r} for a part of; rename one"
                 )
+
+
+def check_neighbours(layout: Layout, what: str) -> None:
+    """Refuse structs of which one would take the subsections of the next for its own."""
+    wire = layout.wire
+    for index, info in enumerate(wire):
+        ends = list(_ends_of(info.type))
+        heads = list(_heads_between(info.type))
+        for other in wire[index + 1 :] if ends else ():
+            heads += _heads_of(other.type)
+            if not _can_be_nothing(other):
+                break
+        for end in ends:
+            for head in heads:
+                if head.startswith(end):
+                    raise DeclarationError(
+                        f"{what}: what follows {info.name!r} or its elements can begin with the "
+                        f"subsection {head!r}, which QEMU takes for one of the {end!r} before it; "
+                        "put a field before them in their class, or between"
+                    )
+
+
+def _ends_of(type_: Any) -> Iterator[str]:
+    """The names of the structs whose subsections can be the last of a value."""
+    while isinstance(type_, ArrayType | CountedType | PointersType):
+        type_ = type_.element
+    if isinstance(type_, StructType):
+        yield type_.cls.__layout__.name
+        yield from _at_the_end(type_.cls.__layout__)
+
+
+def _heads_of(type_: Any) -> Iterator[str]:
+    """The names of the subsections that can be the first of a value."""
+    while isinstance(type_, ArrayType | CountedType | PointersType):
+        type_ = type_.element
+    if isinstance(type_, StructType):
+        layout = type_.cls.__layout__
+        for info in layout.wire:
+            yield from _heads_of(info.type)
+            if not _can_be_nothing(info):
+                return
+        yield from (info.name for info in layout.subsections)
+
+
+def _heads_between(type_: Any) -> Iterator[str]:
+    """The same of every element but the first."""
+    if isinstance(type_, ArrayType | CountedType | PointersType):
+        if type_.length > 1:
+            yield from _heads_of(type_.element)
+        else:
+            yield from _heads_between(type_.element)
+
+
+def _can_be_nothing(info: FieldInfo) -> bool:
+    """Whether a field can have no bytes on the wire."""
+    type_: Any = info.type
+    if isinstance(type_, ListType):
+        return False
+    if info.num is not None or info.options.given("version_id", "field_exists"):
+        return True
+    while isinstance(type_, ArrayType | PointersType):
+        type_ = type_.element
+    return isinstance(type_, StructType) and all(
+        _can_be_nothing(inner) for inner in type_.cls.__layout__.wire
+    )
 
 
 def _at_the_end(layout: Layout) -> Iterator[str]:

@@ -131,10 +131,20 @@ def filled(type_: WireType, value: Any) -> Any:
     return value
 
 
+def _number(
+    where: str, type_: Scalar, offset: int, low: int | None = None, high: int | None = None
+) -> _state.Field:
+    if low is None and type_.low != SCALARS[type_.kind].low:
+        low = type_.low
+    if low is None and high is None:
+        return _state.Field(where, type_.kind, offset, type_.size)
+    return _state.Field(where, type_.kind, offset, type_.size, low=low, high=high)
+
+
 def _field(where: str, type_: WireType, offset: int) -> _state.Field:
     """The descriptor of a value that says by itself how long it is."""
     if isinstance(type_, Scalar):
-        return _state.Field(where, type_.kind, offset, type_.size)
+        return _number(where, type_, offset)
     if isinstance(type_, StructType):
         return _state.Field(where, "s", offset, type_.size, 0, type_.cls)
     assert isinstance(type_, ArrayType)
@@ -167,8 +177,8 @@ def attribute_of(info: FieldInfo, where: str, low: int | None, high: int | None)
     """The descriptor that becomes the class's attribute; ``None``: it has none."""
     type_ = info.type
     match type_:
-        case Scalar() if low is not None or high is not None:
-            return _state.Field(*(where, type_.kind, info.offset, type_.size), low=low, high=high)
+        case Scalar():
+            return _number(where, type_, info.offset, low, high)
         case CountedType():
             assert info.num is not None
             assert isinstance(info.num.type, Scalar)

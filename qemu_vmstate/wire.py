@@ -126,7 +126,7 @@ timer: TypeAlias = Annotated[
 For a timer that QEMU runs see :class:`~qemu_vmstate.QEMUTimer`.
 """
 i32_le: TypeAlias = Annotated[
-    int, dataclasses.replace(SCALARS["i"], name="i32_le", info="int32_le", live=True)
+    int, dataclasses.replace(SCALARS["i"], name="i32_le", info="int32_le", low=0, live=True)
 ]
 """Not negative and not above the live value when it is loaded: VMSTATE_INT32_POSITIVE_LE."""
 
