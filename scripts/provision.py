@@ -109,7 +109,7 @@ def _ensure(
         _later_python(environment, interpreter, wanted)
     trees = [users] if users else _our_trees(purpose, cache, environment)
     for tree in trees:
-        native = _build_native(tree, python)
+        native = build_native(tree, python)
         environment.trees.append(
             QemuTree(tree.minor_version, tree.version, str(tree.build), str(native))
         )
@@ -183,11 +183,19 @@ def _our_trees(purpose: str, cache: Cache, environment: Environment) -> list[Tre
     return trees
 
 
-def _build_native(tree: Tree, python: Path) -> Path:
-    """Build everything native against ``tree``; quick when nothing changed."""
-    directory = CHECKOUT / "build" / tree.minor_version
+def build_native(tree: Tree, python: Path, sanitize: str = "") -> Path:
+    """Build everything native against ``tree``; quick when nothing changed.
+
+    ``sanitize``: of the compiler's ``-fsanitize``, in a directory of its own.
+    """
+    directory = CHECKOUT / "build" / f"{'sanitize-' if sanitize else ''}{tree.minor_version}"
     stamp = directory / "setup.json"
     key = {"qemu_build": str(tree.build), "python": str(python.resolve())}
+    options = []
+    if sanitize:
+        key["sanitize"] = sanitize
+        # A sanitizer's functions are undefined in a module until it is loaded.
+        options = [f"-Db_sanitize={sanitize}", "-Db_lundef=false"]
     tools = python.parent
     env = {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     try:
@@ -200,6 +208,7 @@ def _build_native(tree: Tree, python: Path) -> Path:
             [
                 *(tools / "meson", "setup", directory, CHECKOUT),
                 *(f"-Dqemu_build={tree.build}", "--buildtype=debugoptimized", "-Dwerror=true"),
+                *options,
             ],
             f"configuring build/{directory.name} for QEMU {tree.version}",
             remedy=f"see {directory / 'meson-logs' / 'meson-log.txt'}.",

@@ -41,6 +41,18 @@ class Scratch:
 
     tree: Tree
     root: Path
+    # Of the compiler's -fsanitize, "address,undefined"; empty: none.
+    sanitize: str = ""
+
+    @property
+    def sanitizer_flags(self) -> list[str]:
+        """What compiles and links with them; what one finds ends the process."""
+        if not self.sanitize:
+            return []
+        return [
+            *(f"-fsanitize={self.sanitize}", "-fno-sanitize-recover=all"),
+            "-fno-omit-frame-pointer",
+        ]
 
     @property
     def farm(self) -> Path:
@@ -71,11 +83,12 @@ class Scratch:
             "build": str(self.tree.build),
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
+            "sanitize": self.sanitize,
         }
 
 
 @contextlib.contextmanager
-def open_scratch(tree: Tree, root: str | os.PathLike[str]) -> Iterator[Scratch]:
+def open_scratch(tree: Tree, root: str | os.PathLike[str], sanitize: str = "") -> Iterator[Scratch]:
     """Make or refresh the scratch of ``tree`` in ``root``; it is locked until the context ends."""
     path = Path(os.path.abspath(root))
     for place in (tree.build, tree.source):
@@ -84,7 +97,7 @@ def open_scratch(tree: Tree, root: str | os.PathLike[str]) -> Iterator[Scratch]:
     path.mkdir(parents=True, exist_ok=True)
     with (path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        scratch = Scratch(tree, path)
+        scratch = Scratch(tree, path, sanitize)
         _refresh(scratch)
         yield scratch
 
@@ -97,7 +110,7 @@ def _refresh(scratch: Scratch) -> None:
         present = {}
     if present == wanted:
         return
-    if any(present.get(key) != wanted[key] for key in ("layout", "source", "build")):
+    if any(present.get(key) != wanted[key] for key in ("layout", "source", "build", "sanitize")):
         shutil.rmtree(scratch.farm, ignore_errors=True)
     scratch.stamp.unlink(missing_ok=True)
     scratch.build.mkdir(parents=True, exist_ok=True)
@@ -205,8 +218,9 @@ def _scratch_ninja(scratch: Scratch, text: str) -> str:
     # The copy must not run meson: it would configure the scratch from the user's files.
     text = re.sub(r"^build build\.ninja:.*\n(?: .*\n)*", "", text, flags=re.MULTILINE)
     # The last of such options wins, whatever the tree was configured with.
+    flags = " ".join(["-fPIC", "-fno-lto", *scratch.sanitizer_flags])
     return re.sub(
-        r"^(rule \w*COMPILER\w*(?:_RSP)?\n(?: .*\n)*?.*)\$ARGS", r"\1$ARGS -fPIC -fno-lto", text,
+        r"^(rule \w*COMPILER\w*(?:_RSP)?\n(?: .*\n)*?.*)\$ARGS", rf"\1$ARGS {flags}", text,
         flags=re.MULTILINE,
     )  # fmt: skip
 

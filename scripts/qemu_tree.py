@@ -187,6 +187,7 @@ def make_library(
     command = [
         *_compiler(scratch),
         *("-shared", "-fPIC", "-Wl,-Bsymbolic", f"-Wl,-soname,{SONAME}"),
+        *scratch.sanitizer_flags,
         *("-Wl,-z,defs", "-Wl,-z,text", "-Wl,--as-needed"),
         *(f"-Wl,-u,{name}" for name in wanted if name in defined),
         *(str(path.absolute()) for path in objects),
@@ -226,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--build", required=True, help="QEMU's build directory")
     for command in (headers, library):
         command.add_argument("--scratch", required=True, help="a directory of ours, made if absent")
+        command.add_argument("--sanitize", default="", help="as the compiler's -fsanitize")
     library.add_argument("--symbols", required=True, help="file of names to link in, one a line")
     library.add_argument("--output", required=True, type=Path, help="the shared library to write")
     library.add_argument(
@@ -248,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "info":
             print(f"version={tree.version}\nsource={tree.source}\nbuild={tree.build}")
             return 0
-        with open_scratch(tree, options.scratch) as scratch:
+        with open_scratch(tree, options.scratch, options.sanitize) as scratch:
             if options.command == "headers":
                 print("\n".join(make_headers(scratch)))
             else:
