@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn, TextIO, TypeAlias
 
-from . import bench, native
+from . import bench, fuzz, native
 from .errors import VMStateError
 from .launch import Script, VMLaunchError, shim_path
 from .loader import native_folder
@@ -114,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
         "process and in a QEMU, and what ordinary work costs. Takes some five minutes.",
     )
     bench.add_arguments(measured)
+    fuzzed = verbs.add_parser(
+        "fuzz",
+        help="try streams that mean harm on declarations drawn at random, or on devices of yours",
+        description="Load streams that are nearly valid into declarations drawn at random, or "
+        "into objects of yours. Each must be refused and change nothing, or give a valid state.",
+    )
+    fuzz.add_arguments(fuzzed)
     run = verbs.add_parser(
         "run",
         usage="qemu-vmstate run [--door DOOR] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
@@ -146,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _on_file(options)
         if options.verb == "bench":
             return bench.run(options)
+        if options.verb == "fuzz":
+            return fuzz.run(options)
         return _info() if options.verb == "info" else _run(options, command)
     except VMStateError as error:
         print(f"qemu-vmstate: {error}", file=sys.stderr)
