@@ -26,7 +26,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 COMPILING = ("build-essential", "pkg-config", "libglib2.0-dev", "zlib1g-dev")
 CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
-EMULATING = ("qemu-system-x86", "qemu-system-arm", "qemu-utils")
+EMULATING = ("qemu-system-x86", "qemu-utils")
+TESTING = ("qemu-system-arm",)
 
 PURPOSES = ("demo", "bench", "test")
 
@@ -100,7 +101,7 @@ def _ensure(
     purpose: str, cache: Cache, interpreter: Interpreter, python_packages: Sequence[str]
 ) -> Environment:
     users = _users_tree()
-    _install_packages(cache, users, python_packages)
+    _install_packages(purpose, cache, users, python_packages)
     wanted = requirements(CHECKOUT)
     what = "what the project needs"
     python = make_environment(CHECKOUT / ".venv", interpreter, wanted, what)
@@ -138,12 +139,16 @@ def _users_tree() -> Tree | None:
         raise SetupError(f"QEMU_BUILD: {error}") from error
 
 
-def _install_packages(cache: Cache, users: Tree | None, python_packages: Sequence[str]) -> None:
+def _install_packages(
+    purpose: str, cache: Cache, users: Tree | None, python_packages: Sequence[str]
+) -> None:
     wanted = [*COMPILING, *python_packages]
     if users is None:
         wanted += [*CONFIGURING, *EMULATING]
     elif users.minor_version == "7.2":
         wanted += EMULATING
+    if purpose == "test":
+        wanted += TESTING
     if release() is None:
         if users is None:
             raise SetupError(
