@@ -6,6 +6,7 @@
 #include "object.h"
 #include "round.h"
 #include "stack.h"
+#include "undo.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
 int qv_py_snapshot(void *handle, int keep, char **why);
@@ -17,10 +18,12 @@ static __thread int hook_depth;
 
 /* ---------------------------------------------------------------- hooks */
 
-static void begin(QvObject *object)
+static void begin(QvObject *object, bool saving)
 {
+    object->saving = saving;
     if (object->extras) {
         object->extras->failed = 0;
+        object->extras->told = false;
         g_clear_pointer(&object->extras->failure, g_free);
     }
 }
@@ -77,77 +80,46 @@ static int refuse_poisoned(QvObject *object, QvPart *part, char **why)
     return -EOWNERDEAD;
 }
 
-/* Who has the lock may need the GIL to get on: never wait for the one with the other. */
-static int lock_without_gil(QvCell *cell, int *gil)
+/*
+ * All of them at once, so that no other thread sees one part without the other.
+ * Who has a lock may need the GIL to get on: never wait for the one with the other.
+ */
+static int lock_parts(QvObject *object, int *gil, char **why)
 {
-    int ret = qv_cell_trylock(cell);
+    size_t which = 0, i = 0;
+    int ret = qv_cells_trylock(object->cells, object->n_cells);
 
-    if (ret == 0 || qv_cell_is_mine(cell)) {
-        return ret;
-    }
-    qv_python_table->leave(*gil);
-    ret = qv_cell_lock(cell, NULL);
-    *gil = qv_python_table->enter();
-    return ret;
-}
-
-static inline int part_lock(QvObject *object, QvPart *part, bool to_change, int *gil, char **why)
-{
-    int ret;
-
-    if (part->is_ref_cell) {
-        return part->cell->borrow < 0 || (to_change && part->cell->borrow)
-             ? refuse_borrowed(object, part, why) : 0;
-    }
-    ret = gil ? lock_without_gil(part->cell, gil) : qv_cell_lock(part->cell, NULL);
-    return ret ? refuse_locked(object, part, why) : 0;
-}
-
-static inline void part_unlock(QvPart *part)
-{
-    if (!part->is_ref_cell) {
-        qv_cell_unlock(part->cell);
-    }
-}
-
-static inline int save_parts(QvObject *object, int *gil, char **why)
-{
-    size_t i;
-    int ret = 0;
-
-    for (i = 0; i < object->n_parts && ret == 0; i++) {
-        QvPart *part = &object->parts[i];
-
-        ret = part_lock(object, part, false, gil, why);
-        if (ret < 0) {
-            break;
+    if (ret) {
+        if (gil) {
+            qv_python_table->leave(*gil);
         }
-        if (part->cell->poisoned) {
-            ret = refuse_poisoned(object, part, why);
-        } else {
-            memcpy(object->staging + part->offset, part->live, part->size);
+        ret = qv_cells_lock(object->cells, object->n_cells, &which);
+        if (gil) {
+            *gil = qv_python_table->enter();
         }
-        part_unlock(part);
     }
-    return ret;
+    if (ret == 0) {
+        return 0;
+    }
+    while (object->parts[i].is_ref_cell || object->parts[i].cell != object->cells[which]) {
+        i++;
+    }
+    return refuse_locked(object, &object->parts[i], why);
 }
 
 /*
- * Whether every part would take a commit.  Nothing is waited for: who has a lock
- * now may poison it until the commit, and then it is as if he did it after that.
+ * Whether every part can be copied.  Nothing is waited for: who has a lock now
+ * may poison it until the copy, and then it is as if he did it after that.
  */
-static int check_parts(QvObject *object, char **why)
+static int check_parts(QvObject *object, bool to_change, char **why)
 {
     size_t i;
 
     for (i = 0; i < object->n_parts; i++) {
         QvPart *part = &object->parts[i];
 
-        if (part->is_ref_cell && part->cell->borrow) {
+        if (part->is_ref_cell && (to_change ? part->cell->borrow : part->cell->borrow < 0)) {
             return refuse_borrowed(object, part, why);
-        }
-        if (!part->is_ref_cell && qv_cell_is_mine(part->cell)) {
-            return refuse_locked(object, part, why);
         }
         if (__atomic_load_n(&part->cell->poisoned, __ATOMIC_RELAXED)) {
             return refuse_poisoned(object, part, why);
@@ -156,19 +128,31 @@ static int check_parts(QvObject *object, char **why)
     return 0;
 }
 
-static int commit_parts(QvObject *object, char **why)
+static int check_not_locked(QvObject *object, char **why)
 {
     size_t i;
-    int ret = 0;
 
-    for (i = 0; i < object->n_parts && ret == 0; i++) {
-        QvPart *part = &object->parts[i];
-
-        ret = part_lock(object, part, true, NULL, why);
-        if (ret == 0) {
-            memcpy(part->live, object->staging + part->offset, part->size);
-            part_unlock(part);
+    for (i = 0; i < object->n_parts; i++) {
+        if (!object->parts[i].is_ref_cell && qv_cell_is_mine(object->parts[i].cell)) {
+            return refuse_locked(object, &object->parts[i], why);
         }
+    }
+    return 0;
+}
+
+static int copy_parts(QvObject *object, bool out, int *gil, char **why)
+{
+    int ret = lock_parts(object, gil, why);
+
+    if (ret == 0) {
+        ret = out ? check_parts(object, false, why) : 0;
+        if (ret == 0) {
+            if (!out && object->n_parts && qv_object_undoes(object)) {
+                qv_undo_remember(object, false);
+            }
+            qv_object_copy_parts(object, out);
+        }
+        qv_cells_unlock(object->cells, object->n_cells);
     }
     return ret;
 }
@@ -185,14 +169,30 @@ static int from_python(int ret, char **why)
     return ret < 0 ? ret : -EINVAL;
 }
 
+static void copy_out(void *opaque)
+{
+    qv_object_copy_parts(opaque, true);
+}
+
+static void copy_in(void *opaque)
+{
+    QvObject *object = opaque;
+
+    if (qv_object_undoes(object)) {
+        qv_undo_remember(object, false);
+    }
+    qv_object_copy_parts(object, false);
+}
+
 static int short_snapshot(void *opaque, int keep, char **why)
 {
     QvObject *object = opaque;
+    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_out : NULL;
     int gil, ret = QV_LONG_WAY;
 
     if (!keep) {
         gil = qv_python_table->enter();
-        ret = qv_python_table->snapshot(object->trampoline, why);
+        ret = qv_python_table->snapshot(object->trampoline, too, object, why);
         qv_python_table->leave(gil);
         if (ret == QV_LONG_WAY) {
             qv_object_reset(object, false);
@@ -204,8 +204,10 @@ static int short_snapshot(void *opaque, int keep, char **why)
 static int short_restore(void *opaque, int version_id, char **why)
 {
     QvObject *object = opaque;
+    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_in : NULL;
     int gil = qv_python_table->enter();
-    int ret = qv_python_table->restore(object->trampoline, version_id, why);
+    int ret = qv_python_table->restore(object->trampoline, version_id,
+                                       qv_object_undoes(object), too, object, why);
 
     qv_python_table->leave(gil);
     return ret;
@@ -247,13 +249,18 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
 {
     int ret;
 
-    begin(object);
+    begin(object, !keep);
     /* The short way does it itself, where it has to be done. */
     if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->trampoline)) {
         qv_object_reset(object, false);
     }
     object->dirty = true;
-    ret = save_parts(object, gil, why);
+    if (object->hooks & QV_HOOK_TOGETHER) {
+        ret = check_parts(object, false, why);
+        ret = ret ? ret : check_not_locked(object, why);
+    } else {
+        ret = copy_parts(object, true, gil, why);
+    }
     return ret < 0 ? ret : call_python(object, QV_HOOK_SNAPSHOT, keep, why);
 }
 
@@ -270,7 +277,7 @@ int qv_take_snapshot(void *opaque, char **why)
     /* Nothing but native parts: most objects, and all that are to be as quick as C's. */
     if (likely(!object->hooks && !object->extras)) {
         object->dirty = true;
-        ret = save_parts(object, NULL, why);
+        ret = copy_parts(object, true, NULL, why);
     } else if (!qv_round_took(object, &ret, why)) {
         ret = qv_object_fill(object, false, NULL, why);
     }
@@ -331,7 +338,10 @@ int qv_begin_load(void *opaque, char **why)
         qv_object_reset(object, true);
     }
     object->dirty = true;
-    begin(object);
+    if (qv_object_undoes(object)) {
+        qv_undo_begin_load();
+    }
+    begin(object, false);
     if (likely(!object->hooks && !object->extras)) {
         return 0;
     }
@@ -385,13 +395,19 @@ int qv_commit_staging(void *opaque, int version_id, char **why)
     }
     set_pointers(object, false);
     if (ret == 0) {
-        ret = check_parts(object, why);
+        ret = check_parts(object, true, why);
+    }
+    if (ret == 0) {
+        ret = check_not_locked(object, why);
     }
     if (ret == 0) {
         ret = call_python(object, QV_HOOK_RESTORE, version_id, why);
     }
-    if (ret == 0) {
-        ret = commit_parts(object, why);
+    if (ret == 0 && (object->hooks & QV_HOOK_RESTORE) && qv_object_undoes(object)) {
+        qv_undo_remember(object, true);
+    }
+    if (ret == 0 && !(object->hooks & QV_HOOK_TOGETHER)) {
+        ret = copy_parts(object, false, NULL, why);
     }
     if (!object->direct) {
         qv_object_rest(object);
@@ -409,7 +425,7 @@ bool qv_hook_failed(void *opaque, int ret, const char *why)
         object->why = g_strdup(why);
         object->error = ret;
     }
-    return !object->direct;
+    return !object->direct && !(object->extras && object->extras->told);
 }
 
 /* --------------------------------------------------------- save and load */
@@ -566,6 +582,7 @@ int qv_register(QvObject *object, uint32_t instance_id, char **why)
             if ((object->hooks & QV_HOOK_SNAPSHOT) && !qv_is_early(object->vmsd)) {
                 qv_round_add(object);
             }
+            qv_watch_loads();
         }
     }
     qv_bql_leave(taken);
@@ -583,6 +600,7 @@ int qv_unregister(QvObject *object, char **why)
         qv.vmstate_unregister(NULL, object->vmsd, object->staging);
         object->registered = false;
         qv_round_remove(object);
+        qv_undo_forget(object);
     }
     qv_bql_leave(taken);
     return busy ? -EBUSY : 0;

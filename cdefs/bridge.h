@@ -49,7 +49,8 @@ enum QvHook {
     QV_HOOK_RESTORE = 2,        /* post_load */
     QV_HOOK_POST_SAVE = 4,
     QV_HOOK_PRE_LOAD = 8,
-    QV_HOOK_PREDICATES = 16     /* while C walks; post_save has their failures */
+    QV_HOOK_PREDICATES = 16,    /* while C walks; post_save has their failures */
+    QV_HOOK_TOGETHER = 32       /* Python locks all parts and calls qv_object_copy_parts() */
 };
 
 /*
@@ -86,6 +87,12 @@ void qv_object_set_whole(QvObject *object);
  */
 int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_ref_cell,
                        void *live, size_t offset, size_t size);
+
+/* What C copies, from the live memory (out) or to it; the caller has all the locks. */
+void qv_object_copy_parts(QvObject *object, int out);
+
+/* A load of the whole savevm list runs, which may fail later: see undo.c. */
+int qv_object_undoes(QvObject *object);
 
 /* Live memory that a load begins with: what the stream lacks stays. */
 int qv_object_keep(QvObject *object, size_t offset, size_t size);

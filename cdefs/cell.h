@@ -20,6 +20,8 @@ typedef struct QvCell {
     int waiting;
     /* Guarded by mutex: an exception left a guard, so invariants may be broken. */
     int poisoned;
+    /* Guarded by mutex: its thread holds all of an object's, and may lock this one again. */
+    bool lent;
     /* Guarded by the BQL: -1 mutably borrowed, n > 0 shared borrows. */
     int borrow;
     /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Cell: the lock of a Mutex or BqlRefCell, as Python uses it. */
 #include "state.h"
+#include "cells.h"
 
 static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -72,10 +73,73 @@ static PyObject *cell_release(PyObject *obj, PyObject *unused)
     return PyLong_FromLong(qv_cell_unlock(((Cell *)obj)->cell));
 }
 
+/* The QvCells of a tuple of Cells, which the caller frees; NULL with an exception set. */
+QvCell **qv_cells_of(PyObject *tuple, size_t *n)
+{
+    QvCell **cells;
+    size_t i;
+
+    *n = PyTuple_Check(tuple) ? (size_t)PyTuple_Size(tuple) : 0;
+    cells = PyMem_Calloc(*n + 1, sizeof(*cells));
+    for (i = 0; cells && i < *n; i++) {
+        PyObject *cell = PyTuple_GetItem(tuple, (Py_ssize_t)i);
+
+        if (!PyObject_TypeCheck(cell, qv_cell_type)) {
+            PyMem_Free(cells);
+            PyErr_SetString(PyExc_TypeError, "a tuple of Cells is needed");
+            return NULL;
+        }
+        cells[i] = ((Cell *)cell)->cell;
+    }
+    return cells ? cells : (QvCell **)PyErr_NoMemory();
+}
+
+PyObject *qv_lock_cells(PyObject *module, PyObject *tuple)
+{
+    size_t n, which = 0;
+    QvCell **cells = qv_cells_of(tuple, &n);
+    int ret;
+
+    (void)module;
+    if (!cells) {
+        return NULL;
+    }
+    ret = qv_cells_trylock(cells, n);
+    if (ret) {
+        Py_BEGIN_ALLOW_THREADS
+        ret = qv_cells_lock(cells, n, &which);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(cells);
+    return PyLong_FromLong(ret ? (long)which : -1);
+}
+
+PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple)
+{
+    size_t n;
+    QvCell **cells = qv_cells_of(tuple, &n);
+
+    (void)module;
+    if (!cells) {
+        return NULL;
+    }
+    qv_cells_unlock(cells, n);
+    PyMem_Free(cells);
+    Py_RETURN_NONE;
+}
+
 static PyObject *cell_get_address(PyObject *obj, void *closure)
 {
     (void)closure;
     return PyLong_FromVoidPtr(((Cell *)obj)->cell);
+}
+
+static PyObject *cell_get_lent(PyObject *obj, void *closure)
+{
+    QvCell *cell = ((Cell *)obj)->cell;
+
+    (void)closure;
+    return PyBool_FromLong(qv_cell_is_mine(cell) && cell->lent);
 }
 
 static PyObject *cell_get_int(PyObject *obj, void *closure)
@@ -107,6 +171,8 @@ static PyMethodDef cell_methods[] = {
 
 static PyGetSetDef cell_getset[] = {
     { "address", cell_get_address, NULL, "Where the QvCell lies, for the bridge.", NULL },
+    { "lent", cell_get_lent, NULL,
+      "Whether this thread holds all of an object's cells, and may lock this one again.", NULL },
     { "poisoned", cell_get_int, cell_set_int, "Not 0: an exception left a guard.", NULL },
     { "borrow", cell_get_int, cell_set_int, "-1 mutably borrowed, n shared borrows.",
       (void *)1 },

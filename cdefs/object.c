@@ -154,6 +154,9 @@ void qv_object_free(QvObject *object)
     if (object->parts != &object->first) {
         g_free(object->parts);
     }
+    if (object->cells != &object->first.cell) {
+        g_free(object->cells);
+    }
     g_free(object->why);
     if (object->mapped) {
         munmap(mapping_of(object), PAGE + ROUND_UP(object->image->size, PAGE));
@@ -199,9 +202,29 @@ int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_re
                        void *live, size_t offset, size_t size)
 {
     QvPart *last = object->n_parts ? &object->parts[object->n_parts - 1] : NULL;
+    bool known = is_ref_cell;
+    unsigned i;
 
     if (!inside(object, offset, size) || (last && last->offset + last->size > offset)) {
         return -EINVAL;
+    }
+    for (i = 0; i < object->n_cells && !known; i++) {
+        known = object->cells[i] == cell;
+    }
+    if (!known && object->n_parts == 0) {
+        object->cells = &object->first.cell;
+        object->n_cells = 1;
+    } else if (!known) {
+        QvCell **cells = g_new(QvCell *, object->n_cells + 1);
+
+        for (i = 0; i < object->n_cells; i++) {
+            cells[i] = object->cells[i];
+        }
+        cells[object->n_cells++] = cell;
+        if (object->cells != &object->first.cell) {
+            g_free(object->cells);
+        }
+        object->cells = cells;
     }
     if (object->n_parts == 0) {
         object->parts = &object->first;
@@ -216,6 +239,23 @@ int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_re
         .live = live, .offset = offset, .size = size,
     };
     return 0;
+}
+
+void qv_object_copy_parts(QvObject *object, int out)
+{
+    size_t i;
+
+    for (i = 0; i < object->n_parts; i++) {
+        QvPart *part = &object->parts[i];
+        void *staged = object->staging + part->offset;
+
+        memcpy(out ? staged : part->live, out ? part->live : staged, part->size);
+    }
+}
+
+int qv_object_undoes(QvObject *object)
+{
+    return object->registered && !object->direct;
 }
 
 QvExtras *qv_object_extras(QvObject *object)
@@ -317,8 +357,14 @@ void qv_object_fail(QvObject *object, int error, const char *why)
 {
     QvExtras *extras = qv_object_extras(object);
 
-    if (!extras->failed) {
-        extras->failed = error < 0 ? error : -EINVAL;
-        extras->failure = g_strdup(why);
+    if (extras->failed) {
+        return;
+    }
+    extras->failed = error < 0 ? error : -EINVAL;
+    extras->failure = g_strdup(why);
+    if (!object->direct) {
+        /* At once: C may stumble over what follows and never come to post_load. */
+        qv_tell(object->saving, why);
+        extras->told = true;
     }
 }

@@ -4,7 +4,7 @@
 #define QV_OBJECT_H
 
 #include "qemu.h"
-#include "cell.h"
+#include "cells.h"
 
 typedef struct QvPart {
     const char *name;           /* owner: Python */
@@ -39,6 +39,7 @@ typedef struct QvExtras {
     uint64_t needed;            /* a bit for each of them */
     char *failure;              /* owner: this object; what a predicate could not tell QEMU */
     int failed;                 /* its errno */
+    bool told;                  /* and the log has it */
     /* round.c */
     bool in_rounds;
     bool taken;                 /* staging has this round's snapshot, or: */
@@ -53,13 +54,16 @@ struct QvObject {
     void *trampoline;           /* owner: Python; or NULL */
     QvPart *parts;              /* owner: this object; by offset; or first */
     QvExtras *extras;           /* owner: this object; or NULL */
+    QvCell **cells;             /* owner: this object; the distinct ones of parts */
     unsigned n_parts;
+    unsigned n_cells;
     uint8_t hooks;              /* of QvHook */
     bool whole;                 /* see qv_object_set_whole() */
     bool mapped;                /* staging is memory of its own, given back at rest */
     bool dirty;                 /* and something is in it */
     bool registered;
     bool direct;                /* qv_save() or qv_load() runs, not a migration */
+    bool saving;                /* what runs, or ran last, began with pre_save */
     int error;                  /* the failing hook's errno */
     QvPart first;               /* most have one: in the same cache lines */
     QEMUFile *in;               /* owner: qv_load(), only while it runs */

@@ -13,10 +13,13 @@
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "migration/migration.h"
+#include "migration/register.h"
 #if QEMU_VERSION_MAJOR >= 10
 #include "qobject/json-writer.h"
+#include "system/runstate.h"
 #else
 #include "qapi/qmp/json-writer.h"
+#include "sysemu/runstate.h"
 #endif
 
 #include "symbols.h"
@@ -51,6 +54,8 @@
 #define QV_OWN_VM_SYMBOLS(X)                                            \
     X(migrate_get_current) X(migrate_set_error)                         \
     X(qapi_free_VersionInfo) X(qemu_in_coroutine) X(qmp_query_version)  \
+    X(migration_incoming_get_current) X(qemu_add_vm_change_state_handler) \
+    X(register_savevm_live) X(runstate_check)                           \
     QV_BQL_SYMBOLS(X) QV_IDLE_SYMBOLS(X)
 
 QvQemu qv;
@@ -120,6 +125,75 @@ bool qv_in_coroutine(void)
     return qv.in_vm && own.qemu_in_coroutine();
 }
 
+bool qv_load_is_incoming(void)
+{
+    return own.runstate_check(RUN_STATE_INMIGRATE)
+        && own.migration_incoming_get_current()->state != MIGRATION_STATUS_NONE;
+}
+
+/* A migration's error can be one that came after the last byte, and did no harm. */
+static bool load_has_failed(void)
+{
+    MigrationIncomingState *mis = own.migration_incoming_get_current();
+
+    if (qv_undo_is_incoming()) {
+        return mis->state == MIGRATION_STATUS_FAILED;
+    }
+#if QV_VERSION >= 1000
+    if (own.migrate_get_current()->error) {
+        return true;
+    }
+#endif
+    return mis->from_src_file && qv.qemu_file_get_error(mis->from_src_file);
+}
+
+#if QV_VERSION >= 1000
+/* QEMU 10 fails a good snapshot for the error that an earlier save has left behind. */
+static int on_load_setup(QEMUFile *f, void *opaque, Error **errp)
+{
+    if (!qv_load_is_incoming()) {
+        qv.error_free(qatomic_xchg(&own.migrate_get_current()->error, NULL));
+    }
+    return 0;
+}
+#endif
+
+static int on_load_cleanup(void *opaque)
+{
+    qv_undo_end_load(load_has_failed());
+    return 0;
+}
+
+/* Nobody writes such a section. */
+static int on_load_state(QEMUFile *f, void *opaque, int version_id)
+{
+    return -EINVAL;
+}
+
+static void on_state_change(void *opaque, bool running, RunState state)
+{
+    if (running) {
+        qv_undo_vm_runs();
+    }
+}
+
+void qv_watch_loads(void)
+{
+    static const SaveVMHandlers handlers = {
+#if QV_VERSION >= 1000
+        .load_setup = on_load_setup,
+#endif
+        .load_state = on_load_state, .load_cleanup = on_load_cleanup,
+    };
+    static bool watching;
+
+    if (!watching) {
+        watching = true;
+        own.register_savevm_live("qemu_vmstate", 0, 1, &handlers, NULL);
+        own.qemu_add_vm_change_state_handler(on_state_change, NULL);
+    }
+}
+
 static void vm_bql_lock(void)
 {
 #if QV_VERSION >= 1000
@@ -178,33 +252,38 @@ bool qv_is_early(const VMStateDescription *vmsd)
 #endif
 }
 
-#if !QV_ERRP_HOOKS
-/* The hooks return an errno only: in a VM the sentence takes a way of its own. */
-static void report_failure(bool saving, const char *why)
+/*
+ * For query-migrate, which would else have an errno at most.  The load of a
+ * snapshot is no migration: it has a job to tell, and an error that stays here
+ * would fail the next load in QEMU 10.
+ */
+static void set_migrate_error(bool saving, const char *why)
 {
     Error *err = NULL;
 
-    qv.error_report("%s", why);
-    if (saving) {
+    if (saving || own.runstate_check(RUN_STATE_INMIGRATE)) {
         qv.error_setg_internal(&err, __FILE__, __LINE__, __func__, "%s", why);
         own.migrate_set_error(own.migrate_get_current(), err);
         qv.error_free(err);
     }
 }
-#endif
+
+void qv_tell(bool saving, const char *why)
+{
+    qv.error_report("%s", why);
+    set_migrate_error(saving, why);
+}
 
 /* What a hook without an Error of its own answers; releases why, which a failure has. */
-static int answer(void *opaque, bool saving, int ret, char *why)
+static int answer(void *opaque, const char *hook, bool saving, int ret, char *why)
 {
     if (likely(ret == 0)) {
         return 0;
     }
     if (qv_hook_failed(opaque, ret, why)) {
-#if QV_ERRP_HOOKS
-        qv.error_report("%s", why);
-#else
-        report_failure(saving, why);
-#endif
+        g_autofree char *sentence = g_strdup_printf("%s failed: %s", hook, why);
+
+        qv_tell(saving, sentence);
     }
     g_free(why);
     return ret;
@@ -215,16 +294,19 @@ static int hook_post_save(void *opaque)
     char *why = NULL;
     int ret = qv_after_save(opaque, &why);
 
-    return answer(opaque, true, ret, why);
+    return answer(opaque, "post_save", true, ret, why);
 }
 
 #if QV_ERRP_HOOKS
-static bool answer_errp(void *opaque, int ret, char *why, Error **errp)
+/* QEMU logs the Error of a save, but not that of a load which it survives. */
+static bool answer_errp(void *opaque, const char *log_as, int ret, char *why, Error **errp)
 {
     if (likely(ret == 0)) {
         return true;
     }
-    qv_hook_failed(opaque, ret, why);
+    if (qv_hook_failed(opaque, ret, why) && log_as) {
+        qv.error_report("%s failed: %s", log_as, why);
+    }
     qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
     g_free(why);
     return false;
@@ -235,7 +317,7 @@ static bool hook_pre_save(void *opaque, Error **errp)
     char *why = NULL;
     int ret = qv_take_snapshot(opaque, &why);
 
-    return answer_errp(opaque, ret, why, errp);
+    return answer_errp(opaque, NULL, ret, why, errp);
 }
 
 static bool hook_pre_load(void *opaque, Error **errp)
@@ -243,7 +325,7 @@ static bool hook_pre_load(void *opaque, Error **errp)
     char *why = NULL;
     int ret = qv_begin_load(opaque, &why);
 
-    return answer_errp(opaque, ret, why, errp);
+    return answer_errp(opaque, "pre_load", ret, why, errp);
 }
 
 static bool hook_post_load(void *opaque, int version_id, Error **errp)
@@ -251,7 +333,7 @@ static bool hook_post_load(void *opaque, int version_id, Error **errp)
     char *why = NULL;
     int ret = qv_commit_staging(opaque, version_id, &why);
 
-    return answer_errp(opaque, ret, why, errp);
+    return answer_errp(opaque, "post_load", ret, why, errp);
 }
 #else
 static int hook_pre_save(void *opaque)
@@ -259,7 +341,7 @@ static int hook_pre_save(void *opaque)
     char *why = NULL;
     int ret = qv_take_snapshot(opaque, &why);
 
-    return answer(opaque, true, ret, why);
+    return answer(opaque, "pre_save", true, ret, why);
 }
 
 static int hook_pre_load(void *opaque)
@@ -267,7 +349,7 @@ static int hook_pre_load(void *opaque)
     char *why = NULL;
     int ret = qv_begin_load(opaque, &why);
 
-    return answer(opaque, false, ret, why);
+    return answer(opaque, "pre_load", false, ret, why);
 }
 
 static int hook_post_load(void *opaque, int version_id)
@@ -275,7 +357,7 @@ static int hook_post_load(void *opaque, int version_id)
     char *why = NULL;
     int ret = qv_commit_staging(opaque, version_id, &why);
 
-    return answer(opaque, false, ret, why);
+    return answer(opaque, "post_load", false, ret, why);
 }
 #endif
 
@@ -316,7 +398,7 @@ void qv_refuse(const char *format, ...)
     sentence = g_strdup_vprintf(format, arguments);
     va_end(arguments);
     if (!qv_reported) {
-        qv.error_report("%s", sentence);
+        qv_tell(false, sentence);
     } else if (!qv_refusal) {
         qv_refusal = g_steal_pointer(&sentence);
     }

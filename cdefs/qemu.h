@@ -64,6 +64,14 @@ bool qv_migration_idle(void);
 /* Whether this runs on the small stack of one of QEMU's coroutines. */
 bool qv_in_coroutine(void);
 
+/* Once, from the first registration on: tells the following of each load. */
+void qv_watch_loads(void);
+bool qv_load_is_incoming(void);
+void qv_undo_end_load(bool failed);
+void qv_undo_vm_runs(void);
+/* What qv_load_is_incoming() said when the load began. */
+bool qv_undo_is_incoming(void);
+
 /* Take the BQL unless this thread has it; what to give to qv_bql_leave(). */
 bool qv_bql_enter(void);
 void qv_bql_leave(bool taken);
@@ -77,6 +85,8 @@ int qv_take_snapshot(void *opaque, char **why);
 int qv_after_save(void *opaque, char **why);
 int qv_begin_load(void *opaque, char **why);
 int qv_commit_staging(void *opaque, int version_id, char **why);
+/* A migration fails: for the log, and for query-migrate. */
+void qv_tell(bool saving, const char *why);
 /* Whether QEMU is to be told: a migration failed, and not a qv_save() or qv_load(). */
 bool qv_hook_failed(void *opaque, int ret, const char *why);
 

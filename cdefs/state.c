@@ -133,6 +133,13 @@ static PyMethodDef state_methods[] = {
       "fill(memory, data): put raw bytes into an instance, unchecked." },
     { "python", state_python, METH_NOARGS,
       "python(): where the QvPython lies, for the bridge." },
+    { "lock_cells", qv_lock_cells, METH_O,
+      "lock_cells(cells) -> -1: a tuple of distinct Cells, all locked; or the index of one that\n"
+      "this thread has already, and none locked.  Waits for ever, without the GIL." },
+    { "unlock_cells", qv_unlock_cells, METH_O, "unlock_cells(cells): what lock_cells() locked." },
+    { "take_formers", qv_take_formers, METH_NOARGS,
+      "take_formers() -> [(failed, former)]: what undoes the restores since the last call, of\n"
+      "loads that may fail later; a Trampoline's failed, and the state's bytes or snapshot." },
     { "set_error_factory", state_set_error_factory, METH_O,
       "set_error_factory(f): f(Field, index, value, why) makes a refused store's exception." },
     { 0 }

@@ -94,6 +94,14 @@ Field *qv_name_row(Field *field, Py_ssize_t index);
 /* How many elements an array has now; never more than it has room for. */
 Py_ssize_t qv_count(Field *field, const char *p);
 
+/* trampoline.c: see state.c. */
+PyObject *qv_take_formers(PyObject *module, PyObject *unused);
+/* mutex.c: the QvCells of a tuple of Cells, which the caller frees; NULL with an exception. */
+QvCell **qv_cells_of(PyObject *tuple, size_t *n);
+/* See state.c. */
+PyObject *qv_lock_cells(PyObject *module, PyObject *tuple);
+PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple);
+
 /* layout.c: what an instance of a layout class holds at rest; -1 with an exception. */
 int qv_get_image(PyObject *cls, Py_buffer *image);
 /* Do what was put off; -1 with an exception. */

@@ -4,6 +4,7 @@
  * only the states' own conversions.  See trampoline.h.
  */
 #include "state.h"
+#include "cells.h"
 #include "trampoline.h"
 
 /* How a restore that fails is undone. */
@@ -27,9 +28,14 @@ typedef struct {
     PyObject *undone;   /* strong: undone(state, exception); its memory is as it was */
     Step *steps;        /* owner: this object */
     Py_ssize_t count;
+    PyObject *owner;    /* strong: the distinct Cells of all parts, C's too */
+    QvCell **cells;     /* owner: this object */
+    size_t n_cells;
 } Trampoline;
 
 static PyObject *snapshot_name, *restore_name;
+/* Of a load that may fail later: (failed, former) of each restore; see state.c. */
+static PyObject *formers;
 
 static int trampoline_clear(PyObject *obj)
 {
@@ -38,6 +44,7 @@ static int trampoline_clear(PyObject *obj)
 
     Py_CLEAR(self->failed);
     Py_CLEAR(self->undone);
+    Py_CLEAR(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_CLEAR(self->steps[i].cell);
         Py_CLEAR(self->steps[i].state);
@@ -56,6 +63,7 @@ static int trampoline_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(obj));
     Py_VISIT(self->failed);
     Py_VISIT(self->undone);
+    Py_VISIT(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_VISIT(self->steps[i].cell);
         Py_VISIT(self->steps[i].state);
@@ -69,6 +77,7 @@ static void trampoline_dealloc(PyObject *obj)
     PyObject_GC_UnTrack(obj);
     trampoline_clear(obj);
     PyMem_Free(((Trampoline *)obj)->steps);
+    PyMem_Free(((Trampoline *)obj)->cells);
     qv_free_object(obj);
 }
 
@@ -99,12 +108,13 @@ static int add_step(Trampoline *self, PyObject *item)
 
 static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *failed, *undone, *steps;
+    PyObject *failed, *undone, *steps, *cells;
     Py_ssize_t i, count;
     Trampoline *self;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOO!", &failed, &undone, &PyTuple_Type, &steps)) {
+    if (!PyArg_ParseTuple(args, "OOO!O!", &failed, &undone, &PyTuple_Type, &steps,
+                          &PyTuple_Type, &cells)) {
         return NULL;
     }
     if (!snapshot_name) {
@@ -119,7 +129,9 @@ static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->failed = Py_NewRef(failed);
     self->undone = Py_NewRef(undone);
     self->steps = PyMem_Calloc(count ? count : 1, sizeof(Step));
-    if (!self->steps || !snapshot_name || !restore_name) {
+    self->owner = Py_NewRef(cells);
+    self->cells = qv_cells_of(cells, &self->n_cells);
+    if (!self->steps || !self->cells || !snapshot_name || !restore_name) {
         Py_DECREF(self);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
@@ -158,29 +170,28 @@ static int fail(Trampoline *self, Py_ssize_t index, bool saving, char **why)
     return error < 0 ? error : -EINVAL;
 }
 
-/* Whether the cell is locked now and its state whole; else the long way says why not. */
-static bool lock(Step *step)
+/* Whether all are locked now and their states whole; else the long way says why not. */
+static bool lock(Trampoline *self)
 {
-    QvCell *cell = step->cell->cell;
+    bool whole = true;
+    size_t which, i;
+    int ret = qv_cells_trylock(self->cells, self->n_cells);
 
-    if (qv_cell_trylock(cell) != 0) {
-        int ret;
-
-        if (qv_cell_is_mine(cell)) {
-            return false;
-        }
+    if (ret) {
         Py_BEGIN_ALLOW_THREADS
-        ret = qv_cell_lock(cell, NULL);
+        ret = qv_cells_lock(self->cells, self->n_cells, &which);
         Py_END_ALLOW_THREADS
-        if (ret) {
-            return false;
-        }
     }
-    if (cell->poisoned) {
-        qv_cell_unlock(cell);
+    if (ret) {
         return false;
     }
-    return true;
+    for (i = 0; i < self->n_cells; i++) {
+        whole = whole && !self->cells[i]->poisoned;
+    }
+    if (!whole) {
+        qv_cells_unlock(self->cells, self->n_cells);
+    }
+    return whole;
 }
 
 static void bring_to_rest(Step *step)
@@ -192,28 +203,32 @@ static void bring_to_rest(Step *step)
     }
 }
 
-static int snapshot(void *context, char **why)
+static int snapshot(void *context, QvWithLocks *with_locks, void *object, char **why)
 {
     Trampoline *self = context;
     Py_ssize_t i;
+    int ret = 0;
 
-    for (i = 0; i < self->count; i++) {
+    if (!lock(self)) {
+        return QV_LONG_WAY;
+    }
+    for (i = 0; i < self->count && ret == 0; i++) {
         Step *step = &self->steps[i];
         PyObject *done;
 
-        if (!lock(step)) {
-            return QV_LONG_WAY;
-        }
         bring_to_rest(step);
         done = PyObject_CallMethodObjArgs(step->state, snapshot_name, step->staged, NULL);
-        qv_cell_unlock(step->cell->cell);
         qv_settle(step->staged);
         if (!done) {
-            return fail(self, i, true, why);
+            ret = fail(self, i, true, why);
         }
-        Py_DECREF(done);
+        Py_XDECREF(done);
     }
-    return 0;
+    if (ret == 0 && with_locks) {
+        with_locks(object);
+    }
+    qv_cells_unlock(self->cells, self->n_cells);
+    return ret;
 }
 
 /* What is staged, for a state that may keep it; who does gets a copy. */
@@ -262,14 +277,68 @@ static void undo(Trampoline *self, Step *step, const char *before)
     PyErr_Restore(type, value, traceback);
 }
 
-static int restore_step(Trampoline *self, Step *step, int version_id, char *before, char **why)
+PyObject *qv_take_formers(PyObject *module, PyObject *unused)
 {
-    PyObject *version = PyLong_FromLong(version_id), *done = NULL, *source;
+    PyObject *taken = formers ? formers : PyList_New(0);
 
-    if (!lock(step)) {
+    (void)module;
+    (void)unused;
+    formers = NULL;
+    return taken;
+}
+
+/* What undoes a restore: the state's bytes, or a snapshot of it; NULL: the long way knows. */
+static PyObject *former_of(Step *step)
+{
+    Memory *state = (Memory *)step->state;
+    PyObject *former, *done;
+
+    if (step->undo == UNDO_MEMORY) {
+        return PyBytes_FromStringAndSize(state->mem, state->size);
+    }
+    former = PyObject_CallNoArgs((PyObject *)Py_TYPE((PyObject *)step->staged));
+    if (former) {
+        done = PyObject_CallMethodObjArgs(step->state, snapshot_name, former, NULL);
+        if (!done) {
+            Py_CLEAR(former);
+        }
+        Py_XDECREF(done);
+    }
+    return former;
+}
+
+/* Steals former. */
+static void remember(Trampoline *self, PyObject *former)
+{
+    PyObject *entry = Py_BuildValue("(ON)", self->failed, former);
+
+    if (entry && !formers) {
+        formers = PyList_New(0);
+    }
+    if (!entry || !formers || PyList_Append(formers, entry) < 0) {
+        PyErr_WriteUnraisable(self->failed);
+    }
+    Py_XDECREF(entry);
+}
+
+static int restore_step(Trampoline *self, Step *step, int version_id, bool undoes, char *before,
+                        QvWithLocks *with_locks, void *object, char **why)
+{
+    PyObject *version = PyLong_FromLong(version_id), *done = NULL, *source, *former = NULL;
+
+    if (!lock(self)) {
         Py_XDECREF(version);
         PyErr_Clear();
         return QV_LONG_WAY;
+    }
+    if (undoes) {
+        former = former_of(step);
+        if (!former) {
+            qv_cells_unlock(self->cells, self->n_cells);
+            Py_XDECREF(version);
+            PyErr_Clear();
+            return QV_LONG_WAY;
+        }
     }
     if (before) {
         memcpy(before, ((Memory *)step->state)->mem, ((Memory *)step->state)->size);
@@ -281,21 +350,31 @@ static int restore_step(Trampoline *self, Step *step, int version_id, char *befo
             undo(self, step, before);
         }
     }
-    qv_cell_unlock(step->cell->cell);
-    Py_XDECREF(version);
     if (step->forgets) {
         Py_XDECREF(source);
     } else if (source && take_back(source) < 0) {
         Py_CLEAR(done);
     }
+    if (done && with_locks) {
+        with_locks(object);
+    }
+    qv_cells_unlock(self->cells, self->n_cells);
+    Py_XDECREF(version);
     if (!done) {
-        return fail(self, 0, false, why);
+        int ret = fail(self, 0, false, why);
+
+        Py_XDECREF(former);
+        return ret;
     }
     Py_DECREF(done);
+    if (former) {
+        remember(self, former);
+    }
     return 0;
 }
 
-static int restore(void *context, int version_id, char **why)
+static int restore(void *context, int version_id, bool undoes, QvWithLocks *with_locks,
+                   void *object, char **why)
 {
     Trampoline *self = context;
     Step *step = self->steps;
@@ -314,7 +393,7 @@ static int restore(void *context, int version_id, char **why)
             return QV_LONG_WAY;
         }
     }
-    ret = restore_step(self, step, version_id, before, why);
+    ret = restore_step(self, step, version_id, undoes, before, with_locks, object, why);
     PyMem_Free(large);
     return ret;
 }

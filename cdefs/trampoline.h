@@ -7,16 +7,23 @@
 #ifndef QV_TRAMPOLINE_H
 #define QV_TRAMPOLINE_H
 
+#include <stdbool.h>
+
 /* Nothing was changed; everything has to be asked of the long way (callbacks.h). */
 #define QV_LONG_WAY 1
+
+/* What C copies beside Python, under the same locks, once that has succeeded; or NULL. */
+typedef void QvWithLocks(void *object);
 
 typedef struct QvPython {
     /* Take the GIL, and give it back; what the first returned is for the second. */
     int (*enter)(void);
     void (*leave)(int state);
     /* With the GIL: 0, a negative errno with a sentence in *why, or QV_LONG_WAY. */
-    int (*snapshot)(void *trampoline, char **why);
-    int (*restore)(void *trampoline, int version_id, char **why);
+    int (*snapshot)(void *trampoline, QvWithLocks *with_locks, void *object, char **why);
+    /* undoes: keeps what undoes it, for take_formers(). */
+    int (*restore)(void *trampoline, int version_id, bool undoes, QvWithLocks *with_locks,
+                   void *object, char **why);
 } QvPython;
 
 #endif

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -18,9 +18,9 @@ from . import lock_order
 from .bql import assert_bql, borrows
 from .errors import BorrowError, LockError, PoisonError
 from .loader import _state
-from .to_migration_state import ToMigrationStateShared, migrated_class, restore_or_undo
+from .to_migration_state import Former, ToMigrationStateShared, migrated_class, restore_or_undo
 
-__all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard"]
+__all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "together"]
 
 T = TypeVar("T")
 
@@ -81,6 +81,48 @@ class MutexGuard(Generic[T]):
                 self.release()
 
 
+class _LentGuard(MutexGuard[T]):
+    """Inside :class:`together`, whose thread has the lock already: releases nothing."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> T:
+        """The guarded state; raises ``LockError`` once the guard is released."""
+        if self._mutex is not None and not self._mutex._cell.lent:
+            self._mutex = None
+        return super().value
+
+    def release(self) -> None:
+        """Only this guard ends."""
+        self._mutex = None
+
+
+class together:  # noqa: N801 - a verb, as its like in contextlib
+    """``with together(mutexes):`` locks them all, so that no one sees one without the other.
+
+    ``mutexes`` has their names for errors.  Meanwhile their ``lock()`` succeeds in this
+    thread.  Whoever holds one of them and waits for another gets it: order is no matter.
+    Raises ``LockError`` if this thread holds one already.
+    """
+
+    __slots__ = ("_cells", "_mutexes", "_names")
+
+    def __init__(self, mutexes: Mapping[Mutex[Any], str]) -> None:
+        self._names = mutexes
+        self._mutexes = tuple(mutex for mutex in mutexes if not mutex._cell.lent)
+        self._cells = tuple(mutex._cell for mutex in self._mutexes)
+
+    def __enter__(self) -> None:
+        which = _state.lock_cells(self._cells)
+        if which >= 0:
+            name = self._names[self._mutexes[which]]
+            raise LockError(f"{name} is locked by this very thread; leave the guard first")
+
+    def __exit__(self, *_exc: object) -> None:
+        _state.unlock_cells(self._cells)
+
+
 class _Guarded(ToMigrationStateShared[Any], Generic[T]):
     """A state and the ``QvCell`` that guards it; what ``Mutex`` and ``BqlRefCell`` share."""
 
@@ -97,12 +139,29 @@ class _Guarded(ToMigrationStateShared[Any], Generic[T]):
         return migrated_class(self._value)
 
     @abstractmethod
-    def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
-        """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
+    def _held(self) -> contextlib.AbstractContextManager[Any]:
+        """The state, to restore it."""
 
     def restore_migrated_state(self, source: Any, version_id: int) -> None:
         """Restore the state under its guard; all of it, or nothing and the exception."""
-        self.restore_or_undo(source, version_id, type(source).__layout__.version_id)
+        with self._held() as value:
+            restore_or_undo(value, source, version_id, type(source).__layout__.version_id)
+
+    def restore_unguarded(self, source: Any, version_id: int) -> None:
+        """The same without the undoing, which ``former()`` is for."""
+        with self._held() as value:
+            value.restore_migrated_state_mut(source, version_id)
+
+    def former(self) -> Callable[[int], None]:
+        """What makes the state again what it is now; called with the ``version_id`` of that."""
+        with self._held() as value:
+            former = Former(value)
+
+        def put_back(own_version: int) -> None:
+            with self._held():
+                former.put_back(own_version)
+
+        return put_back
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._value!r})"
@@ -111,10 +170,11 @@ class _Guarded(ToMigrationStateShared[Any], Generic[T]):
 class Mutex(_Guarded[T]):
     """State behind a lock of its own, as ``std::sync::Mutex``.
 
-    ``with mutex.lock() as state:`` is the only way to it.  A snapshot holds the
-    lock for one copy, never while QEMU writes bytes.  While a thread waits, the
-    GIL is free.  Do not wait for the BQL inside: the migration holds the BQL
-    while it waits for this lock.  ``check_lock_order()`` finds who does.
+    ``with mutex.lock() as state:`` is the only way to it.  A snapshot or a load
+    holds all of an object's for the copies, never while QEMU writes or reads
+    bytes.  While a thread waits, the GIL is free.  Do not wait for the BQL inside:
+    the migration holds the BQL while it waits for this lock.
+    ``check_lock_order()`` finds who does.
 
     Raises ``DeclarationError`` for a state without ``Migrated``.
     """
@@ -130,6 +190,13 @@ class Mutex(_Guarded[T]):
             )
         return TimeoutError(f"the Mutex of {name} was not free within {timeout} s")
 
+    def poison(self) -> PoisonError:
+        """The error for a lock of what is poisoned."""
+        return PoisonError(
+            f"the Mutex of {type(self._value).__name__} is poisoned: an exception left its "
+            "guard; repair the state (into_inner()), then clear_poison()"
+        )
+
     def lock(self, timeout: float = -1) -> MutexGuard[T]:
         """Lock and return the guard; ``timeout`` in seconds, negative: wait for ever.
 
@@ -138,13 +205,12 @@ class Mutex(_Guarded[T]):
         """
         cell = self._cell
         if error := cell.acquire(timeout):
+            if cell.lent:
+                return _LentGuard(self)
             raise self._refuse(error, timeout)
         if cell.poisoned:
             cell.release()
-            raise PoisonError(
-                f"the Mutex of {type(self._value).__name__} is poisoned: an exception left its "
-                "guard; repair the state (into_inner()), then clear_poison()"
-            )
+            raise self.poison()
         if lock_order.state.on:
             lock_order.locked(self, type(self._value).__name__)
         return MutexGuard(self)
@@ -181,11 +247,6 @@ class Mutex(_Guarded[T]):
         """Snapshot the state under the lock."""
         with self._held() as value:
             value.snapshot_migration_state(target)
-
-    def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
-        """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
-        with self._held() as value:
-            restore_or_undo(value, source, version_id, own_version)
 
 
 class BqlRefCell(_Guarded[T]):
@@ -239,10 +300,8 @@ class BqlRefCell(_Guarded[T]):
         with self.borrow() as value:
             value.snapshot_migration_state(target)  # type: ignore[attr-defined]
 
-    def restore_or_undo(self, source: Any, version_id: int, own_version: int) -> None:
-        """``restore_migrated_state()``; ``own_version`` is that of what it is undone to."""
-        with self.borrow_mut() as value:
-            restore_or_undo(value, source, version_id, own_version)  # type: ignore[arg-type]
+    def _held(self) -> contextlib.AbstractContextManager[Any]:
+        return self.borrow_mut()
 
 
 class BqlCell(Generic[T]):

@@ -133,8 +133,7 @@ class VMStateDescription:
             self.numbered.append(info)
             return function
         if callable(needed):
-            path = f"{self.name}.{info.attribute}"
-            callback = needed_callback(self._cls, self._base, needed, path)
+            callback = needed_callback(self._cls, self._base, needed, info.attribute)
         else:
             callback = differs_callback(sub, base)
         self._keep.append(callback)
@@ -148,7 +147,8 @@ class VMStateDescription:
         c_field.offset = self._base + info.data
         c_field.version_id = options.version_id
         if options.field_exists is not None:
-            callback = exists_callback(self._cls, self._base, options.field_exists, where)
+            exists = options.field_exists
+            callback = exists_callback(self._cls, self._base, exists, info.name)
             self._keep.append(callback)
             c_field.field_exists = callback
         match info.type:

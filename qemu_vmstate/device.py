@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import weakref
 from collections.abc import Mapping
@@ -14,9 +15,10 @@ from .errors import DeclarationError
 from .fields import FieldOptions
 from .layout import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
 from .layout_memory import filled
+from .loader import _state
 from .migratable import Migratable, unwrap
 from .qemu_timer import QEMUTimer
-from .staging import Hooks, Part, Staging, StatePart
+from .staging import Hooks, Part, PutBack, Staging, StatePart
 from .to_migration_state import migrated_class
 from .validation import Validator, validators_of
 from .wire import find_wire_type, subsection_of, timer, wire_type
@@ -62,11 +64,13 @@ class _PlainPart:
         for attribute in self._attributes:
             setattr(staging, attribute, getattr(self._plain, attribute))
 
-    def load(self, source: Any, version_id: int, own_version: int) -> None:
+    def load(self, source: Any, version_id: int) -> None:
         for attribute in self._attributes:
             setattr(self._plain, attribute, getattr(source, attribute))
 
-    remember = save
+    def former(self) -> PutBack:
+        before = copy.copy(self._plain)
+        return lambda _own_version: _state.assign(self._plain, before)
 
 
 class _CellPart:
@@ -80,7 +84,7 @@ class _CellPart:
     def save(self, staging: Any) -> None:
         setattr(staging, self._attribute, self._cell.get())
 
-    def load(self, source: Any, version_id: int, own_version: int) -> None:
+    def load(self, source: Any, version_id: int) -> None:
         value: Any = getattr(source, self._attribute)
         if isinstance(value, Mapping):
             value = dict(value)
@@ -88,7 +92,9 @@ class _CellPart:
             value = list(value)
         self._cell.set(value)
 
-    remember = save
+    def former(self) -> PutBack:
+        value: Any = self._cell.get()
+        return lambda _own_version: self._cell.set(value)
 
 
 class Device:
@@ -258,7 +264,8 @@ class Device:
     def post_load(self, version_id: int) -> None:
         """Called when everything is loaded and committed; ``version_id`` is the stream's.
 
-        What it raises undoes the load, as far as snapshots tell.
+        No lock of the device's is held.  What it raises undoes the load, as far as
+        snapshots tell; but other threads may have seen it, so refuse in ``@validate``.
         """
 
     def __setattr__(self, attribute: str, value: Any) -> None:
@@ -332,8 +339,9 @@ def _weakly(method: Any) -> Any:
 
     def call(*arguments: Any) -> None:
         found = reference()
-        if found is not None:
-            found(*arguments)
+        if found is None:
+            raise ReferenceError("the device is gone, whose hook this is")
+        found(*arguments)
 
     return call
 

@@ -21,7 +21,7 @@ from .errors import InvalidError, StreamError, VersionError, VMStateError, from_
 from .migratable import unwrap
 from .native import ffi, lib, take_text
 from .staged import has_nested_subsections, wire_fields
-from .staging import Staging
+from .staging import Staging, running
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -77,11 +77,11 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
     view = memoryview(data).cast("B")
     why = ffi.new("char **")
     check_bql_order()
-    with _turn(obj, staging):
+    with _turn(obj, staging) as raised:
         ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
     try:
         if ret != 0:
-            _raise(staging, ret, why, (len(view), version))
+            _raise(staging, ret, why, raised, (len(view), version))
     finally:
         lib().qv_object_rest(staging.cdata)
 
@@ -91,10 +91,10 @@ def _save(obj: Any, vmdesc: Any) -> bytes:
     out = ffi.new("QvBytes *")
     why = ffi.new("char **")
     check_bql_order()
-    with _turn(obj, staging):
+    with _turn(obj, staging) as raised:
         ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, why)
     if ret != 0:
-        _raise(staging, ret, why, None)
+        _raise(staging, ret, why, raised, None)
     data = bytes(ffi.buffer(out.data, out.size))
     lib().qv_free(out.data)
     return data
@@ -111,8 +111,11 @@ _active = _Active()
 
 
 @contextlib.contextmanager
-def _turn(obj: Any, staging: Staging) -> Iterator[None]:
-    """Refuse a save or load of an object from inside its own snapshot or restore."""
+def _turn(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
+    """Refuse a save or load of an object from inside its own snapshot or restore.
+
+    What the object's hooks raise meanwhile.
+    """
     key = id(unwrap(obj))
     if key in _active.objects:
         raise VMStateError(
@@ -120,18 +123,29 @@ def _turn(obj: Any, staging: Staging) -> Iterator[None]:
             "restore; a snapshot only copies"
         )
     _active.objects.add(key)
+    raised: list[BaseException] = []
+    running.failures[id(staging)] = raised
     try:
-        yield
+        yield raised
     finally:
+        del running.failures[id(staging)]
         _active.objects.discard(key)
 
 
-def _raise(staging: Staging, ret: int, why: Any, stream: tuple[int, int] | None) -> None:
+def _raise(
+    staging: Staging,
+    ret: int,
+    why: Any,
+    raised: list[BaseException],
+    stream: tuple[int, int] | None,
+) -> None:
     """The hook's own exception, else the one for C's errno and sentence."""
     sentence = take_text(why[0]) if why[0] != ffi.NULL else "no reason given"
-    exc = staging.take_exception()
-    if exc is not None:
-        raise exc
+    if raised:
+        try:
+            raise raised[0]
+        finally:
+            raised.clear()  # its traceback would keep this frame, and with it itself
     if stream is not None and -ret in (errno.EIO, errno.ENODATA, errno.E2BIG):
         raise _stream_error(staging, *stream, ends=-ret != errno.E2BIG)
     if stream is not None and -ret == errno.ENOENT:

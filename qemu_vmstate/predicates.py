@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["differs", "exists_callback", "forget", "needed_callback", "watch"]
 
-Tell = Callable[[BaseException, str], None]
+Tell = Callable[[BaseException, int, "type[VMStruct] | None", str], None]
+ClassRef = Callable[[], "type[VMStruct] | None"]
 
 _watched: dict[int, tuple[int, Tell]] = {}
 
 
 def watch(address: int, size: int, tell: Tell) -> None:
-    """Let ``tell(exception, path)`` know what a predicate raises in that memory."""
+    """Let ``tell(exception, offset, cls, what)`` know what a predicate raises in that memory.
+
+    ``what`` of a ``cls`` that lies ``offset`` bytes after its start.
+    """
     _watched[address] = (size, tell)
 
 
@@ -42,20 +46,37 @@ def forget(address: int) -> None:
     _watched.pop(address, None)
 
 
-def _failed(address: int, path: str, exc: BaseException) -> None:
+def _failed(address: int, of: ClassRef, what: str, exc: BaseException) -> None:
     for start, (size, tell) in list(_watched.items()):
         if start <= address < start + size:
-            tell(exc, path)
+            tell(exc, address - start, of(), what)
             return
+    # Nobody walks what is not watched: no load or save to fail.
     traceback.print_exception(exc, file=sys.stderr)
 
 
-def _struct(reference: weakref.ref[type[VMStruct]], opaque: Any, base: int) -> tuple[VMStruct, int]:
-    cls = reference()
-    assert cls is not None, "C walks an object of a class that is gone"
+def _answer(of: ClassRef, opaque: Any, base: int, what: str, ask: Callable[[Any], bool]) -> bool:
+    """What ``ask`` says of the struct ``base`` bytes after opaque; a failure is told, and no."""
     address = int(ffi.cast("uintptr_t", opaque)) + base
-    # C walks it now, so it is there; the view must not outlive the call.
-    return _state.view(cls, address, cls.__layout__.size, opaque), address
+    try:
+        cls = of()
+        assert cls is not None, "C walks an object of a class that is gone"
+        # C walks it now, so it is there; the view must not outlive the call.
+        struct = _state.view(cls, address, cls.__layout__.size, opaque)
+        return _on_large_stack(lambda: ask(struct))
+    except BaseException as exc:
+        _failed(address, of, what, exc)
+        return False
+
+
+def _late(of: ClassRef, what: str) -> Callable[..., None]:
+    """An exception outside of the ``try`` above: a signal handler's, for instance."""
+
+    def tell(_type: object, exc: BaseException, trace: Any) -> None:
+        opaque = trace.tb_frame.f_locals.get("opaque") if trace else None
+        _failed(int(ffi.cast("uintptr_t", opaque)) if opaque else 0, of, what, exc)
+
+    return tell
 
 
 class _Call:
@@ -94,39 +115,29 @@ def _on_large_stack(function: Callable[[], bool]) -> bool:
 
 
 def exists_callback(
-    cls: type[VMStruct], base: int, function: Callable[[Any, int], bool], path: str
+    cls: type[VMStruct], base: int, function: Callable[[Any, int], bool], what: str
 ) -> Any:
     """A ``field_exists`` that asks ``function`` with the struct ``base`` bytes after opaque."""
-
     of = weakref.ref(cls)  # the class keeps its description, and so this
+    what = f"{what}.field_exists()"
 
     def ask(opaque: Any, version_id: int) -> bool:
-        struct, address = _struct(of, opaque, base)
-        try:
-            return _on_large_stack(lambda: function(struct, version_id))
-        except BaseException as exc:
-            _failed(address, path, exc)
-            return False
+        return _answer(of, opaque, base, what, lambda struct: function(struct, version_id))
 
-    return ffi.callback("bool(void *, int)", ask, error=False)
+    return ffi.callback("bool(void *, int)", ask, error=False, onerror=_late(of, what))
 
 
 def needed_callback(
-    cls: type[VMStruct], base: int, function: Callable[[Any], bool], path: str
+    cls: type[VMStruct], base: int, function: Callable[[Any], bool], what: str
 ) -> Any:
     """A ``needed`` that asks ``function`` with the struct ``base`` bytes after opaque."""
-
     of = weakref.ref(cls)  # the class keeps its description, and so this
+    what = f"{what}.needed()" if what else "needed()"
 
     def ask(opaque: Any) -> bool:
-        struct, address = _struct(of, opaque, base)
-        try:
-            return _on_large_stack(lambda: function(struct))
-        except BaseException as exc:
-            _failed(address, path, exc)
-            return False
+        return _answer(of, opaque, base, what, function)
 
-    return ffi.callback("bool(void *)", ask, error=False)
+    return ffi.callback("bool(void *)", ask, error=False, onerror=_late(of, what))
 
 
 def differs(struct: VMStruct) -> bool:
@@ -144,11 +155,4 @@ def differs(struct: VMStruct) -> bool:
 
 def differs_callback(cls: type[VMStruct], base: int) -> Any:
     """A ``needed`` that says whether the struct differs from its defaults."""
-
-    of = weakref.ref(cls)  # the class keeps its description, and so this
-
-    def ask(opaque: Any) -> bool:
-        struct, _ = _struct(of, opaque, base)
-        return differs(struct)
-
-    return ffi.callback("bool(void *)", ask, error=True)
+    return needed_callback(cls, base, differs, "")

@@ -9,6 +9,7 @@ every lock that cannot be had at once, is left to the long way: staging.py.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .to_migration_state import ToMigrationState, snapshot_if_possible
 if TYPE_CHECKING:
     from .staging import Staging
 
-__all__ = ["short_way"]
+__all__ = ["put_back_all", "short_way"]
 
 # As in cdefs/trampoline.c.
 _UNDO_NOTHING, _UNDO_MEMORY, _UNDO_LONG_WAY = range(3)
@@ -40,7 +41,10 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoli
         steps.append((value._cell, value._value, staged, _undo(value._value), forgets))
     own_version = staging.description.version_id
     return _state.Trampoline(
-        partial(_failed, weakref.ref(staging)), partial(_undone, own_version), tuple(steps)
+        partial(_failed, weakref.ref(staging)),
+        partial(_undone, own_version),
+        tuple(steps),
+        tuple(mutex._cell for mutex in staging._mutexes),
     )
 
 
@@ -65,6 +69,14 @@ def _undone(own_version: int, state: VMStruct, exc: BaseException) -> None:
         state.restore_migrated_state_mut(before, own_version)
     except BaseException as second:
         exc.add_note(f"and taking the former state back raised {second!r}")
+
+
+def put_back_all(put_back: Callable[[Staging, Any], object]) -> None:
+    """``put_back(staging, former)`` for each restore of a load of QEMU's, newest first."""
+    for failed, former in reversed(_state.take_formers()):
+        staging = failed.args[0]()
+        if staging is not None:
+            put_back(staging, former)
 
 
 def _failed(

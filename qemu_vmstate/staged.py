@@ -31,6 +31,7 @@ __all__ = [
     "has_predicates",
     "kept",
     "memory_is_value",
+    "path_at",
     "pointer_arrays",
     "structs",
     "wire_fields",
@@ -93,6 +94,11 @@ def always_whole(cls: type[VMStruct]) -> bool:
     return True
 
 
+def _under(path: str, info: FieldInfo) -> str:
+    """The path of a field in a struct; a subsection's own name has the struct's in it."""
+    return f"{path}.{info.attribute if isinstance(info.type, SubsectionType) else info.name}"
+
+
 def check_struct(struct: VMStruct, path: str) -> None:
     """Call every validator of a staged struct and of what is inside; raises what they raise."""
     for validator in type(struct).__validators__:
@@ -101,7 +107,7 @@ def check_struct(struct: VMStruct, path: str) -> None:
         if any(cls.__validated__ for cls in structs_of(info.type)):
             alone = isinstance(info.type, StructType)
             for index, inner in enumerate(structs_in(struct, info)):
-                check_struct(inner, f"{path}.{info.name}" + ("" if alone else f"[{index}]"))
+                check_struct(inner, _under(path, info) + ("" if alone else f"[{index}]"))
 
 
 def _places(cls: type[VMStruct], base: int) -> Iterator[tuple[FieldInfo, int]]:
@@ -172,7 +178,23 @@ def structs(cls: type[VMStruct], path: str) -> Iterator[tuple[str, type[VMStruct
     for info in cls.__layout__.fields:
         for inner in structs_of(info.type):
             suffix = "" if isinstance(info.type, StructType) else "[]"
-            yield from structs(inner, f"{path}.{info.name}{suffix}")
+            yield from structs(inner, _under(path, info) + suffix)
+
+
+def path_at(
+    cls: type[VMStruct], offset: int, wanted: type[VMStruct] | None, path: str
+) -> str | None:
+    """The path of the ``wanted`` that lies at ``offset`` in a ``cls``."""
+    if offset == 0 and cls is wanted:
+        return path
+    for info in cls.__layout__.fields:
+        for inner in structs_of(info.type):
+            alone = isinstance(info.type, StructType)
+            for index, place in enumerate(_struct_places(info.type, info.data)):
+                if place <= offset < place + inner.__layout__.size:
+                    name = _under(path, info) + ("" if alone else f"[{index}]")
+                    return path_at(inner, offset - place, wanted, name)
+    return None
 
 
 def wire_fields(struct: VMStruct, path: str, version_id: int) -> Iterator[tuple[str, int]]:

@@ -5,12 +5,12 @@ How a save goes, and a load the other way round::
 
     save() or QEMU's migration          C: vmstate_save_state()
       └─ pre_save (bridge.c)            C: staging struct = its defaults
-           ├─ native parts              C: lock, copy, unlock; no GIL
-           └─ qv_py_snapshot            Python: every other part, under its own lock
+           ├─ native parts              C: lock all, copy, unlock; no GIL
+           └─ qv_py_snapshot            Python: every other part, under all the locks
       └─ the fields                     C: big endian bytes out of the staging struct
 
-An exception in Python is kept here and becomes a sentence and an errno for C;
-``save()`` raises it as it was, QEMU shows the sentence.
+An exception in Python becomes a sentence and an errno for C; ``save()`` raises it
+as it was, QEMU shows the sentence.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from . import native
-from .cells import Arc, BqlRefCell, Mutex
+from .cells import Arc, BqlRefCell, Mutex, together
 from .description import VMStateDescription
-from .errors import InvalidError, to_errno
+from .errors import InvalidError, VMStateError, to_errno
 from .layout import VMStruct
 from .layout_memory import FieldInfo
 from .loader import _state
 from .native import ffi, lib
 from .predicates import differs, forget, watch
-from .short_way import short_way
+from .short_way import put_back_all, short_way
 from .staged import (
     always_whole,
     check_struct,
     has_predicates,
     kept,
     memory_is_value,
+    path_at,
     pointer_arrays,
     structs,
 )
-from .to_migration_state import ToMigrationState, restore_or_undo
+from .to_migration_state import Former, ToMigrationState, noted
 from .wire_types import StructType
 
-__all__ = ["Hooks", "Part", "Staging", "StatePart"]
+__all__ = ["Hooks", "Part", "Staging", "StatePart", "running"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,24 @@ class Hooks:
 
 
 _NO_HOOKS = Hooks()
+_NO_MUTEXES: dict[Mutex[Any], str] = {}
+
+PutBack = Callable[[int], object]
+"""Called with the description's own ``version_id``."""
+
+
+class _Running(threading.local):
+    """Of each ``save()`` and ``load()`` in this thread what its hooks raised.
+
+    By the staging struct's identity.  A migration's hooks are not in it: nobody
+    waits for their exceptions.
+    """
+
+    def __init__(self) -> None:
+        self.failures: dict[int, list[BaseException]] = {}
+
+
+running = _Running()
 
 
 class Part(Protocol):
@@ -76,14 +94,11 @@ class Part(Protocol):
     def save(self, staging: Any) -> None:
         """Fill this piece of the staging struct."""
 
-    def load(self, source: Any, version_id: int, own_version: int) -> None:
-        """Take this piece of ``source`` over; all of it, or nothing and raise.
+    def load(self, source: Any, version_id: int) -> None:
+        """Take this piece of ``source`` over; what raises may have taken half of it."""
 
-        ``version_id`` is the stream's, ``own_version`` the description's.
-        """
-
-    def remember(self, memory: Any) -> None:
-        """Put what a later :meth:`load` of ``memory`` needs to undo one into it."""
+    def former(self) -> PutBack:
+        """What makes this piece again what it is now."""
 
 
 class StatePart:
@@ -124,23 +139,32 @@ class StatePart:
         """Snapshot into the staging struct."""
         self.value.snapshot_migration_state(self._of(staging))
 
-    def load(self, source: Any, version_id: int, own_version: int) -> None:
+    def load(self, source: Any, version_id: int) -> None:
         """Restore under the state's own lock."""
-        shared: Any = self.value
-        if hasattr(shared, "restore_or_undo"):
-            shared.restore_or_undo(self._of(source), version_id, own_version)
-        elif hasattr(shared, "restore_migrated_state"):
-            shared.restore_migrated_state(self._of(source), version_id)
+        shared: Any = _pointed_to(self.value)
+        if hasattr(shared, "restore_unguarded"):
+            shared.restore_unguarded(self._of(source), version_id)
         else:
-            restore_or_undo(self.value, self._of(source), version_id, own_version)
+            shared.restore_migrated_state_mut(self._of(source), version_id)
 
-    remember = save
+    def former(self) -> PutBack:
+        """Of the state inside the lock, if there is one."""
+        shared: Any = _pointed_to(self.value)
+        if hasattr(shared, "former"):
+            put_back: PutBack = shared.former()
+            return put_back
+        return Former(shared).put_back
+
+
+def _pointed_to(value: Any) -> Any:
+    while type(value) is Arc:
+        value = value.target
+    return value
 
 
 def _copied_by_c(value: Any) -> tuple[Any, Any] | None:
     """The cell and the memory of a part that C can copy without Python, or ``None``."""
-    while type(value) is Arc:
-        value = value.target
+    value = _pointed_to(value)
     if type(value) not in (Mutex, BqlRefCell):
         return None
     inner = value._value
@@ -161,12 +185,14 @@ class Staging:
     # There may be ten thousand.
     __slots__ = (
         "__weakref__",
+        "_by_c",
         "_current",
         "_hooks",
         "_keep",
+        "_locks",
+        "_mutexes",
         "_needed",
         "_parts",
-        "_raised",
         "_trampoline",
         "_validated",
         "_view_or_none",
@@ -186,7 +212,6 @@ class Staging:
         self.description = description
         self.cls = cls
         self.registered = False
-        self._raised: dict[int, BaseException] | None = None  # by thread: each gets its own
         self._current = description.name
         self._hooks = hooks or _NO_HOOKS
         self._needed: tuple[tuple[int, str, Callable[[Any], bool]], ...] = ()
@@ -194,6 +219,10 @@ class Staging:
         self._view_or_none: Any = None
         plan = _plan(cls)
         by_c, self._parts = self._divided(parts)
+        self._by_c: tuple[VMStruct, ...] = ()
+        self._mutexes = self._locks = _NO_MUTEXES
+        if self._parts:
+            self._set_locks(parts, by_c)
         hook_flags = self._needed_hooks(plan)
         # A weak reference: the handle would keep this object alive for ever.
         handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
@@ -223,7 +252,7 @@ class Staging:
             watch(
                 address,
                 cls.__layout__.size,
-                lambda exc, path: (tell() or _nobody)(exc, path),
+                lambda *failure: (tell() or _nobody)(*failure),
             )
             weakref.finalize(self, forget, address)
 
@@ -254,6 +283,16 @@ class Staging:
             self._view_or_none = _state.view(self.cls, address, size, self.cdata)
         return self._view_or_none
 
+    def _set_locks(self, parts: list[Part], by_c: list[tuple[StatePart, Any, VMStruct]]) -> None:
+        """What Python locks: every part's, unless the one that there is does it by itself."""
+        for part in parts:
+            shared = _pointed_to(getattr(part, "value", None))
+            if isinstance(shared, Mutex):
+                self._mutexes = {shared: part.path} | self._mutexes
+        # What C copies beside what Python converts: Python undoes both.
+        self._by_c = tuple(inner for _, _, inner in by_c)
+        self._locks = self._mutexes if by_c or len(self._mutexes) > 1 else _NO_MUTEXES
+
     def _set_short_way(self) -> None:
         more = self._hooks.pre_save or self._hooks.post_load or self._validated
         if more or self._needed:
@@ -281,6 +320,7 @@ class Staging:
             lib().QV_HOOK_POST_SAVE: self._hooks.post_save,
             lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
             lib().QV_HOOK_PREDICATES: plan.has_predicates,
+            lib().QV_HOOK_TOGETHER: self._by_c,
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
@@ -301,7 +341,7 @@ class Staging:
             size = 0 if needed else info.type.size
             number = lib().qv_object_add_subsection(self.cdata, info.offset, size)
             if needed:
-                path = f"{self.description.name}.{info.attribute}"
+                path = f"{self.description.name}.{info.attribute}.needed()"
                 self._needed += ((number, path, needed),)
 
     def _add_part(self, plan: _Plan, part: StatePart, cell: Any, inner: VMStruct) -> list[Any]:
@@ -339,14 +379,28 @@ class Staging:
         if self._hooks.pre_save and not keep:
             self._current = f"{self.description.name}.pre_save()"
             self._hooks.pre_save()
-        for part in self._parts:
-            self._current = part.path
-            part.save(self._view)
+        with self._together():
+            for part in self._parts:
+                self._current = part.path
+                part.save(self._view)
+            if self._by_c:
+                lib().qv_object_copy_parts(self.cdata, True)
         if not keep:
             self._validate()
             for number, path, needed in self._needed:
                 self._current = path
                 lib().qv_object_set_needed(self.cdata, number, bool(needed(self._view)))
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """All Mutexes at once, so that no other thread sees one part without the other."""
+        self._current = self.description.name
+        with together(self._locks):
+            for mutex, path in self._locks.items():
+                if mutex.is_poisoned():
+                    self._current = path
+                    raise mutex.poison()
+            yield
 
     def _validate(self) -> None:
         if self._validated:
@@ -359,30 +413,52 @@ class Staging:
         """Commit the staging struct to every part that Python copies, or to none."""
         self._validate()
         source = copy.copy(self._view)
-        before = copy.copy(self._view)
-        own_version = self.description.version_id
-        undoable = set()
-        alone = len(self._parts) < 2 and not self._hooks.post_load
-        for part in () if alone else self._parts:
-            # A part that cannot be saved now may be what the stream repairs.
-            with contextlib.suppress(Exception):
-                part.remember(before)
-                undoable.add(part.path)
-        done: list[Part] = []
-        try:
-            for part in self._parts:
-                self._current = part.path
-                if self._has(source, part):
-                    part.load(source, version_id, own_version)
-                    done.append(part)
-            if self._hooks.post_load:
-                self._current = f"{self.description.name}.post_load()"
+        formers: list[tuple[str, PutBack]] = []
+        with self._together():
+            try:
+                for part in self._parts:
+                    self._current = part.path
+                    if self._has(source, part):
+                        formers.append((part.path, part.former()))
+                        part.load(source, version_id)
+            except BaseException as exc:
+                self._put_back(formers, exc)
+                raise
+            if self._by_c:
+                formers += [(self.description.name, _memory_of(inner)) for inner in self._by_c]
+                lib().qv_object_copy_parts(self.cdata, False)
+        if self._hooks.post_load:
+            self._current = f"{self.description.name}.post_load()"
+            try:
                 self._hooks.post_load(version_id)
-        except BaseException:
-            for earlier in reversed(done):
-                if earlier.path in undoable:
-                    earlier.load(before, own_version, own_version)
-            raise
+            except BaseException as exc:
+                self.undo(formers, exc)
+                raise
+        if id(self) not in running.failures and lib().qv_object_undoes(self.cdata):
+            _loaded.append((self, formers))
+
+    def undo(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
+        """Take a whole load back; what goes wrong is noted on ``exc``."""
+        with together(self._mutexes):
+            self._put_back(formers, exc)
+
+    def undo_short_way(self, former: Any) -> None:
+        """Take back what the short way restored: the state's bytes, or a snapshot of it."""
+        part = self._parts[0]
+        assert isinstance(part, StatePart)
+        shared = _pointed_to(part.value)
+        own_version = self.description.version_id
+        with together({shared: part.path}), shared._held() as state:
+            if isinstance(former, bytes):
+                _state.fill(state, former)
+                Former(state).put_back(own_version)  # for what it keeps elsewhere
+            else:
+                state.restore_migrated_state_mut(former, own_version)
+
+    def _put_back(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
+        for path, put_back in reversed(formers):
+            with noted(exc, f"the former state of {path}"):
+                put_back(self.description.version_id)
 
     def _has(self, source: Any, part: Part) -> bool:
         """Whether a loaded staging struct has this part."""
@@ -397,26 +473,31 @@ class Staging:
         self._current = f"{self.description.name}.{'post_save' if post_save else 'pre_load'}()"
         called()
 
-    def _predicate_failed(self, exc: BaseException, path: str) -> None:
-        self._current = path
+    def _predicate_failed(
+        self, exc: BaseException, offset: int, cls: type[VMStruct] | None, what: str
+    ) -> None:
+        path = path_at(self.cls, offset, cls, self.description.name)
+        self._current = f"{path or self.description.name}.{what}"
         why = ffi.new("char **")
-        error = self.fail(exc, why, "field_exists or needed")
+        error = self.fail(exc, why, what.rpartition(".")[2].removesuffix("()"))
         lib().qv_object_fail(self.cdata, error, why[0])
         lib().qv_free(why[0])
 
     def fail(self, exc: BaseException, why: Any, hook: str) -> int:
-        """Keep ``exc`` for the caller of ``save()`` or ``load()``; its errno for C."""
-        if not native.in_vm():
-            if self._raised is None:
-                self._raised = {}
-            self._raised[threading.get_ident()] = exc
+        """Keep ``exc`` for the caller of ``save()`` or ``load()``, else log it; its errno for C."""
         self._locate(exc)
         sentence = self._sentence(exc)
         why[0] = lib().qv_strdup(sentence.replace("\0", "\\0").encode(errors="backslashreplace"))
-        if native.in_vm():
+        raised = running.failures.get(id(self))
+        if raised is None:
             traceback.print_exception(exc, file=sys.stderr)
-        else:
-            exc.add_note(f"in the {hook} hook of {self.description.name}, at {self._current}")
+        elif not any(exc is earlier for earlier in raised):
+            place = f"in the {hook} hook of {self.description.name}, at {self._current}"
+            if raised:
+                raised[0].add_note(f"and then, {place}, there was {type(exc).__name__}")
+            else:
+                exc.add_note(place)
+            raised.append(exc)
         return to_errno(exc)
 
     def fail_at(self, index: int, exc: BaseException, why: Any, hook: str) -> int:
@@ -450,9 +531,14 @@ class Staging:
         else:
             exc.path = self._current
 
-    def take_exception(self) -> BaseException | None:
-        """What a hook raised in this thread since the last call, or ``None``."""
-        return self._raised.pop(threading.get_ident(), None) if self._raised else None
+
+_loaded: list[tuple[Staging, list[tuple[str, PutBack]]]] = []
+"""What a load of QEMU's has changed, oldest first, until it is over; guarded by the BQL."""
+
+
+def _memory_of(inner: VMStruct) -> PutBack:
+    before = copy.copy(inner)
+    return lambda _own_version: _state.assign(inner, before)
 
 
 class _Plan:
@@ -487,7 +573,7 @@ def _plan(cls: type[VMStruct]) -> _Plan:
     return found
 
 
-def _nobody(exc: BaseException, path: str) -> None:
+def _nobody(*_failure: object) -> None:
     """The object is gone, and so is whoever walked it."""
 
 
@@ -524,3 +610,24 @@ def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
     """``post_save`` and ``pre_load``: see ``Staging.run``."""
     name = "post_save" if hook == lib().QV_HOOK_POST_SAVE else "pre_load"
     return _called(handle, why, name, lambda staging: staging.run(hook))
+
+
+@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+def qv_py_end_load(_handle: Any, undo: int, _why: Any) -> int:
+    """A load of QEMU's is over; ``undo``: it has failed, maybe after these objects."""
+    failed = VMStateError("the load failed")
+
+    def put_back(staging: Staging, former: Any) -> None:
+        with noted(failed, staging.description.name):
+            staging.undo_short_way(former)
+
+    put_back_all(put_back if undo else lambda _staging, _former: None)
+    while _loaded:
+        staging, formers = _loaded.pop()
+        if undo:
+            with noted(failed, staging.description.name):
+                staging.undo(formers, failed)
+    if not hasattr(failed, "__notes__"):
+        return 0
+    traceback.print_exception(failed, file=sys.stderr)
+    return -errno.EINVAL

@@ -23,15 +23,28 @@ the source may have to run on (docs/devel/migration/main.rst).
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from .errors import DeclarationError
+from .loader import _state
 
 if TYPE_CHECKING:
     from .layout import VMStruct
 
-__all__ = ["ToMigrationState", "ToMigrationStateShared", "migrated_class", "restore_or_undo"]
+__all__ = [
+    "Former",
+    "ToMigrationState",
+    "ToMigrationStateShared",
+    "migrated_class",
+    "noted",
+    "restore_or_undo",
+]
 
 M = TypeVar("M", bound="VMStruct")
 
@@ -109,6 +122,51 @@ def migrated_class(value: object) -> type[Any]:
     return migrated  # type: ignore[no-any-return]
 
 
+class Former:
+    """What undoes a restore of ``value``: a snapshot, if it has one, and all it is made of."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._snapshot = snapshot_if_possible(value)
+        self._memory = copy.copy(value) if isinstance(value, _state.Memory) else None
+        self._attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
+        self._slots = {n: getattr(value, n) for n in _slots(type(value)) if hasattr(value, n)}
+
+    def put_back(self, own_version: int) -> None:
+        """Make ``value`` what it was; raises what its own restore of the snapshot raises."""
+        try:
+            # The user's own restore first, for what was changed in place; then the
+            # attributes, so that others' references still point to the same objects.
+            if self._snapshot is not None:
+                self._value.restore_migrated_state_mut(self._snapshot, own_version)
+        finally:
+            if self._memory is not None:
+                _state.assign(self._value, self._memory)
+            if self._attributes is not None:
+                now = vars(self._value)
+                now.update(self._attributes)
+                for name in now.keys() - self._attributes.keys():
+                    del now[name]
+            for name, attribute in self._slots.items():
+                object.__setattr__(self._value, name, attribute)
+
+
+_slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    """The attributes that a class's objects have outside of a ``__dict__``."""
+    if cls not in _slots_of:
+        found = (vars(base).items() for base in cls.__mro__)
+        _slots_of[cls] = tuple(
+            name
+            for items in found
+            for name, kind in items
+            if isinstance(kind, MemberDescriptorType)
+        )
+    return _slots_of[cls]
+
+
 def restore_or_undo(
     value: ToMigrationState[Any], source: Any, version_id: int, own_version: int
 ) -> None:
@@ -117,22 +175,22 @@ def restore_or_undo(
     ``own_version`` is the ``version_id`` that its own restore gets when it takes
     its former state back.
     """
-    before = snapshot_if_possible(value)
-    attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
+    former = Former(value)
     try:
         value.restore_migrated_state_mut(source, version_id)
     except BaseException as exc:
-        # The user's own restore first, for what it changed in place; then the
-        # attributes, so that others' references still point to the same objects.
-        try:
-            if before is not None:
-                value.restore_migrated_state_mut(before, own_version)
-        except BaseException as second:
-            exc.add_note(f"and taking the former state back raised {second!r}")
-        if attributes is not None:
-            vars(value).clear()
-            vars(value).update(attributes)
+        with noted(exc, "its former state"):
+            former.put_back(own_version)
         raise
+
+
+@contextlib.contextmanager
+def noted(exc: BaseException, what: str) -> Iterator[None]:
+    """Note what is raised while ``what`` is taken back on the ``exc`` that is the reason."""
+    try:
+        yield
+    except BaseException as second:
+        exc.add_note(f"and taking {what} back raised {type(second).__name__}")
 
 
 def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:
