@@ -78,7 +78,9 @@ def _command(
         if options.leaks:
             leaks = settings["ASAN_OPTIONS"].replace("detect_leaks=0", "detect_leaks=1")
             settings |= {
-                "ASAN_OPTIONS": f"{leaks}:leak_check_at_exit=0",
+                # Who called malloc(), and no more: everything has Python somewhere above it.
+                "ASAN_OPTIONS": f"{leaks}:leak_check_at_exit=0:malloc_context_size=2",
+                "LSAN_OPTIONS": f"suppressions={CHECKOUT / 'scripts' / 'lsan.supp'}",
                 "QEMU_VMSTATE_FUZZ_LEAKS": "1",
             }
     if options.valgrind:
