@@ -18,9 +18,11 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .layout import asdict
+from .layout import asdict, structs_in, structs_of
 from .loader import _state
 from .native import ffi, in_vm, lib
+from .staged import has_subsections
+from .wire_types import SubsectionType
 
 if TYPE_CHECKING:
     from .layout import VMStruct
@@ -141,16 +143,31 @@ def needed_callback(
 
 
 def differs(struct: VMStruct) -> bool:
-    """Whether a struct differs from its class's defaults.
+    """Whether a struct would have other bytes on the wire than its class's defaults.
 
-    Its memory can do so without: it also has what lies behind a count, and C's
-    pointers while it walks.
+    Its memory can differ without: it also has what lies behind a count, C's
+    pointers while it walks, and subsections that are not needed.
     """
     cls = type(struct)
     if bytes(struct) == cls.__image__:
         return False
     # As text, for -0.0 is equal to 0.0 and not the same.
-    return repr(asdict(struct)) != repr(asdict(cls()))
+    return repr(_on_wire(struct)) != repr(_on_wire(cls()))
+
+
+def _on_wire(struct: VMStruct) -> dict[str, Any]:
+    values = asdict(struct)
+    for info in struct.__layout__.fields:
+        if isinstance(info.type, SubsectionType):
+            inner = getattr(struct, info.attribute)
+            needed = info.options.needed
+            there = differs(inner) if needed is None else needed
+            if callable(there):
+                there = there(struct)
+            values[info.attribute] = _on_wire(inner) if there else None
+        elif any(has_subsections(cls) for cls in structs_of(info.type)):
+            values[info.attribute] = [_on_wire(inner) for inner in structs_in(struct, info)]
+    return values
 
 
 def differs_callback(cls: type[VMStruct], base: int) -> Any:

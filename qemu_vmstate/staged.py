@@ -29,6 +29,7 @@ __all__ = [
     "check_struct",
     "has_nested_subsections",
     "has_predicates",
+    "has_subsections",
     "kept",
     "memory_is_value",
     "path_at",
@@ -70,9 +71,14 @@ def has_nested_subsections(cls: type[VMStruct]) -> bool:
     )
 
 
+def has_subsections(cls: type[VMStruct]) -> bool:
+    """Whether ``cls`` or a struct inside it has subsections."""
+    return any(inner.__layout__.subsections for inner in _nested(cls))
+
+
 def memory_is_value(cls: type[VMStruct]) -> bool:
-    """Whether two structs of different memory always have different values."""
-    return not any(
+    """Whether two structs of different memory always have different bytes on the wire."""
+    return not has_subsections(cls) and not any(
         isinstance(info.type, CountedType | ListType | PointersType)
         for inner in _nested(cls)
         for info in inner.__layout__.fields

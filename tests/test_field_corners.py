@@ -263,3 +263,28 @@ def test_subsection_at_rest_is_not_needed_whatever_lies_behind_its_counts() -> N
     assert save(state) == b"\0"
     state.extra.number = -0.0
     assert len(save(state)) > 1
+
+
+class Deep(VMStruct, name="q/extra/deep"):
+    value: u8 = 0
+
+
+class Switched(VMStruct, name="q/extra"):
+    on: u8 = 0
+    deep: Subsection[Deep] = field(needed=lambda state: state.on == 1)
+
+
+class Around(VMStruct, name="q"):
+    a: u8 = 0
+    extra: Subsection[Switched] = zeroed()
+
+
+def test_a_subsection_that_is_not_needed_is_no_difference_of_the_one_around_it() -> None:
+    extra = b"\5\7q/extra\0\0\0\1"
+    deep = b"\5\x0cq/extra/deep\0\0\0\1"
+    state = Around()
+    load(state, b"\0" + extra + b"\0" + deep + b"\7")
+    assert state.extra.deep.value == 7
+    assert save(state) == b"\0"
+    state.extra.on = 1
+    assert save(state) == b"\0" + extra + b"\1" + deep + b"\7"
