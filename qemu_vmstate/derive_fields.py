@@ -171,10 +171,6 @@ class _Field:
             "converts to and from, or leave it out with field(omit=True)"
         )
 
-    @staticmethod
-    def _is_layout(hint: Any) -> bool:
-        return isinstance(hint, type) and hasattr(hint, "__layout__")
-
     # into and try_into
 
     def _converted(self) -> None:

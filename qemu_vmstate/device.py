@@ -17,8 +17,9 @@ from .layout import VMStruct, VMStructMeta, check_name, check_versions, own_anno
 from .layout_memory import filled
 from .loader import _state
 from .migratable import Migratable, unwrap
+from .parts import Hooks, Part, PutBack, StatePart
 from .qemu_timer import QEMUTimer
-from .staging import Hooks, Part, PutBack, Staging, StatePart
+from .staging import Staging
 from .to_migration_state import migrated_class
 from .validation import Validator, validators_of
 from .wire import find_wire_type, subsection_of, timer, wire_type

@@ -23,53 +23,28 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from .cells import Arc, BqlRefCell, Mutex, together
+from .cells import BqlRefCell, Mutex, together
 from .description import VMStateDescription
 from .errors import InvalidError, VMStateError, to_errno
 from .layout import VMStruct
 from .layout_memory import FieldInfo
 from .loader import _state
 from .native import ffi, lib
+from .parts import Hooks, Part, PutBack, StatePart, copied_by_c, memory_of, pointed_to
+from .plan import Plan, plan_of
 from .predicates import differs, forget, watch
 from .short_way import put_back_all, short_way
-from .staged import (
-    always_whole,
-    check_struct,
-    has_predicates,
-    kept,
-    memory_is_value,
-    path_at,
-    pointer_arrays,
-    structs,
-)
-from .to_migration_state import Former, ToMigrationState, noted
+from .staged import check_struct, memory_is_value, path_at, structs
+from .to_migration_state import Former, noted
 from .wire_types import StructType
 
-__all__ = ["Hooks", "Part", "Staging", "StatePart", "running"]
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What an object does before and after; ``None``: nothing.
-
-    ``validate`` is given the staging struct.
-    """
-
-    pre_save: Callable[[], object] | None = None
-    post_save: Callable[[], object] | None = None
-    pre_load: Callable[[], object] | None = None
-    post_load: Callable[[int], object] | None = None
-    validate: Callable[[Any], object] | None = None
+__all__ = ["Staging", "running"]
 
 
 _NO_HOOKS = Hooks()
 _NO_MUTEXES: dict[Mutex[Any], str] = {}
-
-PutBack = Callable[[int], object]
-"""Called with the description's own ``version_id``."""
 
 
 class _Running(threading.local):
@@ -84,96 +59,6 @@ class _Running(threading.local):
 
 
 running = _Running()
-
-
-class Part(Protocol):
-    """A piece of an object that Python copies; ``path`` is for sentences."""
-
-    path: str
-
-    def save(self, staging: Any) -> None:
-        """Fill this piece of the staging struct."""
-
-    def load(self, source: Any, version_id: int) -> None:
-        """Take this piece of ``source`` over; what raises may have taken half of it."""
-
-    def former(self) -> PutBack:
-        """What makes this piece again what it is now."""
-
-
-class StatePart:
-    """A ``ToMigrationState``: a field of the staging struct, or (``None``) all of it.
-
-    ``index`` is that of its element, if the field is an array of them; of a counted
-    one only elements below the count are loaded.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        attribute: str | None,
-        value: ToMigrationState[Any],
-        index: int | None = None,
-    ) -> None:
-        self.path = path
-        self.attribute = attribute
-        self.value = value
-        self.index = index
-
-    def count_of(self, cls: type[VMStruct]) -> tuple[str, int] | None:
-        """The attribute of ``cls`` that counts, and what it exceeds if it has this element."""
-        for info in cls.__layout__.fields if self.index is not None else ():
-            if info.attribute == self.attribute and info.num is not None:
-                return info.num.attribute, (self.index or 0) // info.options.multiply
-        return None
-
-    def _of(self, struct: Any) -> Any:
-        if self.attribute is None:
-            return struct
-        if self.index is None:
-            return getattr(struct, self.attribute)
-        elements: Any = type(struct).__elements__[self.attribute]
-        return elements.__get__(struct, type(struct))[self.index]
-
-    def save(self, staging: Any) -> None:
-        """Snapshot into the staging struct."""
-        self.value.snapshot_migration_state(self._of(staging))
-
-    def load(self, source: Any, version_id: int) -> None:
-        """Restore under the state's own lock."""
-        shared: Any = _pointed_to(self.value)
-        if hasattr(shared, "restore_unguarded"):
-            shared.restore_unguarded(self._of(source), version_id)
-        else:
-            shared.restore_migrated_state_mut(self._of(source), version_id)
-
-    def former(self) -> PutBack:
-        """Of the state inside the lock, if there is one."""
-        shared: Any = _pointed_to(self.value)
-        if hasattr(shared, "former"):
-            put_back: PutBack = shared.former()
-            return put_back
-        return Former(shared).put_back
-
-
-def _pointed_to(value: Any) -> Any:
-    while type(value) is Arc:
-        value = value.target
-    return value
-
-
-def _copied_by_c(value: Any) -> tuple[Any, Any] | None:
-    """The cell and the memory of a part that C can copy without Python, or ``None``."""
-    value = _pointed_to(value)
-    if type(value) not in (Mutex, BqlRefCell):
-        return None
-    inner = value._value
-    if not isinstance(inner, VMStruct):
-        return None
-    for method in ("snapshot_migration_state", "restore_migrated_state_mut"):
-        if getattr(type(inner), method) is not getattr(VMStruct, method):
-            return None
-    return value, inner
 
 
 class Staging:
@@ -217,7 +102,7 @@ class Staging:
         self._needed: tuple[tuple[int, str, Callable[[Any], bool]], ...] = ()
         self._validated = cls.__validated__ or self._hooks.validate is not None
         self._view_or_none: Any = None
-        plan = _plan(cls)
+        plan = plan_of(cls)
         by_c, self._parts = self._divided(parts)
         self._by_c: tuple[VMStruct, ...] = ()
         self._mutexes = self._locks = _NO_MUTEXES
@@ -267,7 +152,7 @@ class Staging:
             found = None
             # C does not know which elements a stream has.
             if isinstance(part, StatePart) and not (all_python or part.count_of(self.cls)):
-                found = _copied_by_c(part.value)
+                found = copied_by_c(part.value)
             if found and isinstance(part, StatePart):
                 by_c.append((part, *found))
             else:
@@ -286,7 +171,7 @@ class Staging:
     def _set_locks(self, parts: list[Part], by_c: list[tuple[StatePart, Any, VMStruct]]) -> None:
         """What Python locks: every part's, unless the one that there is does it by itself."""
         for part in parts:
-            shared = _pointed_to(getattr(part, "value", None))
+            shared = pointed_to(getattr(part, "value", None))
             if isinstance(shared, Mutex):
                 self._mutexes = {shared: part.path} | self._mutexes
         # What C copies beside what Python converts: Python undoes both.
@@ -308,7 +193,7 @@ class Staging:
                 address = ffi.cast("void *", id(self._trampoline))
                 lib().qv_object_set_trampoline(self.cdata, address)
 
-    def _needed_hooks(self, plan: _Plan) -> int:
+    def _needed_hooks(self, plan: Plan) -> int:
         plain = self._hooks is _NO_HOOKS and not (self._parts or self._validated)
         if plain and not (plan.has_predicates or self.description.numbered):
             return 0
@@ -344,7 +229,7 @@ class Staging:
                 path = f"{self.description.name}.{info.attribute}.needed()"
                 self._needed += ((number, path, needed),)
 
-    def _add_part(self, plan: _Plan, part: StatePart, cell: Any, inner: VMStruct) -> list[Any]:
+    def _add_part(self, plan: Plan, part: StatePart, cell: Any, inner: VMStruct) -> list[Any]:
         """Hand a part over to C; what has to live as long as this object."""
         offset = 0
         if part.attribute is not None:
@@ -364,7 +249,7 @@ class Staging:
     @property
     def needs_python(self) -> bool:
         """Whether a save or load asks Python for anything."""
-        return self._needed_hooks(_plan(self.cls)) != 0
+        return self._needed_hooks(plan_of(self.cls)) != 0
 
     @property
     def staged(self) -> Any:
@@ -425,7 +310,7 @@ class Staging:
                 self._put_back(formers, exc)
                 raise
             if self._by_c:
-                formers += [(self.description.name, _memory_of(inner)) for inner in self._by_c]
+                formers += [(self.description.name, memory_of(inner)) for inner in self._by_c]
                 lib().qv_object_copy_parts(self.cdata, False)
         if self._hooks.post_load:
             self._current = f"{self.description.name}.post_load()"
@@ -446,7 +331,7 @@ class Staging:
         """Take back what the short way restored: the state's bytes, or a snapshot of it."""
         part = self._parts[0]
         assert isinstance(part, StatePart)
-        shared = _pointed_to(part.value)
+        shared = pointed_to(part.value)
         own_version = self.description.version_id
         with together({shared: part.path}), shared._held() as state:
             if isinstance(former, bytes):
@@ -534,43 +419,6 @@ class Staging:
 
 _loaded: list[tuple[Staging, list[tuple[str, PutBack]]]] = []
 """What a load of QEMU's has changed, oldest first, until it is over; guarded by the BQL."""
-
-
-def _memory_of(inner: VMStruct) -> PutBack:
-    before = copy.copy(inner)
-    return lambda _own_version: _state.assign(inner, before)
-
-
-class _Plan:
-    """What the staging structs of a class have in common."""
-
-    def __init__(self, cls: type[VMStruct]) -> None:
-        data = ffi.from_buffer(cls.__image__)
-        made = lib().qv_image_new(data, len(data))
-        # The image points into the data, and so keeps it.
-        self.image = ffi.gc(made, lambda image, _=data: lib().qv_image_free(image))
-        self.whole = always_whole(cls)
-        self.kept = tuple(kept(cls))
-        self.pointer_arrays = tuple(pointer_arrays(cls))
-        self.has_predicates = has_predicates(cls)
-        self.offsets = {info.attribute: info.data for info in cls.__layout__.fields}
-        self._names: dict[str, Any] = {}
-
-    def c_name(self, name: str) -> Any:
-        """As a C string, which lives as long as this plan."""
-        if name not in self._names:
-            self._names[name] = ffi.new("char[]", name.encode())
-        return self._names[name]
-
-
-_plans: weakref.WeakKeyDictionary[type[VMStruct], _Plan] = weakref.WeakKeyDictionary()
-
-
-def _plan(cls: type[VMStruct]) -> _Plan:
-    found = _plans.get(cls)
-    if found is None:
-        found = _plans[cls] = _Plan(cls)
-    return found
 
 
 def _nobody(*_failure: object) -> None:
