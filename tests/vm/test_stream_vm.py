@@ -263,12 +263,13 @@ def test_capabilities_change_the_stream(saved: Saved, emulator: Emulator) -> Non
     assert stream.configuration.capabilities == ("x-ignore-shared",)
     assert stream.configuration.uuid == "0123456789abcdef0123456789abcdef"
     if int(emulator["version"].split(".")[0]) >= 9:
-        plain = read(saved(machine, *arguments))
-        file = saved(machine, *arguments, capabilities=("mapped-ram",))
+        # A guest that does not run has the same memory each time.
+        plain = read(saved(machine, *arguments, "-S"))
+        file = saved(machine, *arguments, "-S", capabilities=("mapped-ram",))
         stream = read(file)
         check(stream, file.read_bytes())
         assert stream.ram_blocks == plain.ram_blocks
-        assert _pages(stream)[0] <= _pages(plain)[0]
+        assert _pages(stream)[0] == _pages(plain)[0]
         assert sum(_pages(stream)) == sum(stream.ram_blocks.values()) // stream.page_size
         devices = [[s.name for s in one if s.kind == "full"] for one in (plain, stream)]
         assert devices[0] == devices[1]
