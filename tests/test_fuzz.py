@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -250,6 +251,24 @@ def test_loads_that_fail_leave_no_memory() -> None:
 def test_streams_that_mean_harm_do_none(seed: str | None) -> None:
     """The random seed is in the report, which a failure shows."""
     report = fuzz(seconds=7, seed=seed)
+    assert not report.findings, report.text()
+    assert report.accepted > 100, report.text()
+    assert report.rejected > 1000, report.text()
+
+
+EXAMPLES = (
+    *("hpet:HPET", "pl011:PL011", "mc146818rtc:RTC", "serial_isa:SerialISA"),
+    *("demo_device:Nic", "crowd_device:Crowd"),
+)
+
+
+def test_streams_that_mean_harm_do_the_example_devices_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scripts = Path(__file__).resolve().parent.parent / "scripts"
+    for place in (scripts / "twins", scripts):
+        monkeypatch.syspath_prepend(place)
+    report = fuzz(inputs=12000, per_batch=1000, targets=EXAMPLES)
     assert not report.findings, report.text()
     assert report.accepted > 100, report.text()
     assert report.rejected > 1000, report.text()
