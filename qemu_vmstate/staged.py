@@ -64,10 +64,7 @@ def has_predicates(cls: type[VMStruct]) -> bool:
 def has_nested_subsections(cls: type[VMStruct]) -> bool:
     """Whether a struct inside ``cls`` has subsections, so that they come between its fields."""
     return any(
-        struct.__layout__.subsections
-        for info in cls.__layout__.wire
-        for inner in structs_of(info.type)
-        for struct in _nested(inner)
+        has_subsections(inner) for info in cls.__layout__.wire for inner in structs_of(info.type)
     )
 
 
