@@ -57,7 +57,9 @@ def test_a_guest_that_ends_qemu_from_its_processors_thread_has_its_status(
         "isa-debug-exit,iobase=0xf4",
     ]
     vm = start(script=busy(tmp_path), door=door, machine="pc", extra=extra)
-    vm.qmp("send-key", keys=[{"type": "qcode", "data": "esc"}])
+    # exit() can come before the main thread has answered.
+    with contextlib.suppress(VMError):
+        vm.qmp("send-key", keys=[{"type": "qcode", "data": "esc"}])
     assert vm.wait() == 2 * 0x10 + 1
     assert (tmp_path / "log").read_text().endswith("atexit ran")
 
