@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
+import threading
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
@@ -19,7 +21,8 @@ from .loader import _state
 from .migratable import Migratable, unwrap
 from .parts import Hooks, Part, PutBack, StatePart
 from .qemu_timer import QEMUTimer
-from .staging import Staging
+from .staging import make_staging
+from .staging_struct import StagingStruct
 from .to_migration_state import migrated_class
 from .validation import Validator, validators_of
 from .wire import find_wire_type, subsection_of, timer, wire_type
@@ -34,6 +37,10 @@ from .wire_types import (
 )
 
 __all__ = ["Device", "staging_of"]
+
+
+# Who makes what an object has not yet takes it only to keep that.
+_keeping = threading.Lock()
 
 
 class _PlainField:
@@ -138,6 +145,7 @@ class Device:
     Migrated: ClassVar[type[Any]] = VMStruct
     _plain_class: ClassVar[type[VMStruct]] = VMStruct
     _plain: VMStruct
+    _staging: StagingStruct | None = None
 
     def __init_subclass__(
         cls,
@@ -174,6 +182,7 @@ class Device:
             minimum_version_id=minimum_version_id,
         )
         cls._plain_class = _layout_class(cls.__name__, cls._plain_class, cls, plain)
+        _share_keys(cls)
 
     @classmethod
     def __add_field(
@@ -185,7 +194,7 @@ class Device:
         plain: dict[str, Any],
     ) -> None:
         where = f"{cls.__name__}.{attribute}"
-        if hasattr(Device, attribute) or attribute in {*Device.__annotations__, "_staging"}:
+        if hasattr(Device, attribute) or attribute in Device.__annotations__:
             raise DeclarationError(f"{where}: every device has a {attribute}; take another name")
         cls.__options__[attribute] = options
         options.refuse_conversions(where)
@@ -250,8 +259,14 @@ class Device:
             value = self.__options__[attribute].make_default()
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
-        # Of two threads that ask first, both get the one that is kept.
-        return self.__dict__.setdefault(attribute, value)
+        # Of two threads that ask first, both get the one that is kept.  Not by way of
+        # __dict__, which is made when someone asks for it: of each of ten thousand.
+        with _keeping:
+            try:
+                return object.__getattribute__(self, attribute)
+            except AttributeError:
+                object.__setattr__(self, attribute, value)
+                return value
 
     def pre_save(self) -> None:
         """Called before the snapshot; the BQL is held, no lock of the device's."""
@@ -275,12 +290,12 @@ class Device:
             object.__setattr__(self, attribute, value)
             return
         where = f"{type(self).__name__}.{attribute}"
-        if "_staging" in self.__dict__:
+        if self._staging is not None:
             raise AttributeError(
                 f"{where} cannot be replaced any more: C knows where it lies since the first "
                 "save, load or registration; change the state it guards"
             )
-        self.__dict__[attribute] = self._as_declared(attribute, hint, value)
+        object.__setattr__(self, attribute, self._as_declared(attribute, hint, value))
 
     def _as_declared(self, attribute: str, hint: Any, value: Any) -> Any:
         where = f"{type(self).__name__}.{attribute}"
@@ -300,7 +315,7 @@ class Device:
             value = BqlCell(value)
         return value
 
-    def _make_staging(self) -> Staging:
+    def _make_staging(self) -> StagingStruct:
         name = self.__description__[0]
         parts: list[Part] = []
         if self._plain_class.__layout__.fields:
@@ -318,7 +333,7 @@ class Device:
             else:
                 parts.append(StatePart(path, attribute, unwrap(value)))
         description = _description(self.Migrated, *self.__description__, **self.__vmsd_flags__)
-        return Staging(description, self.Migrated, parts, self._hooks())
+        return make_staging(description, self.Migrated, parts, self._hooks())
 
     def _hooks(self) -> Hooks | None:
         """What the class defines of the hooks; weakly, for the device owns the staging struct."""
@@ -380,6 +395,20 @@ def _plain_type(hint: Any, where: str) -> WireType:
             f"Migratable[Mutex[{hint.__name__}]]"
         )
     return wire_type(hint, where)
+
+
+def _share_keys(cls: type[Device]) -> None:
+    """Let all instances share the names of their attributes; a dict each is 270 bytes.
+
+    CPython shares those that one of the first thirty had, and a device makes its fields
+    when they are asked for.
+    """
+    if hasattr(cls, "__del__"):
+        return
+    with contextlib.suppress(TypeError):  # an abstract class
+        first = object.__new__(cls)
+        for attribute in (*cls.__parts__, "_plain", "_staging"):
+            object.__setattr__(first, attribute, None)
 
 
 def _limit_counts(plain: dict[str, Any], migrated: dict[str, Any]) -> None:
@@ -452,20 +481,21 @@ def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescriptio
     return of_class[rest]
 
 
-def staging_of(obj: Any, name: str | None = None) -> Staging:
+def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
     """The staging struct of a device, or a new one of any other ``ToMigrationState``.
 
     ``name`` is that of the section of anything but a device; default: the name
     of its ``Migrated``.
     """
     if isinstance(obj, Device):
-        if "_staging" not in obj.__dict__:
-            obj.__dict__.setdefault("_staging", obj._make_staging())
-        staging: Staging = obj.__dict__["_staging"]
-        return staging
+        if obj._staging is None:
+            made = obj._make_staging()
+            with _keeping:
+                obj._staging = obj._staging or made
+        return obj._staging
     value = unwrap(obj)
     cls = migrated_class(value)
     layout = cls.__layout__
     section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
     description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
-    return Staging(description, cls, [StatePart(section, None, value)])
+    return make_staging(description, cls, [StatePart(section, None, value)])

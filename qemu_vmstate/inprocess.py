@@ -21,7 +21,8 @@ from .errors import InvalidError, StreamError, VersionError, VMStateError, from_
 from .migratable import unwrap
 from .native import ffi, lib, take_text
 from .staged import has_nested_subsections, wire_fields
-from .staging import Staging, running
+from .staging import running
+from .staging_struct import StagingStruct
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -111,7 +112,7 @@ _active = _Active()
 
 
 @contextlib.contextmanager
-def _turn(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
+def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
     """Refuse a save or load of an object from inside its own snapshot or restore.
 
     What the object's hooks raise meanwhile.
@@ -133,7 +134,7 @@ def _turn(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
 
 
 def _raise(
-    staging: Staging,
+    staging: StagingStruct,
     ret: int,
     why: Any,
     raised: list[BaseException],
@@ -158,7 +159,7 @@ def _raise(
     raise error
 
 
-def _stream_error(staging: Staging, size: int, version_id: int, *, ends: bool) -> StreamError:
+def _stream_error(staging: StagingStruct, size: int, version_id: int, *, ends: bool) -> StreamError:
     """Which field a stream of ``size`` bytes ends in, or how many bytes are left."""
     name = staging.description.name
     own, nested = bool(staging.cls.__layout__.subsections), has_nested_subsections(staging.cls)

@@ -146,6 +146,7 @@ class VMStructMeta(ABCMeta):
     __elements__: dict[str, _state.Field]
     __validators__: tuple[Validator, ...]
     __validated__: bool
+    __plan__: Any
     Migrated: type[Any]
 
     def __new__(

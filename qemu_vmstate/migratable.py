@@ -8,6 +8,7 @@ the object it belongs to, not behind a pointer of its own.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from .cells import Arc, BqlRefCell, Mutex
@@ -35,7 +36,7 @@ class Migratable(Generic[T]):
     of a ``Device``, type checkers see what it wraps.
     """
 
-    __slots__ = ("__weakref__", "_value", "borrow", "borrow_mut", "lock")
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self, value: T) -> None:
         migrated_class(value)
@@ -47,10 +48,6 @@ class Migratable(Generic[T]):
                 f"Migratable({type(shared).__name__}): it cannot be restored while others hold "
                 "it; wrap it in a Mutex or a BqlRefCell"
             )
-        # What is used all the time is one attribute away.
-        for name in ("lock", "borrow", "borrow_mut"):
-            if hasattr(value, name):
-                object.__setattr__(self, name, getattr(value, name))
         object.__setattr__(self, "_value", value)
 
     def __getattr__(self, name: str) -> Any:
@@ -64,7 +61,12 @@ class Migratable(Generic[T]):
     def __repr__(self) -> str:
         return f"Migratable({self._value!r})"
 
-    if TYPE_CHECKING:
+    if not TYPE_CHECKING:
+        # What is used all the time goes no way through Python.
+        lock = property(attrgetter("_value.lock"))
+        borrow = property(attrgetter("_value.borrow"))
+        borrow_mut = property(attrgetter("_value.borrow_mut"))
+    else:
 
         @overload
         def __get__(self, instance: None, owner: type) -> Any: ...

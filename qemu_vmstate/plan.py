@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 from .layout import VMStruct
@@ -14,7 +13,7 @@ __all__ = ["Plan", "plan_of"]
 
 
 class Plan:
-    """What the staging structs of a class have in common."""
+    """What the staging structs of a class have in common; lives as long as the class."""
 
     def __init__(self, cls: type[VMStruct]) -> None:
         data = ffi.from_buffer(cls.__image__)
@@ -35,12 +34,10 @@ class Plan:
         return self._names[name]
 
 
-_plans: weakref.WeakKeyDictionary[type[VMStruct], Plan] = weakref.WeakKeyDictionary()
-
-
 def plan_of(cls: type[VMStruct]) -> Plan:
     """That of ``cls``."""
-    found = _plans.get(cls)
+    found: Plan | None = cls.__dict__.get("__plan__")
     if found is None:
-        found = _plans[cls] = Plan(cls)
+        found = Plan(cls)
+        cls.__plan__ = found
     return found

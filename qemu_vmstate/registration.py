@@ -16,27 +16,28 @@ from .bql import check_bql_order
 from .device import staging_of
 from .errors import RegistrationError
 from .native import ffi, in_vm, lib, take_text
-from .staging import Staging
+from .staging_struct import StagingStruct
 
 __all__ = ["Registration", "register", "unregister"]
 
 _SWITCH_INTERVAL = 0.0005
 
 _lock = threading.Lock()
-# By name and instance id; of ten thousand devices a tuple each would be a tenth of their memory.
-_registered: dict[str, dict[int, Registration]] = {}
+# By name and instance id; of ten thousand devices more would be a tenth of their memory.
+_registered: dict[str, dict[int, StagingStruct]] = {}
 
 
 class Registration:
-    """An object in the savevm list; leaving it as a context manager unregisters.
+    """The place of ``obj`` in the savevm list; leaving it as a context manager unregisters.
 
     ``name`` and ``instance_id`` are those of its section.  The object, its
-    description and its staging struct live at least as long as it is registered.
+    description and its staging struct live at least as long as it is registered,
+    whether this is kept or not.
     """
 
     __slots__ = ("_staging", "instance_id", "name", "obj")
 
-    def __init__(self, obj: Any, staging: Staging, instance_id: int) -> None:
+    def __init__(self, obj: Any, staging: StagingStruct, instance_id: int) -> None:
         self.obj = obj
         self.name = staging.description.name
         self.instance_id = instance_id
@@ -47,17 +48,17 @@ class Registration:
         of_name = _registered.get(self.name, {})
         check_bql_order()
         with _lock:
-            if of_name.get(self.instance_id) is not self:
+            if of_name.get(self.instance_id) is not self._staging:
                 raise RegistrationError(
                     f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
                 )
             del of_name[self.instance_id]
-            self._staging.registered = False
+            self._staging.owner = None
         why = ffi.new("char **")
         if lib().qv_unregister(self._staging.cdata, why) != 0:
             with _lock:
-                of_name[self.instance_id] = self
-                self._staging.registered = True
+                of_name[self.instance_id] = self._staging
+                self._staging.owner = self.obj
             raise RegistrationError(
                 f"{self.name} cannot be unregistered: {take_text(why[0])}; try again after it"
             )
@@ -98,32 +99,30 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
         raise RegistrationError(f"instance_id {instance_id}: it must be from 0 to 4294967294")
     check_bql_order()
     staging = staging_of(obj, name)
-    registration = Registration(obj, staging, instance_id)
-    of_name = _registered.setdefault(registration.name, {})
+    section = staging.description.name
+    of_name = _registered.setdefault(section, {})
     with _lock:
         if instance_id in of_name:
             raise RegistrationError(
-                f"{registration.name} (instance {instance_id}) is registered already, and QEMU "
+                f"{section} (instance {instance_id}) is registered already, and QEMU "
                 "ends on a duplicate; give another instance_id"
             )
-        if staging.registered:
-            raise RegistrationError(
-                f"this {registration.name} is registered already, as another instance"
-            )
-        of_name[instance_id] = registration
-        staging.registered = True
+        if staging.owner is not None:
+            raise RegistrationError(f"this {section} is registered already, as another instance")
+        of_name[instance_id] = staging
+        staging.owner = obj
     why = ffi.new("char **")
     if lib().qv_register(staging.cdata, instance_id, why) != 0:
         with _lock:
             del of_name[instance_id]
-            staging.registered = False
+            staging.owner = None
         raise RegistrationError(
-            f"{registration.name} cannot be registered: {take_text(why[0])}; try again after it"
+            f"{section} cannot be registered: {take_text(why[0])}; try again after it"
         )
     if staging.needs_python:
         # A hook waits so long for the GIL beside a busy thread, and the VM stands meanwhile.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
-    return registration
+    return Registration(obj, staging, instance_id)
 
 
 def unregister(obj: Any) -> None:
@@ -132,12 +131,15 @@ def unregister(obj: Any) -> None:
     Raises ``RegistrationError`` if it is not in it, while a migration runs, and
     from inside a snapshot or restore.
     """
+    if isinstance(obj, Registration):
+        obj.unregister()
+        return
     with _lock:
         found = [
-            registration
+            Registration(obj, staging, instance_id)
             for of_name in _registered.values()
-            for registration in of_name.values()
-            if registration is obj or registration.obj is obj
+            for instance_id, staging in of_name.items()
+            if staging.owner is obj
         ]
     if not found:
         raise RegistrationError(f"{obj!r} is not registered")

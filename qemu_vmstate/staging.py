@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .cells import BqlRefCell, Mutex, together
+from .cells import Mutex, together
 from .description import VMStateDescription
 from .errors import InvalidError, VMStateError, to_errno
 from .layout import VMStruct
@@ -37,13 +37,13 @@ from .plan import Plan, plan_of
 from .predicates import differs, forget, watch
 from .short_way import put_back_all, short_way
 from .staged import check_struct, memory_is_value, path_at, structs
+from .staging_struct import ByC, StagingStruct
 from .to_migration_state import Former, noted
 from .wire_types import StructType
 
-__all__ = ["Staging", "running"]
+__all__ = ["Staging", "make_staging", "running"]
 
 
-_NO_HOOKS = Hooks()
 _NO_MUTEXES: dict[Mutex[Any], str] = {}
 
 
@@ -61,30 +61,26 @@ class _Running(threading.local):
 running = _Running()
 
 
-class Staging:
-    """The staging struct of one object, its description and its hooks.
+class Staging(StagingStruct):
+    """The staging struct of an object whose save or load asks Python, and its hooks.
 
-    ``cls`` is the layout class of the struct, ``parts`` what fills it.
+    ``by_c`` are the parts that C copies, ``by_python`` the others.
     """
 
-    # There may be ten thousand.
     __slots__ = (
         "__weakref__",
         "_by_c",
         "_current",
+        "_handle",
         "_hooks",
-        "_keep",
         "_locks",
         "_mutexes",
         "_needed",
         "_parts",
         "_trampoline",
         "_validated",
-        "_view_or_none",
-        "cdata",
-        "cls",
-        "description",
-        "registered",
+        "_view",
+        "needs_python",
     )
 
     def __init__(
@@ -92,91 +88,47 @@ class Staging:
         description: VMStateDescription,
         cls: type[VMStruct],
         parts: list[Part],
-        hooks: Hooks | None = None,
+        by_c: list[ByC],
+        by_python: tuple[Part, ...],
+        hooks: Hooks,
     ) -> None:
-        self.description = description
-        self.cls = cls
-        self.registered = False
         self._current = description.name
-        self._hooks = hooks or _NO_HOOKS
+        self._hooks = hooks
         self._needed: tuple[tuple[int, str, Callable[[Any], bool]], ...] = ()
-        self._validated = cls.__validated__ or self._hooks.validate is not None
-        self._view_or_none: Any = None
-        plan = plan_of(cls)
-        by_c, self._parts = self._divided(parts)
-        self._by_c: tuple[VMStruct, ...] = ()
+        self._validated = cls.__validated__ or hooks.validate is not None
+        self._parts = by_python
+        # What C copies beside what Python converts: Python undoes both.
+        self._by_c = tuple(inner for _, _, inner in by_c) if by_python else ()
         self._mutexes = self._locks = _NO_MUTEXES
-        if self._parts:
-            self._set_locks(parts, by_c)
-        hook_flags = self._needed_hooks(plan)
+        if by_python:
+            self._set_locks(parts)
+        plan = plan_of(cls)
+        hook_flags = self._needed_hooks(plan, description)
         # A weak reference: the handle would keep this object alive for ever.
-        handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
-        library = lib()
-        made = library.qv_object_new(description.cdata, plan.image, handle, hook_flags)
-        if made == ffi.NULL:
-            size = cls.__layout__.size
-            raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
-        self.cdata = ffi.gc(made, library.qv_object_free)
-        keep: list[Any] = [plan, handle]
-        for part, cell, inner in by_c:
-            keep += self._add_part(plan, part, cell, inner)
-        self._keep = tuple(keep)
-        if plan.whole:
-            library.qv_object_set_whole(made)
-        for offset, length in plan.kept:
-            library.qv_object_keep(made, offset, length)
-        for array in plan.pointer_arrays:
-            library.qv_object_add_pointers(made, *array)
+        self._handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
+        super().__init__(description, cls, by_c, self._handle, hook_flags)
+        self.needs_python = hook_flags != 0
+        self._view = super().staged
         if description.numbered:
             self._add_subsections()
-        if self._parts:
+        if by_python:
             self._set_short_way()
         if plan.has_predicates:
-            address = int(ffi.cast("uintptr_t", library.qv_object_staging(made)))
             tell = weakref.WeakMethod(self._predicate_failed)
             watch(
-                address,
+                self.address,
                 cls.__layout__.size,
                 lambda *failure: (tell() or _nobody)(*failure),
             )
-            weakref.finalize(self, forget, address)
+            weakref.finalize(self, forget, self.address)
 
-    def _divided(
-        self, parts: list[Part]
-    ) -> tuple[list[tuple[StatePart, Any, VMStruct]], tuple[Part, ...]]:
-        """What C copies by itself, and what Python does."""
-        # What comes first and last is Python's: then all of it is, for one to undo the other.
-        all_python = self._hooks.pre_save or self._hooks.post_load
-        by_c, by_python = [], []
-        for part in parts:
-            found = None
-            # C does not know which elements a stream has.
-            if isinstance(part, StatePart) and not (all_python or part.count_of(self.cls)):
-                found = copied_by_c(part.value)
-            if found and isinstance(part, StatePart):
-                by_c.append((part, *found))
-            else:
-                by_python.append(part)
-        return by_c, tuple(by_python)
-
-    @property
-    def _view(self) -> Any:
-        """The staging struct, for Python; few native objects are ever looked at."""
-        if self._view_or_none is None:
-            address = int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
-            size = self.cls.__layout__.size
-            self._view_or_none = _state.view(self.cls, address, size, self.cdata)
-        return self._view_or_none
-
-    def _set_locks(self, parts: list[Part], by_c: list[tuple[StatePart, Any, VMStruct]]) -> None:
+    def _set_locks(self, parts: list[Part]) -> None:
         """What Python locks: every part's, unless the one that there is does it by itself."""
         for part in parts:
             shared = pointed_to(getattr(part, "value", None))
             if isinstance(shared, Mutex):
                 self._mutexes = {shared: part.path} | self._mutexes
-        # What C copies beside what Python converts: Python undoes both.
-        self._by_c = tuple(inner for _, _, inner in by_c)
-        self._locks = self._mutexes if by_c or len(self._mutexes) > 1 else _NO_MUTEXES
+        self._locks = self._mutexes if self._by_c or len(self._mutexes) > 1 else _NO_MUTEXES
 
     def _set_short_way(self) -> None:
         more = self._hooks.pre_save or self._hooks.post_load or self._validated
@@ -193,11 +145,8 @@ class Staging:
                 address = ffi.cast("void *", id(self._trampoline))
                 lib().qv_object_set_trampoline(self.cdata, address)
 
-    def _needed_hooks(self, plan: Plan) -> int:
-        plain = self._hooks is _NO_HOOKS and not (self._parts or self._validated)
-        if plain and not (plan.has_predicates or self.description.numbered):
-            return 0
-        asked = any(self._asks(info) for info in self.description.numbered)
+    def _needed_hooks(self, plan: Plan, description: VMStateDescription) -> int:
+        asked = any(self._asks(info) for info in description.numbered)
         python = bool(self._parts) or self._validated or asked
         wanted = {
             lib().QV_HOOK_SNAPSHOT: python or self._hooks.pre_save,
@@ -228,28 +177,6 @@ class Staging:
             if needed:
                 path = f"{self.description.name}.{info.attribute}.needed()"
                 self._needed += ((number, path, needed),)
-
-    def _add_part(self, plan: Plan, part: StatePart, cell: Any, inner: VMStruct) -> list[Any]:
-        """Hand a part over to C; what has to live as long as this object."""
-        offset = 0
-        if part.attribute is not None:
-            offset = plan.offsets[part.attribute] + (part.index or 0) * inner.__layout__.size
-        name = plan.c_name(part.path.removeprefix(f"{self.description.name}."))
-        lib().qv_object_add_part(
-            self.cdata,
-            name,
-            ffi.cast("void *", cell._cell.address),
-            isinstance(cell, BqlRefCell),
-            ffi.cast("void *", _state.address(inner)),
-            offset,
-            inner.__layout__.size,
-        )
-        return [inner, cell._cell]
-
-    @property
-    def needs_python(self) -> bool:
-        """Whether a save or load asks Python for anything."""
-        return self._needed_hooks(plan_of(self.cls)) != 0
 
     @property
     def staged(self) -> Any:
@@ -415,6 +342,32 @@ class Staging:
             exc.path = f"{self._current} ({exc.path})"
         else:
             exc.path = self._current
+
+
+def make_staging(
+    description: VMStateDescription,
+    cls: type[VMStruct],
+    parts: list[Part],
+    hooks: Hooks | None = None,
+) -> StagingStruct:
+    """The staging struct that ``parts`` fill, of layout class ``cls``."""
+    # What comes first and last is Python's: then all of it is, for one to undo the other.
+    all_python = hooks is not None and (hooks.pre_save or hooks.post_load)
+    by_c: list[ByC] = []
+    by_python: list[Part] = []
+    for part in parts:
+        found = None
+        # C does not know which elements a stream has.
+        if isinstance(part, StatePart) and not (all_python or part.count_of(cls)):
+            found = copied_by_c(part.value)
+        if found and isinstance(part, StatePart):
+            by_c.append((part, *found))
+        else:
+            by_python.append(part)
+    asks = by_python or hooks or cls.__validated__ or plan_of(cls).has_predicates
+    if not asks and not description.numbered:
+        return StagingStruct(description, cls, by_c)
+    return Staging(description, cls, parts, by_c, tuple(by_python), hooks or Hooks())
 
 
 _loaded: list[tuple[Staging, list[tuple[str, PutBack]]]] = []

@@ -35,6 +35,7 @@ from qemu_vmstate import (
     validate,
 )
 from qemu_vmstate.device import staging_of
+from qemu_vmstate.staging import Staging
 
 
 class Channel(VMStruct):
@@ -282,7 +283,9 @@ def test_validation_fails_a_save() -> None:
 
 
 def test_validated_state_is_still_copied_by_c() -> None:
-    assert not staging_of(Port())._parts[1:], "only the plain fields are Python's"
+    staging = staging_of(Port())
+    assert isinstance(staging, Staging)
+    assert not staging._parts[1:], "only the plain fields are Python's"
 
 
 # What else a description has
