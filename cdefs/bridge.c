@@ -45,8 +45,8 @@ static void set_pointers(QvObject *object, bool walking)
 {
     size_t i, j;
 
-    for (i = 0; object->extras && i < object->extras->n_pointers; i++) {
-        QvPointers *array = &object->extras->pointers[i];
+    for (i = 0; i < object->kind->n_pointers; i++) {
+        const QvPointers *array = &object->kind->pointers[i];
         void **slots = (void **)(object->staging + array->slots);
 
         for (j = 0; j < array->count; j++) {
@@ -57,26 +57,27 @@ static void set_pointers(QvObject *object, bool walking)
     }
 }
 
-static int refuse_borrowed(QvObject *object, QvPart *part, char **why)
+static int refuse_borrowed(QvObject *object, size_t index, char **why)
 {
     *why = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
-                           "released", object->vmsd->name, part->name,
-                           part->cell->borrow < 0 ? "mutably " : "");
+                           "released", object->kind->vmsd->name,
+                           object->kind->parts[index].name,
+                           qv_lives(object)[index].cell->borrow < 0 ? "mutably " : "");
     return -EBUSY;
 }
 
-static int refuse_locked(QvObject *object, QvPart *part, char **why)
+static int refuse_locked(QvObject *object, size_t index, char **why)
 {
     *why = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
-                           object->vmsd->name, part->name);
+                           object->kind->vmsd->name, object->kind->parts[index].name);
     return -EDEADLK;
 }
 
-static int refuse_poisoned(QvObject *object, QvPart *part, char **why)
+static int refuse_poisoned(QvObject *object, size_t index, char **why)
 {
     *why = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
                            "may contradict each other; repair them, then clear_poison()",
-                           object->vmsd->name, part->name);
+                           object->kind->vmsd->name, object->kind->parts[index].name);
     return -EOWNERDEAD;
 }
 
@@ -87,13 +88,14 @@ static int refuse_poisoned(QvObject *object, QvPart *part, char **why)
 static int lock_parts(QvObject *object, int *gil, char **why)
 {
     size_t which = 0, i = 0;
-    int ret = qv_cells_trylock(object->cells, object->n_cells);
+    QvCell **cells = qv_cells(object);
+    int ret = qv_cells_trylock(cells, object->n_cells);
 
     if (ret) {
         if (gil) {
             qv_python_table->leave(*gil);
         }
-        ret = qv_cells_lock(object->cells, object->n_cells, &which);
+        ret = qv_cells_lock(cells, object->n_cells, &which);
         if (gil) {
             *gil = qv_python_table->enter();
         }
@@ -101,10 +103,10 @@ static int lock_parts(QvObject *object, int *gil, char **why)
     if (ret == 0) {
         return 0;
     }
-    while (object->parts[i].is_ref_cell || object->parts[i].cell != object->cells[which]) {
+    while (object->kind->parts[i].is_ref_cell || qv_lives(object)[i].cell != cells[which]) {
         i++;
     }
-    return refuse_locked(object, &object->parts[i], why);
+    return refuse_locked(object, i, why);
 }
 
 /*
@@ -113,16 +115,18 @@ static int lock_parts(QvObject *object, int *gil, char **why)
  */
 static int check_parts(QvObject *object, bool to_change, char **why)
 {
+    const QvKind *kind = object->kind;
+    QvLive *lives = qv_lives(object);
     size_t i;
 
-    for (i = 0; i < object->n_parts; i++) {
-        QvPart *part = &object->parts[i];
+    for (i = 0; i < kind->n_parts; i++) {
+        QvCell *cell = lives[i].cell;
 
-        if (part->is_ref_cell && (to_change ? part->cell->borrow : part->cell->borrow < 0)) {
-            return refuse_borrowed(object, part, why);
+        if (kind->parts[i].is_ref_cell && (to_change ? cell->borrow : cell->borrow < 0)) {
+            return refuse_borrowed(object, i, why);
         }
-        if (__atomic_load_n(&part->cell->poisoned, __ATOMIC_RELAXED)) {
-            return refuse_poisoned(object, part, why);
+        if (__atomic_load_n(&cell->poisoned, __ATOMIC_RELAXED)) {
+            return refuse_poisoned(object, i, why);
         }
     }
     return 0;
@@ -132,9 +136,9 @@ static int check_not_locked(QvObject *object, char **why)
 {
     size_t i;
 
-    for (i = 0; i < object->n_parts; i++) {
-        if (!object->parts[i].is_ref_cell && qv_cell_is_mine(object->parts[i].cell)) {
-            return refuse_locked(object, &object->parts[i], why);
+    for (i = 0; i < object->kind->n_parts; i++) {
+        if (!object->kind->parts[i].is_ref_cell && qv_cell_is_mine(qv_lives(object)[i].cell)) {
+            return refuse_locked(object, i, why);
         }
     }
     return 0;
@@ -147,12 +151,12 @@ static int copy_parts(QvObject *object, bool out, int *gil, char **why)
     if (ret == 0) {
         ret = out ? check_parts(object, false, why) : 0;
         if (ret == 0) {
-            if (!out && object->n_parts && qv_object_undoes(object)) {
+            if (!out && object->kind->n_parts && qv_object_undoes(object)) {
                 qv_undo_remember(object, false);
             }
             qv_object_copy_parts(object, out);
         }
-        qv_cells_unlock(object->cells, object->n_cells);
+        qv_cells_unlock(qv_cells(object), object->n_cells);
     }
     return ret;
 }
@@ -192,7 +196,7 @@ static int short_snapshot(void *opaque, int keep, char **why)
 
     if (!keep) {
         gil = qv_python_table->enter();
-        ret = qv_python_table->snapshot(object->trampoline, too, object, why);
+        ret = qv_python_table->snapshot(object->extras->trampoline, too, object, why);
         qv_python_table->leave(gil);
         if (ret == QV_LONG_WAY) {
             qv_object_reset(object, false);
@@ -206,7 +210,7 @@ static int short_restore(void *opaque, int version_id, char **why)
     QvObject *object = opaque;
     QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_in : NULL;
     int gil = qv_python_table->enter();
-    int ret = qv_python_table->restore(object->trampoline, version_id,
+    int ret = qv_python_table->restore(object->extras->trampoline, version_id,
                                        qv_object_undoes(object), too, object, why);
 
     qv_python_table->leave(gil);
@@ -216,7 +220,7 @@ static int short_restore(void *opaque, int version_id, char **why)
 static int short_way(QvObject *object, QvPythonHook *call, int argument,
                      char **why)
 {
-    return object->trampoline ? qv_call_python(call, object, argument, why) : QV_LONG_WAY;
+    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_LONG_WAY;
 }
 
 /* A hook's Python part; argument: of the callback. */
@@ -231,15 +235,15 @@ static int call_python(QvObject *object, int hook, int argument, char **why)
     if (hook == QV_HOOK_SNAPSHOT) {
         ret = short_way(object, short_snapshot, argument, why);
         if (ret == QV_LONG_WAY) {
-            ret = qv_call_python(qv_py_snapshot, object->handle, argument, why);
+            ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, why);
         }
     } else if (hook == QV_HOOK_RESTORE) {
         ret = short_way(object, short_restore, argument, why);
         if (ret == QV_LONG_WAY) {
-            ret = qv_call_python(qv_py_restore, object->handle, argument, why);
+            ret = qv_call_python(qv_py_restore, object->extras->handle, argument, why);
         }
     } else {
-        ret = qv_call_python(qv_py_hook, object->handle, hook, why);
+        ret = qv_call_python(qv_py_hook, object->extras->handle, hook, why);
     }
     hook_depth--;
     return from_python(ret, why);
@@ -251,7 +255,7 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
 
     begin(object, !keep);
     /* The short way does it itself, where it has to be done. */
-    if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->trampoline)) {
+    if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->extras->trampoline)) {
         qv_object_reset(object, false);
     }
     object->dirty = true;
@@ -316,10 +320,10 @@ static int keep_live(QvObject *object, char **why)
     if (ret < 0) {
         return ret;
     }
-    live = g_memdup2(object->staging, qv_object_size(object));
+    live = g_memdup2(object->staging, object->kind->size);
     qv_object_reset(object, true);
-    for (i = 0; i < object->extras->n_keeps; i++) {
-        QvRange *range = &object->extras->keeps[i];
+    for (i = 0; i < object->kind->n_keeps; i++) {
+        const QvRange *range = &object->kind->keeps[i];
 
         memcpy(object->staging + range->offset, live + range->offset, range->size);
     }
@@ -334,7 +338,7 @@ int qv_begin_load(void *opaque, char **why)
     if (object->extras) {
         qv_round_forget(object);
     }
-    if (!object->whole) {
+    if (!object->kind->whole) {
         qv_object_reset(object, true);
     }
     object->dirty = true;
@@ -346,7 +350,7 @@ int qv_begin_load(void *opaque, char **why)
         return 0;
     }
     ret = call_python(object, QV_HOOK_PRE_LOAD, 0, why);
-    if (ret == 0 && object->extras && object->extras->n_keeps) {
+    if (ret == 0 && object->kind->n_keeps) {
         ret = keep_live(object, why);
     }
     set_pointers(object, true);
@@ -370,17 +374,40 @@ static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
 }
 
 /*
+ * What qv_save() or qv_load() does with an object: the innermost, for a snapshot may save
+ * another one.  Guarded by the BQL.
+ */
+typedef struct Direct {
+    struct Direct *outer;       /* owner: its own call */
+    QvObject *object;           /* owner: Python */
+    QEMUFile *in;               /* owner: qv_load(); or NULL */
+    const QIOChannelBuffer *channel;    /* what in reads from */
+    GString *reported;          /* owner: the outer one */
+    int error;                  /* the failing hook's errno */
+    char *why;                  /* owner: this call; the failing hook's sentence */
+} Direct;
+
+static Direct *direct;
+
+static Direct *direct_of(QvObject *object)
+{
+    g_assert(direct && direct->object == object);
+    return direct;
+}
+
+/*
  * Looked at before anything is committed: a load that read too much or too
  * little must not change the object.
  */
 static int check_all_read(QvObject *object, char **why)
 {
-    size_t left = left_over(object->in, object->channel);
+    Direct *load = direct_of(object);
+    size_t left = left_over(load->in, load->channel);
 
     if (left == STREAM_TAIL) {
         return 0;
     }
-    *why = g_strdup_printf("%s: the stream %s the last field", object->vmsd->name,
+    *why = g_strdup_printf("%s: the stream %s the last field", object->kind->vmsd->name,
                            left > STREAM_TAIL ? "goes on after" : "ends before");
     return left > STREAM_TAIL ? -E2BIG : -ENODATA;
 }
@@ -390,7 +417,7 @@ int qv_commit_staging(void *opaque, int version_id, char **why)
     QvObject *object = qv_object_of(opaque);
     int ret = late_failure(object, why);
 
-    if (ret == 0 && object->in) {
+    if (ret == 0 && object->direct) {
         ret = check_all_read(object, why);
     }
     set_pointers(object, false);
@@ -421,9 +448,11 @@ bool qv_hook_failed(void *opaque, int ret, const char *why)
     QvObject *object = qv_object_of(opaque);
 
     if (object->direct) {
-        g_free(object->why);
-        object->why = g_strdup(why);
-        object->error = ret;
+        Direct *call = direct_of(object);
+
+        g_free(call->why);
+        call->why = g_strdup(why);
+        call->error = ret;
     }
     return !object->direct && !(object->extras && object->extras->told);
 }
@@ -431,12 +460,12 @@ bool qv_hook_failed(void *opaque, int ret, const char *why)
 /* --------------------------------------------------------- save and load */
 
 /* The best sentence there is: a hook's own, QEMU's Error, what it reported. */
-static int failure(QvObject *object, Error *err, int ret, char **why)
+static int failure(Direct *call, Error *err, int ret, char **why)
 {
     ret = ret < 0 ? ret : -EINVAL;
-    if (object->why) {
-        *why = g_steal_pointer(&object->why);
-        ret = object->error;
+    if (call && call->why) {
+        *why = g_steal_pointer(&call->why);
+        ret = call->error;
     } else if (qv_refusal) {
         *why = g_steal_pointer(&qv_refusal);
         ret = -EINVAL;
@@ -458,22 +487,22 @@ static int failure(QvObject *object, Error *err, int ret, char **why)
     return ret;
 }
 
-/* The outer one is given back at the end: a snapshot may save another object. */
-static GString *begin_report(QvObject *object)
+static void begin_direct(Direct *call, QvObject *object)
 {
-    GString *outer = qv_reported;
-
+    *call = (Direct) { .outer = direct, .object = object, .reported = qv_reported };
+    direct = call;
     object->direct = true;
     qv_reported = g_string_new(NULL);
-    return outer;
 }
 
-static void end_report(QvObject *object, GString *outer)
+static void end_direct(Direct *call)
 {
-    object->direct = false;
+    call->object->direct = false;
+    direct = call->outer;
     g_clear_pointer(&qv_refusal, g_free);
     g_string_free(qv_reported, true);
-    qv_reported = outer;
+    qv_reported = call->reported;
+    g_free(call->why);
 }
 
 int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
@@ -482,15 +511,15 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
     QIOChannelBuffer *channel = qv.qio_channel_buffer_new(4096);
     QEMUFile *f = qv.qemu_file_new_output((QIOChannel *)channel);
     JSONWriter *json = NULL;
-    GString *outer;
+    Direct call;
     Error *err = NULL;
     int ret;
 
-    outer = begin_report(object);
+    begin_direct(&call, object);
     if (vmdesc) {
         json = qv_vmdesc_begin();
     }
-    ret = qv_save_state(f, object->vmsd, object->staging, json, &err);
+    ret = qv_save_state(f, object->kind->vmsd, object->staging, json, &err);
     qv.qemu_fflush(f);
     if (ret == 0) {
         ret = qv.qemu_file_get_error(f);
@@ -501,9 +530,9 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
         channel->data = NULL;
         channel->usage = 0;
     } else {
-        ret = failure(object, err, ret, why);
+        ret = failure(&call, err, ret, why);
     }
-    end_report(object, outer);
+    end_direct(&call);
     if (json) {
         char *text = qv_vmdesc_end(json);
 
@@ -525,7 +554,7 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
     bool taken = qv_bql_enter();
     QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + STREAM_TAIL);
     QEMUFile *f;
-    GString *outer;
+    Direct call;
     Error *err = NULL;
     int ret;
 
@@ -533,19 +562,18 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
     memset(channel->data + size, 0, STREAM_TAIL);
     channel->usage = size + STREAM_TAIL;
     f = qv.qemu_file_new_input((QIOChannel *)channel);
-    outer = begin_report(object);
-    object->in = f;
-    object->channel = channel;
-    ret = qv_load_state(f, object->vmsd, object->staging, version_id, &err);
-    object->in = NULL;
+    begin_direct(&call, object);
+    call.in = f;
+    call.channel = channel;
+    ret = qv_load_state(f, object->kind->vmsd, object->staging, version_id, &err);
     if (ret != 0) {
         /* What was found wrong behind the end is not what is wrong. */
-        bool ended = !object->why && left_over(f, channel) < STREAM_TAIL;
+        bool ended = !call.why && left_over(f, channel) < STREAM_TAIL;
 
-        ret = failure(object, err, ret, why);
+        ret = failure(&call, err, ret, why);
         ret = ended ? -ENODATA : ret;
     }
-    end_report(object, outer);
+    end_direct(&call);
     qv.qemu_fclose(f);
     qv.object_unref((void *)channel);
     qv_bql_leave(taken);
@@ -573,13 +601,13 @@ int qv_register(QvObject *object, uint32_t instance_id, char **why)
     if (busy) {
         *why = g_strdup(busy);
     } else {
-        ret = qv.vmstate_register_with_alias_id(NULL, instance_id, object->vmsd,
+        ret = qv.vmstate_register_with_alias_id(NULL, instance_id, object->kind->vmsd,
                                                 object->staging, -1, 0, &err);
         if (ret < 0) {
-            ret = failure(object, err, -EINVAL, why);
+            ret = failure(NULL, err, -EINVAL, why);
         } else {
             object->registered = true;
-            if ((object->hooks & QV_HOOK_SNAPSHOT) && !qv_is_early(object->vmsd)) {
+            if ((object->hooks & QV_HOOK_SNAPSHOT) && !qv_is_early(object->kind->vmsd)) {
                 qv_round_add(object);
             }
             qv_watch_loads();
@@ -597,7 +625,7 @@ int qv_unregister(QvObject *object, char **why)
     if (busy) {
         *why = g_strdup(busy);
     } else {
-        qv.vmstate_unregister(NULL, object->vmsd, object->staging);
+        qv.vmstate_unregister(NULL, object->kind->vmsd, object->staging);
         object->registered = false;
         qv_round_remove(object);
         qv_undo_forget(object);

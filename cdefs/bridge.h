@@ -62,12 +62,46 @@ QvImage *qv_image_new(const void *bytes, size_t size);
 void qv_image_free(QvImage *image);
 
 /*
- * description and image must outlive the object.  handle comes back in the
- * callbacks; hooks: of QvHook.  NULL: there is no memory for a staging struct.
+ * What the objects of a description that have the same parts share.  description and image
+ * must be there as long as one of them is used; the kind itself is freed after the last one.
+ * whole: every stream has every byte of every field, and a load needs no defaults.
  */
-QvObject *qv_object_new(VMStateDescription *description, const QvImage *image, void *handle,
-                        int hooks);
+typedef struct QvKind QvKind;
+QvKind *qv_kind_new(VMStateDescription *description, const QvImage *image, int whole);
+void qv_kind_free(QvKind *kind);
+/*
+ * A part that C copies by itself: size bytes, which belong at offset in the staging struct,
+ * behind the parts that were added before.  is_ref_cell: guarded by the BQL and the borrow
+ * count instead of a mutex.  name: for sentences; must outlive the kind.
+ */
+int qv_kind_add_part(QvKind *kind, const char *name, int is_ref_cell, size_t offset,
+                     size_t size);
+/* Live memory that a load begins with: what the stream lacks stays. */
+int qv_kind_keep(QvKind *kind, size_t offset, size_t size);
+/*
+ * An array of pointers: count slots at slots point to elements of so many bytes
+ * while C walks them, and are NULL where the byte at present is 0.
+ */
+int qv_kind_add_pointers(QvKind *kind, size_t slots, size_t elements, size_t present,
+                         size_t size, size_t count);
+/*
+ * Which of an object's own subsections are needed is known when its snapshot is
+ * taken.  size is not 0: a subsection is if so many bytes at offset differ from
+ * those at rest; else as qv_object_set_needed() says.  They are numbered as they are
+ * added, for qv_needed_at(), which is NULL where there are too many.
+ */
+int qv_kind_add_subsection(QvKind *kind, size_t offset, size_t size);
+typedef bool QvNeeded(void *opaque);
+QvNeeded *qv_needed_at(int number);
+
+/*
+ * handle comes back in the callbacks; hooks: of QvHook.  NULL: there is no memory for a
+ * staging struct.
+ */
+QvObject *qv_object_new(QvKind *kind, void *handle, int hooks);
 void qv_object_free(QvObject *object);
+/* Where its kind's part of that number lies: lock (QvCell) and memory, which outlive it. */
+void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory);
 void *qv_object_staging(QvObject *object);
 /*
  * The short way to its snapshot and restore: a _state.Trampoline, which must
@@ -77,41 +111,12 @@ void qv_set_python(void *table);
 void qv_object_set_trampoline(QvObject *object, void *trampoline);
 /* Gives a large staging struct's memory back until the next save or load. */
 void qv_object_rest(QvObject *object);
-/* Every stream has every byte of every field: a load needs no defaults. */
-void qv_object_set_whole(QvObject *object);
-/*
- * A part that C copies by itself: size bytes at live, which belong at offset in
- * the staging struct, behind the parts that were added before.  cell: its lock
- * (QvCell); is_ref_cell: guarded by the BQL and the borrow count instead of the
- * mutex.  name: for sentences; must outlive the object.
- */
-int qv_object_add_part(QvObject *object, const char *name, void *cell, int is_ref_cell,
-                       void *live, size_t offset, size_t size);
-
 /* What C copies, from the live memory (out) or to it; the caller has all the locks. */
 void qv_object_copy_parts(QvObject *object, int out);
-
 /* A load of the whole savevm list runs, which may fail later: see undo.c. */
 int qv_object_undoes(QvObject *object);
-
-/* Live memory that a load begins with: what the stream lacks stays. */
-int qv_object_keep(QvObject *object, size_t offset, size_t size);
-/*
- * An array of pointers: count slots at slots point to elements of so many bytes
- * while C walks them, and are NULL where the byte at present is 0.
- */
-int qv_object_add_pointers(QvObject *object, size_t slots, size_t elements, size_t present,
-                           size_t size, size_t count);
-/*
- * Which of an object's own subsections are needed is known when its snapshot is
- * taken.  size is not 0: a subsection is if so many bytes at offset differ from
- * those at rest; else as qv_object_set_needed() says.  Returns its number, for
- * qv_needed_at(), which is NULL where there are too many.
- */
-int qv_object_add_subsection(QvObject *object, size_t offset, size_t size);
+/* Whether the subsection of that number is needed. */
 void qv_object_set_needed(QvObject *object, int number, int needed);
-typedef bool QvNeeded(void *opaque);
-QvNeeded *qv_needed_at(int number);
 /* A predicate failed while C walked: the save or load fails too. */
 void qv_object_fail(QvObject *object, int error, const char *why);
 

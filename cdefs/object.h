@@ -3,40 +3,20 @@
 #ifndef QV_OBJECT_H
 #define QV_OBJECT_H
 
-#include "qemu.h"
+#include "kind.h"
 #include "cells.h"
 
-typedef struct QvPart {
-    const char *name;           /* owner: Python */
+/* Where an object has a part of its kind's. */
+typedef struct QvLive {
     QvCell *cell;               /* owner: Python */
-    bool is_ref_cell;
-    void *live;                 /* owner: Python */
-    size_t offset;
-    size_t size;
-} QvPart;
+    unsigned char *memory;      /* owner: Python */
+} QvLive;
 
-typedef struct QvRange {
-    size_t offset;
-    size_t size;
-} QvRange;
-
-typedef struct QvPointers {
-    size_t slots;
-    size_t elements;
-    size_t present;
-    size_t size;
-    size_t count;
-} QvPointers;
-
-/* What few objects have. */
+/* What an object has that C alone neither fills nor commits. */
 typedef struct QvExtras {
-    QvRange *keeps;             /* owner: this object */
-    size_t n_keeps;
-    QvPointers *pointers;       /* owner: this object */
-    size_t n_pointers;
-    QvRange *subsections;       /* owner: this object */
-    size_t n_subsections;
-    uint64_t needed;            /* a bit for each of them */
+    void *handle;               /* owner: Python */
+    void *trampoline;           /* owner: Python; or NULL */
+    uint64_t needed;            /* a bit for each of its subsections */
     char *failure;              /* owner: this object; what a predicate could not tell QEMU */
     int failed;                 /* its errno */
     bool told;                  /* and the log has it */
@@ -47,28 +27,24 @@ typedef struct QvExtras {
     char *taken_why;            /* owner: this object */
 } QvExtras;
 
+/* There may be ten thousand, and each is in the way of a migration's downtime. */
 struct QvObject {
-    VMStateDescription *vmsd;   /* owner: Python */
-    const QvImage *image;       /* owner: Python */
-    void *handle;               /* owner: Python */
-    void *trampoline;           /* owner: Python; or NULL */
-    QvPart *parts;              /* owner: this object; by offset; or first */
+    QvKind *kind;               /* owner: who uses it last */
     QvExtras *extras;           /* owner: this object; or NULL */
-    QvCell **cells;             /* owner: this object; the distinct ones of parts */
-    unsigned n_parts;
+    union {
+        QvLive only;            /* of the only part; its cell is the only one to lock */
+        struct {
+            QvLive *lives;      /* owner: this object; one for each part */
+            QvCell **cells;     /* owner: this object; the distinct ones to lock */
+        };
+    };
     unsigned n_cells;
     uint8_t hooks;              /* of QvHook */
-    bool whole;                 /* see qv_object_set_whole() */
-    bool mapped;                /* staging is memory of its own, given back at rest */
-    bool dirty;                 /* and something is in it */
-    bool registered;
-    bool direct;                /* qv_save() or qv_load() runs, not a migration */
-    bool saving;                /* what runs, or ran last, began with pre_save */
-    int error;                  /* the failing hook's errno */
-    QvPart first;               /* most have one: in the same cache lines */
-    QEMUFile *in;               /* owner: qv_load(), only while it runs */
-    const QIOChannelBuffer *channel;    /* what in reads from */
-    char *why;                  /* owner: this object; the failing hook's sentence */
+    bool mapped : 1;            /* staging is memory of its own, given back at rest */
+    bool dirty : 1;             /* and something is in it */
+    bool registered : 1;
+    bool direct : 1;            /* qv_save() or qv_load() runs, not a migration */
+    bool saving : 1;            /* what runs, or ran last, began with pre_save */
     /* What C walks: opaque points here. */
     unsigned char staging[] __attribute__((aligned(16)));
 };
@@ -78,8 +54,16 @@ static inline QvObject *qv_object_of(void *opaque)
     return container_of(opaque, QvObject, staging[0]);
 }
 
-QvExtras *qv_object_extras(QvObject *object);
-size_t qv_object_size(const QvObject *object);
+static inline QvLive *qv_lives(QvObject *object)
+{
+    return object->kind->n_parts > 1 ? object->lives : &object->only;
+}
+
+static inline QvCell **qv_cells(QvObject *object)
+{
+    return object->kind->n_parts > 1 ? object->cells : &object->only.cell;
+}
+
 /* What is not a native part of the staging struct, or all of it, as it is at rest. */
 void qv_object_reset(QvObject *object, bool all);
 /* Which subsections are needed because they are not as at rest. */

@@ -52,7 +52,7 @@ int qv_round_add(QvObject *object)
         }
         objects = g_ptr_array_new();
     }
-    qv_object_extras(object)->in_rounds = true;
+    object->extras->in_rounds = true;
     g_ptr_array_add(objects, object);
     return 0;
 }

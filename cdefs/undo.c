@@ -26,13 +26,14 @@ static bool incoming;       /* the last load is a migration's, and not a snapsho
 
 static void copy(QvObject *object, unsigned char *memory, bool out)
 {
+    QvLive *lives = qv_lives(object);
     size_t i;
 
-    for (i = 0; i < object->n_parts; i++) {
-        QvPart *part = &object->parts[i];
+    for (i = 0; i < object->kind->n_parts; i++) {
+        size_t size = object->kind->parts[i].size;
 
-        memcpy(out ? memory : part->live, out ? part->live : memory, part->size);
-        memory += part->size;
+        memcpy(out ? memory : lives[i].memory, out ? lives[i].memory : memory, size);
+        memory += size;
     }
 }
 
@@ -55,8 +56,8 @@ void qv_undo_remember(QvObject *object, bool by_python)
         python_has = true;
         return;
     }
-    for (i = 0; i < object->n_parts; i++) {
-        size += object->parts[i].size;
+    for (i = 0; i < object->kind->n_parts; i++) {
+        size += object->kind->parts[i].size;
     }
     former = g_malloc(sizeof(*former) + size);
     former->object = object;
@@ -69,13 +70,13 @@ static void put_back(Former *former)
     QvObject *object = former->object;
     size_t which;
 
-    if (qv_cells_lock(object->cells, object->n_cells, &which)) {
+    if (qv_cells_lock(qv_cells(object), object->n_cells, &which)) {
         qv.error_report("%s keeps what a failed load put into it: it is locked by this very "
-                        "thread", object->vmsd->name);
+                        "thread", object->kind->vmsd->name);
         return;
     }
     copy(object, former->memory, false);
-    qv_cells_unlock(object->cells, object->n_cells);
+    qv_cells_unlock(qv_cells(object), object->n_cells);
 }
 
 void qv_undo_end_load(bool failed)

@@ -11,7 +11,7 @@ from typing import Any
 from .errors import BqlError, NativeError
 from .loader import BUILD_COMMAND, _state, native_folder
 
-__all__ = ["Capabilities", "capabilities", "enter_vm", "ffi", "in_vm", "lib"]
+__all__ = ["Capabilities", "capabilities", "enter_vm", "ffi", "free_object", "in_vm", "lib"]
 
 try:
     from ._native import ffi
@@ -21,6 +21,10 @@ except ImportError as exc:
         f"qemu_vmstate._native is not in {native_folder()} or cannot be loaded ({exc}); "
         f"build it with `{BUILD_COMMAND}`, or name the folder in QEMU_VMSTATE_NATIVE"
     ) from exc
+
+
+# Needs no QEMU, and may be called in a fork or when Python ends.
+free_object = _lib.qv_object_free
 
 
 @dataclass(frozen=True)

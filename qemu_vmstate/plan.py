@@ -5,11 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from .cells import BqlRefCell
+from .description import VMStateDescription
 from .layout import VMStruct
 from .native import ffi, lib
+from .parts import StatePart
+from .predicates import asks
 from .staged import always_whole, has_predicates, kept, pointer_arrays
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["ByC", "Plan", "kind_of", "plan_of"]
+
+ByC = tuple[StatePart, Any, VMStruct]
+"""A part that C copies, the cell that guards it, and its memory."""
 
 
 class Plan:
@@ -20,18 +27,14 @@ class Plan:
         made = lib().qv_image_new(data, len(data))
         # The image points into the data, and so keeps it.
         self.image = ffi.gc(made, lambda image, _=data: lib().qv_image_free(image))
-        self.whole = always_whole(cls)
-        self.kept = tuple(kept(cls))
-        self.pointer_arrays = tuple(pointer_arrays(cls))
         self.has_predicates = has_predicates(cls)
         self.offsets = {info.attribute: info.data for info in cls.__layout__.fields}
-        self._names: dict[str, Any] = {}
 
-    def c_name(self, name: str) -> Any:
-        """As a C string, which lives as long as this plan."""
-        if name not in self._names:
-            self._names[name] = ffi.new("char[]", name.encode())
-        return self._names[name]
+    def offset(self, part: StatePart, size: int) -> int:
+        """Where a part lies, of so many bytes."""
+        if part.attribute is None:
+            return 0
+        return self.offsets[part.attribute] + (part.index or 0) * size
 
 
 def plan_of(cls: type[VMStruct]) -> Plan:
@@ -41,3 +44,32 @@ def plan_of(cls: type[VMStruct]) -> Plan:
         found = Plan(cls)
         cls.__plan__ = found
     return found
+
+
+def kind_of(description: VMStateDescription, cls: type[VMStruct], by_c: list[ByC]) -> Any:
+    """The ``QvKind *`` of staging structs of ``cls`` with these parts for C."""
+    key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in by_c)
+    if key not in description.kinds:
+        description.kinds[key] = _make_kind(description, cls, by_c)
+    return description.kinds[key]
+
+
+def _make_kind(description: VMStateDescription, cls: type[VMStruct], by_c: list[ByC]) -> Any:
+    plan = plan_of(cls)
+    made = lib().qv_kind_new(description.cdata, plan.image, always_whole(cls))
+    keep: list[Any] = [plan.image]
+    kind = ffi.gc(made, lambda kind, _=keep: lib().qv_kind_free(kind))
+    for part, cell, inner in by_c:
+        size = inner.__layout__.size
+        name = ffi.new("char[]", part.path.removeprefix(f"{description.name}.").encode())
+        keep.append(name)
+        offset = plan.offset(part, size)
+        lib().qv_kind_add_part(made, name, isinstance(cell, BqlRefCell), offset, size)
+    for offset, length in kept(cls):
+        lib().qv_kind_keep(made, offset, length)
+    for array in pointer_arrays(cls):
+        lib().qv_kind_add_pointers(made, *array)
+    for info in description.numbered:
+        size = 0 if asks(info) else info.type.size
+        lib().qv_kind_add_subsection(made, info.offset, size)
+    return kind

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from .layout import asdict, structs_in, structs_of
 from .loader import _state
 from .native import ffi, in_vm, lib
-from .staged import has_subsections
-from .wire_types import SubsectionType
+from .staged import has_subsections, memory_is_value
+from .wire_types import StructType, SubsectionType
 
 if TYPE_CHECKING:
     from .layout import VMStruct
+    from .layout_memory import FieldInfo
 
-__all__ = ["differs", "exists_callback", "forget", "needed_callback", "watch"]
+__all__ = ["asks", "differs", "exists_callback", "forget", "needed_callback", "watch"]
 
 Tell = Callable[[BaseException, int, "type[VMStruct] | None", str], None]
 ClassRef = Callable[[], "type[VMStruct] | None"]
@@ -140,6 +141,17 @@ def needed_callback(
         return _answer(of, opaque, base, what, function)
 
     return ffi.callback("bool(void *)", ask, error=False, onerror=_late(of, what))
+
+
+def asks(info: FieldInfo) -> Callable[[Any], bool] | None:
+    """What tells whether a subsection is needed; ``None``: C, by comparing memory."""
+    needed = info.options.needed
+    if callable(needed):
+        return needed
+    assert isinstance(info.type, StructType)
+    if memory_is_value(info.type.cls):
+        return None
+    return lambda state: differs(getattr(state, info.attribute))
 
 
 def differs(struct: VMStruct) -> bool:

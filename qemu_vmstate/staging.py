@@ -29,17 +29,15 @@ from .cells import Mutex, together
 from .description import VMStateDescription
 from .errors import InvalidError, VMStateError, to_errno
 from .layout import VMStruct
-from .layout_memory import FieldInfo
 from .loader import _state
-from .native import ffi, lib
+from .native import ffi, free_object, lib
 from .parts import Hooks, Part, PutBack, StatePart, copied_by_c, memory_of, pointed_to
-from .plan import Plan, plan_of
-from .predicates import differs, forget, watch
+from .plan import ByC, Plan, plan_of
+from .predicates import asks, forget, watch
 from .short_way import put_back_all, short_way
-from .staged import check_struct, memory_is_value, path_at, structs
-from .staging_struct import ByC, StagingStruct
+from .staged import check_struct, path_at, structs
+from .staging_struct import StagingStruct
 from .to_migration_state import Former, noted
-from .wire_types import StructType
 
 __all__ = ["Staging", "make_staging", "running"]
 
@@ -74,6 +72,7 @@ class Staging(StagingStruct):
         "_handle",
         "_hooks",
         "_locks",
+        "_memory",
         "_mutexes",
         "_needed",
         "_parts",
@@ -94,7 +93,7 @@ class Staging(StagingStruct):
     ) -> None:
         self._current = description.name
         self._hooks = hooks
-        self._needed: tuple[tuple[int, str, Callable[[Any], bool]], ...] = ()
+        self._needed = tuple(self._needs(description))
         self._validated = cls.__validated__ or hooks.validate is not None
         self._parts = by_python
         # What C copies beside what Python converts: Python undoes both.
@@ -103,14 +102,14 @@ class Staging(StagingStruct):
         if by_python:
             self._set_locks(parts)
         plan = plan_of(cls)
-        hook_flags = self._needed_hooks(plan, description)
+        hook_flags = self._needed_hooks(plan)
         # A weak reference: the handle would keep this object alive for ever.
         self._handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
         super().__init__(description, cls, by_c, self._handle, hook_flags)
+        # Views of the struct keep this, and it keeps the struct.
+        self._memory = ffi.gc(self.cdata, free_object)
         self.needs_python = hook_flags != 0
-        self._view = super().staged
-        if description.numbered:
-            self._add_subsections()
+        self._view = self.view(self._memory)
         if by_python:
             self._set_short_way()
         if plan.has_predicates:
@@ -145,9 +144,8 @@ class Staging(StagingStruct):
                 address = ffi.cast("void *", id(self._trampoline))
                 lib().qv_object_set_trampoline(self.cdata, address)
 
-    def _needed_hooks(self, plan: Plan, description: VMStateDescription) -> int:
-        asked = any(self._asks(info) for info in description.numbered)
-        python = bool(self._parts) or self._validated or asked
+    def _needed_hooks(self, plan: Plan) -> int:
+        python = self._parts or self._validated or self._needed
         wanted = {
             lib().QV_HOOK_SNAPSHOT: python or self._hooks.pre_save,
             lib().QV_HOOK_RESTORE: self._parts or self._validated or self._hooks.post_load,
@@ -159,24 +157,17 @@ class Staging(StagingStruct):
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
 
-    def _asks(self, info: FieldInfo) -> Callable[[Any], bool] | None:
-        """What tells whether a subsection is needed; ``None``: C, by comparing memory."""
-        needed = info.options.needed
-        if callable(needed):
-            return needed
-        assert isinstance(info.type, StructType)
-        if memory_is_value(info.type.cls):
-            return None
-        return lambda state: differs(getattr(state, info.attribute))
-
-    def _add_subsections(self) -> None:
-        for info in self.description.numbered:
-            needed = self._asks(info)
-            size = 0 if needed else info.type.size
-            number = lib().qv_object_add_subsection(self.cdata, info.offset, size)
+    def _needs(
+        self, description: VMStateDescription
+    ) -> Iterator[tuple[int, str, Callable[[Any], bool]]]:
+        """Of each subsection that C does not compare by itself, what tells."""
+        for number, info in enumerate(description.numbered):
+            needed = asks(info)
             if needed:
-                path = f"{self.description.name}.{info.attribute}.needed()"
-                self._needed += ((number, path, needed),)
+                yield number, f"{description.name}.{info.attribute}.needed()", needed
+
+    def __del__(self, free: Any = None) -> None:
+        """What owns the memory frees it."""
 
     @property
     def staged(self) -> Any:
