@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
 
 /* What an uncontended lock touches comes first, for one cache line of each device. */
@@ -19,25 +21,55 @@ typedef struct QvCell {
     /* How many want the gate. */
     int waiting;
     /* Guarded by mutex: an exception left a guard, so invariants may be broken. */
-    int poisoned;
+    bool poisoned;
     /* Guarded by mutex: its thread holds all of an object's, and may lock this one again. */
     bool lent;
     /* Guarded by the BQL: -1 mutably borrowed, n > 0 shared borrows. */
-    int borrow;
+    int16_t borrow;
     /*
      * Held while one waits for mutex.  A thread that locks again as soon as it
      * has unlocked would else always be faster than one that must wake up, and
      * a migration could wait for ever for a busy device.
+     * Owner: this cell; NULL until someone has had to wait.
      */
-    pthread_mutex_t gate;
+    pthread_mutex_t *gate;
 } QvCell;
 
 static inline void qv_cell_init(QvCell *cell)
 {
-    *cell = (QvCell) {
-        .mutex = PTHREAD_MUTEX_INITIALIZER,
-        .gate = PTHREAD_MUTEX_INITIALIZER,
-    };
+    *cell = (QvCell) { .mutex = PTHREAD_MUTEX_INITIALIZER };
+}
+
+static inline void qv_cell_destroy(QvCell *cell)
+{
+    pthread_mutex_destroy(&cell->mutex);
+    if (cell->gate) {
+        pthread_mutex_destroy(cell->gate);
+        free(cell->gate);
+    }
+}
+
+/* NULL: there is no memory for one, and one waits without. */
+static inline pthread_mutex_t *qv_cell_gate(QvCell *cell)
+{
+    pthread_mutex_t *gate = __atomic_load_n(&cell->gate, __ATOMIC_ACQUIRE);
+    pthread_mutex_t *made;
+
+    if (gate) {
+        return gate;
+    }
+    made = malloc(sizeof(*made));
+    if (!made) {
+        return NULL;
+    }
+    pthread_mutex_init(made, NULL);
+    if (__atomic_compare_exchange_n(&cell->gate, &gate, made, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        return made;
+    }
+    pthread_mutex_destroy(made);
+    free(made);
+    return gate;
 }
 
 static inline bool qv_cell_is_mine(QvCell *cell)
@@ -66,18 +98,19 @@ static inline int qv_cell_trylock(QvCell *cell)
 
 static inline int qv_cell_wait(QvCell *cell, const struct timespec *until)
 {
-    int ret;
+    pthread_mutex_t *gate = qv_cell_gate(cell);
+    int ret = 0;
 
     __atomic_add_fetch(&cell->waiting, 1, __ATOMIC_RELAXED);
-    if (!until) {
-        pthread_mutex_lock(&cell->gate);
-        ret = pthread_mutex_lock(&cell->mutex);
-        pthread_mutex_unlock(&cell->gate);
-    } else {
-        ret = pthread_mutex_clocklock(&cell->gate, CLOCK_MONOTONIC, until);
-        if (ret == 0) {
-            ret = pthread_mutex_clocklock(&cell->mutex, CLOCK_MONOTONIC, until);
-            pthread_mutex_unlock(&cell->gate);
+    if (gate) {
+        ret = until ? pthread_mutex_clocklock(gate, CLOCK_MONOTONIC, until)
+                    : pthread_mutex_lock(gate);
+    }
+    if (ret == 0) {
+        ret = until ? pthread_mutex_clocklock(&cell->mutex, CLOCK_MONOTONIC, until)
+                    : pthread_mutex_lock(&cell->mutex);
+        if (gate) {
+            pthread_mutex_unlock(gate);
         }
     }
     __atomic_sub_fetch(&cell->waiting, 1, __ATOMIC_RELAXED);

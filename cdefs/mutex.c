@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Cell: the lock of a Mutex or BqlRefCell, as Python uses it. */
+/* Cell: what Mutex and BqlRefCell derive from, with the lock as Python uses it. */
 #include "state.h"
 #include "cells.h"
 
@@ -9,44 +9,32 @@ static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
     (void)args;
     (void)kwargs;
-    if (!self) {
-        return NULL;
+    if (self) {
+        qv_cell_init(&self->cell);
     }
-    self->cell = PyMem_Calloc(1, sizeof(QvCell));
-    if (!self->cell) {
-        Py_DECREF(self);
-        return PyErr_NoMemory();
-    }
-    qv_cell_init(self->cell);
     return (PyObject *)self;
 }
 
 static void cell_dealloc(PyObject *obj)
 {
-    Cell *self = (Cell *)obj;
-
-    if (self->cell) {
-        pthread_mutex_destroy(&self->cell->mutex);
-        pthread_mutex_destroy(&self->cell->gate);
-        PyMem_Free(self->cell);
-    }
+    qv_cell_destroy(&((Cell *)obj)->cell);
     qv_free_object(obj);
 }
 
 static PyObject *cell_acquire(PyObject *obj, PyObject *args)
 {
-    Cell *self = (Cell *)obj;
+    QvCell *cell = &((Cell *)obj)->cell;
     double timeout = -1;
     int ret;
 
     if (PyTuple_Size(args) > 0 && !PyArg_ParseTuple(args, "d", &timeout)) {
         return NULL;
     }
-    ret = qv_cell_trylock(self->cell);
+    ret = qv_cell_trylock(cell);
     if (ret == EBUSY && timeout != 0) {
         Py_BEGIN_ALLOW_THREADS
         if (timeout < 0) {
-            ret = qv_cell_lock(self->cell, NULL);
+            ret = qv_cell_lock(cell, NULL);
         } else {
             struct timespec until;
 
@@ -60,7 +48,7 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
                 until.tv_nsec -= 1000000000L;
                 until.tv_sec++;
             }
-            ret = qv_cell_lock(self->cell, &until);
+            ret = qv_cell_lock(cell, &until);
         }
         Py_END_ALLOW_THREADS
     }
@@ -70,7 +58,7 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
 static PyObject *cell_release(PyObject *obj, PyObject *unused)
 {
     (void)unused;
-    return PyLong_FromLong(qv_cell_unlock(((Cell *)obj)->cell));
+    return PyLong_FromLong(qv_cell_unlock(&((Cell *)obj)->cell));
 }
 
 /* The QvCells of a tuple of Cells, which the caller frees; NULL with an exception set. */
@@ -89,7 +77,7 @@ QvCell **qv_cells_of(PyObject *tuple, size_t *n)
             PyErr_SetString(PyExc_TypeError, "a tuple of Cells is needed");
             return NULL;
         }
-        cells[i] = ((Cell *)cell)->cell;
+        cells[i] = &((Cell *)cell)->cell;
     }
     return cells ? cells : (QvCell **)PyErr_NoMemory();
 }
@@ -131,56 +119,77 @@ PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple)
 static PyObject *cell_get_address(PyObject *obj, void *closure)
 {
     (void)closure;
-    return PyLong_FromVoidPtr(((Cell *)obj)->cell);
+    return PyLong_FromVoidPtr(&((Cell *)obj)->cell);
 }
 
 static PyObject *cell_get_lent(PyObject *obj, void *closure)
 {
-    QvCell *cell = ((Cell *)obj)->cell;
+    QvCell *cell = &((Cell *)obj)->cell;
 
     (void)closure;
     return PyBool_FromLong(qv_cell_is_mine(cell) && cell->lent);
 }
 
-static PyObject *cell_get_int(PyObject *obj, void *closure)
+static PyObject *cell_get_poisoned(PyObject *obj, void *closure)
 {
-    QvCell *cell = ((Cell *)obj)->cell;
-
-    return PyLong_FromLong(closure ? cell->borrow : cell->poisoned);
+    (void)closure;
+    return PyBool_FromLong(((Cell *)obj)->cell.poisoned);
 }
 
-static int cell_set_int(PyObject *obj, PyObject *value, void *closure)
+static int cell_set_poisoned(PyObject *obj, PyObject *value, void *closure)
 {
-    QvCell *cell = ((Cell *)obj)->cell;
-    long v = value ? PyLong_AsLong(value) : 0;
+    int poisoned = value ? PyObject_IsTrue(value) : 0;
 
-    if (v == -1 && PyErr_Occurred()) {
+    (void)closure;
+    if (poisoned >= 0) {
+        ((Cell *)obj)->cell.poisoned = poisoned;
+    }
+    return poisoned < 0 ? -1 : 0;
+}
+
+static PyObject *cell_get_borrows(PyObject *obj, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLong(((Cell *)obj)->cell.borrow);
+}
+
+static int cell_set_borrows(PyObject *obj, PyObject *value, void *closure)
+{
+    long borrows = value ? PyLong_AsLong(value) : 0;
+
+    (void)closure;
+    if (borrows == -1 && PyErr_Occurred()) {
         return -1;
     }
-    *(closure ? &cell->borrow : &cell->poisoned) = v;
+    if (borrows < -1 || borrows > INT16_MAX) {
+        PyErr_Format(PyExc_OverflowError, "%ld borrows at once; the limit is %d", borrows,
+                     INT16_MAX);
+        return -1;
+    }
+    ((Cell *)obj)->cell.borrow = borrows;
     return 0;
 }
 
 static PyMethodDef cell_methods[] = {
-    { "acquire", cell_acquire, METH_VARARGS,
-      "acquire(timeout=-1) -> errno: 0, EBUSY (timeout 0), ETIMEDOUT or EDEADLK.\n"
+    { "_acquire", cell_acquire, METH_VARARGS,
+      "_acquire(timeout=-1) -> errno: 0, EBUSY (timeout 0), ETIMEDOUT or EDEADLK.\n"
       "Releases the GIL while it waits; timeout in seconds, below 0 for ever." },
-    { "release", cell_release, METH_NOARGS, "release() -> errno: 0, or EPERM: not the owner." },
+    { "_release", cell_release, METH_NOARGS, "_release() -> errno: 0, or EPERM: not the owner." },
     { 0 }
 };
 
 static PyGetSetDef cell_getset[] = {
-    { "address", cell_get_address, NULL, "Where the QvCell lies, for the bridge.", NULL },
-    { "lent", cell_get_lent, NULL,
+    { "_address", cell_get_address, NULL, "Where the QvCell lies, for the bridge.", NULL },
+    { "_lent", cell_get_lent, NULL,
       "Whether this thread holds all of an object's cells, and may lock this one again.", NULL },
-    { "poisoned", cell_get_int, cell_set_int, "Not 0: an exception left a guard.", NULL },
-    { "borrow", cell_get_int, cell_set_int, "-1 mutably borrowed, n shared borrows.",
-      (void *)1 },
+    { "_poisoned", cell_get_poisoned, cell_set_poisoned, "An exception left a guard.", NULL },
+    { "_borrows", cell_get_borrows, cell_set_borrows, "-1 mutably borrowed, n shared borrows.",
+      NULL },
     { 0 }
 };
 
 static PyType_Slot cell_slots[] = {
-    { Py_tp_doc, "The lock of a Mutex or BqlRefCell, shared with the bridge." },
+    { Py_tp_doc, "The lock in a Mutex or BqlRefCell, shared with the bridge." },
     { Py_tp_new, cell_new },
     { Py_tp_dealloc, cell_dealloc },
     { Py_tp_methods, cell_methods },
@@ -189,5 +198,6 @@ static PyType_Slot cell_slots[] = {
 };
 
 PyType_Spec qv_cell_spec = {
-    "qemu_vmstate._state.Cell", sizeof(Cell), 0, Py_TPFLAGS_DEFAULT, cell_slots
+    "qemu_vmstate._state.Cell", sizeof(Cell), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, cell_slots
 };

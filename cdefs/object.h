@@ -46,7 +46,7 @@ struct QvObject {
     bool direct : 1;            /* qv_save() or qv_load() runs, not a migration */
     bool saving : 1;            /* what runs, or ran last, began with pre_save */
     /* What C walks: opaque points here. */
-    unsigned char staging[] __attribute__((aligned(16)));
+    unsigned char staging[] __attribute__((aligned(8)));
 };
 
 static inline QvObject *qv_object_of(void *opaque)

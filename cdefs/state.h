@@ -22,9 +22,9 @@
 typedef struct {
     PyObject_HEAD
     char *mem;          /* owner: this object if owner is NULL, else owner */
-    Py_ssize_t size;
     PyObject *owner;    /* strong; keeps mem alive */
     const char *image;  /* owner: who made it lazy */
+    int size;           /* VMStructMeta has no larger ones */
     int lazy;           /* of QvLazy; else 0 */
 } Memory;
 
@@ -71,7 +71,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    QvCell *cell;       /* owner: this object */
+    QvCell cell;
 } Cell;
 
 /* The module's, for the process's life. */

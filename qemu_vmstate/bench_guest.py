@@ -55,6 +55,7 @@ def grow(path: str, devices: int) -> dict[str, float]:
             register(device, index)
     done = time.thread_time()
     _subjects.extend(new)
+    del new
     lib().qv_mark_register(1)
     each = max(1, count)
     return {

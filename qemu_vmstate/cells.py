@@ -24,6 +24,8 @@ __all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "together"]
 
 T = TypeVar("T")
 
+_MOST_BORROWS = 2**15 - 1  # as cdefs/cell.h counts them
+
 
 class MutexGuard(Generic[T]):
     """A locked ``Mutex``: ``with`` gives its state; leaving releases the lock.
@@ -51,7 +53,7 @@ class MutexGuard(Generic[T]):
         mutex = self._mutex
         if mutex is None:
             return
-        if mutex._cell.release() != 0:
+        if mutex._release() != 0:
             raise LockError(
                 f"the Mutex of {type(mutex._value).__name__} was locked by another thread; "
                 "only that one can release it"
@@ -71,7 +73,7 @@ class MutexGuard(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         if exc_type is not None and self._mutex is not None:
-            self._mutex._cell.poisoned = 1
+            self._mutex._poisoned = True
         self.release()
 
     def __del__(self) -> None:
@@ -89,7 +91,7 @@ class _LentGuard(MutexGuard[T]):
     @property
     def value(self) -> T:
         """The guarded state; raises ``LockError`` once the guard is released."""
-        if self._mutex is not None and not self._mutex._cell.lent:
+        if self._mutex is not None and not self._mutex._lent:
             self._mutex = None
         return super().value
 
@@ -106,32 +108,30 @@ class together:  # noqa: N801 - a verb, as its like in contextlib
     Raises ``LockError`` if this thread holds one already.
     """
 
-    __slots__ = ("_cells", "_mutexes", "_names")
+    __slots__ = ("_mutexes", "_names")
 
     def __init__(self, mutexes: Mapping[Mutex[Any], str]) -> None:
         self._names = mutexes
-        self._mutexes = tuple(mutex for mutex in mutexes if not mutex._cell.lent)
-        self._cells = tuple(mutex._cell for mutex in self._mutexes)
+        self._mutexes = tuple(mutex for mutex in mutexes if not mutex._lent)
 
     def __enter__(self) -> None:
-        which = _state.lock_cells(self._cells)
+        which = _state.lock_cells(self._mutexes)
         if which >= 0:
             name = self._names[self._mutexes[which]]
             raise LockError(f"{name} is locked by this very thread; leave the guard first")
 
     def __exit__(self, *_exc: object) -> None:
-        _state.unlock_cells(self._cells)
+        _state.unlock_cells(self._mutexes)
 
 
-class _Guarded(ToMigrationStateShared[Any], Generic[T]):
-    """A state and the ``QvCell`` that guards it; what ``Mutex`` and ``BqlRefCell`` share."""
+class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
+    """A state, and in the object itself the ``QvCell`` that guards it."""
 
-    __slots__ = ("__weakref__", "_cell", "_value")
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self, value: T) -> None:
         migrated_class(value)
         self._value = value
-        self._cell = _state.Cell()
 
     @property
     def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
@@ -203,13 +203,12 @@ class Mutex(_Guarded[T]):
         Raises ``TimeoutError``, ``LockError`` if this thread has it already, and
         ``PoisonError`` if an exception left an earlier guard.
         """
-        cell = self._cell
-        if error := cell.acquire(timeout):
-            if cell.lent:
+        if error := self._acquire(timeout):
+            if self._lent:
                 return _LentGuard(self)
             raise self._refuse(error, timeout)
-        if cell.poisoned:
-            cell.release()
+        if self._poisoned:
+            self._release()
             raise self.poison()
         if lock_order.state.on:
             lock_order.locked(self, type(self._value).__name__)
@@ -228,11 +227,11 @@ class Mutex(_Guarded[T]):
 
     def is_poisoned(self) -> bool:
         """Whether an exception left a guard and ``clear_poison()`` was not called since."""
-        return bool(self._cell.poisoned)
+        return self._poisoned
 
     def clear_poison(self) -> None:
         """Declare the state whole again."""
-        self._cell.poisoned = 0
+        self._poisoned = False
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[Any]:
@@ -263,7 +262,7 @@ class BqlRefCell(_Guarded[T]):
     def _refuse(self, how: str) -> BorrowError:
         return BorrowError(
             f"the BqlRefCell of {type(self._value).__name__} is borrowed "
-            f"{'mutably ' if self._cell.borrow < 0 else ''}already and cannot be "
+            f"{'mutably ' if self._borrows < 0 else ''}already and cannot be "
             f"borrowed{how}; end the other `with` first"
         )
 
@@ -271,28 +270,28 @@ class BqlRefCell(_Guarded[T]):
     def borrow(self) -> Iterator[T]:
         """``with cell.borrow() as state:`` to read."""
         assert_bql("BqlRefCell.borrow()")
-        if self._cell.borrow < 0:
+        if not 0 <= self._borrows < _MOST_BORROWS:
             raise self._refuse("")
-        self._cell.borrow += 1
+        self._borrows += 1
         borrows.count += 1
         try:
             yield self._value
         finally:
-            self._cell.borrow -= 1
+            self._borrows -= 1
             borrows.count -= 1
 
     @contextlib.contextmanager
     def borrow_mut(self) -> Iterator[T]:
         """``with cell.borrow_mut() as state:`` to change."""
         assert_bql("BqlRefCell.borrow_mut()")
-        if self._cell.borrow:
+        if self._borrows:
             raise self._refuse(" mutably")
-        self._cell.borrow = -1
+        self._borrows = -1
         borrows.count += 1
         try:
             yield self._value
         finally:
-            self._cell.borrow = 0
+            self._borrows = 0
             borrows.count -= 1
 
     def snapshot_migration_state(self, target: Any) -> None:

@@ -7,7 +7,6 @@ for; which of them a QEMU version has, the bridge knows.
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 from .errors import DeclarationError
@@ -32,7 +31,7 @@ from .wire_types import (
     WireType,
 )
 
-__all__ = ["VMStateDescription"]
+__all__ = ["VMStateDescription", "descriptions_of"]
 
 _U64 = 2**64 - 1
 _VARRAY = {"B": "UINT8", "H": "UINT16", "I": "UINT32", "i": "INT32"}
@@ -71,7 +70,7 @@ class VMStateDescription:
         self.name = name
         self.version_id = version_id
         self.minimum_version_id = minimum_version_id
-        self._cls: type[VMStruct] = cls
+        self.cls = cls
         self._base = base
         self._owned = owned
         self.numbered: list[FieldInfo] = []
@@ -99,8 +98,6 @@ class VMStateDescription:
             },
         )
         lib().qv_complete(self.cdata, self._subsections(), unmigratable, early_setup)
-        # Whoever keeps this by its class must not keep the class.
-        del self._cls
 
     def _text(self, text: str) -> Any:
         pointer = ffi.new("char[]", text.encode())
@@ -108,7 +105,7 @@ class VMStateDescription:
         return pointer
 
     def _subsections(self) -> Any:
-        infos = self._cls.__layout__.subsections
+        infos = self.cls.__layout__.subsections
         if not infos:
             return ffi.NULL
         made = ffi.new("VMStateDescription *[]", len(infos) + 1)
@@ -134,7 +131,7 @@ class VMStateDescription:
             self.numbered.append(info)
             return function
         if callable(needed):
-            callback = needed_callback(self._cls, self._base, needed, info.attribute)
+            callback = needed_callback(self.cls, self._base, needed, info.attribute)
         else:
             callback = differs_callback(sub, base)
         self._keep.append(callback)
@@ -149,7 +146,7 @@ class VMStateDescription:
         c_field.version_id = options.version_id
         if options.field_exists is not None:
             exists = options.field_exists
-            callback = exists_callback(self._cls, self._base, exists, info.name)
+            callback = exists_callback(self.cls, self._base, exists, info.name)
             self._keep.append(callback)
             c_field.field_exists = callback
         match info.type:
@@ -255,7 +252,7 @@ class VMStateDescription:
     def _limit(self, c_field: Any, info: FieldInfo, type_: Scalar, where: str) -> None:
         if info.options.err_hint is not None:
             c_field.err_hint = self._text(info.options.err_hint)
-        attribute: Any = getattr(self._cls, info.attribute)
+        attribute: Any = getattr(self.cls, info.attribute)
         # What must equal the live value is within the limits, because that is.
         if type_.live or not isinstance(attribute, _state.Field) or type_.kind in "?d":
             return
@@ -287,19 +284,22 @@ class VMStateDescription:
         c_field.vmsd = both
 
 
-_nested_descriptions: weakref.WeakKeyDictionary[type, VMStateDescription] = (
-    weakref.WeakKeyDictionary()
-)
+def descriptions_of(cls: type[VMStruct]) -> dict[tuple[Any, ...], VMStateDescription]:
+    """Those that were made of ``cls``, each by what it was made with; they live as long."""
+    if "__descriptions__" not in cls.__dict__:
+        cls.__descriptions__ = {}
+    return cls.__descriptions__
 
 
 def _nested(cls: type[VMStruct]) -> VMStateDescription:
     """One description per layout class, as C devices share theirs."""
-    if cls not in _nested_descriptions:
+    of_class = descriptions_of(cls)
+    if () not in of_class:
         layout = cls.__layout__
-        _nested_descriptions[cls] = VMStateDescription(
+        of_class[()] = VMStateDescription(
             cls, layout.name, layout.version_id, layout.minimum_version_id
         )
-    return _nested_descriptions[cls]
+    return of_class[()]
 
 
 def _info(name: str, where: str) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from .cells import Arc, BqlCell, BqlRefCell, Mutex
-from .description import VMStateDescription
+from .description import VMStateDescription, descriptions_of
 from .errors import DeclarationError
 from .fields import FieldOptions
 from .layout import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
@@ -333,7 +333,7 @@ class Device:
             else:
                 parts.append(StatePart(path, attribute, unwrap(value)))
         description = _description(self.Migrated, *self.__description__, **self.__vmsd_flags__)
-        return make_staging(description, self.Migrated, parts, self._hooks())
+        return make_staging(description, parts, self._hooks())
 
     def _hooks(self) -> Hooks | None:
         """What the class defines of the hooks; weakly, for the device owns the staging struct."""
@@ -407,7 +407,8 @@ def _share_keys(cls: type[Device]) -> None:
         return
     with contextlib.suppress(TypeError):  # an abstract class
         first = object.__new__(cls)
-        for attribute in (*cls.__parts__, "_plain", "_staging"):
+        plain = ("_plain",) if cls._plain_class.__layout__.fields else ()
+        for attribute in (*cls.__parts__, *plain, "_staging"):
             object.__setattr__(first, attribute, None)
 
 
@@ -469,13 +470,8 @@ def _wrap(value: Any, hint: Any) -> Any:
     return inner if origin is Migratable else origin(inner)
 
 
-_descriptions: weakref.WeakKeyDictionary[type, dict[tuple[Any, ...], VMStateDescription]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
 def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescription:
-    of_class = _descriptions.setdefault(cls, {})
+    of_class = descriptions_of(cls)
     if rest not in of_class:
         of_class[rest] = VMStateDescription(cls, *rest, owned=True, **flags)  # type: ignore[arg-type]
     return of_class[rest]
@@ -498,4 +494,4 @@ def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
     layout = cls.__layout__
     section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
     description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
-    return make_staging(description, cls, [StatePart(section, None, value)])
+    return make_staging(description, [StatePart(section, None, value)])

@@ -147,6 +147,7 @@ class VMStructMeta(ABCMeta):
     __validators__: tuple[Validator, ...]
     __validated__: bool
     __plan__: Any
+    __descriptions__: dict[tuple[Any, ...], Any]
     Migrated: type[Any]
 
     def __new__(

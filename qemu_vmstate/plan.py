@@ -46,15 +46,16 @@ def plan_of(cls: type[VMStruct]) -> Plan:
     return found
 
 
-def kind_of(description: VMStateDescription, cls: type[VMStruct], by_c: list[ByC]) -> Any:
-    """The ``QvKind *`` of staging structs of ``cls`` with these parts for C."""
+def kind_of(description: VMStateDescription, by_c: list[ByC]) -> Any:
+    """The ``QvKind *`` of its objects with these parts for C."""
     key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in by_c)
     if key not in description.kinds:
-        description.kinds[key] = _make_kind(description, cls, by_c)
+        description.kinds[key] = _make_kind(description, by_c)
     return description.kinds[key]
 
 
-def _make_kind(description: VMStateDescription, cls: type[VMStruct], by_c: list[ByC]) -> Any:
+def _make_kind(description: VMStateDescription, by_c: list[ByC]) -> Any:
+    cls = description.cls
     plan = plan_of(cls)
     made = lib().qv_kind_new(description.cdata, plan.image, always_whole(cls))
     keep: list[Any] = [plan.image]

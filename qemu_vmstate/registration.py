@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
 from types import TracebackType
 from typing import Any
 
@@ -23,8 +26,38 @@ __all__ = ["Registration", "register", "unregister"]
 _SWITCH_INTERVAL = 0.0005
 
 _lock = threading.Lock()
-# By name and instance id; of ten thousand devices more would be a tenth of their memory.
-_registered: dict[str, dict[int, StagingStruct]] = {}
+
+
+class _Section:
+    """The objects of one name, by their instance ids.
+
+    A dict would take 65 bytes for each of ten thousand, most of it for their numbers.
+    """
+
+    __slots__ = ("ids", "stagings")
+
+    def __init__(self) -> None:
+        self.ids = array("I")
+        self.stagings: list[StagingStruct] = []
+
+    def get(self, instance_id: int) -> StagingStruct | None:
+        at = bisect_left(self.ids, instance_id)
+        there = at < len(self.ids) and self.ids[at] == instance_id
+        return self.stagings[at] if there else None
+
+    def add(self, instance_id: int, staging: StagingStruct, owner: Any) -> None:
+        at = bisect_left(self.ids, instance_id)
+        self.ids.insert(at, instance_id)
+        self.stagings.insert(at, staging)
+        staging.owner = owner
+
+    def remove(self, instance_id: int) -> None:
+        at = bisect_left(self.ids, instance_id)
+        del self.ids[at]
+        self.stagings.pop(at).owner = None
+
+
+_registered: defaultdict[str, _Section] = defaultdict(_Section)
 
 
 class Registration:
@@ -45,20 +78,18 @@ class Registration:
 
     def unregister(self) -> None:
         """Take the object out of the list; see :func:`unregister`."""
-        of_name = _registered.get(self.name, {})
         check_bql_order()
         with _lock:
-            if of_name.get(self.instance_id) is not self._staging:
+            section = _registered[self.name]
+            if section.get(self.instance_id) is not self._staging:
                 raise RegistrationError(
                     f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
                 )
-            del of_name[self.instance_id]
-            self._staging.owner = None
+            section.remove(self.instance_id)
         why = ffi.new("char **")
         if lib().qv_unregister(self._staging.cdata, why) != 0:
             with _lock:
-                of_name[self.instance_id] = self._staging
-                self._staging.owner = self.obj
+                section.add(self.instance_id, self._staging, self.obj)
             raise RegistrationError(
                 f"{self.name} cannot be unregistered: {take_text(why[0])}; try again after it"
             )
@@ -99,25 +130,23 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
         raise RegistrationError(f"instance_id {instance_id}: it must be from 0 to 4294967294")
     check_bql_order()
     staging = staging_of(obj, name)
-    section = staging.description.name
-    of_name = _registered.setdefault(section, {})
+    name = staging.description.name
     with _lock:
-        if instance_id in of_name:
+        section = _registered[name]
+        if section.get(instance_id) is not None:
             raise RegistrationError(
-                f"{section} (instance {instance_id}) is registered already, and QEMU "
+                f"{name} (instance {instance_id}) is registered already, and QEMU "
                 "ends on a duplicate; give another instance_id"
             )
         if staging.owner is not None:
-            raise RegistrationError(f"this {section} is registered already, as another instance")
-        of_name[instance_id] = staging
-        staging.owner = obj
+            raise RegistrationError(f"this {name} is registered already, as another instance")
+        section.add(instance_id, staging, obj)
     why = ffi.new("char **")
     if lib().qv_register(staging.cdata, instance_id, why) != 0:
         with _lock:
-            del of_name[instance_id]
-            staging.owner = None
+            section.remove(instance_id)
         raise RegistrationError(
-            f"{section} cannot be registered: {take_text(why[0])}; try again after it"
+            f"{name} cannot be registered: {take_text(why[0])}; try again after it"
         )
     if staging.needs_python:
         # A hook waits so long for the GIL beside a busy thread, and the VM stands meanwhile.
@@ -137,8 +166,8 @@ def unregister(obj: Any) -> None:
     with _lock:
         found = [
             Registration(obj, staging, instance_id)
-            for of_name in _registered.values()
-            for instance_id, staging in of_name.items()
+            for section in _registered.values()
+            for instance_id, staging in zip(section.ids, section.stagings, strict=True)
             if staging.owner is obj
         ]
     if not found:

@@ -38,13 +38,13 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoli
             return None
         restore = type(value._value).restore_migrated_state_mut
         forgets = getattr(restore, "only_numbers", False)
-        steps.append((value._cell, value._value, staged, _undo(value._value), forgets))
+        steps.append((value, value._value, staged, _undo(value._value), forgets))
     own_version = staging.description.version_id
     return _state.Trampoline(
         partial(_failed, weakref.ref(staging)),
         partial(_undone, own_version),
         tuple(steps),
-        tuple(mutex._cell for mutex in staging._mutexes),
+        tuple(staging._mutexes),
     )
 
 

@@ -85,12 +85,12 @@ class Staging(StagingStruct):
     def __init__(
         self,
         description: VMStateDescription,
-        cls: type[VMStruct],
         parts: list[Part],
         by_c: list[ByC],
         by_python: tuple[Part, ...],
         hooks: Hooks,
     ) -> None:
+        cls = description.cls
         self._current = description.name
         self._hooks = hooks
         self._needed = tuple(self._needs(description))
@@ -105,7 +105,7 @@ class Staging(StagingStruct):
         hook_flags = self._needed_hooks(plan)
         # A weak reference: the handle would keep this object alive for ever.
         self._handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
-        super().__init__(description, cls, by_c, self._handle, hook_flags)
+        super().__init__(description, by_c, self._handle, hook_flags)
         # Views of the struct keep this, and it keeps the struct.
         self._memory = ffi.gc(self.cdata, free_object)
         self.needs_python = hook_flags != 0
@@ -336,12 +336,10 @@ class Staging(StagingStruct):
 
 
 def make_staging(
-    description: VMStateDescription,
-    cls: type[VMStruct],
-    parts: list[Part],
-    hooks: Hooks | None = None,
+    description: VMStateDescription, parts: list[Part], hooks: Hooks | None = None
 ) -> StagingStruct:
-    """The staging struct that ``parts`` fill, of layout class ``cls``."""
+    """The staging struct that ``parts`` fill."""
+    cls = description.cls
     # What comes first and last is Python's: then all of it is, for one to undo the other.
     all_python = hooks is not None and (hooks.pre_save or hooks.post_load)
     by_c: list[ByC] = []
@@ -357,8 +355,8 @@ def make_staging(
             by_python.append(part)
     asks = by_python or hooks or cls.__validated__ or plan_of(cls).has_predicates
     if not asks and not description.numbered:
-        return StagingStruct(description, cls, by_c)
-    return Staging(description, cls, parts, by_c, tuple(by_python), hooks or Hooks())
+        return StagingStruct(description, by_c)
+    return Staging(description, parts, by_c, tuple(by_python), hooks or Hooks())
 
 
 _loaded: list[tuple[Staging, list[tuple[str, PutBack]]]] = []

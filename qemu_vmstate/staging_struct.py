@@ -17,12 +17,12 @@ __all__ = ["StagingStruct"]
 class StagingStruct:
     """The staging struct of one object, and its description.
 
-    ``cls`` is the layout class of the struct, ``by_c`` what fills it.  ``owner`` is what
-    is registered with it, to keep it alive, or ``None``.
+    ``by_c`` is what fills it.  ``owner`` is what is registered with it, to keep it alive, or
+    ``None``.
     """
 
     # There may be ten thousand.
-    __slots__ = ("_guards", "cdata", "cls", "description", "owner")
+    __slots__ = ("_guards", "cdata", "description", "owner")
 
     needs_python = False
     """Whether a save or load asks Python for anything."""
@@ -30,29 +30,32 @@ class StagingStruct:
     def __init__(
         self,
         description: VMStateDescription,
-        cls: type[VMStruct],
         by_c: list[ByC],
         handle: Any = ffi.NULL,
         hook_flags: int = 0,
     ) -> None:
         self.description = description
-        self.cls = cls
         self.owner: Any = None
-        self.cdata = lib().qv_object_new(kind_of(description, cls, by_c), handle, hook_flags)
+        self.cdata = lib().qv_object_new(kind_of(description, by_c), handle, hook_flags)
         if self.cdata == ffi.NULL:
-            size = cls.__layout__.size
+            size = self.cls.__layout__.size
             raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
         # C points to their locks and states.
         guards = tuple(cell for _, cell, _ in by_c)
         self._guards = guards[0] if len(guards) == 1 else guards
         for index, (_, cell, inner) in enumerate(by_c):
-            lock = ffi.cast("void *", cell._cell.address)
+            lock = ffi.cast("void *", cell._address)
             memory = ffi.cast("void *", _state.address(inner))
             lib().qv_object_set_part(self.cdata, index, lock, memory)
 
     def __del__(self, free: Any = free_object) -> None:
         if getattr(self, "cdata", None):
             free(self.cdata)
+
+    @property
+    def cls(self) -> type[VMStruct]:
+        """The layout class of the struct."""
+        return self.description.cls
 
     @property
     def address(self) -> int:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Literal
 
 import pytest
@@ -400,6 +400,19 @@ def test_shared_borrows_overlap_and_a_mutable_one_does_not() -> None:
                 cell.borrow_mut().__enter__()
         with cell.borrow_mut() as state:
             assert state.a == 9
+
+
+def test_there_is_a_limit_to_shared_borrows_and_it_is_no_mutable_one() -> None:
+    cell = BqlRefCell(Regs())
+    with bql_lock_guard(), ExitStack() as borrows:
+        for _ in range(2**15 - 1):
+            borrows.enter_context(cell.borrow())
+        with pytest.raises(BorrowError, match="borrowed already and cannot be borrowed"):
+            borrows.enter_context(cell.borrow())
+        with pytest.raises(BorrowError, match="cannot be borrowed mutably"):
+            borrows.enter_context(cell.borrow_mut())
+    with bql_lock_guard(), cell.borrow_mut():
+        pass
 
 
 def test_exception_ends_a_borrow_and_poisons_nothing() -> None:
