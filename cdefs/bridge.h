@@ -50,7 +50,8 @@ enum QvHook {
     QV_HOOK_POST_SAVE = 4,
     QV_HOOK_PRE_LOAD = 8,
     QV_HOOK_PREDICATES = 16,    /* while C walks; post_save has their failures */
-    QV_HOOK_TOGETHER = 32       /* Python locks all parts and calls qv_object_copy_parts() */
+    QV_HOOK_TOGETHER = 32,      /* Python locks all parts and calls qv_object_copy_parts() */
+    QV_HOOK_NEEDED = 64         /* answers with qv_object_set_left_out() */
 };
 
 /*
@@ -115,6 +116,9 @@ void qv_object_rest(QvObject *object);
 void qv_object_copy_parts(QvObject *object, int out);
 /* A load of the whole savevm list runs, which may fail later: see undo.c. */
 int qv_object_undoes(QvObject *object);
+/* A needed that asks Python, by QV_HOOK_NEEDED; one that fails lets the save fail. */
+bool qv_section_needed(void *opaque);
+void qv_object_set_left_out(QvObject *object, int left_out);
 /* Whether the subsection of that number is needed. */
 void qv_object_set_needed(QvObject *object, int number, int needed);
 /* A predicate failed while C walked: the save or load fails too. */

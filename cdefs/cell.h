@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The truth of a Mutex or BqlRefCell: one struct that Python (mutex.c) and
- * QEMU's hooks (bridge.c) both lock, so neither needs the other to do it.
+ * QEMU's hooks (hooks.c) both lock, so neither needs the other to do it.
  */
 #ifndef QV_CELL_H
 #define QV_CELL_H

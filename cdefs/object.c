@@ -109,6 +109,7 @@ void qv_object_free(QvObject *object)
     if (extras) {
         g_free(extras->failure);
         g_free(extras->taken_why);
+        g_free(extras->unanswered_why);
         g_free(extras);
     }
     if (kind->n_parts > 1) {
@@ -173,6 +174,11 @@ void qv_object_copy_parts(QvObject *object, int out)
 int qv_object_undoes(QvObject *object)
 {
     return object->registered && !object->direct;
+}
+
+void qv_object_set_left_out(QvObject *object, int left_out)
+{
+    object->extras->left_out = left_out;
 }
 
 void qv_object_set_needed(QvObject *object, int number, int needed)

@@ -20,6 +20,9 @@ typedef struct QvExtras {
     char *failure;              /* owner: this object; what a predicate could not tell QEMU */
     int failed;                 /* its errno */
     bool told;                  /* and the log has it */
+    bool left_out;              /* what QV_HOOK_NEEDED answered, or: */
+    int unanswered;             /* its errno */
+    char *unanswered_why;       /* owner: this object; its sentence */
     /* round.c */
     bool in_rounds;
     bool taken;                 /* staging has this round's snapshot, or: */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* QEMU as bridge.c sees it: the same for every version, in process and in a VM. */
+/* QEMU as the bridge sees it: the same for every version, in process and in a VM. */
 #ifndef QV_QEMU_H
 #define QV_QEMU_H
 

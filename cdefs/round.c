@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See round.h. */
 #include "round.h"
+#include "hooks.h"
 
 const QvPython *qv_python_table;
+
+void qv_set_python(void *table)
+{
+    qv_python_table = table;
+}
 
 static GPtrArray *objects;      /* owner: the process, for its life */
 static bool begun;              /* a save began, and nobody took the snapshots yet */

@@ -21,7 +21,4 @@ bool qv_round_took(QvObject *object, int *ret, char **why);
 /* What was taken of it is not to be saved any more. */
 void qv_round_forget(QvObject *object);
 
-/* bridge.c: takes a snapshot.  gil: what enter() returned, if the caller has the GIL. */
-int qv_object_fill(QvObject *object, bool keep, int *gil, char **why);
-
 #endif

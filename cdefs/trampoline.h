@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The short way into Python, for what bridge.c asks most: states that only
+ * The short way into Python, for what hooks.c asks most: states that only
  * convert themselves, each in a Mutex.  It has no Python.h; _state has, and
  * hands this table over.
  */

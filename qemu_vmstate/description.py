@@ -43,7 +43,8 @@ class VMStateDescription:
     Made from the layout class ``cls``, with its fields in order and its nested
     layout classes as ``VMS_STRUCT``; ``name``, ``version_id``,
     ``minimum_version_id``, ``priority``, ``unmigratable`` and ``early_setup`` are
-    the members of those names.  ``base`` is how many bytes after C's opaque the
+    the members of those names; with ``asks_needed``, its ``needed`` is its object's
+    hook.  ``base`` is how many bytes after C's opaque the
     struct lies; ``owned``: opaque is the staging struct of an object of ours,
     which knows what of its subsections is needed.  ``cdata`` is the C struct; it
     and what it points to live as long as this object.  A ``Device`` makes its
@@ -63,6 +64,7 @@ class VMStateDescription:
         *,
         unmigratable: bool = False,
         early_setup: bool = False,
+        asks_needed: bool = False,
         base: int = 0,
         owned: bool = False,
     ) -> None:
@@ -97,6 +99,8 @@ class VMStateDescription:
                 "fields": self._fields,
             },
         )
+        if asks_needed:
+            self.cdata.needed = ffi.addressof(lib(), "qv_section_needed")
         lib().qv_complete(self.cdata, self._subsections(), unmigratable, early_setup)
 
     def _text(self, text: str) -> Any:

@@ -129,7 +129,7 @@ class Device:
     (a ``MigrationPriority``; higher is loaded earlier), ``unmigratable`` and
     ``early_setup`` (QEMU 8.1 and later).
 
-    A subclass can define ``pre_save()``, ``post_save()``, ``pre_load()`` and
+    A subclass can define ``needed()``, ``pre_save()``, ``post_save()``, ``pre_load()`` and
     ``post_load(version_id)``; what one of them raises fails the save or load.
 
     Keyword arguments of an instance are its fields; what is not given is made
@@ -268,6 +268,16 @@ class Device:
                 object.__setattr__(self, attribute, value)
                 return value
 
+    def needed(self) -> bool:
+        """Whether a migration or snapshot saves the device at all: without it, it does.
+
+        ``needed`` of include/migration/vmstate.h.  Called when QEMU comes to the section,
+        before ``pre_save``; the BQL is held, no lock of the device's.  The loading side takes
+        a section that is there, and misses none that is not.  ``save()`` and ``describe()``
+        do not ask, as ``vmstate_save_state()`` does not.
+        """
+        return True
+
     def pre_save(self) -> None:
         """Called before the snapshot; the BQL is held, no lock of the device's."""
 
@@ -332,13 +342,15 @@ class Device:
                 ]
             else:
                 parts.append(StatePart(path, attribute, unwrap(value)))
-        description = _description(self.Migrated, *self.__description__, **self.__vmsd_flags__)
-        return make_staging(description, parts, self._hooks())
+        hooks = self._hooks()
+        flags = self.__vmsd_flags__ | {"asks_needed": hooks is not None and bool(hooks.needed)}
+        description = _description(self.Migrated, *self.__description__, **flags)
+        return make_staging(description, parts, hooks)
 
     def _hooks(self) -> Hooks | None:
         """What the class defines of the hooks; weakly, for the device owns the staging struct."""
         own: dict[str, Any] = {}
-        for name in ("pre_save", "post_save", "pre_load", "post_load"):
+        for name in ("needed", "pre_save", "post_save", "pre_load", "post_load"):
             if getattr(type(self), name) is not getattr(Device, name):
                 own[name] = _weakly(getattr(self, name))
         if self.__validators__:
@@ -353,11 +365,11 @@ class Device:
 def _weakly(method: Any) -> Any:
     reference = weakref.WeakMethod(method)
 
-    def call(*arguments: Any) -> None:
+    def call(*arguments: Any) -> Any:
         found = reference()
         if found is None:
             raise ReferenceError("the device is gone, whose hook this is")
-        found(*arguments)
+        return found(*arguments)
 
     return call
 

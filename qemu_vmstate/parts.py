@@ -23,9 +23,10 @@ PutBack = Callable[[int], object]
 class Hooks:
     """What an object does before and after; ``None``: nothing.
 
-    ``validate`` is given the staging struct.
+    ``needed`` says whether it is saved at all, ``validate`` is given the staging struct.
     """
 
+    needed: Callable[[], object] | None = None
     pre_save: Callable[[], object] | None = None
     post_save: Callable[[], object] | None = None
     pre_load: Callable[[], object] | None = None

@@ -4,7 +4,7 @@
 How a save goes, and a load the other way round::
 
     save() or QEMU's migration          C: vmstate_save_state()
-      └─ pre_save (bridge.c)            C: staging struct = its defaults
+      └─ pre_save (hooks.c)             C: staging struct = its defaults
            ├─ native parts              C: lock all, copy, unlock; no GIL
            └─ qv_py_snapshot            Python: every other part, under all the locks
       └─ the fields                     C: big endian bytes out of the staging struct
@@ -153,6 +153,7 @@ class Staging(StagingStruct):
             lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
             lib().QV_HOOK_PREDICATES: plan.has_predicates,
             lib().QV_HOOK_TOGETHER: self._by_c,
+            lib().QV_HOOK_NEEDED: self._hooks.needed,
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
@@ -270,11 +271,11 @@ class Staging(StagingStruct):
 
     def run(self, hook: int) -> None:
         """The hooks that copy nothing."""
-        post_save = hook == lib().QV_HOOK_POST_SAVE
-        called = self._hooks.post_save if post_save else self._hooks.pre_load
-        assert called is not None
-        self._current = f"{self.description.name}.{'post_save' if post_save else 'pre_load'}()"
-        called()
+        name = _plain_hooks()[hook]
+        self._current = f"{self.description.name}.{name}()"
+        answer = getattr(self._hooks, name)()
+        if name == "needed":
+            lib().qv_object_set_left_out(self.cdata, not answer)
 
     def _predicate_failed(
         self, exc: BaseException, offset: int, cls: type[VMStruct] | None, what: str
@@ -363,6 +364,15 @@ _loaded: list[tuple[Staging, list[tuple[str, PutBack]]]] = []
 """What a load of QEMU's has changed, oldest first, until it is over; guarded by the BQL."""
 
 
+def _plain_hooks() -> dict[int, str]:
+    """The names of those that copy nothing."""
+    return {
+        lib().QV_HOOK_POST_SAVE: "post_save",
+        lib().QV_HOOK_PRE_LOAD: "pre_load",
+        lib().QV_HOOK_NEEDED: "needed",
+    }
+
+
 def _nobody(*_failure: object) -> None:
     """The object is gone, and so is whoever walked it."""
 
@@ -397,9 +407,8 @@ def qv_py_restore(handle: Any, version_id: int, why: Any) -> int:
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
 def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
-    """``post_save`` and ``pre_load``: see ``Staging.run``."""
-    name = "post_save" if hook == lib().QV_HOOK_POST_SAVE else "pre_load"
-    return _called(handle, why, name, lambda staging: staging.run(hook))
+    """``post_save``, ``pre_load`` and ``needed``: see ``Staging.run``."""
+    return _called(handle, why, _plain_hooks()[hook], lambda staging: staging.run(hook))
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]

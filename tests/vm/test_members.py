@@ -52,5 +52,44 @@ def test_early_setup_is_written_before_ram(
     assert there.python.eval("loaded") == ["at-once", "high", "low"]
 
 
+@pytest.mark.parametrize("left_out", ["Optional", "OptionalHooks"])
+def test_a_device_that_is_not_needed_is_not_in_the_stream(
+    start: StartVM, left_out: str, tmp_path: Path
+) -> None:
+    here, there = start("here", script=MEMBERS), start("there", script=MEMBERS, incoming=True)
+    here.python.call("offer", {left_out: False})
+    there.python.call("offer", {})
+    file = tmp_path / "out.mig"
+    here.migrate_to_file(file)
+    names = {"Optional": "optional", "OptionalHooks": "optional-hooks"}
+    there_is = {section.name for section in read(file)} & set(names.values())
+    assert there_is == set(names.values()) - {names[left_out]}
+    calls = here.python.eval("{name: device.calls for name, device in optional.items()}")
+    whole = {"Optional": ["needed"], "OptionalHooks": ["needed", "pre_save"]}
+    assert calls == whole | {left_out: ["needed"]}
+    there.load_from_file(file)
+    loaded = there.python.eval("optional['OptionalHooks'].calls")
+    assert loaded == ([] if left_out == "OptionalHooks" else ["post_load"])
+
+
+@pytest.mark.parametrize("which", ["Optional", "OptionalHooks"])
+@pytest.mark.parametrize("answer", ["ZeroDivisionError('no idea')", "Undecided()"])
+def test_a_needed_that_fails_fails_the_migration(
+    start: StartVM, which: str, answer: str, tmp_path: Path
+) -> None:
+    vm = start(script=MEMBERS)
+    vm.python.exec(
+        "class Undecided:\n    def __bool__(self):\n        raise ZeroDivisionError('no idea')\n"
+        f"offer({{{which!r}: {answer}}})"
+    )
+    name = {"Optional": "optional", "OptionalHooks": "optional-hooks"}[which]
+    with pytest.raises(VMError, match=rf"{name}.needed\(\): ZeroDivisionError: no idea"):
+        vm.migrate_to_file(tmp_path / "out.mig")
+    assert vm.python.eval(f"optional[{which!r}].calls") == ["needed"]
+    vm.python.exec(f"optional[{which!r}].wanted = False")
+    vm.migrate_to_file(tmp_path / "good.mig")
+    assert name not in {section.name for section in read(tmp_path / "good.mig")}
+
+
 def _has_it(emulator: Emulator) -> bool:
     return int(emulator["version"].split(".")[0]) >= 10

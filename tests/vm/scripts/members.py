@@ -5,7 +5,17 @@ from __future__ import annotations
 
 import sys
 
-from qemu_vmstate import Device, Registration, register, u8, unregister
+from qemu_vmstate import (
+    Device,
+    Migratable,
+    Mutex,
+    Registration,
+    VMStruct,
+    field,
+    register,
+    u8,
+    unregister,
+)
 
 loaded: list[str] = []
 
@@ -33,6 +43,45 @@ class AtOnce(Device, name="at-once", early_setup=True):
 
     def post_load(self, version_id: int) -> None:
         loaded.append("at-once")
+
+
+class Regs(VMStruct):
+    x: u8 = 1
+
+
+class Optional(Device, name="optional"):
+    """Its state is C's to copy; ``wanted`` can be what ``needed()`` returns or raises."""
+
+    regs: Migratable[Mutex[Regs]]
+    wanted: object = field(default=True, omit=True)
+    calls: list[str] = field(default_factory=list, omit=True)
+
+    def needed(self) -> bool:
+        self.calls.append("needed")
+        if isinstance(self.wanted, Exception):
+            raise self.wanted
+        return self.wanted  # type: ignore[return-value]
+
+
+class OptionalHooks(Optional, name="optional-hooks"):
+    """As that, and its snapshot is Python's."""
+
+    def pre_save(self) -> None:
+        self.calls.append("pre_save")
+
+    def post_load(self, version_id: int) -> None:
+        self.calls.append("post_load")
+
+
+optional: dict[str, Optional] = {}
+
+
+def offer(wanted: dict[str, object]) -> None:
+    """Register those two, of which each is wanted or not."""
+    for cls in (Optional, OptionalHooks):
+        device = cls(wanted=wanted.get(cls.__name__, True))
+        optional[cls.__name__] = device
+        register(device)
 
 
 devices: list[Device] = [Early(), High()]

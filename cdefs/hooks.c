@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Between Python and QEMU's C vmstate code: what objects' hooks do, saving and
- * loading them, and their place in the savevm list.
- */
-#include "object.h"
+/* What objects' hooks do: see hooks.h. */
+#include "hooks.h"
+#include "direct.h"
 #include "round.h"
 #include "stack.h"
 #include "undo.h"
@@ -13,10 +11,12 @@ int qv_py_snapshot(void *handle, int keep, char **why);
 int qv_py_restore(void *handle, int version_id, char **why);
 int qv_py_hook(void *handle, int hook, char **why);
 
-/* Registering from inside a hook would change the list that QEMU is walking. */
 static __thread int hook_depth;
 
-/* ---------------------------------------------------------------- hooks */
+bool qv_in_hook(void)
+{
+    return hook_depth != 0;
+}
 
 static void begin(QvObject *object, bool saving)
 {
@@ -249,10 +249,36 @@ static int call_python(QvObject *object, int hook, int argument, char **why)
     return from_python(ret, why);
 }
 
+bool qv_section_needed(void *opaque)
+{
+    QvObject *object = qv_object_of(opaque);
+    QvExtras *extras = object->extras;
+
+    g_clear_pointer(&extras->unanswered_why, g_free);
+    extras->left_out = false;
+    extras->unanswered = call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered_why);
+    return extras->unanswered || !extras->left_out;
+}
+
+/* What needed could not answer, when the snapshot of what it could not is wanted. */
+static int unanswered(QvObject *object, char **why)
+{
+    int ret = object->extras && !object->direct ? object->extras->unanswered : 0;
+
+    if (ret) {
+        *why = g_steal_pointer(&object->extras->unanswered_why);
+        object->extras->unanswered = 0;
+    }
+    return ret;
+}
+
 int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
 {
-    int ret;
+    int ret = keep ? 0 : unanswered(object, why);
 
+    if (ret) {
+        return ret;
+    }
     begin(object, !keep);
     /* The short way does it itself, where it has to be done. */
     if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->extras->trampoline)) {
@@ -266,11 +292,6 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
         ret = copy_parts(object, true, gil, why);
     }
     return ret < 0 ? ret : call_python(object, QV_HOOK_SNAPSHOT, keep, why);
-}
-
-void qv_set_python(void *table)
-{
-    qv_python_table = table;
 }
 
 int qv_take_snapshot(void *opaque, char **why)
@@ -357,68 +378,13 @@ int qv_begin_load(void *opaque, char **why)
     return ret;
 }
 
-/*
- * What qv_load() puts behind the stream: QEMU peeks for a subsection after each
- * struct, a type byte, a length byte and so many bytes, and a peek past the end
- * is an I/O error to it.
- */
-#define STREAM_TAIL (2 + 255)
-
-/* How much is left of stream and tail, as far as it matters; the same after a failure. */
-static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
-{
-    uint8_t *next;
-    size_t buffered = qv.qemu_peek_buffer(f, &next, STREAM_TAIL + 1, 0);
-
-    return buffered + (channel->usage - channel->offset);
-}
-
-/*
- * What qv_save() or qv_load() does with an object: the innermost, for a snapshot may save
- * another one.  Guarded by the BQL.
- */
-typedef struct Direct {
-    struct Direct *outer;       /* owner: its own call */
-    QvObject *object;           /* owner: Python */
-    QEMUFile *in;               /* owner: qv_load(); or NULL */
-    const QIOChannelBuffer *channel;    /* what in reads from */
-    GString *reported;          /* owner: the outer one */
-    int error;                  /* the failing hook's errno */
-    char *why;                  /* owner: this call; the failing hook's sentence */
-} Direct;
-
-static Direct *direct;
-
-static Direct *direct_of(QvObject *object)
-{
-    g_assert(direct && direct->object == object);
-    return direct;
-}
-
-/*
- * Looked at before anything is committed: a load that read too much or too
- * little must not change the object.
- */
-static int check_all_read(QvObject *object, char **why)
-{
-    Direct *load = direct_of(object);
-    size_t left = left_over(load->in, load->channel);
-
-    if (left == STREAM_TAIL) {
-        return 0;
-    }
-    *why = g_strdup_printf("%s: the stream %s the last field", object->kind->vmsd->name,
-                           left > STREAM_TAIL ? "goes on after" : "ends before");
-    return left > STREAM_TAIL ? -E2BIG : -ENODATA;
-}
-
 int qv_commit_staging(void *opaque, int version_id, char **why)
 {
     QvObject *object = qv_object_of(opaque);
     int ret = late_failure(object, why);
 
     if (ret == 0 && object->direct) {
-        ret = check_all_read(object, why);
+        ret = qv_check_all_read(object, why);
     }
     set_pointers(object, false);
     if (ret == 0) {
@@ -440,196 +406,4 @@ int qv_commit_staging(void *opaque, int version_id, char **why)
         qv_object_rest(object);
     }
     return ret;
-}
-
-/* qv_save() and qv_load() tell their callers, whatever QEMU makes of it. */
-bool qv_hook_failed(void *opaque, int ret, const char *why)
-{
-    QvObject *object = qv_object_of(opaque);
-
-    if (object->direct) {
-        Direct *call = direct_of(object);
-
-        g_free(call->why);
-        call->why = g_strdup(why);
-        call->error = ret;
-    }
-    return !object->direct && !(object->extras && object->extras->told);
-}
-
-/* --------------------------------------------------------- save and load */
-
-/* The best sentence there is: a hook's own, QEMU's Error, what it reported. */
-static int failure(Direct *call, Error *err, int ret, char **why)
-{
-    ret = ret < 0 ? ret : -EINVAL;
-    if (call && call->why) {
-        *why = g_steal_pointer(&call->why);
-        ret = call->error;
-    } else if (qv_refusal) {
-        *why = g_steal_pointer(&qv_refusal);
-        ret = -EINVAL;
-    } else if (qv_reported && qv_reported->len) {
-        /* 10.2's Error says where, and what was wrong with it is only reported. */
-        g_auto(GStrv) lines = g_strsplit(g_strstrip(qv_reported->str), "\n", -1);
-        g_autofree char *reported = g_strjoinv("; ", lines);
-
-        *why = err ? g_strdup_printf("%s: %s", qv.error_get_pretty(err), reported)
-                   : g_steal_pointer(&reported);
-    } else if (err) {
-        *why = g_strdup(qv.error_get_pretty(err));
-    } else {
-        *why = g_strdup(strerror(-ret));
-    }
-    if (err) {
-        qv.error_free(err);
-    }
-    return ret;
-}
-
-static void begin_direct(Direct *call, QvObject *object)
-{
-    *call = (Direct) { .outer = direct, .object = object, .reported = qv_reported };
-    direct = call;
-    object->direct = true;
-    qv_reported = g_string_new(NULL);
-}
-
-static void end_direct(Direct *call)
-{
-    call->object->direct = false;
-    direct = call->outer;
-    g_clear_pointer(&qv_refusal, g_free);
-    g_string_free(qv_reported, true);
-    qv_reported = call->reported;
-    g_free(call->why);
-}
-
-int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
-{
-    bool taken = qv_bql_enter();
-    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(4096);
-    QEMUFile *f = qv.qemu_file_new_output((QIOChannel *)channel);
-    JSONWriter *json = NULL;
-    Direct call;
-    Error *err = NULL;
-    int ret;
-
-    begin_direct(&call, object);
-    if (vmdesc) {
-        json = qv_vmdesc_begin();
-    }
-    ret = qv_save_state(f, object->kind->vmsd, object->staging, json, &err);
-    qv.qemu_fflush(f);
-    if (ret == 0) {
-        ret = qv.qemu_file_get_error(f);
-    }
-    if (ret == 0) {
-        out->data = channel->data;
-        out->size = channel->usage;
-        channel->data = NULL;
-        channel->usage = 0;
-    } else {
-        ret = failure(&call, err, ret, why);
-    }
-    end_direct(&call);
-    if (json) {
-        char *text = qv_vmdesc_end(json);
-
-        if (ret == 0) {
-            *vmdesc = text;
-        } else {
-            g_free(text);
-        }
-    }
-    qv.qemu_fclose(f);
-    qv.object_unref((void *)channel);
-    qv_bql_leave(taken);
-    return ret;
-}
-
-int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id,
-            char **why)
-{
-    bool taken = qv_bql_enter();
-    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + STREAM_TAIL);
-    QEMUFile *f;
-    Direct call;
-    Error *err = NULL;
-    int ret;
-
-    memcpy(channel->data, data, size);
-    memset(channel->data + size, 0, STREAM_TAIL);
-    channel->usage = size + STREAM_TAIL;
-    f = qv.qemu_file_new_input((QIOChannel *)channel);
-    begin_direct(&call, object);
-    call.in = f;
-    call.channel = channel;
-    ret = qv_load_state(f, object->kind->vmsd, object->staging, version_id, &err);
-    if (ret != 0) {
-        /* What was found wrong behind the end is not what is wrong. */
-        bool ended = !call.why && left_over(f, channel) < STREAM_TAIL;
-
-        ret = failure(&call, err, ret, why);
-        ret = ended ? -ENODATA : ret;
-    }
-    end_direct(&call);
-    qv.qemu_fclose(f);
-    qv.object_unref((void *)channel);
-    qv_bql_leave(taken);
-    return ret;
-}
-
-/* ------------------------------------------------------------- registry */
-
-/* A reason why the savevm list must be left alone now, or NULL. */
-static const char *list_is_busy(void)
-{
-    if (hook_depth) {
-        return "a migration hook is running";
-    }
-    return qv_migration_idle() ? NULL : "a migration is running";
-}
-
-int qv_register(QvObject *object, uint32_t instance_id, char **why)
-{
-    bool taken = qv_bql_enter();
-    const char *busy = list_is_busy();
-    Error *err = NULL;
-    int ret = -EBUSY;
-
-    if (busy) {
-        *why = g_strdup(busy);
-    } else {
-        ret = qv.vmstate_register_with_alias_id(NULL, instance_id, object->kind->vmsd,
-                                                object->staging, -1, 0, &err);
-        if (ret < 0) {
-            ret = failure(NULL, err, -EINVAL, why);
-        } else {
-            object->registered = true;
-            if ((object->hooks & QV_HOOK_SNAPSHOT) && !qv_is_early(object->kind->vmsd)) {
-                qv_round_add(object);
-            }
-            qv_watch_loads();
-        }
-    }
-    qv_bql_leave(taken);
-    return ret;
-}
-
-int qv_unregister(QvObject *object, char **why)
-{
-    bool taken = qv_bql_enter();
-    const char *busy = list_is_busy();
-
-    if (busy) {
-        *why = g_strdup(busy);
-    } else {
-        qv.vmstate_unregister(NULL, object->kind->vmsd, object->staging);
-        object->registered = false;
-        qv_round_remove(object);
-        qv_undo_forget(object);
-    }
-    qv_bql_leave(taken);
-    return busy ? -EBUSY : 0;
 }
