@@ -15,8 +15,23 @@ static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+static int cell_clear(PyObject *obj)
+{
+    Py_CLEAR(((Cell *)obj)->value);
+    return 0;
+}
+
+static int cell_traverse(PyObject *obj, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(obj));
+    Py_VISIT(((Cell *)obj)->value);
+    return 0;
+}
+
 static void cell_dealloc(PyObject *obj)
 {
+    PyObject_GC_UnTrack(obj);
+    cell_clear(obj);
     qv_cell_destroy(&((Cell *)obj)->cell);
     qv_free_object(obj);
 }
@@ -188,16 +203,24 @@ static PyGetSetDef cell_getset[] = {
     { 0 }
 };
 
+static PyMemberDef cell_members[] = {
+    { "_value", T_OBJECT_EX, offsetof(Cell, value), 0, "What is guarded." },
+    { 0 }
+};
+
 static PyType_Slot cell_slots[] = {
     { Py_tp_doc, "The lock in a Mutex or BqlRefCell, shared with the bridge." },
     { Py_tp_new, cell_new },
     { Py_tp_dealloc, cell_dealloc },
+    { Py_tp_traverse, cell_traverse },
+    { Py_tp_clear, cell_clear },
     { Py_tp_methods, cell_methods },
+    { Py_tp_members, cell_members },
     { Py_tp_getset, cell_getset },
     { 0, NULL }
 };
 
 PyType_Spec qv_cell_spec = {
     "qemu_vmstate._state.Cell", sizeof(Cell), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, cell_slots
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, cell_slots
 };

@@ -140,6 +140,10 @@ static PyMethodDef state_methods[] = {
     { "take_formers", qv_take_formers, METH_NOARGS,
       "take_formers() -> [(failed, former)]: what undoes the restores since the last call, of\n"
       "loads that may fail later; a Trampoline's failed, and the state's bytes or snapshot." },
+    { "set_guard", qv_set_guard, METH_O,
+      "set_guard(cls): what mutex_lock() makes, a class derived from Guard." },
+    { "see_locks", qv_see_locks, METH_O,
+      "see_locks(on): let mutex_lock() and a Guard's end go through Python." },
     { "set_error_factory", state_set_error_factory, METH_O,
       "set_error_factory(f): f(Field, index, value, why) makes a refused store's exception." },
     { 0 }
@@ -149,6 +153,15 @@ static struct PyModuleDef state_module = {
     PyModuleDef_HEAD_INIT, "_state", "State as the C side sees it; see state.c.", -1,
     state_methods, NULL, NULL, NULL, NULL
 };
+
+/* Steals object. */
+static int add(PyObject *module, const char *name, PyObject *object)
+{
+    int ret = object ? PyModule_AddObjectRef(module, name, object) : -1;
+
+    Py_XDECREF(object);
+    return ret;
+}
 
 static int add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec)
 {
@@ -164,7 +177,9 @@ PyMODINIT_FUNC PyInit__state(void)
         || add_type(module, &qv_field_type, &qv_field_spec) < 0
         || add_type(module, &qv_array_type, &qv_array_spec) < 0
         || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
-        || add_type(module, &trampoline_type, &qv_trampoline_spec) < 0) {
+        || add_type(module, &trampoline_type, &qv_trampoline_spec) < 0
+        || add(module, "Guard", Py_XNewRef((PyObject *)qv_new_guard_type())) < 0
+        || add(module, "mutex_lock", qv_new_mutex_lock()) < 0) {
         Py_XDECREF(module);
         return NULL;
     }

@@ -72,6 +72,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     QvCell cell;
+    PyObject *value;    /* strong: what is guarded; or NULL */
 } Cell;
 
 /* The module's, for the process's life. */
@@ -98,6 +99,11 @@ Py_ssize_t qv_count(Field *field, const char *p);
 PyObject *qv_take_formers(PyObject *module, PyObject *unused);
 /* mutex.c: the QvCells of a tuple of Cells, which the caller frees; NULL with an exception. */
 QvCell **qv_cells_of(PyObject *tuple, size_t *n);
+/* guard.c; see state.c. */
+PyTypeObject *qv_new_guard_type(void);
+PyObject *qv_new_mutex_lock(void);
+PyObject *qv_set_guard(PyObject *module, PyObject *cls);
+PyObject *qv_see_locks(PyObject *module, PyObject *on);
 /* See state.c. */
 PyObject *qv_lock_cells(PyObject *module, PyObject *tuple);
 PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple);

@@ -43,6 +43,7 @@ class Field:
 class ArrayView: ...
 
 class Cell:
+    _value: Any
     _poisoned: bool
     _borrows: int
     @property
@@ -51,6 +52,15 @@ class Cell:
     def _lent(self) -> bool: ...
     def _acquire(self, timeout: float = -1, /) -> int: ...
     def _release(self) -> int: ...
+
+class Guard:
+    _mutex: Any
+    def __init__(self, mutex: Cell, /) -> None: ...
+
+mutex_lock: Any
+
+def set_guard(cls: type[Guard], /) -> None: ...
+def see_locks(on: bool, /) -> None: ...
 
 _M = TypeVar("_M", bound=Memory)
 

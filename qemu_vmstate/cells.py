@@ -11,8 +11,7 @@ import contextlib
 import errno
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import lock_order
 from .bql import assert_bql, borrows
@@ -22,21 +21,23 @@ from .to_migration_state import Former, ToMigrationStateShared, migrated_class, 
 
 __all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "together"]
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 T = TypeVar("T")
 
 _MOST_BORROWS = 2**15 - 1  # as cdefs/cell.h counts them
 
 
-class MutexGuard(Generic[T]):
+class MutexGuard(_state.Guard, Generic[T]):
     """A locked ``Mutex``: ``with`` gives its state; leaving releases the lock.
 
     An exception that leaves the ``with`` poisons the mutex.
     """
 
-    __slots__ = ("_mutex",)
+    __slots__ = ()
 
-    def __init__(self, mutex: Mutex[T]) -> None:
-        self._mutex: Mutex[T] | None = mutex
+    _mutex: Mutex[T] | None
 
     @property
     def value(self) -> T:
@@ -62,25 +63,23 @@ class MutexGuard(Generic[T]):
             lock_order.released(mutex)
         self._mutex = None
 
-    def __enter__(self) -> T:
-        mutex = self._mutex
-        return self.value if mutex is None else mutex._value
+    def _dropped(self) -> None:
+        """Without release(); in another thread nothing can be done about it."""
+        with contextlib.suppress(LockError):
+            self.release()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc_type is not None and self._mutex is not None:
-            self._mutex._poisoned = True
-        self.release()
+    if TYPE_CHECKING:
 
-    def __del__(self) -> None:
-        # Dropped without release(); in another thread nothing can be done about it.
-        if self._mutex is not None:
-            with contextlib.suppress(LockError):
-                self.release()
+        def __enter__(self) -> T: ...
+        def __exit__(
+            self,
+            exc_type: type[BaseException] | None,
+            exc: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None: ...
+
+
+_state.set_guard(MutexGuard)
 
 
 class _LentGuard(MutexGuard[T]):
@@ -127,7 +126,9 @@ class together:  # noqa: N801 - a verb, as its like in contextlib
 class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
     """A state, and in the object itself the ``QvCell`` that guards it."""
 
-    __slots__ = ("__weakref__", "_value")
+    __slots__ = ("__weakref__",)
+
+    _value: T
 
     def __init__(self, value: T) -> None:
         migrated_class(value)
@@ -197,12 +198,14 @@ class Mutex(_Guarded[T]):
             "guard; repair the state (into_inner()), then clear_poison()"
         )
 
-    def lock(self, timeout: float = -1) -> MutexGuard[T]:
-        """Lock and return the guard; ``timeout`` in seconds, negative: wait for ever.
+    if TYPE_CHECKING:
 
-        Raises ``TimeoutError``, ``LockError`` if this thread has it already, and
-        ``PoisonError`` if an exception left an earlier guard.
-        """
+        def lock(self, timeout: float = -1) -> MutexGuard[T]:
+            """As in cdefs/guard.c, where a free one is locked."""
+    else:
+        lock = _state.mutex_lock
+
+    def _lock(self, timeout: float = -1) -> MutexGuard[T]:
         if error := self._acquire(timeout):
             if self._lent:
                 return _LentGuard(self)

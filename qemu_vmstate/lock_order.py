@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from .errors import LockError
+from .loader import _state
 
 __all__ = ["VARIABLE", "check_lock_order"]
 
@@ -40,7 +41,7 @@ class _State:
 
 _held = _Held()
 state = _State()
-"""``state.on``: what ``lock()`` looks at, so that it costs one attribute while it is off."""
+_state.see_locks(state.on)
 
 
 def check_lock_order(on: bool = True) -> None:
@@ -55,6 +56,7 @@ def check_lock_order(on: bool = True) -> None:
     for each ``lock()``, so it is for tests and for looking into a VM that hangs.
     """
     state.on = on
+    _state.see_locks(on)
     if not on:
         _held.locks.clear()
 
