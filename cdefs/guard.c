@@ -23,8 +23,8 @@ static Cell *locked_by(PyObject *obj)
     return mutex && PyObject_TypeCheck(mutex, qv_cell_type) ? (Cell *)mutex : NULL;
 }
 
-static PyObject *call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
-                      PyObject *names)
+PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
+                  PyObject *names)
 {
     PyObject *method = PyObject_GetAttrString(obj, name), *answer = NULL;
     PyObject *tuple = PyTuple_New(count), *keywords = names ? PyDict_New() : NULL;
@@ -63,7 +63,7 @@ static PyObject *mutex_lock(PyObject *obj, PyObject *const *args, Py_ssize_t cou
             return NULL;
         }
     }
-    return call(obj, "_lock", args, count, names);
+    return qv_call(obj, "_lock", args, count, names);
 }
 
 static PyMethodDef mutex_lock_def = {
@@ -141,7 +141,7 @@ static PyObject *guard_exit(PyObject *obj, PyObject *const *args, Py_ssize_t cou
         Py_CLEAR(((Guard *)obj)->mutex);
         Py_RETURN_NONE;
     }
-    return call(obj, "release", NULL, 0, NULL);
+    return qv_call(obj, "release", NULL, 0, NULL);
 }
 
 /* Dropped without release(). */
@@ -153,7 +153,7 @@ static void guard_finalize(PyObject *obj)
         return;
     }
     PyErr_Fetch(&type, &value, &traceback);
-    done = call(obj, "_dropped", NULL, 0, NULL);
+    done = qv_call(obj, "_dropped", NULL, 0, NULL);
     if (!done) {
         PyErr_WriteUnraisable(obj);
     }

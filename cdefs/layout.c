@@ -355,6 +355,62 @@ static PyObject *memory_richcompare(PyObject *a, PyObject *b, int op)
     return PyBool_FromLong(same == (op == Py_EQ));
 }
 
+PyObject *qv_assign(PyObject *target, PyObject *source)
+{
+    Memory *to = (Memory *)target, *from = (Memory *)source;
+
+    if (!PyObject_TypeCheck(target, qv_memory_type) || Py_TYPE(target) != Py_TYPE(source)
+        || to->size != from->size) {
+        PyErr_SetString(PyExc_TypeError, "two instances of one layout class are needed");
+        return NULL;
+    }
+    if ((from->lazy == QV_UNRESET && qv_settle(from) < 0)
+        || (to->lazy == QV_BORROWED && qv_settle(to) < 0)) {
+        return NULL;
+    }
+    memmove(to->mem, from->mem, to->size);
+    to->lazy = QV_SETTLED;
+    Py_RETURN_NONE;
+}
+
+static PyObject *memory_snapshot(PyObject *obj, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *names)
+{
+    return count == 1 && !names ? qv_assign(args[0], obj)
+                                : qv_call(obj, "_snapshot", args, count, names);
+}
+
+static PyObject *memory_restore(PyObject *obj, PyObject *const *args, Py_ssize_t count,
+                                PyObject *names)
+{
+    return count == 2 && !names ? qv_assign(obj, args[0])
+                                : qv_call(obj, "_restore", args, count, names);
+}
+
+PyObject *qv_new_memory_snapshot(void)
+{
+    static PyMethodDef def = {
+        "snapshot_migration_state", (PyCFunction)(void (*)(void))memory_snapshot,
+        METH_FASTCALL | METH_KEYWORDS,
+        "snapshot_migration_state($self, target)\n--\n\n"
+        "Copy this state's memory into ``target``, an instance of the same class."
+    };
+
+    return PyDescr_NewMethod(qv_memory_type, &def);
+}
+
+PyObject *qv_new_memory_restore(void)
+{
+    static PyMethodDef def = {
+        "restore_migrated_state_mut", (PyCFunction)(void (*)(void))memory_restore,
+        METH_FASTCALL | METH_KEYWORDS,
+        "restore_migrated_state_mut($self, source, version_id)\n--\n\n"
+        "Copy ``source``'s memory, an instance of the same class, into this state."
+    };
+
+    return PyDescr_NewMethod(qv_memory_type, &def);
+}
+
 static PyType_Slot memory_slots[] = {
     { Py_tp_doc, "Memory that Python and C see alike; the base of layout classes." },
     { Py_tp_new, memory_new },

@@ -48,26 +48,9 @@ static PyObject *state_address(PyObject *module, PyObject *obj)
 static PyObject *state_assign(PyObject *module, PyObject *args)
 {
     PyObject *target, *source;
-    Memory *to, *from;
 
     (void)module;
-    if (!PyArg_ParseTuple(args, "OO", &target, &source)) {
-        return NULL;
-    }
-    to = (Memory *)target;
-    from = (Memory *)source;
-    if (!PyObject_TypeCheck(target, qv_memory_type) || Py_TYPE(target) != Py_TYPE(source)
-        || to->size != from->size) {
-        PyErr_SetString(PyExc_TypeError, "assign() takes two instances of one layout class");
-        return NULL;
-    }
-    if ((from->lazy == QV_UNRESET && qv_settle(from) < 0)
-        || (to->lazy == QV_BORROWED && qv_settle(to) < 0)) {
-        return NULL;
-    }
-    memmove(to->mem, from->mem, to->size);
-    to->lazy = QV_SETTLED;
-    Py_RETURN_NONE;
+    return PyArg_ParseTuple(args, "OO", &target, &source) ? qv_assign(target, source) : NULL;
 }
 
 /* For generated code, which checks by itself and keeps it for one call only. */
@@ -179,7 +162,9 @@ PyMODINIT_FUNC PyInit__state(void)
         || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
         || add_type(module, &trampoline_type, &qv_trampoline_spec) < 0
         || add(module, "Guard", Py_XNewRef((PyObject *)qv_new_guard_type())) < 0
-        || add(module, "mutex_lock", qv_new_mutex_lock()) < 0) {
+        || add(module, "mutex_lock", qv_new_mutex_lock()) < 0
+        || add(module, "memory_snapshot", qv_new_memory_snapshot()) < 0
+        || add(module, "memory_restore", qv_new_memory_restore()) < 0) {
         Py_XDECREF(module);
         return NULL;
     }

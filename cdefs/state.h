@@ -99,7 +99,10 @@ Py_ssize_t qv_count(Field *field, const char *p);
 PyObject *qv_take_formers(PyObject *module, PyObject *unused);
 /* mutex.c: the QvCells of a tuple of Cells, which the caller frees; NULL with an exception. */
 QvCell **qv_cells_of(PyObject *tuple, size_t *n);
-/* guard.c; see state.c. */
+/* guard.c: obj.name(...) with what a METH_FASTCALL | METH_KEYWORDS function got. */
+PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
+                  PyObject *names);
+/* See state.c. */
 PyTypeObject *qv_new_guard_type(void);
 PyObject *qv_new_mutex_lock(void);
 PyObject *qv_set_guard(PyObject *module, PyObject *cls);
@@ -108,7 +111,12 @@ PyObject *qv_see_locks(PyObject *module, PyObject *on);
 PyObject *qv_lock_cells(PyObject *module, PyObject *tuple);
 PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple);
 
-/* layout.c: what an instance of a layout class holds at rest; -1 with an exception. */
+/* layout.c: copy an instance's memory into another of its class; None, or NULL. */
+PyObject *qv_assign(PyObject *target, PyObject *source);
+/* The methods of VMStruct; see layout.py. */
+PyObject *qv_new_memory_snapshot(void);
+PyObject *qv_new_memory_restore(void);
+/* What an instance of a layout class holds at rest; -1 with an exception. */
 int qv_get_image(PyObject *cls, Py_buffer *image);
 /* Do what was put off; -1 with an exception. */
 int qv_settle(Memory *memory);

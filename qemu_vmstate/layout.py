@@ -13,7 +13,7 @@ import sys
 from abc import ABCMeta
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar, dataclass_transform, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, get_origin
 
 from .errors import DeclarationError, OutOfRangeError
 from .fields import NO_OPTIONS, FieldOptions
@@ -326,12 +326,21 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
     __validators__: ClassVar[tuple[Validator, ...]]
     __validated__: ClassVar[bool]
 
-    def snapshot_migration_state(self, target: Any) -> None:
-        """Copy this state's memory into ``target``, an instance of the same class."""
+    if TYPE_CHECKING:
+
+        def snapshot_migration_state(self, target: Any) -> None:
+            """As in cdefs/layout.c: one copy."""
+
+        def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+            """As in cdefs/layout.c: one copy."""
+    else:
+        snapshot_migration_state = _state.memory_snapshot
+        restore_migrated_state_mut = _state.memory_restore
+
+    def _snapshot(self, target: Any) -> None:
         _state.assign(target, self)
 
-    def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
-        """Copy ``source``'s memory, an instance of the same class, into this state."""
+    def _restore(self, source: Any, version_id: int) -> None:
         _state.assign(self, source)
 
     def __repr__(self) -> str:

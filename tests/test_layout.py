@@ -305,6 +305,29 @@ def test_snapshot_copies_between_instances_of_one_class_only() -> None:
         state.restore_migrated_state_mut(Outer(), 1)
 
 
+def test_the_conversions_of_a_layout_class_are_called_like_any_method() -> None:
+    state, target = Inner(a=5), Inner()
+    state.snapshot_migration_state(target=target)
+    assert target == state
+    Inner(a=6).snapshot_migration_state(target)
+    state.restore_migrated_state_mut(version_id=1, source=target)
+    assert state.a == 6
+    state.restore_migrated_state_mut(Inner(a=7), version_id=1)
+    assert state.a == 7
+    wrong: Any = state
+    for call in (
+        lambda: wrong.snapshot_migration_state(),
+        lambda: wrong.snapshot_migration_state(target, target),
+        lambda: wrong.restore_migrated_state_mut(target),
+        lambda: wrong.restore_migrated_state_mut(target, 1, 2),
+        lambda: wrong.restore_migrated_state_mut(target, version=1),
+        lambda: wrong.snapshot_migration_state(Outer()),
+    ):
+        with pytest.raises(TypeError):
+            call()
+    assert state.a == 7
+
+
 # -------------------------------------------------------------------- classes
 
 
