@@ -315,14 +315,15 @@ def test_the_conversions_of_a_layout_class_are_called_like_any_method() -> None:
     state.restore_migrated_state_mut(Inner(a=7), version_id=1)
     assert state.a == 7
     wrong: Any = state
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: wrong.snapshot_migration_state(),
         lambda: wrong.snapshot_migration_state(target, target),
         lambda: wrong.restore_migrated_state_mut(target),
         lambda: wrong.restore_migrated_state_mut(target, 1, 2),
         lambda: wrong.restore_migrated_state_mut(target, version=1),
         lambda: wrong.snapshot_migration_state(Outer()),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(TypeError):
             call()
     assert state.a == 7
