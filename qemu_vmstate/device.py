@@ -253,8 +253,10 @@ class Device:
         elif attribute in self.__parts__:
             options = self.__options__[attribute]
             hint = self.__parts__[attribute]
-            value = options.make_default() if options.has_default else _make(hint)
-            value = self._as_declared(attribute, hint, value)
+            if options.has_default:
+                value = self._as_declared(attribute, hint, options.make_default())
+            else:
+                value = _make(hint)
         elif attribute in self.__options__ and self.__options__[attribute].default_factory:
             value = self.__options__[attribute].make_default()
         else:
