@@ -120,9 +120,12 @@ static PyMethodDef state_methods[] = {
       "lock_cells(cells) -> -1: a tuple of distinct Cells, all locked; or the index of one that\n"
       "this thread has already, and none locked.  Waits for ever, without the GIL." },
     { "unlock_cells", qv_unlock_cells, METH_O, "unlock_cells(cells): what lock_cells() locked." },
+    { "add_formers", qv_add_formers, METH_O,
+      "add_formers((whose, formers)): remember what undoes an object's restore, of a load of\n"
+      "QEMU's that may fail later." },
     { "take_formers", qv_take_formers, METH_NOARGS,
-      "take_formers() -> [(failed, former)]: what undoes the restores since the last call, of\n"
-      "loads that may fail later; a Trampoline's failed, and the state's bytes or snapshot." },
+      "take_formers() -> [(whose, formers)]: what was added since the last call, oldest first;\n"
+      "by a Trampoline its whose, and a tuple of each state's bytes or what its class made." },
     { "set_guard", qv_set_guard, METH_O,
       "set_guard(cls): what mutex_lock() makes, a class derived from Guard." },
     { "see_locks", qv_see_locks, METH_O,

@@ -96,6 +96,7 @@ Field *qv_name_row(Field *field, Py_ssize_t index);
 Py_ssize_t qv_count(Field *field, const char *p);
 
 /* trampoline.c: see state.c. */
+PyObject *qv_add_formers(PyObject *module, PyObject *entry);
 PyObject *qv_take_formers(PyObject *module, PyObject *unused);
 /* mutex.c: the QvCells of a tuple of Cells, which the caller frees; NULL with an exception. */
 QvCell **qv_cells_of(PyObject *tuple, size_t *n);

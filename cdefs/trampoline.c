@@ -7,8 +7,12 @@
 #include "cells.h"
 #include "trampoline.h"
 
-/* How a restore that fails is undone. */
-enum { UNDO_NOTHING, UNDO_MEMORY, UNDO_LONG_WAY };
+/*
+ * How a restore is undone.  One of an UNDO_NOTHING that raises has changed nothing;
+ * to undo it after it has returned, and an UNDO_FORMER always, takes a former that
+ * Python keeps.  Memory is what an UNDO_MEMORY is.
+ */
+enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_LONG_WAY };
 
 /* A smaller one is quicker brought to rest than asked whether it has to be. */
 #define LAZY_SIZE 4096
@@ -24,8 +28,9 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *failed;   /* strong: failed(index, saving, exception, address of why) -> errno */
-    PyObject *undone;   /* strong: undone(state, exception); its memory is as it was */
+    PyObject *whose;    /* strong: for Python, which of them this is */
+    PyObject *failed;   /* strong: failed(whose, index, saving, exception, &why) -> errno */
+    PyObject *undo;     /* strong: undo(whose, index, former, exception) */
     Step *steps;        /* owner: this object */
     Py_ssize_t count;
     PyObject *owner;    /* strong: the distinct Cells of all parts, C's too */
@@ -33,8 +38,8 @@ typedef struct {
     size_t n_cells;
 } Trampoline;
 
-static PyObject *snapshot_name, *restore_name;
-/* Of a load that may fail later: (failed, former) of each restore; see state.c. */
+static PyObject *snapshot_name, *restore_name, *former_name;
+/* Of a load that may fail later: (whose, formers) of each object; see state.c. */
 static PyObject *formers;
 
 static int trampoline_clear(PyObject *obj)
@@ -42,8 +47,9 @@ static int trampoline_clear(PyObject *obj)
     Trampoline *self = (Trampoline *)obj;
     Py_ssize_t i;
 
+    Py_CLEAR(self->whose);
     Py_CLEAR(self->failed);
-    Py_CLEAR(self->undone);
+    Py_CLEAR(self->undo);
     Py_CLEAR(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_CLEAR(self->steps[i].cell);
@@ -61,8 +67,9 @@ static int trampoline_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_ssize_t i;
 
     Py_VISIT(Py_TYPE(obj));
+    Py_VISIT(self->whose);
     Py_VISIT(self->failed);
-    Py_VISIT(self->undone);
+    Py_VISIT(self->undo);
     Py_VISIT(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_VISIT(self->steps[i].cell);
@@ -108,30 +115,32 @@ static int add_step(Trampoline *self, PyObject *item)
 
 static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *failed, *undone, *steps, *cells;
+    PyObject *whose, *failed, *undo, *steps, *cells;
     Py_ssize_t i, count;
     Trampoline *self;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOO!O!", &failed, &undone, &PyTuple_Type, &steps,
+    if (!PyArg_ParseTuple(args, "OOOO!O!", &whose, &failed, &undo, &PyTuple_Type, &steps,
                           &PyTuple_Type, &cells)) {
         return NULL;
     }
     if (!snapshot_name) {
         snapshot_name = PyUnicode_InternFromString("snapshot_migration_state");
         restore_name = PyUnicode_InternFromString("restore_migrated_state_mut");
+        former_name = PyUnicode_InternFromString("_former_migrated_state");
     }
     self = (Trampoline *)PyType_GenericAlloc(type, 0);
     count = PyTuple_Size(steps);
     if (!self) {
         return NULL;
     }
+    self->whose = Py_NewRef(whose);
     self->failed = Py_NewRef(failed);
-    self->undone = Py_NewRef(undone);
+    self->undo = Py_NewRef(undo);
     self->steps = PyMem_Calloc(count ? count : 1, sizeof(Step));
     self->owner = Py_NewRef(cells);
     self->cells = qv_cells_of(cells, &self->n_cells);
-    if (!self->steps || !self->cells || !snapshot_name || !restore_name) {
+    if (!self->steps || !self->cells || !snapshot_name || !restore_name || !former_name) {
         Py_DECREF(self);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
@@ -155,7 +164,7 @@ static int fail(Trampoline *self, Py_ssize_t index, bool saving, char **why)
     if (traceback) {
         PyException_SetTraceback(value, traceback);
     }
-    answer = PyObject_CallFunction(self->failed, "niON", index, (int)saving, value,
+    answer = PyObject_CallFunction(self->failed, "OniON", self->whose, index, (int)saving, value,
                                    PyLong_FromVoidPtr(why));
     if (answer) {
         error = PyLong_AsLong(answer);
@@ -259,24 +268,6 @@ static int take_back(PyObject *obj)
     return ret;
 }
 
-/* The state's memory as it was, and what else it changed as its own restore makes it. */
-static void undo(Trampoline *self, Step *step, const char *before)
-{
-    Memory *state = (Memory *)step->state;
-    PyObject *type, *value, *traceback, *done;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    memcpy(state->mem, before, state->size);
-    done = PyObject_CallFunctionObjArgs(self->undone, step->state, value, NULL);
-    if (!done) {
-        PyErr_WriteUnraisable(self->undone);
-    }
-    Py_XDECREF(done);
-    memcpy(state->mem, before, state->size);
-    PyErr_Restore(type, value, traceback);
-}
-
 PyObject *qv_take_formers(PyObject *module, PyObject *unused)
 {
     PyObject *taken = formers ? formers : PyList_New(0);
@@ -287,115 +278,200 @@ PyObject *qv_take_formers(PyObject *module, PyObject *unused)
     return taken;
 }
 
-/* What undoes a restore: the state's bytes, or a snapshot of it; NULL: the long way knows. */
-static PyObject *former_of(Step *step)
+PyObject *qv_add_formers(PyObject *module, PyObject *entry)
 {
-    Memory *state = (Memory *)step->state;
-    PyObject *former, *done;
-
-    if (step->undo == UNDO_MEMORY) {
-        return PyBytes_FromStringAndSize(state->mem, state->size);
-    }
-    former = PyObject_CallNoArgs((PyObject *)Py_TYPE((PyObject *)step->staged));
-    if (former) {
-        done = PyObject_CallMethodObjArgs(step->state, snapshot_name, former, NULL);
-        if (!done) {
-            Py_CLEAR(former);
-        }
-        Py_XDECREF(done);
-    }
-    return former;
-}
-
-/* Steals former. */
-static void remember(Trampoline *self, PyObject *former)
-{
-    PyObject *entry = Py_BuildValue("(ON)", self->failed, former);
-
-    if (entry && !formers) {
+    (void)module;
+    if (!formers) {
         formers = PyList_New(0);
     }
-    if (!entry || !formers || PyList_Append(formers, entry) < 0) {
-        PyErr_WriteUnraisable(self->failed);
+    return formers && PyList_Append(formers, entry) == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/*
+ * The formers of a restore lie one behind the other, each its state's memory or a
+ * PyObject *, which is NULL if it is not needed.
+ */
+static size_t former_size(const Step *step)
+{
+    size_t size = step->undo == UNDO_MEMORY ? ((Memory *)step->state)->size : 0;
+
+    return size ? (size + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *) : sizeof(void *);
+}
+
+/* -1 with an exception. */
+static int keep_former(Step *step, char *former, bool needed)
+{
+    if (step->undo == UNDO_MEMORY) {
+        memcpy(former, ((Memory *)step->state)->mem, ((Memory *)step->state)->size);
+        return 0;
     }
+    *(PyObject **)former = NULL;
+    if (needed || step->undo == UNDO_FORMER) {
+        *(PyObject **)former = PyObject_CallMethodObjArgs(step->state, former_name, NULL);
+        return *(PyObject **)former ? 0 : -1;
+    }
+    return 0;
+}
+
+/* As it was: its memory, and what else it changed as its own restore makes it. */
+static void undo_step(Trampoline *self, Py_ssize_t index, char *former, PyObject *exception)
+{
+    Step *step = &self->steps[index];
+    Memory *state = (Memory *)step->state;
+    PyObject *kept = step->undo == UNDO_MEMORY ? Py_None : *(PyObject **)former, *done;
+
+    if (!kept) {
+        return;
+    }
+    if (step->undo == UNDO_MEMORY) {
+        memcpy(state->mem, former, state->size);
+    }
+    done = PyObject_CallFunction(self->undo, "OnOO", self->whose, index, kept, exception);
+    if (!done) {
+        PyErr_WriteUnraisable(self->undo);
+    }
+    Py_XDECREF(done);
+    if (step->undo == UNDO_MEMORY) {
+        memcpy(state->mem, former, state->size);
+    }
+}
+
+/* The first steps, newest first; past is behind their formers. */
+static void undo_steps(Trampoline *self, Py_ssize_t count, char *past)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    while (count--) {
+        past -= former_size(&self->steps[count]);
+        undo_step(self, count, past, value);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+/* For a failure that comes later. */
+static void remember(Trampoline *self, char *former)
+{
+    PyObject *kept = PyTuple_New(self->count), *entry, *added;
+    Py_ssize_t i;
+
+    for (i = 0; kept && i < self->count; i++) {
+        Step *step = &self->steps[i];
+        PyObject *one;
+
+        if (step->undo == UNDO_MEMORY) {
+            one = PyBytes_FromStringAndSize(former, ((Memory *)step->state)->size);
+        } else {
+            one = Py_NewRef(*(PyObject **)former);
+        }
+        if (!one || PyTuple_SetItem(kept, i, one) < 0) {
+            Py_CLEAR(kept);
+        }
+        former += former_size(step);
+    }
+    entry = kept ? Py_BuildValue("(ON)", self->whose, kept) : NULL;
+    added = entry ? qv_add_formers(NULL, entry) : NULL;
+    if (!added) {
+        PyErr_WriteUnraisable(self->whose);
+    }
+    Py_XDECREF(added);
     Py_XDECREF(entry);
 }
 
-static int restore_step(Trampoline *self, Step *step, int version_id, bool undoes, char *before,
-                        QvWithLocks *with_locks, void *object, char **why)
+static void forget_formers(Trampoline *self, Py_ssize_t count, char *former)
 {
-    PyObject *version = PyLong_FromLong(version_id), *done = NULL, *source, *former = NULL;
+    Py_ssize_t i;
 
-    if (!lock(self)) {
-        Py_XDECREF(version);
-        PyErr_Clear();
-        return QV_LONG_WAY;
-    }
-    if (undoes) {
-        former = former_of(step);
-        if (!former) {
-            qv_cells_unlock(self->cells, self->n_cells);
-            Py_XDECREF(version);
-            PyErr_Clear();
-            return QV_LONG_WAY;
+    for (i = 0; i < count; i++) {
+        if (self->steps[i].undo != UNDO_MEMORY) {
+            Py_XDECREF(*(PyObject **)former);
         }
+        former += former_size(&self->steps[i]);
     }
-    if (before) {
-        memcpy(before, ((Memory *)step->state)->mem, ((Memory *)step->state)->size);
-    }
-    source = step->forgets ? Py_NewRef((PyObject *)step->staged) : lend_staged(step);
-    if (version && source) {
+}
+
+/* -1 with an exception. */
+static int restore_step(Step *step, PyObject *version)
+{
+    PyObject *source = step->forgets ? Py_NewRef((PyObject *)step->staged) : lend_staged(step);
+    PyObject *done = NULL;
+
+    if (source) {
         done = PyObject_CallMethodObjArgs(step->state, restore_name, source, version, NULL);
-        if (!done && before) {
-            undo(self, step, before);
-        }
     }
     if (step->forgets) {
         Py_XDECREF(source);
     } else if (source && take_back(source) < 0) {
         Py_CLEAR(done);
     }
-    if (done && with_locks) {
-        with_locks(object);
-    }
-    qv_cells_unlock(self->cells, self->n_cells);
-    Py_XDECREF(version);
-    if (!done) {
-        int ret = fail(self, 0, false, why);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
 
-        Py_XDECREF(former);
-        return ret;
+/* All of them or none: how many were restored; the exception is that of the next. */
+static Py_ssize_t restore_steps(Trampoline *self, int version_id, bool undoes, char *kept)
+{
+    PyObject *version = PyLong_FromLong(version_id);
+    char *past = kept;
+    Py_ssize_t i, known = 0;
+
+    for (i = 0; version && i < self->count; i++) {
+        Step *step = &self->steps[i];
+
+        if (keep_former(step, past, undoes || i + 1 < self->count) < 0) {
+            break;
+        }
+        past += former_size(step);
+        known++;
+        if (restore_step(step, version) < 0) {
+            break;
+        }
     }
-    Py_DECREF(done);
-    if (former) {
-        remember(self, former);
+    Py_XDECREF(version);
+    if (i < self->count) {
+        undo_steps(self, known, past);
+    } else if (undoes) {
+        remember(self, kept);
     }
-    return 0;
+    forget_formers(self, known, kept);
+    return i;
 }
 
 static int restore(void *context, int version_id, bool undoes, QvWithLocks *with_locks,
                    void *object, char **why)
 {
     Trampoline *self = context;
-    Step *step = self->steps;
-    char small[1024], *before = NULL, *large = NULL;
-    int ret;
+    char small[1024] __attribute__((aligned(sizeof(void *))));
+    char *kept = small;
+    size_t size = 0;
+    Py_ssize_t i;
 
-    /* Of several, one that fails undoes the others. */
-    if (self->count != 1 || step->undo == UNDO_LONG_WAY) {
-        return QV_LONG_WAY;
-    }
-    if (step->undo == UNDO_MEMORY) {
-        size_t size = ((Memory *)step->state)->size;
-
-        before = size <= sizeof(small) ? small : (large = PyMem_Malloc(size));
-        if (!before) {
+    for (i = 0; i < self->count; i++) {
+        if (self->steps[i].undo == UNDO_LONG_WAY) {
             return QV_LONG_WAY;
         }
+        size += former_size(&self->steps[i]);
     }
-    ret = restore_step(self, step, version_id, undoes, before, with_locks, object, why);
-    PyMem_Free(large);
-    return ret;
+    if (size > sizeof(small)) {
+        kept = PyMem_Malloc(size);
+    }
+    if (!kept || !lock(self)) {
+        i = -1;
+    } else {
+        i = restore_steps(self, version_id, undoes, kept);
+        if (i == self->count && with_locks) {
+            with_locks(object);
+        }
+        qv_cells_unlock(self->cells, self->n_cells);
+    }
+    if (kept != small) {
+        PyMem_Free(kept);
+    }
+    if (i < 0) {
+        return QV_LONG_WAY;
+    }
+    return i < self->count ? fail(self, i, false, why) : 0;
 }
 
 static int enter(void)
@@ -416,8 +492,8 @@ const QvPython qv_python = {
 };
 
 static PyType_Slot trampoline_slots[] = {
-    { Py_tp_doc, "Trampoline(failed, undone, ((cell, state, staged, undo), ...)): the short way "
-                 "from the bridge to states in Mutexes." },
+    { Py_tp_doc, "Trampoline(whose, failed, undo, ((cell, state, staged, undo, forgets), ...), cells): "
+                 "the short way from the bridge to states in Mutexes." },
     { Py_tp_new, trampoline_new },
     { Py_tp_dealloc, trampoline_dealloc },
     { Py_tp_traverse, trampoline_traverse },

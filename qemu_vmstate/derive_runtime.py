@@ -179,6 +179,27 @@ def _fill(live: Any, fresh: Any) -> None:
         live[:] = fresh
 
 
+def _contents(live: Any) -> Any:
+    """A copy of what a restore changes inside of ``live``; ``None``: nothing."""
+    if live is None or live.__class__ in (bytes, tuple):
+        return None
+    if live.__class__ is bytearray:
+        return bytes(live)
+    if live.__class__ is not list:
+        raise TypeError
+    return [(item, _contents(item) if item.__class__ is list else None) for item in live]
+
+
+def _put_contents_back(live: Any, contents: Any) -> None:
+    if contents.__class__ is not list:
+        if contents is not None:
+            live[:] = contents
+        return
+    for item, inner in contents:
+        _put_contents_back(item, inner)
+    live[:] = [item for item, _ in contents]
+
+
 def _wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
     return InvalidError(
         f"{_shown(value)} is a {type(value).__name__}, which does not migrate as {cls.__name__}",
@@ -221,6 +242,37 @@ def _snapshot_states(states: Any, targets: Any, path: str) -> None:
         _snapshot_state(state, target, f"{path}[{index}]")
 
 
+_Formers = list[tuple[Any, Any]]
+
+
+def _formers_of_states(states: Any) -> _Formers:
+    """Each state and what undoes its restore; ``TypeError``: only that could know."""
+    return [(state, _former_of_state(state)) for state in states]
+
+
+def _former_of_state(state: Any) -> Any:
+    own: Any = type(state)
+    if _is_derived(own):
+        return own._former_migrated_state(state)
+    if own.restore_migrated_state_mut is VMStruct.restore_migrated_state_mut:
+        return bytes(state)
+    raise TypeError
+
+
+def _put_states_back(formers: _Formers, own_version: int) -> None:
+    for state, former in formers:
+        if isinstance(former, bytes):
+            _state.fill(state, former)
+        else:
+            state._put_back_migrated_state(former, own_version)
+
+
+def _is_derived(cls: type) -> bool:
+    """Whether its conversions are what its own decorator made."""
+    own = cls.__dict__
+    return "_prepare_migrated_state" in own and "restore_migrated_state_mut" in own
+
+
 _Foreign = list[tuple[Any, Any, str]]
 
 
@@ -238,7 +290,7 @@ def _prepare_state(
     restore = getattr(own, "restore_migrated_state_mut", None)
     if restore is VMStruct.restore_migrated_state_mut:
         return partial(_state.assign, state, source)
-    if "_prepare_migrated_state" in own.__dict__ and "restore_migrated_state_mut" in own.__dict__:
+    if _is_derived(own):
         try:
             commit: Callable[[], None] = own._prepare_migrated_state(
                 state, source, version_id, foreign

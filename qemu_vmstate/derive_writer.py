@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import struct
 import weakref
 from collections.abc import Iterable
 from functools import partial
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from .derive_runtime import (
     _UNFIT,
     _check,
     _Codec,
+    _contents,
+    _formers_of_states,
     _like,
     _plain,
     _prepare_state,
     _prepare_states,
+    _put_contents_back,
+    _put_states_back,
     _refill,
     _restore_all,
     _snapshot_state,
@@ -28,6 +34,7 @@ from .errors import DeclarationError
 from .fields import FieldOptions
 from .layout import VMStruct, VMStructMeta
 from .loader import _state
+from .to_migration_state import Former
 from .wire_types import SCALARS, ArrayType, Scalar, WireType
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 
 
 _METHODS = ("snapshot_migration_state", "restore_migrated_state_mut")
+_MORE_METHODS = ("_prepare_migrated_state", "_former_migrated_state", "_put_back_migrated_state")
 
 
 class _Writer:
@@ -54,11 +62,19 @@ class _Writer:
             "_prepare_state": _prepare_state,
             "_prepare_states": _prepare_states,
             "_restore_all": _restore_all,
+            "_contents": _contents,
+            "_put_contents_back": _put_contents_back,
+            "_formers_of_states": _formers_of_states,
+            "_put_states_back": _put_states_back,
+            "_Former": Former,
             "_unfit": _UNFIT,
         }
         self._snapshot: list[str] = []
         self._prepare: list[str] = []
         self._commit: list[str] = []
+        self._attributes: list[str] = []  # that a restore assigns to
+        self._former: list[str] = []
+        self._put_back: list[str] = []
         self._plain_run = True  # nothing but numbers as they are
         self._has_states = False
         self._target = "target"
@@ -83,6 +99,15 @@ class _Writer:
                 f"{where}: the field {attribute} is another's on the wire; rename one of them"
             )
         self.fields[attribute] = (type_, options)
+
+    def _undo(self, kept: str, put_back: str) -> None:
+        """``kept``: an expression; ``put_back``: a statement, its value as ``{}``."""
+        self._former.append(kept)
+        self._put_back.append(put_back.format(f"former[{len(self._put_back)}]"))
+
+    def _undo_assignment(self, attribute: str) -> None:
+        self._attributes.append(attribute)
+        self._undo(f"self.{attribute}", f"self.{attribute} = {{}}")
 
     def _pack(self, attribute: str, type_: Scalar, value: str) -> str:
         """Add a number to the run; returns the local that has it on a restore."""
@@ -124,6 +149,7 @@ class _Writer:
             self._plain_run = False
             self._pending.append(f"{local} = {back}")
         self._commit.append(f"self.{field.attribute} = {local}")
+        self._undo_assignment(field.attribute)
 
     def _presence(self, field: _Field) -> str:
         self._plain_run = False
@@ -166,6 +192,7 @@ class _Writer:
         else:
             self._snapshot.append(store)
         self._commit.append(commit.format(local))
+        self._undo_assignment(field.attribute)
 
     def array(self, field: _Field, type_: ArrayType) -> None:
         """Numbers in a row: a list, a tuple, bytes or a bytearray."""
@@ -177,6 +204,7 @@ class _Writer:
             return
         live = f"_like(getattr(self, {attribute!r}, None), {fresh}, {path})"
         self._store(field, type_, f"self.{attribute}", live, f"_refill(self, {attribute!r}, {{}})")
+        self._undo(f"_contents(self.{attribute})", f"_put_contents_back(self.{attribute}, {{}})")
 
     def value(self, field: _Field, type_: WireType, codec: _Codec) -> None:
         """What a converter makes of the attribute, and back."""
@@ -207,6 +235,8 @@ class _Writer:
             f"foreign, {path})"
         )
         self._commit.append(f"{local}()")
+        listed = f"self.{attribute}" if many else f"[self.{attribute}]"
+        self._undo(f"_formers_of_states({listed})", "_put_states_back({}, own_version)")
 
     def layout_class(self, cls: type, keywords: dict[str, Any]) -> type[VMStruct]:
         """The ``Migrated`` of ``cls``; found, and so pickled, as its attribute."""
@@ -234,22 +264,26 @@ class _Writer:
         checker = partial(_check, cls, migrated, weakref.WeakSet({cls}))
         self._names |= {"__name__": cls.__module__, "_cls": cls, "_migrated": migrated}
         self._names["_check"] = checker
-        source = self._source()
+        own_way = vars(object)["__setattr__"]
+        assigned = inspect.getattr_static(cls, "__setattr__") is own_way and not any(
+            _is_computed(cls, name) for name in self._attributes
+        )
+        source = self._source(assigned)
         filename = _remember(cls, source)
         exec(compile(source, filename, "exec"), self._names)
-        made = {name: self._names[name] for name in (*_METHODS, "_prepare_migrated_state")}
+        made = {name: self._names[name] for name in (*_METHODS, *_MORE_METHODS)}
         for name, function in made.items():
             function.__qualname__ = f"{cls.__qualname__}.{name}"
         # Nothing but assignments after the last that can fail: there is nothing to undo.
         simple = all(line.startswith("self.") for line in self._commit)
-        own = {line[len("self.") :].partition(" ")[0] for line in self._commit}
-        properties = any(isinstance(getattr(cls, name, None), property) for name in own)
         restore = made["restore_migrated_state_mut"]
-        restore.all_or_nothing = simple and not properties
+        restore.all_or_nothing = simple and assigned
         restore.only_numbers = self._plain_run and len(self._runs) == 1
         return made
 
-    def _source(self) -> str:
+    def _source(self, assigned: bool) -> str:
+        """``assigned``: what is assigned to an attribute is what it then has."""
+
         def body(lines: Iterable[str], indent: str = "    ") -> str:
             return "".join(f"{indent}{line}\n" for line in lines)
 
@@ -282,12 +316,39 @@ class _Writer:
             *(f"    {line}" for line in self._commit or ["pass"]),
             "return commit",
         ]
+        former = "".join(f"{kept}, " for kept in self._former)
+        keep = [
+            '"""What undoes the next restore."""',
+            "if self.__class__ is not _cls:",
+            "    return _Former(self)",
+            "try:",
+            f"    return ({former})",
+            "except Exception:  # one is missing, or keeps more than is known of",
+            "    return _Former(self)",
+        ]
+        if not assigned:
+            keep = ["return _Former(self)"]
+        put_back = [
+            '"""Make it again what it was when ``former`` was made."""',
+            "if former.__class__ is _Former:",
+            "    former.put_back(own_version)",
+            "    return",
+            *self._put_back,
+        ]
         return (
             f"def snapshot_migration_state(self, target):\n{body(snapshot)}\n\n"
             f"def restore_migrated_state_mut(self, source, version_id):\n{body(restore)}\n\n"
             "def _prepare_migrated_state(self, source, version_id, foreign):\n"
-            f"{body(prepare)}"
+            f"{body(prepare)}\n\n"
+            f"def _former_migrated_state(self):\n{body(keep)}\n\n"
+            f"def _put_back_migrated_state(self, former, own_version):\n{body(put_back)}"
         )
+
+
+def _is_computed(cls: type, name: str) -> bool:
+    """Whether the attribute is a property or the like, and not the object's own."""
+    found = inspect.getattr_static(cls, name, None)
+    return hasattr(type(found), "__set__") and not isinstance(found, MemberDescriptorType)
 
 
 def _on_wire(options: FieldOptions, codec: _Codec | None) -> FieldOptions:

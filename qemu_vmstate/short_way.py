@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The short way from QEMU's hooks to states that only convert themselves.
 
-cdefs/trampoline.c locks each state's ``Mutex``, calls its conversion and unlocks,
-without a frame of this package in between.  Whatever else there is to do, and
-every lock that cannot be had at once, is left to the long way: staging.py.
+cdefs/trampoline.c locks all of an object's Mutexes, calls each state's conversion and
+unlocks, without a frame of this package in between.  A restore that raises undoes those
+before it: their memory as it was, or what their class made of them.  Whatever else there
+is to do, and every lock that this thread has or that is poisoned, is left to the long
+way: staging.py.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .cells import Arc, Mutex
+from .cells import Arc, Mutex, together
 from .layout import VMStruct
 from .loader import _state
 from .native import ffi
-from .to_migration_state import ToMigrationState, snapshot_if_possible
+from .parts import StatePart, pointed_to
+from .to_migration_state import Former, ToMigrationState, noted
 
 if TYPE_CHECKING:
     from .staging import Staging
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["put_back_all", "short_way"]
 
 # As in cdefs/trampoline.c.
-_UNDO_NOTHING, _UNDO_MEMORY, _UNDO_LONG_WAY = range(3)
+_UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_LONG_WAY = range(4)
 
 
 def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoline | None:
@@ -39,44 +40,64 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoli
         restore = type(value._value).restore_migrated_state_mut
         forgets = getattr(restore, "only_numbers", False)
         steps.append((value, value._value, staged, _undo(value._value), forgets))
-    own_version = staging.description.version_id
     return _state.Trampoline(
-        partial(_failed, weakref.ref(staging)),
-        partial(_undone, own_version),
+        weakref.ref(staging),
+        _failed,
+        _put_back,
         tuple(steps),
         tuple(staging._mutexes),
     )
 
 
 def _undo(state: ToMigrationState[Any]) -> int:
-    """How a restore of the state that raises is undone."""
+    """How a restore of the state is undone."""
     cls = type(state)
     if isinstance(state, VMStruct):
         # Memory is all it has, unless a subclass gave it more.
         alone = cls.__basicsize__ == VMStruct.__basicsize__
-        return _UNDO_MEMORY if alone else _UNDO_LONG_WAY
-    if getattr(cls.restore_migrated_state_mut, "all_or_nothing", False):
-        return _UNDO_NOTHING if cls.__setattr__ is object.__setattr__ else _UNDO_LONG_WAY
-    return _UNDO_LONG_WAY
+        return _UNDO_MEMORY if alone else _UNDO_FORMER
+    # Of a subclass nobody knows what it changes besides.
+    restore = cls.__dict__.get("restore_migrated_state_mut")
+    if getattr(restore, "all_or_nothing", False):
+        return _UNDO_NOTHING
+    return _UNDO_FORMER if hasattr(cls, "_former_migrated_state") else _UNDO_LONG_WAY
 
 
-def _undone(own_version: int, state: VMStruct, exc: BaseException) -> None:
-    """Undo what else a failed restore changed, as its own restore does it."""
-    before = snapshot_if_possible(state)
-    if before is None:
-        return
-    try:
-        state.restore_migrated_state_mut(before, own_version)
-    except BaseException as second:
-        exc.add_note(f"and taking the former state back raised {second!r}")
+def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: BaseException) -> None:
+    """Undo a part's restore; what goes wrong is noted on ``exc``.
+
+    ``former``: the state's bytes; ``None``: it has them, but may keep more elsewhere;
+    or what the state's class made.
+    """
+    staging = reference()
+    assert staging is not None
+    part = staging._parts[index]
+    assert isinstance(part, StatePart)
+    state = pointed_to(part.value)._value
+    own_version = staging.description.version_id
+    with noted(exc, f"the former state of {part.path}"):
+        if isinstance(former, bytes):
+            _state.fill(state, former)
+            former = None
+        if former is None:
+            Former(state).put_back(own_version)
+        else:
+            state._put_back_migrated_state(former, own_version)
 
 
-def put_back_all(put_back: Callable[[Staging, Any], object]) -> None:
-    """``put_back(staging, former)`` for each restore of a load of QEMU's, newest first."""
-    for failed, former in reversed(_state.take_formers()):
-        staging = failed.args[0]()
-        if staging is not None:
-            put_back(staging, former)
+def put_back_all(exc: BaseException) -> None:
+    """Undo each restore of a load of QEMU's, newest first; what goes wrong is noted on ``exc``."""
+    for reference, formers in reversed(_state.take_formers()):
+        staging = reference()
+        if staging is None:
+            continue
+        with noted(exc, staging.description.name):
+            if isinstance(formers, list):  # of the long way
+                staging.undo(formers, exc)
+                continue
+            with together(staging._mutexes):
+                for index in reversed(range(len(formers))):
+                    _put_back(reference, index, formers[index], exc)
 
 
 def _failed(

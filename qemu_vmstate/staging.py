@@ -37,7 +37,7 @@ from .predicates import asks, forget, watch
 from .short_way import put_back_all, short_way
 from .staged import check_struct, path_at, structs
 from .staging_struct import StagingStruct
-from .to_migration_state import Former, noted
+from .to_migration_state import noted
 
 __all__ = ["Staging", "make_staging", "running"]
 
@@ -239,25 +239,12 @@ class Staging(StagingStruct):
                 self.undo(formers, exc)
                 raise
         if id(self) not in running.failures and lib().qv_object_undoes(self.cdata):
-            _loaded.append((self, formers))
+            _state.add_formers((weakref.ref(self), formers))
 
     def undo(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
         """Take a whole load back; what goes wrong is noted on ``exc``."""
         with together(self._mutexes):
             self._put_back(formers, exc)
-
-    def undo_short_way(self, former: Any) -> None:
-        """Take back what the short way restored: the state's bytes, or a snapshot of it."""
-        part = self._parts[0]
-        assert isinstance(part, StatePart)
-        shared = pointed_to(part.value)
-        own_version = self.description.version_id
-        with together({shared: part.path}), shared._held() as state:
-            if isinstance(former, bytes):
-                _state.fill(state, former)
-                Former(state).put_back(own_version)  # for what it keeps elsewhere
-            else:
-                state.restore_migrated_state_mut(former, own_version)
 
     def _put_back(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
         for path, put_back in reversed(formers):
@@ -360,10 +347,6 @@ def make_staging(
     return Staging(description, parts, by_c, tuple(by_python), hooks or Hooks())
 
 
-_loaded: list[tuple[Staging, list[tuple[str, PutBack]]]] = []
-"""What a load of QEMU's has changed, oldest first, until it is over; guarded by the BQL."""
-
-
 def _plain_hooks() -> dict[int, str]:
     """The names of those that copy nothing."""
     return {
@@ -415,17 +398,10 @@ def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
 def qv_py_end_load(_handle: Any, undo: int, _why: Any) -> int:
     """A load of QEMU's is over; ``undo``: it has failed, maybe after these objects."""
     failed = VMStateError("the load failed")
-
-    def put_back(staging: Staging, former: Any) -> None:
-        with noted(failed, staging.description.name):
-            staging.undo_short_way(former)
-
-    put_back_all(put_back if undo else lambda _staging, _former: None)
-    while _loaded:
-        staging, formers = _loaded.pop()
-        if undo:
-            with noted(failed, staging.description.name):
-                staging.undo(formers, failed)
+    if undo:
+        put_back_all(failed)
+    else:
+        _state.take_formers()
     if not hasattr(failed, "__notes__"):
         return 0
     traceback.print_exception(failed, file=sys.stderr)

@@ -90,6 +90,14 @@ class ToMigrationState(ABC, Generic[M]):
         self.snapshot_migration_state(target)
         return target
 
+    def _former_migrated_state(self) -> Any:
+        """What undoes the next restore, for ``_put_back_migrated_state``."""
+        return Former(self)
+
+    def _put_back_migrated_state(self, former: Any, own_version: int) -> None:
+        """Make this again what it was when ``former`` was made."""
+        former.put_back(own_version)
+
 
 class ToMigrationStateShared(ToMigrationState[M]):
     """State that others hold too, and that can be restored all the same."""

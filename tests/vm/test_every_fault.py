@@ -128,7 +128,7 @@ def broken_after(stream: bytes, device: str, payload: int) -> bytes:
     return stream[:at] + b"\x7f" + stream[at + 1 :]
 
 
-@pytest.mark.parametrize("device", ["pynative", "pylast"])
+@pytest.mark.parametrize("device", ["pynative", "pyseveral", "pyborrower", "pylast"])
 def test_a_stream_that_breaks_behind_a_device_changes_none(
     start: StartVM, device: str, tmp_path: Path
 ) -> None:

@@ -10,9 +10,11 @@ import contextlib
 import gc
 import sys
 from dataclasses import dataclass
+from dataclasses import field as plain_field
 from typing import Any
 
 from qemu_vmstate import (
+    Arc,
     BqlCell,
     BqlRefCell,
     Device,
@@ -166,6 +168,40 @@ class Derived(Device, name="pyderived"):
     point: Migratable[Mutex[Point]]
 
 
+@derive_to_migration_state
+@dataclass
+class Row:
+    """Changed inside by a restore, and so are the states in it."""
+
+    items: list[u8] = field(default_factory=lambda: [1, 2, 3], length=3)
+    data: bytearray = field(default_factory=lambda: bytearray(2), length=2)
+    point: Point = plain_field(default_factory=Point)
+    points: list[Point] = field(default_factory=lambda: [Point(), Point()], length=2)
+
+
+class Several(Device, name="pyseveral"):
+    """Conversions of every kind, which C calls one after the other."""
+
+    echo: Migratable[Mutex[Echo]]
+    row: Migratable[Mutex[Row]]
+    cups: Migratable[Mutex[Cups]]
+    regs: Migratable[Mutex[Regs]]
+    point: Migratable[Mutex[Point]]
+
+
+class Lender(Device, name="pylender"):
+    """Its state is another device's as well, which is loaded later."""
+
+    cups: Migratable[Arc[Mutex[Cups]]]
+
+
+class Borrower(Device, name="pyborrower"):
+    """Not C, but Python undoes what it restored."""
+
+    cups: Migratable[Arc[Mutex[Cups]]]
+    level: BqlCell[u8]
+
+
 class First(_Hooked, name="pyfirst"):
     more: Subsection[Extra] = field(needed=_needed, name="pyfirst/more")
 
@@ -248,7 +284,9 @@ if __name__ == "__main__":
 
     devices = {dev.name: dev for dev in map(make, (Mixed, First, Middle, Last))}
     native, short, derived, blend = Native(), Short(), Derived(), Blend()
-    others = (native, short, derived, blend)
+    several, shared = Several(), Arc(Mutex(Cups()))
+    lender, borrower = Lender(cups=shared), Borrower(cups=shared.clone())
+    others = (native, short, derived, blend, several, lender, borrower)
     for dev in (*others, *devices.values()):
         register(dev)
 
@@ -268,9 +306,22 @@ if __name__ == "__main__":
             echo.value = point.x = point.y = number
         with blend.regs.lock() as regs, blend.echo.lock() as echo:
             regs.first = echo.value = number
+        with several.echo.lock() as echo, several.regs.lock() as regs:
+            echo.value = regs.first = number
+        with several.point.lock() as point, several.row.lock() as row:
+            for each in (point, row.point, *row.points):
+                each.x = each.y = number
+            row.items[:] = [number] * 3
+            row.data[:] = bytes([number, number])
+        for cups in (several.cups, shared.target):
+            cups.into_inner().items[:] = range(number)
+            cups.into_inner().total = number
 
     def all_seen() -> dict[str, Any]:
         seen: dict[str, Any] = {name: as_seen(dev) for name, dev in devices.items()}
+        row, cups = several.row.into_inner(), several.cups.into_inner()
+        inside = [row, row.items, row.data, row.point, *row.points, row.points, cups, cups.items]
+        seen["objects"] = [id(value) for value in inside]
         return seen | {dev.__description__[0]: save(dev) for dev in others}
 
     def all_saved() -> dict[str, bytes]:
