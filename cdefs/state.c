@@ -61,6 +61,9 @@ static PyObject *state_raw(PyObject *module, PyObject *obj)
         PyErr_SetString(PyExc_TypeError, "raw() takes a layout class instance");
         return NULL;
     }
+    if (((Memory *)obj)->lazy && qv_settle((Memory *)obj) < 0) {
+        return NULL;
+    }
     return PyMemoryView_FromMemory(((Memory *)obj)->mem, ((Memory *)obj)->size, PyBUF_WRITE);
 }
 

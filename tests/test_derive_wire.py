@@ -52,6 +52,19 @@ def test_what_an_old_stream_lacks_is_the_dataclass_default() -> None:
 
 @derive_to_migration_state
 @dataclass
+class LimitedAndLarge(DerivedState):
+    """Large enough to be brought to rest when it is looked at, and not before."""
+
+    level: u8 = field(default=3, minimum=1, maximum=5)
+    data: bytes = field(default_factory=lambda: bytes(8192), length=8192)
+
+
+def test_a_limited_number_before_a_large_buffer_is_saved() -> None:
+    assert save(Mutex(LimitedAndLarge(level=5, data=b"x" * 8192))) == b"\5" + b"x" * 8192
+
+
+@derive_to_migration_state
+@dataclass
 class Limited(DerivedState):
     first: u16 = 0
     level: u8 = field(default=3, minimum=1, maximum=5)
