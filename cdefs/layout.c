@@ -19,9 +19,15 @@ static void default_range(Field *field)
 /* Whether a class's raw bytes are only to be read; -1 with an exception. */
 static int is_checked(PyObject *cls)
 {
-    PyObject *flag = PyObject_GetAttrString(cls, "__checked__");
-    int checked = flag ? PyObject_IsTrue(flag) : -1;
+    static PyObject *name;
+    PyObject *flag;
+    int checked;
 
+    if (!name) {
+        name = PyUnicode_InternFromString("__checked__");
+    }
+    flag = name ? PyObject_GetAttr(cls, name) : NULL;
+    checked = flag ? PyObject_IsTrue(flag) : -1;
     Py_XDECREF(flag);
     return checked;
 }

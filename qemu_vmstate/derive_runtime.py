@@ -179,25 +179,35 @@ def _fill(live: Any, fresh: Any) -> None:
         live[:] = fresh
 
 
-def _contents(live: Any) -> Any:
-    """A copy of what a restore changes inside of ``live``; ``None``: nothing."""
+def _items(live: Any) -> Any:
+    """A copy of the numbers that a restore changes inside of ``live``; ``None``: none."""
     if live is None or live.__class__ in (bytes, tuple):
         return None
-    if live.__class__ is bytearray:
-        return bytes(live)
-    if live.__class__ is not list:
+    if live.__class__ not in (list, bytearray):
         raise TypeError
-    return [(item, _contents(item) if item.__class__ is list else None) for item in live]
+    return live[:]
 
 
-def _put_contents_back(live: Any, contents: Any) -> None:
-    if contents.__class__ is not list:
-        if contents is not None:
-            live[:] = contents
+def _put_items_back(live: Any, items: Any) -> None:
+    if items is not None:
+        live[:] = items
+
+
+def _rows(live: Any) -> Any:
+    """The same of lists in a list, which stay the same objects."""
+    if live.__class__ is not list:
+        return _items(live)
+    return [(item, _rows(item) if item.__class__ is list else None) for item in live]
+
+
+def _put_rows_back(live: Any, rows: Any) -> None:
+    if live.__class__ is not list:
+        _put_items_back(live, rows)
         return
-    for item, inner in contents:
-        _put_contents_back(item, inner)
-    live[:] = [item for item, _ in contents]
+    for item, inner in rows:
+        if inner is not None:
+            _put_rows_back(item, inner)
+    live[:] = [item for item, _ in rows]
 
 
 def _wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
@@ -299,7 +309,7 @@ def _prepare_state(
             _put_under(exc, cls, path)
             raise
         return commit
-    foreign.append((state, source, path))
+    foreign.append((state, copy.copy(source), path))  # it may keep that
     return _nothing
 
 

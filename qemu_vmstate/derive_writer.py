@@ -16,16 +16,18 @@ from .derive_runtime import (
     _UNFIT,
     _check,
     _Codec,
-    _contents,
     _formers_of_states,
+    _items,
     _like,
     _plain,
     _prepare_state,
     _prepare_states,
-    _put_contents_back,
+    _put_items_back,
+    _put_rows_back,
     _put_states_back,
     _refill,
     _restore_all,
+    _rows,
     _snapshot_state,
     _snapshot_states,
     _unfit_value,
@@ -62,8 +64,10 @@ class _Writer:
             "_prepare_state": _prepare_state,
             "_prepare_states": _prepare_states,
             "_restore_all": _restore_all,
-            "_contents": _contents,
-            "_put_contents_back": _put_contents_back,
+            "_items": _items,
+            "_put_items_back": _put_items_back,
+            "_rows": _rows,
+            "_put_rows_back": _put_rows_back,
             "_formers_of_states": _formers_of_states,
             "_put_states_back": _put_states_back,
             "_Former": Former,
@@ -75,12 +79,13 @@ class _Writer:
         self._attributes: list[str] = []  # that a restore assigns to
         self._former: list[str] = []
         self._put_back: list[str] = []
+        self._reads: list[tuple[str, str, int, str]] = []  # attribute, letters, bytes, local
         self._plain_run = True  # nothing but numbers as they are
         self._has_states = False
         self._target = "target"
-        self._run: list[tuple[str, Scalar, str, str, str]] = []
+        self._run: list[tuple[str, Scalar, str, str]] = []
         self._pending: list[str] = []
-        self._runs: list[list[tuple[str, Scalar, str, str, str]]] = []
+        self._runs: list[list[tuple[str, Scalar, str, str]]] = []
         self._count = 0
 
     def _const(self, value: Any) -> str:
@@ -125,8 +130,13 @@ class _Writer:
             # struct takes the truth of anything; a field takes True, False, 1 and 0.
             held = self._local()
             fast = f"({held} if ({held} := {value}) is True or {held} is False else _unfit_value())"
+        self._run.append((attribute, type_, fast, value))
+        return self._read(attribute, type_.kind, type_.size)
+
+    def _read(self, attribute: str, letters: str, size: int) -> str:
+        """The local that has it on a restore, of struct's ``letters``."""
         local = self._local()
-        self._run.append((attribute, type_, fast, value, local))
+        self._reads.append((attribute, letters, size, local))
         return local
 
     def scalar(self, field: _Field, type_: Scalar, codec: _Codec, *, presence: bool) -> None:
@@ -172,8 +182,6 @@ class _Writer:
                 "except _unfit:  # one by one, each with its own sentence",
                 *(f"    target.{item[0]} = {item[3]}" for item in self._run),
             ]
-            locals_ = "".join(f"{item[4]}, " for item in self._run)
-            self._prepare.append(f"{locals_}= _unpack{index}(source, _at{index})")
             self._run = []
         self._prepare += self._pending
         self._pending = []
@@ -197,14 +205,52 @@ class _Writer:
     def array(self, field: _Field, type_: ArrayType) -> None:
         """Numbers in a row: a list, a tuple, bytes or a bytearray."""
         attribute = field.attribute
-        fresh = f"_plain({self._const(type_)}, source.{attribute})"
         path = self._const(field.path)
+        if field.optional or field.options.clone or not isinstance(type_.element, Scalar):
+            self._rows(field, type_, path)
+            return
+        self._add(attribute, type_, _on_wire(field.options, None), field.where)
+        self._flush()
+        self._plain_run = False
+        local, live = self._local(), self._local()
+        if type_.is_buffer:
+            local = self._read(attribute, f"{type_.length}s", type_.length)
+        else:
+            unpack = self._const(struct.Struct(f"={type_.length}{type_.element.kind}").unpack_from)
+            offset = self._offset(attribute)
+            self._prepare.append(f"{local} = [*{unpack}(source, {offset})]")
+        usual, commit = ("bytes", "self.{} = {}") if type_.is_buffer else ("list", "{2}[:] = {1}")
+        self._snapshot.append(f"target.{attribute} = self.{attribute}")
+        self._prepare += [
+            f"{live} = getattr(self, {attribute!r}, None)",
+            f"if {live}.__class__ is not {usual}:",
+            f"    {local} = _like({live}, {local}, {path})",
+        ]
+        self._commit += [
+            f"if {live}.__class__ is {usual}:",
+            f"    {commit.format(attribute, local, live)}",
+            "else:",
+            f"    _refill(self, {attribute!r}, {local})",
+        ]
+        self._undo_assignment(attribute)
+        self._undo(
+            f"None if self.{attribute}.__class__ is bytes else _items(self.{attribute})",
+            f"_put_items_back(self.{attribute}, {{}})",
+        )
+
+    def _rows(self, field: _Field, type_: ArrayType, path: str) -> None:
+        attribute = field.attribute
+        fresh = f"_plain({self._const(type_)}, source.{attribute})"
         if field.options.clone:
             self._store(field, type_, f"self.{attribute}", fresh, f"self.{attribute} = {{}}")
             return
         live = f"_like(getattr(self, {attribute!r}, None), {fresh}, {path})"
         self._store(field, type_, f"self.{attribute}", live, f"_refill(self, {attribute!r}, {{}})")
-        self._undo(f"_contents(self.{attribute})", f"_put_contents_back(self.{attribute}, {{}})")
+        self._undo(f"_rows(self.{attribute})", f"_put_rows_back(self.{attribute}, {{}})")
+
+    def _offset(self, attribute: str) -> str:
+        """The name of where the field will lie."""
+        return f"_offset_{attribute}"
 
     def value(self, field: _Field, type_: WireType, codec: _Codec) -> None:
         """What a converter makes of the attribute, and back."""
@@ -254,13 +300,16 @@ class _Writer:
         """The methods, by name."""
         self._flush()
         offsets = {info.attribute: info.offset for info in migrated.__layout__.fields}
+        self._names |= {self._offset(name): offset for name, offset in offsets.items()}
         for index, run in enumerate(self._runs):
-            packer = _packer([(offsets[item[0]], item[1]) for item in run])
+            packer = _packer([(offsets[item[0]], item[1].kind, item[1].size) for item in run])
             self._names |= {
                 f"_at{index}": offsets[run[0][0]],
                 f"_pack{index}": packer.pack_into,
-                f"_unpack{index}": packer.unpack_from,
             }
+        if self._reads:
+            reads = [(offsets[item[0]], item[1], item[2]) for item in self._reads]
+            self._names |= {"_first": reads[0][0], "_unpack": _packer(reads).unpack_from}
         checker = partial(_check, cls, migrated, weakref.WeakSet({cls}))
         self._names |= {"__name__": cls.__module__, "_cls": cls, "_migrated": migrated}
         self._names["_check"] = checker
@@ -278,7 +327,7 @@ class _Writer:
         simple = all(line.startswith("self.") for line in self._commit)
         restore = made["restore_migrated_state_mut"]
         restore.all_or_nothing = simple and assigned
-        restore.only_numbers = self._plain_run and len(self._runs) == 1
+        restore.keeps_nothing = True
         return made
 
     def _source(self, assigned: bool) -> str:
@@ -294,6 +343,8 @@ class _Writer:
             "    _check(self, target)",
             *(line.replace("@target@", self._target) for line in self._snapshot),
         ]
+        locals_ = "".join(f"{item[3]}, " for item in self._reads)
+        read = [f"{locals_}= _unpack(source, _first)"] if locals_ else []
         restore = [
             '"""Take ``source`` over: all of it, or nothing and raise."""',
             check.format("source"),
@@ -305,12 +356,13 @@ class _Writer:
                 "commit = _prepare_migrated_state(self, source, version_id, foreign)",
                 "_restore_all(foreign, version_id, commit)",
             ]
-        elif self._plain_run and self._runs:
-            attributes = "".join(f"self.{item[0]}, " for item in self._runs[0])
-            restore.append(f"{attributes}= _unpack0(source, _at0)")
+        elif self._plain_run and self._reads:
+            attributes = "".join(f"self.{item[0]}, " for item in self._reads)
+            restore.append(f"{attributes}= _unpack(source, _first)")
         else:
-            restore += [*self._prepare, *self._commit]
+            restore += [*read, *self._prepare, *self._commit]
         prepare = [
+            *read,
             *self._prepare,
             "def commit():",
             *(f"    {line}" for line in self._commit or ["pass"]),
@@ -366,13 +418,13 @@ def _on_wire(options: FieldOptions, codec: _Codec | None) -> FieldOptions:
     return options.of_wire(default=value)
 
 
-def _packer(items: list[tuple[int, Scalar]]) -> struct.Struct:
-    """Packs numbers to where the layout class has them, from the first one's offset on."""
+def _packer(items: list[tuple[int, str, int]]) -> struct.Struct:
+    """For offsets, letters and sizes, from the first one's offset on."""
     start = at = items[0][0]
     letters = "="
-    for offset, scalar in items:
-        letters += "x" * (offset - at) + scalar.kind
-        at = offset + scalar.size
+    for offset, letter, size in items:
+        letters += (f"{offset - at}x" if offset > at else "") + letter
+        at = offset + size
     packer = struct.Struct(letters)
     assert packer.size == at - start
     return packer

@@ -38,7 +38,7 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoli
         if type(value) is not Mutex or not isinstance(value._value, ToMigrationState):
             return None
         restore = type(value._value).restore_migrated_state_mut
-        forgets = getattr(restore, "only_numbers", False)
+        forgets = getattr(restore, "keeps_nothing", False)
         steps.append((value, value._value, staged, _undo(value._value), forgets))
     return _state.Trampoline(
         weakref.ref(staging),
