@@ -178,6 +178,7 @@ def _derive(cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any]
         setattr(target, method, function)
     target.Migrated = migrated
     target._migration_hints = hints
+    target._migration_numbers = writer.numbers
     abc.update_abstractmethods(target)
     return cls
 

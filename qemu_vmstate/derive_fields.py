@@ -49,6 +49,7 @@ class _Field:
         self.path = f"{writer.name}.{attribute}"
         self.options = options
         self.hint, self.optional = self._without_none(hint)
+        self.element = get_args(self.hint)[0] if get_origin(self.hint) is list else None
         if options.into is not None or options.try_into is not None:
             self._converted()
         else:

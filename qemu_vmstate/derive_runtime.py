@@ -252,7 +252,7 @@ def _snapshot_states(states: Any, targets: Any, path: str) -> None:
         _snapshot_state(state, target, f"{path}[{index}]")
 
 
-_Formers = list[tuple[Any, Any]]
+_Formers = Iterable[tuple[Any, Any]]
 
 
 def _formers_of_states(states: Any) -> _Formers:
@@ -281,6 +281,23 @@ def _is_derived(cls: type) -> bool:
     """Whether its conversions are what its own decorator made."""
     own = cls.__dict__
     return "_prepare_migrated_state" in own and "restore_migrated_state_mut" in own
+
+
+def _all_are(states: Any, cls: type, count: int) -> bool:
+    if states.__class__ is not list or len(states) != count:
+        return False
+    for state in states:  # noqa: SIM110 - all() takes twice as long
+        if state.__class__ is not cls:
+            return False
+    return True
+
+
+def _put_numbers_back(former: Any, each: int, own_version: int) -> None:
+    """``former``: states and their numbers, one after the other; or as ``_formers_of_states``."""
+    if former.__class__ is tuple:
+        states, numbers = former
+        former = zip(states, zip(*[iter(numbers)] * each, strict=True), strict=True)
+    _put_states_back(former, own_version)
 
 
 _Foreign = list[tuple[Any, Any, str]]

@@ -12,8 +12,10 @@ from functools import partial
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
+from .derive_numbers import _Numbers, _packer, _Run
 from .derive_runtime import (
     _UNFIT,
+    _all_are,
     _check,
     _Codec,
     _formers_of_states,
@@ -23,6 +25,7 @@ from .derive_runtime import (
     _prepare_state,
     _prepare_states,
     _put_items_back,
+    _put_numbers_back,
     _put_rows_back,
     _put_states_back,
     _refill,
@@ -64,6 +67,8 @@ class _Writer:
             "_prepare_state": _prepare_state,
             "_prepare_states": _prepare_states,
             "_restore_all": _restore_all,
+            "_all_are": _all_are,
+            "_put_numbers_back": _put_numbers_back,
             "_items": _items,
             "_put_items_back": _put_items_back,
             "_rows": _rows,
@@ -82,10 +87,10 @@ class _Writer:
         self._reads: list[tuple[str, str, int, str]] = []  # attribute, letters, bytes, local
         self._plain_run = True  # nothing but numbers as they are
         self._has_states = False
-        self._target = "target"
-        self._run: list[tuple[str, Scalar, str, str]] = []
+        self.numbers: _Numbers | None = None
+        self._run: _Run = []
         self._pending: list[str] = []
-        self._runs: list[list[tuple[str, Scalar, str, str]]] = []
+        self._runs: list[_Run] = []
         self._count = 0
 
     def _const(self, value: Any) -> str:
@@ -125,7 +130,6 @@ class _Writer:
             held = self._local()
             fits = f"type({held} := {value}) is int and {low} <= {held} <= {high}"
             fast = f"({held} if {fits} else _unfit_value())"
-            self._target = "_raw(target)"
         if type_.kind == "?":
             # struct takes the truth of anything; a field takes True, False, 1 and 0.
             held = self._local()
@@ -155,7 +159,7 @@ class _Writer:
         back = f"{self._const(codec.back)}({local})" if codec.back else local
         if has:
             back = f"{back} if {has} else None"
-        if back != local:
+        if codec.to or codec.back or has:
             self._plain_run = False
             self._pending.append(f"{local} = {back}")
         self._commit.append(f"self.{field.attribute} = {local}")
@@ -263,6 +267,44 @@ class _Writer:
             f"self.{attribute} = {{}}",
         )
 
+    def _numbers(self, field: _Field, type_: ArrayType, element: _Numbers, path: str) -> None:
+        """A list of derived states that are nothing but numbers: in one loop."""
+        attribute = field.attribute
+        cls, offset = self._const(field.element), self._offset(attribute)
+        fit = f"_all_are(self.{attribute}, {cls}, {type_.length})"
+        values = ", ".join(f"e.{name}" for name in element.attributes)
+        pack = self._const(element.packer.pack_into)
+        self._snapshot += [
+            "try:",
+            f"    {fit} or _unfit_value()",
+            f"    at, memory = {offset}, @whole@",
+            f"    for e in self.{attribute}:",
+            f"        {pack}(@memory@, at, {', '.join(element.packed)})",
+            f"        at += {element.packer.size}",
+            "except _unfit:  # one by one, each with its own sentence",
+            f"    _snapshot_states(self.{attribute}, target.{attribute}, {path})",
+        ]
+        states, other = self._local(), self._local()
+        self._prepare += [
+            f"{states} = self.{attribute}",
+            f"{other} = None if {fit} else _prepare_states({states}, source.{attribute}, "
+            f"version_id, foreign, {path})",
+        ]
+        unpack = self._const(element.packer.iter_unpack)
+        memory = f"memoryview(source)[{offset}:{offset} + {type_.size}]"
+        self._commit += [
+            f"if {other} is None:",
+            f"    for e, ({values},) in zip({states}, {unpack}({memory})):",
+            "        pass",
+            "else:",
+            f"    {other}()",
+        ]
+        self._undo(
+            f"(self.{attribute}[:], [x for e in self.{attribute} for x in ({values},)]) "
+            f"if {fit} else _formers_of_states(self.{attribute})",
+            f"_put_numbers_back({{}}, {len(element.attributes)}, own_version)",
+        )
+
     def states(self, field: _Field, type_: WireType) -> None:
         """A ``ToMigrationState``, or a list of them; restored in place."""
         self._add(field.attribute, type_, _on_wire(field.options, None), field.where)
@@ -271,6 +313,10 @@ class _Writer:
         self._has_states = True
         path = self._const(field.path)
         many = "s" if isinstance(type_, ArrayType) else ""
+        numbers = _Numbers.of_class(field.element)
+        if isinstance(type_, ArrayType) and numbers:
+            self._numbers(field, type_, numbers, path)
+            return
         attribute = field.attribute
         local = self._local()
         self._snapshot.append(
@@ -317,7 +363,7 @@ class _Writer:
         assigned = inspect.getattr_static(cls, "__setattr__") is own_way and not any(
             _is_computed(cls, name) for name in self._attributes
         )
-        source = self._source(assigned)
+        source = self._source(assigned, migrated.__checked__)
         filename = _remember(cls, source)
         exec(compile(source, filename, "exec"), self._names)
         made = {name: self._names[name] for name in (*_METHODS, *_MORE_METHODS)}
@@ -328,20 +374,37 @@ class _Writer:
         restore = made["restore_migrated_state_mut"]
         restore.all_or_nothing = simple and assigned
         restore.keeps_nothing = True
+        if self._plain_run and self._runs and assigned:
+            size = migrated.__layout__.size
+            self.numbers = _Numbers.of(self._runs[0], offsets, size)
         return made
 
-    def _source(self, assigned: bool) -> str:
-        """``assigned``: what is assigned to an attribute is what it then has."""
+    def _source(self, assigned: bool, checked: bool) -> str:
+        """``assigned``: what is assigned to an attribute is what it then has; ``checked``: the
+        buffer of ``target`` is only to be read.
+        """
 
         def body(lines: Iterable[str], indent: str = "    ") -> str:
             return "".join(f"{indent}{line}\n" for line in lines)
+
+        # A view of raw memory must not outlive the call, not even in a traceback.
+        known = {
+            "@target@": "_raw(target)" if checked else "target",
+            "@whole@": "None" if checked else "memoryview(target)",
+            "@memory@": "_raw(target)" if checked else "memory",
+        }
+
+        def filled_in(line: str) -> str:
+            for name, value in known.items():
+                line = line.replace(name, value)
+            return line
 
         check = "if self.__class__ is not _cls or {0}.__class__ is not _migrated:"
         snapshot = [
             '"""Fill ``target`` with a copy of this state."""',
             check.format("target"),
             "    _check(self, target)",
-            *(line.replace("@target@", self._target) for line in self._snapshot),
+            *map(filled_in, self._snapshot),
         ]
         locals_ = "".join(f"{item[3]}, " for item in self._reads)
         read = [f"{locals_}= _unpack(source, _first)"] if locals_ else []
@@ -416,18 +479,6 @@ def _on_wire(options: FieldOptions, codec: _Codec | None) -> FieldOptions:
     elif not isinstance(value, int | float | list | tuple | bytes | bytearray):
         return made
     return options.of_wire(default=value)
-
-
-def _packer(items: list[tuple[int, str, int]]) -> struct.Struct:
-    """For offsets, letters and sizes, from the first one's offset on."""
-    start = at = items[0][0]
-    letters = "="
-    for offset, letter, size in items:
-        letters += (f"{offset - at}x" if offset > at else "") + letter
-        at = offset + size
-    packer = struct.Struct(letters)
-    assert packer.size == at - start
-    return packer
 
 
 def _remember(cls: type, source: str) -> str:
