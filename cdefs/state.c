@@ -126,9 +126,9 @@ static PyMethodDef state_methods[] = {
     { "add_formers", qv_add_formers, METH_O,
       "add_formers((whose, formers)): remember what undoes an object's restore, of a load of\n"
       "QEMU's that may fail later." },
-    { "take_formers", qv_take_formers, METH_NOARGS,
-      "take_formers() -> [(whose, formers)]: what was added since the last call, oldest first;\n"
-      "by a Trampoline its whose, and a tuple of each state's bytes or what its class made." },
+    { "take_formers", qv_take_formers, METH_O,
+      "take_formers(n) -> [(whose, formers)]: the last n that were added, oldest first; by a\n"
+      "Trampoline its whose, and a tuple of each state's bytes or what its class made." },
     { "set_guard", qv_set_guard, METH_O,
       "set_guard(cls): what mutex_lock() makes, a class derived from Guard." },
     { "see_locks", qv_see_locks, METH_O,

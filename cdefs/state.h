@@ -97,7 +97,7 @@ Py_ssize_t qv_count(Field *field, const char *p);
 
 /* trampoline.c: see state.c. */
 PyObject *qv_add_formers(PyObject *module, PyObject *entry);
-PyObject *qv_take_formers(PyObject *module, PyObject *unused);
+PyObject *qv_take_formers(PyObject *module, PyObject *count);
 /* mutex.c: the QvCells of a tuple of Cells, which the caller frees; NULL with an exception. */
 QvCell **qv_cells_of(PyObject *tuple, size_t *n);
 /* guard.c: obj.name(...) with what a METH_FASTCALL | METH_KEYWORDS function got. */

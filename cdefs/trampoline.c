@@ -268,13 +268,17 @@ static int take_back(PyObject *obj)
     return ret;
 }
 
-PyObject *qv_take_formers(PyObject *module, PyObject *unused)
+PyObject *qv_take_formers(PyObject *module, PyObject *count)
 {
-    PyObject *taken = formers ? formers : PyList_New(0);
+    Py_ssize_t has = formers ? PyList_Size(formers) : 0;
+    Py_ssize_t wanted = PyNumber_AsSsize_t(count, NULL);
+    Py_ssize_t from = wanted < has ? has - wanted : 0;
+    PyObject *taken = formers ? PyList_GetSlice(formers, from, has) : PyList_New(0);
 
     (void)module;
-    (void)unused;
-    formers = NULL;
+    if (PyErr_Occurred() || (formers && PyList_SetSlice(formers, from, has, NULL) < 0)) {
+        Py_CLEAR(taken);
+    }
     return taken;
 }
 

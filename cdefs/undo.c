@@ -12,9 +12,14 @@
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
 int qv_py_end_load(void *handle, int undo, char **why);
 
-/* The live memory of an object's parts, one behind the other, before a commit. */
+/*
+ * The live memory of an object's parts, one behind the other, before a commit.  Or,
+ * without an object, how many of the next ones Python has: two objects may share a
+ * state, so all have to be taken back in one order.
+ */
 typedef struct Former {
     QvObject *object;
+    int count;
     unsigned char memory[];
 } Former;
 
@@ -50,10 +55,15 @@ void qv_undo_begin_load(void)
 void qv_undo_remember(QvObject *object, bool by_python)
 {
     size_t size = 0, i;
-    Former *former;
+    Former *former = formers ? formers->data : NULL;
 
     if (by_python) {
         python_has = true;
+        if (!former || former->object) {
+            former = g_new0(Former, 1);
+            formers = g_slist_prepend(formers, former);
+        }
+        former->count++;
         return;
     }
     for (i = 0; i < object->kind->n_parts; i++) {
@@ -65,11 +75,25 @@ void qv_undo_remember(QvObject *object, bool by_python)
     formers = g_slist_prepend(formers, former);
 }
 
+/* The newest undo of Python's; 0: it forgets all that it has. */
+static void end_python(int undo)
+{
+    g_autofree char *why = NULL;
+
+    if (qv_call_python(qv_py_end_load, NULL, undo, &why)) {
+        qv.error_report("what a failed load put into Python's objects is still there");
+    }
+}
+
 static void put_back(Former *former)
 {
     QvObject *object = former->object;
     size_t which;
 
+    if (!object) {
+        end_python(former->count);
+        return;
+    }
     if (qv_cells_lock(qv_cells(object), object->n_cells, &which)) {
         qv.error_report("%s keeps what a failed load put into it: it is locked by this very "
                         "thread", object->kind->vmsd->name);
@@ -81,22 +105,18 @@ static void put_back(Former *former)
 
 void qv_undo_end_load(bool failed)
 {
-    g_autofree char *why = NULL;
-
     while (formers) {
-        if (failed) {
-            put_back(formers->data);
-        }
-        g_free(formers->data);
+        Former *former = formers->data;
+
         formers = g_slist_delete_link(formers, formers);
+        if (failed) {
+            put_back(former);
+        }
+        g_free(former);
     }
     if (python_has) {
-        bool undo = failed && !stale;
-
         python_has = stale = false;
-        if (qv_call_python(qv_py_end_load, NULL, undo, &why)) {
-            qv.error_report("what a failed load put into Python's objects is still there");
-        }
+        end_python(0);
     }
 }
 

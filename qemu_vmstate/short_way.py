@@ -23,7 +23,7 @@ from .to_migration_state import Former, ToMigrationState, noted
 if TYPE_CHECKING:
     from .staging import Staging
 
-__all__ = ["put_back_all", "short_way"]
+__all__ = ["put_back_last", "short_way"]
 
 # As in cdefs/trampoline.c.
 _UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_LONG_WAY = range(4)
@@ -85,9 +85,9 @@ def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: Bas
             state._put_back_migrated_state(former, own_version)
 
 
-def put_back_all(exc: BaseException) -> None:
-    """Undo each restore of a load of QEMU's, newest first; what goes wrong is noted on ``exc``."""
-    for reference, formers in reversed(_state.take_formers()):
+def put_back_last(count: int, exc: BaseException) -> None:
+    """Undo the last restores of a load of QEMU's; what goes wrong is noted on ``exc``."""
+    for reference, formers in reversed(_state.take_formers(count)):
         staging = reference()
         if staging is None:
             continue

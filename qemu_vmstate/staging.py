@@ -34,7 +34,7 @@ from .native import ffi, free_object, lib
 from .parts import Hooks, Part, PutBack, StatePart, copied_by_c, memory_of, pointed_to
 from .plan import ByC, Plan, plan_of
 from .predicates import asks, forget, watch
-from .short_way import put_back_all, short_way
+from .short_way import put_back_last, short_way
 from .staged import check_struct, path_at, structs
 from .staging_struct import StagingStruct
 from .to_migration_state import noted
@@ -396,12 +396,12 @@ def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
 def qv_py_end_load(_handle: Any, undo: int, _why: Any) -> int:
-    """A load of QEMU's is over; ``undo``: it has failed, maybe after these objects."""
+    """A load of QEMU's is over; ``undo``: it has failed, after so many more objects. 0: forget."""
     failed = VMStateError("the load failed")
     if undo:
-        put_back_all(failed)
+        put_back_last(undo, failed)
     else:
-        _state.take_formers()
+        _state.take_formers(sys.maxsize)
     if not hasattr(failed, "__notes__"):
         return 0
     traceback.print_exception(failed, file=sys.stderr)

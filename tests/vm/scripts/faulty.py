@@ -195,10 +195,17 @@ class Lender(Device, name="pylender"):
     cups: Migratable[Arc[Mutex[Cups]]]
 
 
+class NativeLender(Device, name="pynativelender"):
+    """The same of a state that C copies."""
+
+    regs: Migratable[Arc[Mutex[Regs]]]
+
+
 class Borrower(Device, name="pyborrower"):
     """Not C, but Python undoes what it restored."""
 
     cups: Migratable[Arc[Mutex[Cups]]]
+    regs: Migratable[Arc[Mutex[Regs]]]
     level: BqlCell[u8]
 
 
@@ -284,9 +291,10 @@ if __name__ == "__main__":
 
     devices = {dev.name: dev for dev in map(make, (Mixed, First, Middle, Last))}
     native, short, derived, blend = Native(), Short(), Derived(), Blend()
-    several, shared = Several(), Arc(Mutex(Cups()))
-    lender, borrower = Lender(cups=shared), Borrower(cups=shared.clone())
-    others = (native, short, derived, blend, several, lender, borrower)
+    several, shared, shared_regs = Several(), Arc(Mutex(Cups())), Arc(Mutex(Regs()))
+    lender, native_lender = Lender(cups=shared), NativeLender(regs=shared_regs)
+    borrower = Borrower(cups=shared.clone(), regs=shared_regs.clone())
+    others = (native, short, derived, blend, several, lender, native_lender, borrower)
     for dev in (*others, *devices.values()):
         register(dev)
 
@@ -308,6 +316,8 @@ if __name__ == "__main__":
             regs.first = echo.value = number
         with several.echo.lock() as echo, several.regs.lock() as regs:
             echo.value = regs.first = number
+        with shared_regs.target.lock() as regs:
+            regs.first = number
         with several.point.lock() as point, several.row.lock() as row:
             for each in (point, row.point, *row.points):
                 each.x = each.y = number
