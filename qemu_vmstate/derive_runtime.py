@@ -217,15 +217,19 @@ def _wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
     )
 
 
-def _snapshot_state(state: Any, target: Any, path: str) -> None:
+def _snapshot_state(state: Any, target: Any, path: str, index: int | None = None) -> None:
     cls = type(target)
     if getattr(state, "Migrated", None) is not cls:
-        raise _wrong_state(state, cls, path)
+        raise _wrong_state(state, cls, _element_path(path, index))
     try:
         state.snapshot_migration_state(target)
     except InvalidError as exc:
-        _put_under(exc, cls, path)
+        _put_under(exc, cls, _element_path(path, index))
         raise
+
+
+def _element_path(path: str, index: int | None) -> str:
+    return path if index is None else f"{path}[{index}]"
 
 
 def _put_under(exc: InvalidError, cls: type[Any], path: str) -> None:
@@ -249,7 +253,7 @@ def _elements(states: Any, targets: Any, path: str) -> Iterable[tuple[int, Any, 
 
 def _snapshot_states(states: Any, targets: Any, path: str) -> None:
     for index, state, target in _elements(states, targets, path):
-        _snapshot_state(state, target, f"{path}[{index}]")
+        _snapshot_state(state, target, path, index)
 
 
 _Formers = Iterable[tuple[Any, Any]]
@@ -304,7 +308,12 @@ _Foreign = list[tuple[Any, Any, str]]
 
 
 def _prepare_state(
-    state: Any, source: Any, version_id: int, foreign: _Foreign, path: str
+    state: Any,
+    source: Any,
+    version_id: int,
+    foreign: _Foreign,
+    path: str,
+    index: int | None = None,
 ) -> Callable[[], None]:
     """Validate ``source``; returns what will put it into ``state`` and cannot fail.
 
@@ -312,7 +321,7 @@ def _prepare_state(
     """
     cls = type(source)
     if getattr(state, "Migrated", None) is not cls:
-        raise _wrong_state(state, cls, path)
+        raise _wrong_state(state, cls, _element_path(path, index))
     own = type(state)
     restore = getattr(own, "restore_migrated_state_mut", None)
     if restore is VMStruct.restore_migrated_state_mut:
@@ -323,10 +332,11 @@ def _prepare_state(
                 state, source, version_id, foreign
             )
         except InvalidError as exc:
-            _put_under(exc, cls, path)
+            _put_under(exc, cls, _element_path(path, index))
             raise
         return commit
-    foreign.append((state, copy.copy(source), path))  # it may keep that
+    # It may keep that.
+    foreign.append((state, copy.copy(source), _element_path(path, index)))
     return _nothing
 
 
@@ -338,7 +348,7 @@ def _prepare_states(
     states: Any, sources: Any, version_id: int, foreign: _Foreign, path: str
 ) -> Callable[[], None]:
     commits = [
-        _prepare_state(state, source, version_id, foreign, f"{path}[{index}]")
+        _prepare_state(state, source, version_id, foreign, path, index)
         for index, state, source in _elements(states, sources, path)
     ]
 
