@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,11 +21,28 @@ settings.register_profile("suite", max_examples=60, deadline=None, print_blob=Tr
 settings.load_profile("suite")
 
 
+def until(condition: Callable[[], bool], what: str, least: int) -> Iterator[int]:
+    """Count on until ``condition`` is true, and to ``least`` at least.
+
+    For rounds beside other threads: how many each of them needs is the scheduler's choice.
+    """
+    end = time.monotonic() + PATIENCE
+    for number in itertools.count():
+        if number >= least:
+            if condition():
+                return
+            assert time.monotonic() < end, f"{number} rounds, and not yet: {what}"
+        yield number
+
+
 class Running(Protocol):
     """A call in a thread of its own."""
 
     def wait_blocked(self) -> None:
         """Return once the thread sleeps and goes on sleeping though the GIL is free."""
+
+    def ended(self) -> bool:
+        """Whether it has returned or raised."""
 
     def result(self) -> Any:
         """What the call returned, or raise what it raised."""
@@ -54,6 +72,9 @@ class _Running:
             asleep = asleep + 1 if state == "S" else 0
             assert time.monotonic() < until, "the thread never waits"
             time.sleep(0.001)  # frees the GIL: who only waits for that gets on
+
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
 
     def result(self) -> Any:
         self._thread.join(PATIENCE)

@@ -45,6 +45,8 @@ from qemu_vmstate import (
     zeroed,
 )
 
+from .conftest import PATIENCE, until
+
 Unchanged = Callable[[Any], AbstractContextManager[None]]
 Run = Callable[[Callable[[], Any]], Any]
 
@@ -338,28 +340,34 @@ def test_snapshots_under_the_lock_are_never_torn(run: Run) -> None:
 
     dev = Device32()
     stop = threading.Event()
+    written = [0] * 4
 
-    def writer() -> int:
-        n = 0
+    def writer(number: int) -> None:
         while not stop.is_set():
-            n += 1
+            n = written[number] + 1
             with dev.wide.lock() as state:
                 state.first = n
                 state.filler = [n] * 6
                 state.last = n
-        return n
+            written[number] = n
+
+    seen: set[bytes] = set()
+
+    def all_write_meanwhile() -> bool:
+        return (all(written) and len(seen) > 1) or any(one.ended() for one in writers)
 
     switch = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        writers = [run(writer) for _ in range(4)]
-        seen = {save(dev) for _ in range(2000)}
+        writers = [run(lambda number=number: writer(number)) for number in range(4)]  # type: ignore[misc]
+        for _ in until(all_write_meanwhile, "all threads write while it is saved", least=2000):
+            seen.add(save(dev))
     finally:
         stop.set()
         sys.setswitchinterval(switch)
-    assert all(writer.result() > 0 for writer in writers)
+    for one in writers:
+        one.result()
     assert all(len(set(struct.unpack(">8I", wire))) == 1 for wire in seen)
-    assert len(seen) > 1, "nobody wrote while it was saved"
 
 
 # ------------------------------------------------------------- BQL and borrows
@@ -566,32 +574,24 @@ def one_cpu() -> Iterator[None]:
     os.sched_setaffinity(0, usual)
 
 
-def test_who_waits_is_next_however_busy_another_thread_is(one_cpu: None) -> None:
+def test_who_waits_is_next_however_busy_another_thread_is(one_cpu: None, run: Run) -> None:
     mutex = Mutex(Regs())
-    rounds = [0]
-    stop = threading.Event()
-    begun = threading.Event()
+    order: list[str] = []
 
-    def hammer() -> None:
-        while not stop.is_set():
-            with mutex.lock():
-                rounds[0] += 1
-                begun.set()
-                # Held nearly all the time, and locked again at once.
-                time.sleep(0.001)
+    def other() -> None:
+        # Woken up, it comes after one that runs, as on a machine that is busy.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        with mutex.lock():
+            order.append("who waits")
 
-    thread = threading.Thread(target=hammer)
-    thread.start()
-    try:
-        assert begun.wait(10)
-        # Woken up, this thread comes after one that runs, as on a machine that is busy.
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        for _ in range(20):
-            before = rounds[0]
-            with mutex.lock(timeout=20):
-                # The round under way, and one that may begin before this thread asks.
-                assert rounds[0] - before <= 3
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        stop.set()
-        thread.join()
+    for _ in range(20):
+        order.clear()
+        guard = mutex.lock()
+        waiting = run(other)
+        waiting.wait_blocked()
+        guard.release()
+        # Locked again at once.
+        with mutex.lock(timeout=PATIENCE):
+            order.append("who is busy")
+        waiting.result()
+        assert order == ["who waits", "who is busy"]

@@ -42,6 +42,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
+from .conftest import until
 from .vm.scripts import faulty
 
 make_class: Any = type(Device)
@@ -538,19 +539,22 @@ def test_no_thread_sees_one_part_new_and_another_old(kinds: str, run: Run) -> No
     """Loads, refused or not, and saves, beside a thread that holds first and last together."""
     dev = eight(kinds)
     stop = threading.Event()
+    seen = [0]
 
-    def watch() -> int:
-        seen = 0
+    def watch() -> None:
         while not stop.is_set():
             with dev.part0.lock() as first, dev.part7.lock() as last:
                 assert (first.value, last.value) in {(0, 0), (1, 1), (2, 2)}
                 first.value = last.value = 2
-                seen += 1
-        return seen
+                seen[0] += 1
 
     watcher = run(watch)
+
+    def watched() -> bool:
+        return seen[0] > 10 or watcher.ended()
+
     try:
-        for turn in range(300):
+        for turn in until(watched, "the watcher has looked ten times", least=300):
             number = turn % 2
             load(dev, wire_of([number] * PARTS))
             numbers = [8] * (PARTS - 1) + [BAD]
@@ -561,7 +565,7 @@ def test_no_thread_sees_one_part_new_and_another_old(kinds: str, run: Run) -> No
             assert data[:4] == data[-4:]
     finally:
         stop.set()
-    assert watcher.result() > 10
+    watcher.result()
 
 
 @KINDS
@@ -569,24 +573,29 @@ def test_locks_in_any_order_do_not_hang(kinds: str, run: Run) -> None:
     """Threads that take the parts' locks against the order of ours, and hold them a while."""
     dev = eight(kinds)
     stop = threading.Event()
+    times = {(7, 0): 0, (4, 3): 0}
 
-    def take(parts: list[int]) -> int:
-        times = 0
+    def take(parts: tuple[int, int]) -> None:
         while not stop.is_set():
             with getattr(dev, f"part{parts[0]}").lock():
                 time.sleep(0.001)  # the GIL is free: a load gets in between
                 with getattr(dev, f"part{parts[1]}").lock():
-                    times += 1
-        return times
+                    times[parts] += 1
 
-    others = [run(lambda: take([7, 0])), run(lambda: take([4, 3]))]
+    others = [run(lambda parts=parts: take(parts)) for parts in times]  # type: ignore[misc]
+
+    def taken() -> bool:
+        return all(times.values()) or any(other.ended() for other in others)
+
     try:
-        for turn in range(20):
-            load(dev, wire_of([turn] * PARTS))
-            assert save(dev) == wire_of([turn] * PARTS)
+        for turn in until(taken, "both threads had their turn", least=20):
+            number = turn % 20
+            load(dev, wire_of([number] * PARTS))
+            assert save(dev) == wire_of([number] * PARTS)
     finally:
         stop.set()
-    assert all(other.result() for other in others)
+    for other in others:
+        other.result()
 
 
 def test_a_conversion_may_lock_what_the_load_holds_already() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -22,6 +23,8 @@ from qemu_vmstate.launch import (
     shim_path,
     without_door,
 )
+
+from .conftest import until
 
 ROOT = Path(__file__).absolute().parents[1]
 RunBoot = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -194,12 +197,20 @@ def test_another_key_is_not_served(socket_path: str) -> None:
 
 
 def test_a_late_answer_is_not_taken_for_the_next(socket_path: str) -> None:
-    with Control(socket_path, b"key", timeout=0.2) as client:
-        client.exec("import threading; gate = threading.Event()")
+    with (
+        Control(socket_path, b"key", timeout=30) as other,
+        Control(socket_path, b"key", timeout=0.2) as client,
+    ):
+        other.exec("import threading; gate = threading.Event()")
         with pytest.raises(ControlError, match=r"within 0\.2 s"):
             client.eval("gate.wait(30)")
-        client.exec("gate.set()")
-        assert client.eval("'mine'") == "mine"
+        other.exec("gate.set()")
+        answers: list[str] = []
+        for _ in until(lambda: bool(answers), "an answer in time", least=0):
+            # One that is late once more is not to be taken for the next either.
+            with contextlib.suppress(ControlError):
+                answers.append(client.eval("'mine'"))
+        assert answers == ["mine"]
 
 
 def test_no_server(tmp_path: Path) -> None:
