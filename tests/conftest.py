@@ -12,13 +12,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 PATIENCE = 30.0
 """Seconds after which a condition that should come true counts as never coming true."""
 
-settings.register_profile("suite", max_examples=60, deadline=None, print_blob=True)
+settings.register_profile(
+    "suite",
+    max_examples=60,
+    print_blob=True,
+    # How long things take is the machine's affair, and the tests say where it matters.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("suite")
+
+
+def own_memory() -> int:
+    """Bytes of memory that this process has filled, in RAM or swapped out.
+
+    Its pages are counted: statm's sum may lack up to 32 of each processor.
+    """
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    lines = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
+    return sum(int(lines[kind].split()[0]) for kind in ("Anonymous", "Swap")) * 1024
 
 
 def until(condition: Callable[[], bool], what: str, least: int) -> Iterator[int]:

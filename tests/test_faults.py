@@ -10,7 +10,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -42,7 +41,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .conftest import until
+from .conftest import own_memory, until
 from .vm.scripts import faulty
 
 make_class: Any = type(Device)
@@ -629,11 +628,6 @@ def test_a_conversion_may_lock_what_the_load_holds_already() -> None:
 # ------------------------------------------------------------------------- memory
 
 
-def pages() -> int:
-    """Resident pages of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1])
-
-
 @pytest.mark.parametrize("hook", sorted({*faulty.SAVING, *faulty.LOADING}))
 def test_failures_leave_no_memory(hook: str) -> None:
     """2,000 of them; 128 KiB would be 65 bytes each."""
@@ -653,9 +647,9 @@ def test_failures_leave_no_memory(hook: str) -> None:
     try:
         fail(500)
         gc.collect()
-        before = pages()
+        before = own_memory()
         fail(2000)
         gc.collect()
-        assert (pages() - before) * 4096 < 128 * 1024
+        assert own_memory() - before < 128 * 1024
     finally:
         faulty.mend(dev)

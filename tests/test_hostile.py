@@ -7,7 +7,6 @@ import contextlib
 import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -33,6 +32,8 @@ from qemu_vmstate import (
     u32,
     zeroed,
 )
+
+from .conftest import own_memory
 
 buffer_of: Any = Buffer
 make_class: Any = type(VMStruct)
@@ -159,11 +160,6 @@ def test_own_bytes_that_look_like_a_subsection_are_loaded(tail: bytes) -> None:
     assert twin == state
 
 
-def pages() -> int:
-    """Resident pages of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1])
-
-
 @pytest.mark.parametrize(
     "data",
     [b"", bytes(SIZE - 1), bytes(SIZE + 1), b"\0" * 9 + b"\x77" + b"\0" * (SIZE - 10)],
@@ -179,9 +175,9 @@ def test_failing_loads_do_not_eat_memory(data: bytes) -> None:
                 load(dev, data)
 
     fail(1000)
-    before = pages()
+    before = own_memory()
     fail(5000)
-    assert (pages() - before) * 4096 < 256 * 1024
+    assert own_memory() - before < 256 * 1024
 
 
 def test_saves_loads_and_new_devices_do_not_eat_memory() -> None:
@@ -191,6 +187,6 @@ def test_saves_loads_and_new_devices_do_not_eat_memory() -> None:
             load(dev, save(dev))
 
     work(500)
-    before = pages()
+    before = own_memory()
     work(3000)
-    assert (pages() - before) * 4096 < 512 * 1024
+    assert own_memory() - before < 512 * 1024
