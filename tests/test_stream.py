@@ -759,7 +759,7 @@ def test_bombs_are_refused_in_little_time_and_memory(
 ) -> None:
     data = HEADER + full("dev", bytes(64)) + EOF + described(bomb)
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.thread_time()
     try:
         with pytest.raises(StreamError, match=sentence):
             parse(data)
@@ -767,16 +767,16 @@ def test_bombs_are_refused_in_little_time_and_memory(
     finally:
         tracemalloc.stop()
     assert peak < 32 << 20
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @pytest.mark.parametrize("filling", [b"\0\x06", b"\x7e" + be32(5), b"\x7e" + be32(5) + b"\x04"])
 def test_many_false_marks_cost_no_more_than_their_bytes(parse: Parse, filling: bytes) -> None:
     data = HEADER + full("dev", filling * (1 << 18))[:-5]
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(StreamError):
         parse(data)
-    assert time.monotonic() - began < 10
+    assert time.thread_time() - began < 10
 
 
 def test_pages_are_not_kept(tmp_path: Path) -> None:
@@ -802,7 +802,7 @@ def test_pages_are_not_kept(tmp_path: Path) -> None:
 
 def fuzz(data: bytes, file: Path) -> None:
     file.write_bytes(data)
-    began = time.monotonic()
+    began = time.thread_time()
     try:
         stream = read(file)
     except StreamError as error:
@@ -813,7 +813,7 @@ def fuzz(data: bytes, file: Path) -> None:
         show(stream, io.StringIO())
         write_json(stream, io.StringIO())
     assert (sentence + "x").isprintable()
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @pytest.fixture(scope="module")
