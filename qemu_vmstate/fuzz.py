@@ -202,9 +202,11 @@ class _Driver:
                 return False
             except subprocess.TimeoutExpired:
                 number = journal.read()[0]
+            # Until it begins with the first it starts Python and imports the target.
+            limit = self._hang_seconds if number else max(self._hang_seconds, HANG_SECONDS)
             if number != seen:
                 seen, since = number, time.monotonic()
-            elif time.monotonic() - since > self._hang_seconds:
+            elif time.monotonic() - since > limit:
                 process.send_signal(6)  # for faulthandler to say where
                 try:
                     process.wait(timeout=10)

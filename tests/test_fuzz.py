@@ -174,6 +174,11 @@ def sound() -> Any:
     return device_of(State)
 
 
+def starts_slowly() -> Any:
+    threading.Event().wait(3)
+    return sound()
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
@@ -198,6 +203,11 @@ def test_what_breaks_the_rules_is_found_and_found_again(make: Any, kind: str, wo
     (again,) = fuzz(seed="1", batch=0, targets=[target], hang_seconds=2).findings
     assert (again.kind, again.input, again.version) == (first.kind, first.input, first.version)
     assert first.input or kind in ("unstable", "unloadable")
+
+
+def test_a_slow_start_is_no_stream_that_hangs() -> None:
+    targets = [f"{HERE}:starts_slowly"]
+    assert not fuzz(seed="1", batch=0, per_batch=20, targets=targets, hang_seconds=2).findings
 
 
 def test_the_input_that_is_reported_is_the_one() -> None:
