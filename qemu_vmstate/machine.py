@@ -331,8 +331,14 @@ class Machine:
             error = VMError(f"VM {self.name!r}: QEMU did not end within {timeout:g} s")
             self._add_log(error)
             raise error
+        self._read_out()
         self._end_told = True
         return process.status()
+
+    def _read_out(self) -> None:
+        """The process has ended, and what it said last may not have been read yet."""
+        if self._monitor is not None:
+            self._monitor.read_out(_GRACE_SECONDS)
 
     # ------------------------------------------------------------ looking
 
@@ -392,6 +398,9 @@ class Machine:
             if value := condition():
                 return value
             if self._running(what).ended():
+                self._read_out()
+                if len(self.events) > seen:
+                    continue
                 raise self._end_error(what)
             if time.monotonic() > deadline:
                 error = VMError(f"VM {self.name!r}: waited {self.timeout:g} s for {what}, in vain")

@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 try:
-    from qemu.qmp import ExecuteError, QMPClient, QMPError
+    from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 except ImportError as error:
     raise ImportError(
         "running a VM needs the package qemu.qmp: pip install 'qemu-vmstate[vm]'"
@@ -71,6 +71,21 @@ class Monitor:
         """Return once there are more than *seen* events, and after *seconds* at the latest."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.events) > seen, seconds)
+
+    def read_out(self, seconds: float) -> None:
+        """Hear what a QEMU that has ended had still to say, within *seconds*.
+
+        A child of its own that lives on may hold the connection open so long.
+        """
+
+        async def read_out() -> None:
+            while self._client.runstate == Runstate.RUNNING:
+                await self._client.runstate_changed()
+            while not self._client.events.empty():
+                await asyncio.sleep(0)
+
+        with contextlib.suppress(TimeoutError):
+            self._run(read_out(), seconds)
 
     def close(self) -> None:
         """End the connection and the thread."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +97,12 @@ def last_words():
     {last_words}
 """
     vm = start(script=script(tmp_path, text), door=door)
-    if where == "thread":
-        # QEMU may be gone before the answer.
-        with contextlib.suppress(ControlError):
+    # QEMU may be gone before the answer.
+    with contextlib.suppress(ControlError, VMError):
+        if where == "thread":
             vm.python.exec("threading.Thread(target=last_words, daemon=True).start()")
-    else:
-        vm.migrate(f"exec:cat > {tmp_path}/stream")
+        else:
+            vm.migrate(f"exec:cat > {tmp_path}/stream")
     assert vm.wait() == status
 
 
@@ -145,6 +147,27 @@ def test_qemu_may_quit_in_the_middle_of_a_migration(start: StartVM, door: str) -
         lambda: vm.qmp("query-migrate").get("status") == "pre-switchover" or None, "the pause"
     )
     assert vm.quit() == 0
+
+
+@pytest.mark.one_emulator
+@pytest.mark.parametrize("how", ["wait", "wait_event"])
+def test_what_qemu_said_before_its_end_is_heard(start: StartVM, how: str) -> None:
+    vm = start()
+    assert vm._monitor
+    busy = threading.Event()
+    # Whoever reads is late, as on a busy machine.
+    vm._monitor._loop.call_soon_threadsafe(busy.wait)
+    os.kill(vm.pid, signal.SIGTERM)
+    with os.fdopen(os.pidfd_open(vm.pid)) as process:
+        assert select.select([process], [], [], 30)[0]
+    late = threading.Timer(0.2, busy.set)
+    late.start()
+    if how == "wait":
+        assert vm.wait() == 0
+        assert [event["event"] for event in vm.events] == ["SHUTDOWN"]
+    else:
+        assert vm.wait_event("SHUTDOWN")["data"]["reason"] == "host-signal"
+    late.join()
 
 
 # ------------------------------------------------------ what is held, and by whom
