@@ -3,7 +3,15 @@
 
 from __future__ import annotations
 
-from qemu_vmstate import Device, QEMUTimer, bql_locked, clock_get_ns, register, u32
+from qemu_vmstate import (
+    Device,
+    QEMUTimer,
+    bql_lock_guard,
+    bql_locked,
+    clock_get_ns,
+    register,
+    u32,
+)
 
 
 class Alarm(Device, name="pyalarm"):
@@ -35,7 +43,10 @@ def drop_many() -> int:
     """Armed timers without an owner; how many are left of them."""
     from qemu_vmstate import qemu_timer
 
-    for _ in range(100):
-        soon(QEMUTimer(dev.ring))
-    soon(dev.first)
-    return len(qemu_timer._dead)
+    with bql_lock_guard():  # none expires meanwhile
+        timers = [QEMUTimer(dev.ring) for _ in range(100)]
+        for timer in timers:
+            soon(timer)
+        soon(dev.first)
+        del timer, timers
+        return len(qemu_timer._dead)
