@@ -127,7 +127,7 @@ def test_background_snapshot_is_of_its_beginning_though_the_machine_runs_on(
     pair: Pair, tmp_path: Path
 ) -> None:
     enable(pair.here, "background-snapshot")
-    pair.here.qmp("migrate-set-parameters", max_bandwidth=100_000)
+    pair.here.qmp("migrate-set-parameters", max_bandwidth=10_000)
     file = tmp_path / "stream"
     before = pair.here.python.eval("dev.totals()")
     pair.here.migrate(f"exec:cat > {file}")
