@@ -230,6 +230,10 @@ def test_what_keeps_to_the_rules_is_not_reported() -> None:
     assert min(report.accepted, report.rejected) > 400
 
 
+def test_no_batch_begins_when_the_time_is_up() -> None:
+    assert fuzz(seed="1", seconds=0).inputs == 0
+
+
 def test_a_seed_gives_the_same_streams_again() -> None:
     first, second = (fuzz(seed="same", inputs=1500, per_batch=300) for _ in range(2))
     other = fuzz(seed="other", inputs=1500, per_batch=300)
@@ -260,7 +264,7 @@ def test_loads_that_fail_leave_no_memory() -> None:
 @pytest.mark.parametrize("seed", ["fixed", None], ids=["fixed", "random"])
 def test_streams_that_mean_harm_do_none(seed: str | None) -> None:
     """The random seed is in the report, which a failure shows."""
-    report = fuzz(seconds=7, seed=seed)
+    report = fuzz(inputs=16000, seed=seed)
     assert not report.findings, report.text()
     assert report.accepted > 100, report.text()
     assert report.rejected > 1000, report.text()
