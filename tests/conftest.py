@@ -14,8 +14,11 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-PATIENCE = 30.0
-"""Seconds after which a condition that should come true counts as never coming true."""
+PATIENCE = 120.0
+"""Seconds after which a condition that should come true counts as never coming true.
+
+A host may stop a virtual machine, and with it this process, for the better part of a minute.
+"""
 
 settings.register_profile(
     "suite",

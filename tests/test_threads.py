@@ -22,6 +22,8 @@ from qemu_vmstate import (
     save,
 )
 
+from .conftest import PATIENCE
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from crowd_device import Counts, Crowd, trials
 
@@ -49,7 +51,7 @@ def test_two_threads_that_ask_for_a_field_first_get_the_same_one() -> None:
     both_make = threading.Barrier(2)
 
     def make() -> Mutex[Counts]:
-        both_make.wait(30)
+        both_make.wait(PATIENCE)
         return Mutex(Counts())
 
     class Lazy(Device, name="lazy"):

@@ -24,7 +24,7 @@ from qemu_vmstate.launch import (
     without_door,
 )
 
-from .conftest import until
+from .conftest import PATIENCE, until
 
 ROOT = Path(__file__).absolute().parents[1]
 RunBoot = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -138,12 +138,12 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert server.stdin is not None
         server.stdin.close()
         # It ends although a client's thread may still run.
-        assert server.wait(30) == 0
+        assert server.wait(PATIENCE) == 0
 
 
 @pytest.fixture
 def control(socket_path: str) -> Iterator[Control]:
-    with Control(socket_path, b"key", timeout=30) as client:
+    with Control(socket_path, b"key", timeout=PATIENCE) as client:
         yield client
 
 
@@ -183,14 +183,14 @@ def test_an_exception_of_the_scripts_own_becomes_a_remote_error(
 
 def test_clients_may_follow_each_other(socket_path: str) -> None:
     for count in range(3):
-        with Control(socket_path, b"key", timeout=30) as client:
+        with Control(socket_path, b"key", timeout=PATIENCE) as client:
             assert client.eval("x") == 1 + count
             client.exec("x += 1")
 
 
 def test_another_key_is_not_served(socket_path: str) -> None:
     with (
-        Control(socket_path, b"wrong", timeout=30) as client,
+        Control(socket_path, b"wrong", timeout=PATIENCE) as client,
         pytest.raises(ControlError, match="cannot be reached"),
     ):
         client.eval("x")
@@ -198,7 +198,7 @@ def test_another_key_is_not_served(socket_path: str) -> None:
 
 def test_a_late_answer_is_not_taken_for_the_next(socket_path: str) -> None:
     with (
-        Control(socket_path, b"key", timeout=30) as other,
+        Control(socket_path, b"key", timeout=PATIENCE) as other,
         Control(socket_path, b"key", timeout=0.2) as client,
     ):
         other.exec("import threading; gate = threading.Event()")

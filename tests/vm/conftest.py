@@ -15,6 +15,8 @@ import pytest
 
 from qemu_vmstate.vm import VM
 
+from ..conftest import PATIENCE
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = CHECKOUT / "build" / "test-environment.json"
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
@@ -123,6 +125,6 @@ def defaults(emulator: Emulator, tmp_path: Path, options: dict[str, Any]) -> dic
         "extra": emulator["args"],
         "native": emulator["native"],
         "env": emulator["env"],
-        "timeout": 30,
+        "timeout": PATIENCE,
         **options,
     }

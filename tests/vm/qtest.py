@@ -11,11 +11,13 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
+from ..conftest import PATIENCE
+
 
 class QTest:
     """The connection to the QEMU that was started with ``options(path)``."""
 
-    def __init__(self, path: Path, timeout: float = 30) -> None:
+    def __init__(self, path: Path, timeout: float = PATIENCE) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         self._socket.connect(str(path))

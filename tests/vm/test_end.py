@@ -16,6 +16,7 @@ import pytest
 from qemu_vmstate.control import ControlError
 from qemu_vmstate.vm import VMError
 
+from ..conftest import PATIENCE
 from .conftest import CROWD, SCRIPTS, Emulator, StartVM, environment
 from .test_boot import BUSY, script
 
@@ -126,7 +127,7 @@ def raises_with_the_bql():
 def ended(call):
     thread = threading.Thread(target=call)
     thread.start()
-    thread.join(30)
+    thread.join(120)
     return not thread.is_alive()
 """
     vm = start(script=script(tmp_path, text), door=door)
@@ -159,7 +160,7 @@ def test_what_qemu_said_before_its_end_is_heard(start: StartVM, how: str) -> Non
     vm._monitor._loop.call_soon_threadsafe(busy.wait)
     os.kill(vm.pid, signal.SIGTERM)
     with os.fdopen(os.pidfd_open(vm.pid)) as process:
-        assert select.select([process], [], [], 30)[0]
+        assert select.select([process], [], [], PATIENCE)[0]
     late = threading.Timer(0.2, busy.set)
     late.start()
     if how == "wait":
@@ -224,7 +225,7 @@ workers = [threading.Thread(target=work, args=(10 * number,)) for number in rang
 for worker in workers: worker.start()
 """
     vm = start(script=script(tmp_path, text), door=door)
-    vm.python.exec("for worker in workers: worker.join(30)")
+    vm.python.exec("for worker in workers: worker.join(120)")
     vm.migrate_to_file(tmp_path / "stream")
     assert (tmp_path / "stream").read_bytes().count(bytes.fromhex("11223344")) == 40
 
@@ -275,7 +276,7 @@ def test_a_fork_ends_where_the_script_ends_and_is_no_second_qemu(
     pidfile = tmp_path / "pid"
     vm = start(script=script(tmp_path, FORKS), door=door, extra=["-pidfile", str(pidfile)])
     vm.python.exec("thread = threading.Thread(target=ends_its_thread)")
-    vm.python.exec("thread.start(); thread.join(30)")
+    vm.python.exec("thread.start(); thread.join(120)")
     assert vm.python.eval("ended") == {"exit": 7, "exception": 1, "end": 0, "thread": 0}
     # QEMU's own exit functions would have removed it.
     assert int(pidfile.read_text()) == vm.pid

@@ -11,6 +11,7 @@ import pytest
 
 from qemu_vmstate.vm import VM
 
+from ..conftest import PATIENCE
 from .conftest import DEMO, Emulator, StartVM
 
 sys.path.insert(0, str(DEMO.parent))
@@ -137,7 +138,7 @@ def test_two_hundred_live_migrations_neither_tear_nor_leak_nor_hang(
             native=emulator["native"],
             env=emulator["env"],
             incoming=True,
-            timeout=30,
+            timeout=PATIENCE,
         ) as there:
             before: Steps = here.python.eval("dev.steps()")
             here.migrate_to(there)

@@ -106,7 +106,7 @@ held, migrating = threading.Event(), threading.Event()
 def inverted():
     with dev.by_c.lock():
         held.set()
-        migrating.wait(30)
+        migrating.wait(120)
         # As `with bql_lock_guard()`, but it gives up, so that this test ends.
         global got
         got = bql_in_time(1.0)
@@ -117,10 +117,10 @@ def bql_in_time(seconds):
     return not taker.is_alive()
 owner = threading.Thread(target=inverted)
 owner.start()
-held.wait(30)
+held.wait(120)
 """)
     vm.migrate("exec:cat > /dev/null")
     vm.wait_event("STOP")  # from here on the migration holds the BQL until its hooks are done
-    vm.python.exec("migrating.set(); owner.join(30)")
+    vm.python.exec("migrating.set(); owner.join(120)")
     assert vm.python.eval("got") is False
     assert vm.wait_migration()["status"] == "completed"

@@ -12,6 +12,7 @@ import pytest
 
 from qemu_vmstate.vm import VM, MigrationError
 
+from ..conftest import PATIENCE
 from .conftest import CROWD, DEMO, SCRIPTS, Emulator, StartVM, emulators
 
 Totals = list[int]
@@ -251,7 +252,7 @@ def cancel_in_the_hook(pair: Pair) -> None:
     pair.here.python.exec(SLOW_SNAPSHOT)
     pair.here.python.exec("dev.stop(); seen.snapshot_migration_state = slow")
     pair.begin()
-    pair.here.python.eval("in_hook.wait(30)")
+    pair.here.python.eval("in_hook.wait(100)")
     pair.here.python.exec("threading.Timer(0.05, go_on.set).start()")
     pair.here.qmp("migrate_cancel")
     pair.here.python.exec("seen.snapshot_migration_state = usual; before = dev.held()")
@@ -374,7 +375,7 @@ def test_a_stream_of_one_version_loads_in_another(
             "native": emulator["native"],
             "env": emulator["env"],
             "script": DEMO,
-            "timeout": 30,
+            "timeout": PATIENCE,
         }
 
     with VM(name="here", **options(writes)) as here:
