@@ -14,6 +14,9 @@
  */
 enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_LONG_WAY };
 
+/* To a state in a Mutex: the Mutex's and a Step's. */
+#define OWN_REFERENCES 2
+
 /* A smaller one is quicker brought to rest than asked whether it has to be. */
 #define LAZY_SIZE 4096
 
@@ -291,20 +294,59 @@ PyObject *qv_add_formers(PyObject *module, PyObject *entry)
     return formers && PyList_Append(formers, entry) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
+static bool has_block(const Step *step)
+{
+    return step->undo == UNDO_MEMORY && ((Memory *)step->state)->size >= LAZY_SIZE;
+}
+
 /*
- * The formers of a restore lie one behind the other, each its state's memory or a
- * PyObject *, which is NULL if it is not needed.
+ * The formers of a restore lie one behind the other, each its state's memory, a pointer to
+ * a block of that, or a PyObject *, which is NULL if it is not needed.
  */
 static size_t former_size(const Step *step)
 {
-    size_t size = step->undo == UNDO_MEMORY ? ((Memory *)step->state)->size : 0;
+    size_t size = step->undo == UNDO_MEMORY && !has_block(step)
+                  ? ((Memory *)step->state)->size : 0;
 
     return size ? (size + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *) : sizeof(void *);
+}
+
+static char *former_memory(const Step *step, char *former)
+{
+    return has_block(step) ? *(char **)former : former;
+}
+
+/*
+ * Most restores overwrite all of a state.  So it gets other memory, which is to hold what
+ * it had before anyone looks, and the former one is kept as it is.  But who has the state
+ * from elsewhere may have views of its memory too: then that stays, and is copied.
+ */
+static int keep_block(Step *step, char *former)
+{
+    Memory *state = (Memory *)step->state;
+    char *block = PyMem_Malloc(state->size);
+
+    if (!block) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (Py_REFCNT(step->state) == OWN_REFERENCES && !state->owner && !state->lazy) {
+        *(char **)former = state->mem;
+        state->image = state->mem;
+        state->mem = block;
+        state->lazy = QV_UNRESET;
+    } else {
+        *(char **)former = memcpy(block, state->mem, state->size);
+    }
+    return 0;
 }
 
 /* -1 with an exception. */
 static int keep_former(Step *step, char *former, bool needed)
 {
+    if (has_block(step)) {
+        return keep_block(step, former);
+    }
     if (step->undo == UNDO_MEMORY) {
         memcpy(former, ((Memory *)step->state)->mem, ((Memory *)step->state)->size);
         return 0;
@@ -328,7 +370,7 @@ static void undo_step(Trampoline *self, Py_ssize_t index, char *former, PyObject
         return;
     }
     if (step->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former, state->size);
+        memcpy(state->mem, former_memory(step, former), state->size);
     }
     done = PyObject_CallFunction(self->undo, "OnOO", self->whose, index, kept, exception);
     if (!done) {
@@ -336,7 +378,7 @@ static void undo_step(Trampoline *self, Py_ssize_t index, char *former, PyObject
     }
     Py_XDECREF(done);
     if (step->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former, state->size);
+        memcpy(state->mem, former_memory(step, former), state->size);
     }
 }
 
@@ -365,7 +407,8 @@ static void remember(Trampoline *self, char *former)
         PyObject *one;
 
         if (step->undo == UNDO_MEMORY) {
-            one = PyBytes_FromStringAndSize(former, ((Memory *)step->state)->size);
+            one = PyBytes_FromStringAndSize(former_memory(step, former),
+                                            ((Memory *)step->state)->size);
         } else {
             one = Py_NewRef(*(PyObject **)former);
         }
@@ -388,7 +431,9 @@ static void forget_formers(Trampoline *self, Py_ssize_t count, char *former)
     Py_ssize_t i;
 
     for (i = 0; i < count; i++) {
-        if (self->steps[i].undo != UNDO_MEMORY) {
+        if (has_block(&self->steps[i])) {
+            PyMem_Free(*(char **)former);
+        } else if (self->steps[i].undo != UNDO_MEMORY) {
             Py_XDECREF(*(PyObject **)former);
         }
         former += former_size(&self->steps[i]);
@@ -410,6 +455,9 @@ static int restore_step(Step *step, PyObject *version)
         Py_CLEAR(done);
     }
     Py_XDECREF(done);
+    if (has_block(step)) {
+        qv_settle((Memory *)step->state);
+    }
     return done ? 0 : -1;
 }
 
