@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command ``qemu-vmstate``, also ``python -m qemu_vmstate``."""
+"""The command ``qemu-vmstate``, also ``python -m qemu_vmstate``.
+
+A verb imports what it needs itself: some work where nothing was compiled.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn, TextIO, TypeAlias
 
-from . import bench, fuzz, native
 from .errors import VMStateError
 from .launch import Script, VMLaunchError, shim_path
-from .loader import native_folder
-from .roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
 from .scaffold import scaffold
 from .stream import Stream, read
 from .stream_show import show, write_json
@@ -23,9 +23,11 @@ __all__ = ["main"]
 
 
 def _info() -> int:
+    from . import loader, native
+
     capabilities = native.capabilities()
     print(f"built for QEMU   {capabilities.qemu}")
-    print(f"native parts     {native_folder()}")
+    print(f"native parts     {loader.native_folder()}")
     print(f"shim             {shim_path()}")
     print(f"hooks' errors    {'with' if capabilities.errp_hooks else 'without'} Error **errp")
     return 0
@@ -45,6 +47,8 @@ def _scaffold(stream: Stream, options: argparse.Namespace) -> _Answer:
 
 
 def _roundtrip(stream: Stream, options: argparse.Namespace) -> _Answer:
+    from .roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
+
     report = roundtrip(stream)
     status = 0 if report.identical == len(report.results) else 1
     return status, partial(write_roundtrip_json if options.json else show_roundtrip, report)
@@ -77,7 +81,8 @@ def _run(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:
         raise VMLaunchError(f"{whole[0]} cannot be started: {error.strerror}") from error
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
+    """The parser of all verbs; bench's and fuzz's options it has when they are *asked* for."""
     parser = argparse.ArgumentParser(
         prog="qemu-vmstate", description="Python objects in QEMU's migration stream."
     )
@@ -113,14 +118,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure what saving and loading costs beside C devices of the same fields, in "
         "process and in a QEMU, and what ordinary work costs. Takes some five minutes.",
     )
-    bench.add_arguments(measured)
+    if asked == "bench":
+        from . import bench
+
+        bench.add_arguments(measured)
     fuzzed = verbs.add_parser(
         "fuzz",
         help="try streams that mean harm on declarations drawn at random, or on devices of yours",
         description="Load streams that are nearly valid into declarations drawn at random, or "
         "into objects of yours. Each must be refused and change nothing, or give a valid state.",
     )
-    fuzz.add_arguments(fuzzed)
+    if asked == "fuzz":
+        from . import fuzz
+
+        fuzz.add_arguments(fuzzed)
     run = verbs.add_parser(
         "run",
         usage="qemu-vmstate run [--door DOOR] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
@@ -143,17 +154,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit status: 0, 1 after a sentence on stderr, 2 for wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     mark = given.index("--") if "--" in given else len(given)
-    parser = _parser()
-    options = parser.parse_args(given[:mark])
     command = given[mark + 1 :]
-    if (options.verb == "run") != bool(command):
-        parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, no other")
     try:
+        parser = _parser(given[0] if given else "")
+        options = parser.parse_args(given[:mark])
+        if (options.verb == "run") != bool(command):
+            parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, no other")
         if options.verb in _ON_FILES:
             return _on_file(options)
         if options.verb == "bench":
+            from . import bench
+
             return bench.run(options)
         if options.verb == "fuzz":
+            from . import fuzz
+
             return fuzz.run(options)
         return _info() if options.verb == "info" else _run(options, command)
     except VMStateError as error:

@@ -32,6 +32,7 @@ from .to_migration_state import ToMigrationState
 from .validation import Validator, validators_of
 from .wire import wire_type
 from .wire_types import (
+    LONGEST_NAME,
     SCALARS,
     ArrayType,
     BitmapType,
@@ -47,10 +48,6 @@ from .wire_types import (
 )
 
 __all__ = ["VMStruct", "asdict"]
-
-# A section's name has one length byte on the wire, and QEMU's own
-# analyze-migration.py reads it as signed.
-LONGEST_NAME = 127
 
 
 def check_name(name: object, what: str) -> str:

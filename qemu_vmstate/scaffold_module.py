@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .device import Device
-from .layout import LONGEST_NAME, VMStruct
 from .scaffold_text import (
     WIDTH,
     attribute_name,
@@ -22,6 +20,7 @@ from .scaffold_text import (
     unique,
 )
 from .stream import Section
+from .wire_types import LONGEST_NAME
 
 __all__ = ["Class", "Member", "Module", "Type"]
 
@@ -33,7 +32,16 @@ _VOCABULARY = frozenset(
         *("SECTIONS", "zeroed"),
     }
 )
-_ATTRIBUTES = {"Device": frozenset(dir(Device)), "VMStruct": frozenset(dir(VMStruct))}
+# What the classes have themselves; not asked, for that takes the compiled parts.
+_ATTRIBUTES = {
+    "Device": frozenset({"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"}),
+    "VMStruct": frozenset(
+        {
+            "Migrated",
+            *("restore_migrated_state_mut", "snapshot_migration_state", "to_migration_state"),
+        }
+    ),
+}
 
 
 @dataclass(frozen=True)

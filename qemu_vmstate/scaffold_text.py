@@ -56,7 +56,10 @@ def unique(name: str, taken: Container[str], between: str = "_") -> str:
 
 
 def attribute_name(name: str, taken: Container[str], room: int = LONGEST) -> str:
-    """An identifier for a field, of ``room`` characters: its C name where Python allows."""
+    """An identifier for a field, of ``room`` characters: its C name where Python allows.
+
+    Without underscores in front: those names are the base class's, in every version of it.
+    """
     parts = name.split(".")
     found = _identifier(name)
     while len(found) > room and len(parts) > 1:
@@ -71,8 +74,6 @@ def attribute_name(name: str, taken: Container[str], room: int = LONGEST) -> str
 
 def _identifier(name: str) -> str:
     found = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_") or "field"
-    if name[0:1] == "_" != name[1:2] and found == name[1:]:
-        return name
     return f"n_{found}" if found[0].isdigit() else found
 
 

@@ -33,6 +33,9 @@ __all__ = [
 POINTER = 8
 """Bytes of a pointer: the one machine that is supported has 64 bits."""
 
+LONGEST_NAME = 127
+"""Bytes of a section's name: it has one length byte, that analyze-migration.py reads as signed."""
+
 
 def up(offset: int, align: int) -> int:
     """``offset``, or the next one that is a multiple of ``align``."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from qemu_vmstate import Device, VMStateError, VMStruct, cli
 from qemu_vmstate.scaffold import scaffold
+from qemu_vmstate.scaffold_module import _ATTRIBUTES
 from qemu_vmstate.stream import Stream, read
 
 from .test_stream import (
@@ -272,11 +273,18 @@ def test_names_that_python_does_not_take(parse: Parse) -> None:
     cls = imported(source)["Dev"]
     lines = declared(source).splitlines()
     assert [line.partition(":")[0] for line in lines] == [
-        *("env_regs_4", "class_", "n_2d", "timer_", "timer_2", "pre_save_", "Dev_", "x", "_y"),
+        *("env_regs_4", "class_", "n_2d", "timer_", "timer_2", "pre_save_", "Dev_", "x", "y"),
         *("a_b", "a_b_", "Literal_", "field_", "field_2", "u8_", "bool_", "zeroed_"),
     ]
     layout = cls.Migrated.__layout__
     assert [info.name for info in layout.fields] == names
+
+
+@pytest.mark.parametrize("cls", [Device, VMStruct])
+def test_names_that_the_classes_have_themselves(cls: type) -> None:
+    """A field of such a name would hide it; none is written with an underscore in front."""
+    own = {name for name in dir(cls) if not name.startswith("_")}
+    assert own == _ATTRIBUTES[cls.__name__]
 
 
 def test_equal_classes_are_one_and_others_have_their_own_names(parse: Parse) -> None:
