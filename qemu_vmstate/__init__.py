@@ -5,21 +5,17 @@ Declare state with :mod:`~qemu_vmstate.wire` types in ``VMStruct`` and ``Device`
 classes, guard it with ``Mutex`` or ``BqlRefCell`` and mark it ``Migratable``.
 ``save``, ``load`` and ``describe`` work in process; in a VM ``register`` puts an
 object into the savevm list.  :mod:`qemu_vmstate.vm` starts VMs.
+
+The first use of a name from here, but of an exception, imports all that has to do with
+state, and raises ``NativeError`` where the compiled parts are missing.
+:mod:`qemu_vmstate.stream` and :mod:`qemu_vmstate.vm` need none.
 """
 
 from __future__ import annotations
 
-import os
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# The compiled modules may lie elsewhere; see loader.py.
-if os.environ.get("QEMU_VMSTATE_NATIVE"):
-    __path__.append(os.environ["QEMU_VMSTATE_NATIVE"])
-
-from .bql import bql_lock_guard, bql_locked
-from .cells import Arc, BqlCell, BqlRefCell, Mutex, MutexGuard
-from .derive import DerivedState, derive_to_migration_state
-from .description import VMStateDescription
-from .device import Device
 from .errors import (
     BorrowError,
     BqlError,
@@ -34,42 +30,49 @@ from .errors import (
     VersionError,
     VMStateError,
 )
-from .fields import field, zeroed
-from .inprocess import describe, load, save
-from .layout import VMStruct, asdict
-from .lock_order import check_lock_order
-from .migratable import Migratable
-from .native import capabilities, in_vm
-from .qemu_timer import QEMUClockType, QEMUTimer, clock_get_ns
-from .registration import Registration, register, unregister
-from .to_migration_state import ToMigrationState, ToMigrationStateShared
-from .validation import validate
-from .wire import (
-    Array,
-    Bitmap,
-    Buffer,
-    Equal,
-    GTree,
-    PointerArray,
-    QList,
-    QTailQ,
-    Subsection,
-    Tmp,
-    Unused,
-    VArray,
-    VBuffer,
-    cpudouble,
-    i8,
-    i16,
-    i32,
-    i32_le,
-    i64,
-    timer,
-    u8,
-    u16,
-    u32,
-    u64,
-)
+
+if TYPE_CHECKING:
+    from .bql import bql_lock_guard, bql_locked
+    from .cells import Arc, BqlCell, BqlRefCell, Mutex, MutexGuard
+    from .derive import DerivedState, derive_to_migration_state
+    from .description import VMStateDescription
+    from .device import Device
+    from .fields import field, zeroed
+    from .inprocess import describe, load, save
+    from .layout import VMStruct, asdict
+    from .lock_order import check_lock_order
+    from .migratable import Migratable
+    from .native import capabilities, in_vm
+    from .qemu_timer import QEMUClockType, QEMUTimer, clock_get_ns
+    from .registration import Registration, register, unregister
+    from .to_migration_state import ToMigrationState, ToMigrationStateShared
+    from .validation import validate
+    from .wire import (
+        Array,
+        Bitmap,
+        Buffer,
+        Equal,
+        GTree,
+        PointerArray,
+        QList,
+        QTailQ,
+        Subsection,
+        Tmp,
+        Unused,
+        VArray,
+        VBuffer,
+        cpudouble,
+        i8,
+        i16,
+        i32,
+        i32_le,
+        i64,
+        timer,
+        u8,
+        u16,
+        u32,
+        u64,
+    )
 
 __all__ = [
     "Arc",
@@ -140,3 +143,48 @@ __all__ = [
     "validate",
     "zeroed",
 ]
+
+# What the names above are defined in, but for the exceptions.
+_MODULES = (
+    "bql",
+    "cells",
+    "derive",
+    "description",
+    "device",
+    "fields",
+    "inprocess",
+    "layout",
+    "lock_order",
+    "migratable",
+    "native",
+    "qemu_timer",
+    "registration",
+    "to_migration_state",
+    "validation",
+    "wire",
+)
+
+
+def _import_all() -> None:
+    """Put every public name here; raises ``NativeError`` where nothing was compiled.
+
+    All at once, because C calls back into most of it, and hooks in a VM must not import.
+    """
+    for name in _MODULES:
+        module = import_module(f".{name}", __name__)
+        public = set(__all__).intersection(module.__all__)
+        globals().update({name: getattr(module, name) for name in public})
+
+
+if not TYPE_CHECKING:  # who checks types is to see the names themselves
+
+    def __getattr__(name: str) -> object:  # PEP 562
+        if name in __all__:
+            _import_all()
+            return globals()[name]
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -68,9 +68,9 @@ def draw(seed: str) -> Drawn:
 
 def make(drawn: Drawn) -> Any:
     """An object of a drawn declaration; raises ``DeclarationError`` as its class does."""
-    module = ModuleType("drawn")
-    namespace = vars(module)
-    namespace.update(vars(qemu_vmstate))
+    # Of the package's name, for annotations are looked up in what is imported under it.
+    namespace = vars(ModuleType(qemu_vmstate.__name__))
+    namespace.update((name, getattr(qemu_vmstate, name)) for name in qemu_vmstate.__all__)
     exec(compile(drawn.source, f"<{drawn.name}>", "exec"), namespace)
     return namespace[drawn.name]()
 

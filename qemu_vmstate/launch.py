@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import VMStateError
-from .lock_order import VARIABLE as CHECK_LOCK_ORDER
 
 __all__ = ["Door", "Script", "VMError", "VMLaunchError", "libpython_of", "option", "shim_path"]
 
@@ -32,6 +31,8 @@ SHIM_NAME = "qemu-vmstate-shim.so"
 """The file name of the shim, in the folder of the native parts."""
 
 _PREFIX = "QEMU_VMSTATE_"
+# lock_order.py's own; not asked for it, since that takes the compiled parts.
+_CHECK_LOCK_ORDER = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
 _ASK_LIBPYTHON = """\
 import json, os, sys, sysconfig
 v = sysconfig.get_config_vars()
@@ -169,5 +170,5 @@ def without_door(inherited: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in inherited.items()
-        if not name.startswith(_PREFIX) or name == CHECK_LOCK_ORDER
+        if not name.startswith(_PREFIX) or name == _CHECK_LOCK_ORDER
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from . import __path__ as package_path
 from .errors import NativeError
 
 __all__ = ["BUILD_COMMAND", "_state", "native_folder"]
@@ -21,6 +22,9 @@ def native_folder() -> Path:
     """The folder with ``_native``, ``libqemu-vmstate.so`` and the shim."""
     return Path(os.environ.get("QEMU_VMSTATE_NATIVE") or Path(__file__).parent).absolute()
 
+
+if str(native_folder()) not in package_path:
+    package_path.append(str(native_folder()))
 
 try:
     from . import _state

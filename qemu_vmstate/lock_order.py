@@ -19,9 +19,9 @@ from typing import Any
 from .errors import LockError
 from .loader import _state
 
-__all__ = ["VARIABLE", "check_lock_order"]
+__all__ = ["check_lock_order"]
 
-VARIABLE = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
+_VARIABLE = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
 """Set to anything but 0: as ``check_lock_order()`` at the start."""
 
 _FRAMES = 12
@@ -36,7 +36,7 @@ class _Held(threading.local):
 
 
 class _State:
-    on = os.environ.get(VARIABLE, "0") not in ("", "0")
+    on = os.environ.get(_VARIABLE, "0") not in ("", "0")
 
 
 _held = _Held()

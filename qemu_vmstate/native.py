@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from . import _import_all
 from .errors import BqlError, NativeError
 from .loader import BUILD_COMMAND, _state, native_folder
 
@@ -45,6 +46,8 @@ def take_text(pointer: Any) -> str:
 
 
 def _bind(library: Any) -> None:
+    # Of these modules some answer C's calls, and a hook in a VM could not import them.
+    _import_all()
     why = ffi.new("char **")
     ret = _lib.qv_init(library, why)
     if ret == -errno.EPROTO:

@@ -2,8 +2,8 @@
 """A pytest plugin: the ``qemu_vm`` fixture starts VMs that end with the test.
 
 Loaded by itself where this package is installed.  ``--qemu PATH`` names the
-emulator, ``qemu-system-x86_64`` by default.  Imports nothing compiled until a
-test asks for a VM.
+emulator, ``qemu-system-x86_64`` by default.  Imports nothing compiled, nor
+``qemu.qmp`` until a test asks for a VM.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reading a migration file without QEMU: its sections, and every field of its devices.
 
+Nothing compiled is needed, but for ``load`` and ``save``.
+
     stream = read("vm.mig")
     for section in stream:
         print(section.offset, section.kind, section.name)

@@ -315,10 +315,11 @@ def test_many_threads_save_and_load_many_devices_and_one(run: Run) -> None:
 # -------------------------------------------------------------------- imports
 
 
-def test_import_without_native_parts_says_how_to_build_them(tmp_path: Path) -> None:
+def test_use_without_native_parts_says_how_to_build_them(tmp_path: Path) -> None:
     script = """
+import qemu_vmstate
 try:
-    import qemu_vmstate
+    qemu_vmstate.save
 except ImportError as exc:
     print([c.__name__ for c in type(exc).__mro__])
     print(exc)

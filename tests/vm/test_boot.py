@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.launch import without_door
+from qemu_vmstate.launch import SHIM_NAME, without_door
 from qemu_vmstate.vm import VM, VMError, VMLaunchError
 
 from .conftest import CHECKOUT, SCRIPTS, Emulator, StartVM, defaults, emulators
@@ -162,6 +163,53 @@ def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
         assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in told
         assert "Traceback" not in told
         assert not marker.exists(), "the script ran all the same"
+
+
+def test_a_qemu_without_the_compiled_modules_is_refused_in_a_sentence(
+    emulator: Emulator, door: str, tmp_path: Path
+) -> None:
+    native = tmp_path / "native"
+    native.mkdir()
+    shutil.copy(Path(emulator["native"]) / SHIM_NAME, native)
+    text = "print('the script', 'runs')\n"
+    options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "door": door})
+    options["native"] = native
+    with pytest.raises(VMLaunchError) as caught, VM(**options):
+        pytest.fail("a QEMU without its bridge went on")
+    told = "\n".join([str(caught.value), *caught.value.__notes__])
+    assert f"qemu_vmstate: qemu_vmstate's native parts are not in {native} (" in told
+    assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in told
+    assert "Traceback" not in told
+    assert "the script runs" not in told
+
+
+ALL_IMPORTED = """
+import sys
+def ours():
+    return {name for name in sys.modules if name.startswith("qemu_vmstate")}
+at_start = ours()
+from qemu_vmstate import *
+class Regs(VMStruct):
+    n: u64 = 0
+class Dev(Device, name="pydev"):
+    regs: Migratable[Mutex[Regs]]
+    def pre_save(self):
+        global in_hook
+        in_hook = ours()
+dev = Dev()
+register(dev)
+"""
+
+
+@pytest.mark.one_emulator
+def test_a_hook_imports_nothing_for_all_is_there_before_the_script(
+    start: StartVM, door: str, tmp_path: Path
+) -> None:
+    vm = start(script=script(tmp_path, ALL_IMPORTED), door=door)
+    vm.migrate_to_file(tmp_path / "file")
+    at_start, in_hook = vm.python.eval("at_start"), vm.python.eval("in_hook")
+    assert {"qemu_vmstate.staging", "qemu_vmstate.predicates", "qemu_vmstate.wire"} <= at_start
+    assert in_hook == at_start
 
 
 BUSY = """
