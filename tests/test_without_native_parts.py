@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where nothing was compiled streams are read and VMs started; the rest says what is missing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import qemu_vmstate
+
+from .test_stream import GOOD
+
+ROOT = Path(__file__).absolute().parents[1]
+PACKAGE = ROOT / "qemu_vmstate"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package's Python alone, and a migration file."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "qemu_vmstate").mkdir()
+    for source in PACKAGE.glob("*.py"):
+        shutil.copy(source, folder / "qemu_vmstate")
+    (folder / "good.mig").write_bytes(GOOD)
+    return folder
+
+
+def run(plain: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    hidden = ("QEMU_VMSTATE_NATIVE", "PYTHONPATH")
+    env = {name: value for name, value in os.environ.items() if name not in hidden}
+    return subprocess.run(
+        [sys.executable, *words], cwd=plain, env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+def told(plain: Path, program: str) -> str:
+    """What a program printed that ended well."""
+    done = run(plain, "-c", program)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def sentence(plain: Path) -> str:
+    """How the refusal of what needs the native parts begins."""
+    return f"qemu_vmstate's native parts are not in {plain / 'qemu_vmstate'} ("
+
+
+# And how it ends.
+REMEDY = (
+    "); build them with `QEMU_BUILD=/path/to/qemu/build pip install .`, or name the folder in "
+    "QEMU_VMSTATE_NATIVE"
+)
+
+
+# ------------------------------------------------------------ what needs none
+
+
+def test_inspect_shows_a_stream(plain: Path) -> None:
+    # -S: Python's own library is enough.
+    done = run(plain, "-S", "-m", "qemu_vmstate", "inspect", "good.mig")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " dev " in done.stdout
+    done = run(plain, "-m", "qemu_vmstate", "inspect", "--json", "good.mig")
+    assert (done.returncode, done.stderr) == (0, "")
+    sections = json.loads(done.stdout)["sections"]
+    assert "dev" in [section.get("name") for section in sections]
+
+
+def test_scaffold_writes_what_it_writes_anywhere(plain: Path) -> None:
+    command = ("-m", "qemu_vmstate", "scaffold", "good.mig")
+    done = run(plain, "-S", *command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "class Dev(Device" in done.stdout
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    built = subprocess.run(
+        [sys.executable, *command], cwd=plain, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert built.stdout == done.stdout
+
+
+def test_help_needs_nothing(plain: Path) -> None:
+    done = run(plain, "-m", "qemu_vmstate", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for verb in ("info", "inspect", "scaffold", "roundtrip", "bench", "fuzz", "run"):
+        assert verb in done.stdout
+    assert run(plain, "-m", "qemu_vmstate", "inspect", "--help").returncode == 0
+
+
+def test_a_stream_is_read_and_bytes_put_back(plain: Path) -> None:
+    program = """
+from qemu_vmstate import StreamError, errors, stream
+import qemu_vmstate
+assert StreamError is errors.StreamError is qemu_vmstate.StreamError
+read = stream.read("good.mig")
+other = bytes(byte ^ 0xff for byte in read.payload("dev"))
+stream.replace("good.mig", "out.mig", {("dev", 0): other})
+assert stream.read("out.mig").payload("dev") == other
+try:
+    stream.read("qemu_vmstate/cli.py")
+except qemu_vmstate.StreamError as error:
+    print(error)
+"""
+    assert "cli.py" in told(plain, program)
+
+
+def test_vm_is_imported(plain: Path) -> None:
+    pytest.importorskip("qemu.qmp", reason="qemu.qmp is not installed: run scripts/setup")
+    program = """
+from qemu_vmstate.vm import VM, VMLaunchError
+try:
+    VM(qemu="./no-such-emulator").__enter__()
+except VMLaunchError as error:
+    print(error)
+"""
+    assert "no-such-emulator" in told(plain, program)
+
+
+# ------------------------------------------------------------- what needs them
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "qemu_vmstate.Mutex",
+        "from qemu_vmstate import Mutex",
+        "from qemu_vmstate import *",
+        "import qemu_vmstate.cells",
+        "qemu_vmstate.cells",
+        "from qemu_vmstate import native",
+        "for _ in range(2):\n  try: qemu_vmstate.u8\n  except ImportError: pass\nqemu_vmstate.u8",
+    ],
+)
+def test_a_name_that_needs_them_says_how_to_build_them(plain: Path, program: str) -> None:
+    done = run(plain, "-c", f"import qemu_vmstate\n{program}")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"qemu_vmstate.errors.NativeError: {sentence(plain)}")
+    assert last.endswith(REMEDY)
+
+
+@pytest.mark.parametrize("verb", ["info", "roundtrip", "bench", "fuzz"])
+def test_a_verb_that_needs_them_says_how_to_build_them(plain: Path, verb: str) -> None:
+    done = run(plain, "-m", "qemu_vmstate", verb, *(["good.mig"] if verb == "roundtrip" else []))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"qemu-vmstate: {sentence(plain)}")
+    assert done.stderr.endswith(f"{REMEDY}\n")
+
+
+def test_who_only_looks_around_is_not_refused(plain: Path) -> None:
+    """As pickle does in every module, and a shell that completes."""
+    program = """
+import inspect, qemu_vmstate
+assert not hasattr(qemu_vmstate, "nix") and not hasattr(qemu_vmstate, "__wrapped__")
+assert set(qemu_vmstate.__all__) <= set(dir(qemu_vmstate))
+assert inspect.getmodule(qemu_vmstate) is qemu_vmstate
+try:
+    qemu_vmstate.nix
+except AttributeError as error:
+    print(error)
+"""
+    assert told(plain, program) == "module 'qemu_vmstate' has no attribute 'nix'"
+
+
+def test_parts_that_come_later_are_found(plain: Path) -> None:
+    """Once they were missed, too: nobody has to start again."""
+    native = str(Path(os.environ.get("QEMU_VMSTATE_NATIVE") or PACKAGE).absolute())
+    program = f"""
+import os, qemu_vmstate
+try:
+    qemu_vmstate.Mutex
+except qemu_vmstate.NativeError:
+    os.environ["QEMU_VMSTATE_NATIVE"] = {native!r}
+    print(qemu_vmstate.Mutex.__name__)
+"""
+    assert told(plain, program) == "Mutex"
+
+
+# -------------------------------------------------------- the names, as always
+
+
+def imported_for_type_checkers() -> dict[str, str]:
+    """The public names, each with its module, that a type checker reads."""
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            found |= {alias.name: node.module for alias in node.names}
+    return found
+
+
+def test_what_type_checkers_see_is_what_is_there() -> None:
+    seen = imported_for_type_checkers()
+    assert sorted(seen) == sorted(qemu_vmstate.__all__)
+    assert set(seen.values()) - {"errors"} == set(qemu_vmstate._MODULES)
+    for name, module in seen.items():
+        defined = getattr(import_module(f"qemu_vmstate.{module}"), name)
+        assert getattr(qemu_vmstate, name) is defined, name
+
+
+def fresh(program: str) -> str:
+    """What a program printed in a Python of its own, with the native parts."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_first_use_of_any_name_imports_all_and_a_stream_none() -> None:
+    loaded = "sorted(name for name in sys.modules if name.startswith('qemu_vmstate'))"
+    none = fresh(f"import sys, qemu_vmstate.stream; print({loaded})")
+    assert "native" not in none
+    assert "staging" not in none
+    first = fresh(f"import sys, qemu_vmstate; qemu_vmstate.u8; print({loaded})")
+    assert first == fresh(f"import sys; from qemu_vmstate import *; print({loaded})")
+    for module in ("staging", "predicates", "qemu_timer", "registration", "derive"):
+        assert f"qemu_vmstate.{module}'" in first
+
+
+def test_who_calls_c_has_what_c_calls_back() -> None:
+    """Each of these modules answers calls from C once it is imported."""
+    program = (
+        "import sys; from qemu_vmstate.native import lib; lib(); "
+        "print(*(f'qemu_vmstate.{name}' in sys.modules for name in "
+        "('staging', 'predicates', 'qemu_timer')))"
+    )
+    assert fresh(program) == "True True True"
+
+
+def test_an_import_does_not_call_c() -> None:
+    """The first call imports what C calls back, and cannot while that is being imported."""
+    program = "from qemu_vmstate import *; from qemu_vmstate import native; print(native._bound)"
+    assert fresh(program) == "False"
+
+
+def test_threads_may_be_the_first_to_use_a_name_together() -> None:
+    program = """
+import threading, qemu_vmstate
+found, start = {}, threading.Barrier(len(qemu_vmstate.__all__))
+def use(name):
+    start.wait()
+    found[name] = getattr(qemu_vmstate, name)
+threads = [threading.Thread(target=use, args=(name,)) for name in qemu_vmstate.__all__]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert found == {name: vars(qemu_vmstate)[name] for name in qemu_vmstate.__all__}
+print(len(found))
+"""
+    assert fresh(program) == str(len(qemu_vmstate.__all__))
+
+
+def test_all_names_can_be_had_in_every_way() -> None:
+    program = """
+import pickle, pydoc
+import qemu_vmstate
+assert "class Mutex" in pydoc.plain(pydoc.render_doc(qemu_vmstate))
+assert qemu_vmstate.wire.u8 is qemu_vmstate.u8
+twin = pickle.loads(pickle.dumps([qemu_vmstate.Mutex, qemu_vmstate.save]))
+assert twin == [qemu_vmstate.Mutex, qemu_vmstate.save]
+names = {}
+exec("from qemu_vmstate import *", names)
+del names["__builtins__"]
+assert names == {name: getattr(qemu_vmstate, name) for name in qemu_vmstate.__all__}
+print("all")
+"""
+    assert fresh(program) == "all"
