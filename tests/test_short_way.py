@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as plain_field
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -41,6 +40,8 @@ from qemu_vmstate import (
 )
 from qemu_vmstate.device import staging_of
 from qemu_vmstate.staging import Staging
+
+from .conftest import own_memory, until
 
 make_class: Any = type(Device)
 Run = Callable[[Callable[[], Any]], Any]
@@ -419,25 +420,28 @@ def test_a_lock_that_another_thread_has_is_waited_for_before_anything_changes(
 def test_no_thread_sees_a_load_that_is_undone(run: Run) -> None:
     dev = device(["derived", "layout", "nests", "own"])
     stop = threading.Event()
+    times = [0]
 
-    def watch() -> int:
-        times = 0
+    def watch() -> None:
         while not stop.is_set():
             with dev.part0.lock() as first, dev.part3.lock() as last:
                 assert (first.value, last.digits) == (0, [0])
-                times += 1
-        return times
+                times[0] += 1
 
     watcher = run(watch)
+
+    def watched() -> bool:
+        return times[0] > 10 or watcher.ended()
+
     try:
-        for part in range(200):
+        for part in until(watched, "the watcher has looked ten times", least=200):
             numbers = [5] * 4
             numbers[part % 4] = BAD
             with pytest.raises(InvalidError, match="666"):
                 load(dev, wire_of(numbers))
     finally:
         stop.set()
-    assert watcher.result() > 10
+    watcher.result()
 
 
 def test_a_signal_in_the_last_part_undoes_the_others() -> None:
@@ -618,10 +622,6 @@ def test_a_derived_class_that_computes_an_attribute_is_undone_by_its_own_restore
 # ------------------------------------------------------------------------------- memory
 
 
-def pages() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1])
-
-
 @pytest.mark.parametrize("kinds", [["derived", "layout", "bytes", "nests", "own"]])
 def test_loads_that_are_refused_or_not_leave_no_memory(kinds: list[str]) -> None:
     """4,000 of them; 128 KiB would be 32 bytes each."""
@@ -636,7 +636,7 @@ def test_loads_that_are_refused_or_not_leave_no_memory(kinds: list[str]) -> None
 
     turn(500)
     gc.collect()
-    before = pages()
+    before = own_memory()
     turn(2000)
     gc.collect()
-    assert (pages() - before) * 4096 < 128 * 1024
+    assert own_memory() - before < 128 * 1024
