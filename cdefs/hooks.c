@@ -294,6 +294,24 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
     return ret < 0 ? ret : call_python(object, QV_HOOK_SNAPSHOT, keep, why);
 }
 
+/* Most objects have one Mutex, and it is free: false if not, or what it guards is broken. */
+static bool copy_only_part(QvObject *object)
+{
+    const QvKind *kind = object->kind;
+    QvCell *cell = object->only.cell;
+    bool whole;
+
+    if (kind->n_parts != 1 || kind->parts->is_ref_cell || qv_cell_trylock(cell)) {
+        return false;
+    }
+    whole = !cell->poisoned;
+    if (whole) {
+        memcpy(object->staging + kind->parts->offset, object->only.memory, kind->parts->size);
+    }
+    qv_cell_unlock(cell);
+    return whole;
+}
+
 int qv_take_snapshot(void *opaque, char **why)
 {
     QvObject *object = qv_object_of(opaque);
@@ -302,7 +320,7 @@ int qv_take_snapshot(void *opaque, char **why)
     /* Nothing but native parts: most objects, and all that are to be as quick as C's. */
     if (likely(!object->hooks && !object->extras)) {
         object->dirty = true;
-        ret = copy_parts(object, true, NULL, why);
+        ret = copy_only_part(object) ? 0 : copy_parts(object, true, NULL, why);
     } else if (!qv_round_took(object, &ret, why)) {
         ret = qv_object_fill(object, false, NULL, why);
     }

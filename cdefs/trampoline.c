@@ -21,24 +21,25 @@ enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_LONG_WAY };
 #define LAZY_SIZE 4096
 
 typedef struct {
-    Cell *cell;         /* strong; what guards the state */
     PyObject *state;    /* strong; a ToMigrationState */
     Memory *staged;     /* strong; its part of the staging struct */
-    Py_buffer image;    /* what staged holds at rest */
+    char *image;        /* owner: the trampoline's images; what staged holds at rest */
     int undo;
     int forgets;        /* its restore keeps nothing of its source */
 } Step;
 
+/* What a snapshot needs comes first: of ten thousand, each line of memory counts. */
 typedef struct {
     PyObject_HEAD
+    Step *steps;        /* owner: this object */
+    Py_ssize_t count;
+    QvCell **cells;     /* owner: steps, behind them */
+    size_t n_cells;
     PyObject *whose;    /* strong: for Python, which of them this is */
     PyObject *failed;   /* strong: failed(whose, index, saving, exception, &why) -> errno */
     PyObject *undo;     /* strong: undo(whose, index, former, exception) */
-    Step *steps;        /* owner: this object */
-    Py_ssize_t count;
     PyObject *owner;    /* strong: the distinct Cells of all parts, C's too */
-    QvCell **cells;     /* owner: this object */
-    size_t n_cells;
+    Py_buffer *images;  /* owner: this object; one for each step */
 } Trampoline;
 
 static PyObject *snapshot_name, *restore_name, *former_name;
@@ -55,10 +56,9 @@ static int trampoline_clear(PyObject *obj)
     Py_CLEAR(self->undo);
     Py_CLEAR(self->owner);
     for (i = 0; i < self->count; i++) {
-        Py_CLEAR(self->steps[i].cell);
         Py_CLEAR(self->steps[i].state);
         Py_CLEAR(self->steps[i].staged);
-        PyBuffer_Release(&self->steps[i].image);
+        PyBuffer_Release(&self->images[i]);
     }
     self->count = 0;
     return 0;
@@ -75,7 +75,6 @@ static int trampoline_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->undo);
     Py_VISIT(self->owner);
     for (i = 0; i < self->count; i++) {
-        Py_VISIT(self->steps[i].cell);
         Py_VISIT(self->steps[i].state);
         Py_VISIT(self->steps[i].staged);
     }
@@ -87,27 +86,28 @@ static void trampoline_dealloc(PyObject *obj)
     PyObject_GC_UnTrack(obj);
     trampoline_clear(obj);
     PyMem_Free(((Trampoline *)obj)->steps);
-    PyMem_Free(((Trampoline *)obj)->cells);
+    PyMem_Free(((Trampoline *)obj)->images);
     qv_free_object(obj);
 }
 
 static int add_step(Trampoline *self, PyObject *item)
 {
     Step *step = &self->steps[self->count];
-    PyObject *cell, *state, *staged;
+    Py_buffer *image = &self->images[self->count];
+    PyObject *state, *staged;
     int undo, forgets;
 
-    if (!PyArg_ParseTuple(item, "OOOip", &cell, &state, &staged, &undo, &forgets)) {
+    if (!PyArg_ParseTuple(item, "OOip", &state, &staged, &undo, &forgets)) {
         return -1;
     }
-    if (!PyObject_TypeCheck(cell, qv_cell_type) || !PyObject_TypeCheck(staged, qv_memory_type)) {
-        PyErr_SetString(PyExc_TypeError, "a step is (Cell, state, Memory, undo, forgets)");
+    if (!PyObject_TypeCheck(staged, qv_memory_type)) {
+        PyErr_SetString(PyExc_TypeError, "a step is (state, Memory, undo, forgets)");
         return -1;
     }
-    if (qv_get_image((PyObject *)Py_TYPE(staged), &step->image) < 0) {
+    if (qv_get_image((PyObject *)Py_TYPE(staged), image) < 0) {
         return -1;
     }
-    step->cell = (Cell *)Py_NewRef(cell);
+    step->image = image->buf;
     step->state = Py_NewRef(state);
     step->staged = (Memory *)Py_NewRef(staged);
     step->undo = undo;
@@ -120,6 +120,7 @@ static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kw
 {
     PyObject *whose, *failed, *undo, *steps, *cells;
     Py_ssize_t i, count;
+    QvCell **distinct;
     Trampoline *self;
 
     (void)kwargs;
@@ -140,12 +141,22 @@ static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->whose = Py_NewRef(whose);
     self->failed = Py_NewRef(failed);
     self->undo = Py_NewRef(undo);
-    self->steps = PyMem_Calloc(count ? count : 1, sizeof(Step));
     self->owner = Py_NewRef(cells);
-    self->cells = qv_cells_of(cells, &self->n_cells);
-    if (!self->steps || !self->cells || !snapshot_name || !restore_name || !former_name) {
+    distinct = qv_cells_of(cells, &self->n_cells);
+    if (!distinct) {
         Py_DECREF(self);
-        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+        return NULL;
+    }
+    self->steps = PyMem_Calloc(1, count * sizeof(Step) + self->n_cells * sizeof(*distinct) + 1);
+    self->images = PyMem_Calloc(count + 1, sizeof(Py_buffer));
+    if (self->steps) {
+        self->cells = (QvCell **)(self->steps + count);
+        memcpy(self->cells, distinct, self->n_cells * sizeof(*distinct));
+    }
+    PyMem_Free(distinct);
+    if (!self->steps || !self->images || !snapshot_name || !restore_name || !former_name) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
     }
     for (i = 0; i < count; i++) {
         if (add_step(self, PyTuple_GetItem(steps, i)) < 0) {
@@ -208,7 +219,7 @@ static bool lock(Trampoline *self)
 
 static void bring_to_rest(Step *step)
 {
-    step->staged->image = step->image.buf;
+    step->staged->image = step->image;
     step->staged->lazy = QV_UNRESET;
     if (step->staged->size < LAZY_SIZE) {
         qv_settle(step->staged);
@@ -544,7 +555,7 @@ const QvPython qv_python = {
 };
 
 static PyType_Slot trampoline_slots[] = {
-    { Py_tp_doc, "Trampoline(whose, failed, undo, ((cell, state, staged, undo, forgets), ...), cells): "
+    { Py_tp_doc, "Trampoline(whose, failed, undo, ((state, staged, undo, forgets), ...), cells): "
                  "the short way from the bridge to states in Mutexes." },
     { Py_tp_new, trampoline_new },
     { Py_tp_dealloc, trampoline_dealloc },

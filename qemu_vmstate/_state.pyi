@@ -83,7 +83,7 @@ class Trampoline:
         whose: Any,
         failed: Callable[[Any, int, int, BaseException, int], int],
         undo: Callable[[Any, int, Any, BaseException], object],
-        steps: tuple[tuple[Cell, Any, Memory, int, bool], ...],
+        steps: tuple[tuple[Any, Memory, int, bool], ...],
         cells: tuple[Cell, ...],
         /,
     ) -> None: ...

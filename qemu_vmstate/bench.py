@@ -33,8 +33,8 @@ class Plan:
     shape_seconds: float = 3.0
     counts: Sequence[int] = (0, 10, 100, 1_000, 10_000)
     threads: Sequence[int] = (0, 1, 4)
-    vm_turns: int = 9
-    vm_seconds: float = 8.0
+    vm_turns: int = 25
+    vm_seconds: float = 12.0
     load_counts: Sequence[int] = (1_000,)
     everyday_turns: int = 41
     imports: int = 9

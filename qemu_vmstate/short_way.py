@@ -39,7 +39,7 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoli
             return None
         restore = type(value._value).restore_migrated_state_mut
         forgets = getattr(restore, "keeps_nothing", False)
-        steps.append((value, value._value, staged, _undo(value._value), forgets))
+        steps.append((value._value, staged, _undo(value._value), forgets))
     return _state.Trampoline(
         weakref.ref(staging),
         _failed,
