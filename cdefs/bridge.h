@@ -151,6 +151,5 @@ int64_t qv_clock_get_ns(int clock);
 /* qv_py_call(handle) where there is stack for it; for what C does not call by way of a hook. */
 int qv_call_on_large_stack(void *handle);
 
-void qv_bql_lock(void);
-void qv_bql_unlock(void);
-int qv_bql_locked(void);
+/* The QvBql of bql.h: Python takes the BQL by way of _state, which knows when to keep the GIL. */
+const void *qv_bql_functions(void);

@@ -7,6 +7,7 @@
  * serves both, also where QEMU exports nothing.
  */
 #include "qemu.h"
+#include "bql.h"
 #include <dlfcn.h>
 #include "qapi/qapi-commands-control.h"
 #include "qemu/coroutine.h"
@@ -512,7 +513,7 @@ const VMStateInfo *qv_vmstate_info(const char *name)
     return resolve(symbol);
 }
 
-void qv_bql_lock(void)
+static void take_bql(void)
 {
     if (qv.in_vm) {
         vm_bql_lock();
@@ -522,7 +523,7 @@ void qv_bql_lock(void)
     }
 }
 
-void qv_bql_unlock(void)
+static void give_bql(void)
 {
     if (qv.in_vm) {
         vm_bql_unlock();
@@ -532,17 +533,24 @@ void qv_bql_unlock(void)
     }
 }
 
-int qv_bql_locked(void)
+static int bql_is_locked(void)
 {
     return qv.in_vm ? vm_bql_locked() : in_process_bql_held;
 }
 
+const void *qv_bql_functions(void)
+{
+    static const QvBql functions = { take_bql, give_bql, bql_is_locked };
+
+    return &functions;
+}
+
 bool qv_bql_enter(void)
 {
-    bool taken = !qv_bql_locked();
+    bool taken = !bql_is_locked();
 
     if (taken) {
-        qv_bql_lock();
+        take_bql();
     }
     return taken;
 }
@@ -550,6 +558,6 @@ bool qv_bql_enter(void)
 void qv_bql_leave(bool taken)
 {
     if (taken) {
-        qv_bql_unlock();
+        give_bql();
     }
 }

@@ -129,6 +129,12 @@ static PyMethodDef state_methods[] = {
     { "take_formers", qv_take_formers, METH_O,
       "take_formers(n) -> [(whose, formers)]: the last n that were added, oldest first; by a\n"
       "Trampoline its whose, and a tuple of each state's bytes or what its class made." },
+    { "set_bql", qv_state_set_bql, METH_O,
+      "set_bql(address): where the QvBql lies, before any of the next three is called." },
+    { "bql_lock", qv_state_bql_lock, METH_NOARGS, "bql_lock(): waits without the GIL." },
+    { "bql_unlock", qv_state_bql_unlock, METH_NOARGS, "bql_unlock()" },
+    { "bql_locked", qv_state_bql_locked, METH_NOARGS,
+      "bql_locked(): whether this thread has the BQL." },
     { "set_guard", qv_set_guard, METH_O,
       "set_guard(cls): what mutex_lock() makes, a class derived from Guard." },
     { "see_locks", qv_see_locks, METH_O,

@@ -105,6 +105,12 @@ PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssi
                   PyObject *names);
 /* See state.c. */
 PyTypeObject *qv_new_guard_type(void);
+/* bql.c; see state.c. */
+PyObject *qv_state_set_bql(PyObject *module, PyObject *address);
+PyObject *qv_state_bql_lock(PyObject *module, PyObject *unused);
+PyObject *qv_state_bql_unlock(PyObject *module, PyObject *unused);
+PyObject *qv_state_bql_locked(PyObject *module, PyObject *unused);
+/* guard.c; see state.c. */
 PyObject *qv_new_mutex_lock(void);
 PyObject *qv_set_guard(PyObject *module, PyObject *cls);
 PyObject *qv_see_locks(PyObject *module, PyObject *on);

@@ -211,10 +211,12 @@ def _keep_bql() -> None:
     """
     with contextlib.suppress(Exception):
         from qemu_vmstate import native
+        from qemu_vmstate.bql import bql_locked
+        from qemu_vmstate.loader import _state
 
-        # A fork has no BQL: lib() refuses.
-        if native.in_vm() and not native.lib().qv_bql_locked():
-            native.lib().qv_bql_lock()
+        # A fork has no BQL: bql_locked() refuses.
+        if native.in_vm() and not bql_locked():
+            _state.bql_lock()
 
 
 def at_exit() -> None:

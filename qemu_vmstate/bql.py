@@ -12,6 +12,7 @@ from types import TracebackType
 
 from . import lock_order, native
 from .errors import BorrowError, BqlError
+from .loader import _state
 
 __all__ = ["bql_lock_guard", "bql_locked"]
 
@@ -27,12 +28,13 @@ borrows = _Borrows()
 
 def bql_locked() -> bool:
     """Whether this thread holds the BQL: ``bql_locked()`` of include/qemu/main-loop.h."""
-    return bool(native.lib().qv_bql_locked())
+    native.lib()
+    return _state.bql_locked()
 
 
 def assert_bql(what: str) -> None:
     """Raise ``BqlError`` unless this thread holds the BQL."""
-    if not native.lib().qv_bql_locked():
+    if not bql_locked():
         raise BqlError(
             f"{what} needs the BQL, and this thread does not hold it; "
             "put `with bql_lock_guard():` around it"
@@ -58,7 +60,7 @@ class bql_lock_guard:  # noqa: N801 - QEMU's name for it
         if bql_locked():
             raise BqlError("this thread holds the BQL already; it cannot be locked twice")
         check_bql_order()
-        native.lib().qv_bql_lock()
+        _state.bql_lock()
 
     def __exit__(
         self,
@@ -67,7 +69,8 @@ class bql_lock_guard:  # noqa: N801 - QEMU's name for it
         traceback: TracebackType | None,
     ) -> None:
         left = borrows.count
-        native.lib().qv_bql_unlock()
+        native.lib()
+        _state.bql_unlock()
         if left and exc is None:
             raise BorrowError(
                 f"the BQL was released with {left} BqlRefCell borrow(s) alive; end each "

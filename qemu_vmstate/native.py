@@ -55,6 +55,7 @@ def _bind(library: Any) -> None:
     if ret != 0:
         raise NativeError(take_text(why[0]))
     _lib.qv_set_python(ffi.cast("void *", _state.python()))
+    _state.set_bql(int(ffi.cast("uintptr_t", _lib.qv_bql_functions())))
 
 
 _bound = False

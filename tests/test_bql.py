@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,8 @@ from qemu_vmstate import (
     save,
     u8,
 )
+
+from .conftest import PATIENCE
 
 Run = Callable[[Callable[[], Any]], Any]
 
@@ -70,6 +74,31 @@ def test_another_thread_waits_for_the_bql(run: Run) -> None:
         order.append("release")
     waiting.result()
     assert order == ["release", "got it"]
+
+
+def test_a_thread_that_takes_the_bql_often_leaves_the_gil_to_others(run: Run) -> None:
+    """Each release of the GIL is too short for who waits to wake up, and starts his wait anew.
+
+    Four hundred turns take a second or two; without a rest they took minutes.
+    """
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            for _ in range(3000):
+                pass
+            with bql_lock_guard():
+                pass
+
+    worker = run(work)
+    end = time.monotonic() + PATIENCE
+    try:
+        for turn in range(400):
+            time.sleep(0.0001)  # gives the GIL away, to wait for it again
+            assert time.monotonic() < end, f"only {turn} turns"
+    finally:
+        stop.set()
+    worker.result()
 
 
 @pytest.mark.parametrize("call", [lambda d: save(d), lambda d: load(d, b"\5")])

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* QEMU's functions for the big QEMU lock, as the bridge hands them to _state. */
+#ifndef QV_BQL_H
+#define QV_BQL_H
+
+typedef struct QvBql {
+    void (*lock)(void);
+    void (*unlock)(void);
+    int (*locked)(void);
+} QvBql;
+
+#endif
