@@ -81,6 +81,8 @@ def class_name(name: str) -> str:
     """A class's name for a description's: ``PIIX3``, ``CpuCommon``, ``Mc146818rtc``."""
     words = re.findall(r"[0-9A-Za-z]+", name)
     found = "".join(word[0].upper() + word[1:] for word in words)[:LONGEST_CLASS] or "Unnamed"
+    if keyword.iskeyword(found):
+        found = f"{found}_"
     return f"N{found}" if found[0].isdigit() else found
 
 

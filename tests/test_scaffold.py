@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from qemu_vmstate import Device, VMStateError, VMStruct, cli
 from qemu_vmstate.scaffold import scaffold
 from qemu_vmstate.scaffold_module import _ATTRIBUTES
+from qemu_vmstate.scaffold_text import class_name
 from qemu_vmstate.stream import Stream, read
 
 from .test_stream import (
@@ -391,8 +392,14 @@ def test_what_is_written_is_typed(parse: Parse, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("name", ["True", "true", "None", "False"])
+def test_a_struct_of_a_keywords_name_is_a_class_with_an_underscore(name: str) -> None:
+    assert class_name(name) == f"{name.capitalize()}_"
+
+
 NAME = st.one_of(
     st.text(max_size=20),
+    st.sampled_from(["True", "none", "class"]),
     st.sampled_from(['"""', "\\", "\n    x = 1 #", "'", "{x}", "\0", "dev/", "a" * 200, "\u2028"]),
 )
 
