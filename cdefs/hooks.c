@@ -22,22 +22,15 @@ static void begin(QvObject *object, bool saving)
 {
     object->saving = saving;
     if (object->extras) {
-        object->extras->failed = 0;
+        qv_failure_clear(&object->extras->predicate);
         object->extras->told = false;
-        g_clear_pointer(&object->extras->failure, g_free);
     }
 }
 
 /* The failure of a predicate, which had no way to say so. */
 static int late_failure(QvObject *object, char **why)
 {
-    int ret = object->extras ? object->extras->failed : 0;
-
-    if (ret) {
-        *why = g_steal_pointer(&object->extras->failure);
-        object->extras->failed = 0;
-    }
-    return ret;
+    return object->extras ? qv_failure_take(&object->extras->predicate, why) : 0;
 }
 
 /* C finds the elements of pointer arrays, or NULL, while it walks; nobody else does. */
@@ -144,6 +137,21 @@ static int check_not_locked(QvObject *object, char **why)
     return 0;
 }
 
+static void copy_out(void *opaque)
+{
+    qv_object_copy_parts(opaque, true);
+}
+
+static void copy_in(void *opaque)
+{
+    QvObject *object = opaque;
+
+    if (object->kind->n_parts && qv_object_undoes(object)) {
+        qv_undo_remember(object, false);
+    }
+    qv_object_copy_parts(object, false);
+}
+
 static int copy_parts(QvObject *object, bool out, int *gil, char **why)
 {
     int ret = lock_parts(object, gil, why);
@@ -151,10 +159,7 @@ static int copy_parts(QvObject *object, bool out, int *gil, char **why)
     if (ret == 0) {
         ret = out ? check_parts(object, false, why) : 0;
         if (ret == 0) {
-            if (!out && object->kind->n_parts && qv_object_undoes(object)) {
-                qv_undo_remember(object, false);
-            }
-            qv_object_copy_parts(object, out);
+            (out ? copy_out : copy_in)(object);
         }
         qv_cells_unlock(qv_cells(object), object->n_cells);
     }
@@ -171,21 +176,6 @@ static int from_python(int ret, char **why)
         *why = g_strdup("the Python hook failed before it could say why; see the log");
     }
     return ret < 0 ? ret : -EINVAL;
-}
-
-static void copy_out(void *opaque)
-{
-    qv_object_copy_parts(opaque, true);
-}
-
-static void copy_in(void *opaque)
-{
-    QvObject *object = opaque;
-
-    if (qv_object_undoes(object)) {
-        qv_undo_remember(object, false);
-    }
-    qv_object_copy_parts(object, false);
 }
 
 static int short_snapshot(void *opaque, int keep, char **why)
@@ -254,22 +244,18 @@ bool qv_section_needed(void *opaque)
     QvObject *object = qv_object_of(opaque);
     QvExtras *extras = object->extras;
 
-    g_clear_pointer(&extras->unanswered_why, g_free);
+    qv_failure_clear(&extras->unanswered);
     extras->left_out = false;
-    extras->unanswered = call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered_why);
-    return extras->unanswered || !extras->left_out;
+    extras->unanswered.ret = call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.why);
+    return extras->unanswered.ret || !extras->left_out;
 }
 
 /* What needed could not answer, when the snapshot of what it could not is wanted. */
 static int unanswered(QvObject *object, char **why)
 {
-    int ret = object->extras && !object->direct ? object->extras->unanswered : 0;
+    bool asked = object->extras && !object->direct;
 
-    if (ret) {
-        *why = g_steal_pointer(&object->extras->unanswered_why);
-        object->extras->unanswered = 0;
-    }
-    return ret;
+    return asked ? qv_failure_take(&object->extras->unanswered, why) : 0;
 }
 
 int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)

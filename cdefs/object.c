@@ -107,9 +107,9 @@ void qv_object_free(QvObject *object)
 
     g_assert(!object->registered);
     if (extras) {
-        g_free(extras->failure);
-        g_free(extras->taken_why);
-        g_free(extras->unanswered_why);
+        qv_failure_clear(&extras->predicate);
+        qv_failure_clear(&extras->unanswered);
+        qv_failure_clear(&extras->untaken);
         g_free(extras);
     }
     if (kind->n_parts > 1) {
@@ -232,11 +232,10 @@ void qv_object_fail(QvObject *object, int error, const char *why)
 {
     QvExtras *extras = object->extras;
 
-    if (extras->failed) {
+    if (extras->predicate.ret) {
         return;
     }
-    extras->failed = error < 0 ? error : -EINVAL;
-    extras->failure = g_strdup(why);
+    extras->predicate = (QvFailure) { error < 0 ? error : -EINVAL, g_strdup(why) };
     if (!object->direct) {
         /* At once: C may stumble over what follows and never come to post_load. */
         qv_tell(object->saving, why);

@@ -12,22 +12,43 @@ typedef struct QvLive {
     unsigned char *memory;      /* owner: Python */
 } QvLive;
 
+/* A negative errno and its sentence, until whoever can tell QEMU takes them; or 0 and NULL. */
+typedef struct QvFailure {
+    int ret;
+    char *why;                  /* owner: this failure */
+} QvFailure;
+
+/* Its errno; *why: its sentence, now the caller's. */
+static inline int qv_failure_take(QvFailure *failure, char **why)
+{
+    int ret = failure->ret;
+
+    failure->ret = 0;
+    if (ret) {
+        *why = g_steal_pointer(&failure->why);
+    }
+    return ret;
+}
+
+static inline void qv_failure_clear(QvFailure *failure)
+{
+    failure->ret = 0;
+    g_clear_pointer(&failure->why, g_free);
+}
+
 /* What an object has that C alone neither fills nor commits. */
 typedef struct QvExtras {
     void *handle;               /* owner: Python */
     void *trampoline;           /* owner: Python; or NULL */
     uint64_t needed;            /* a bit for each of its subsections */
-    char *failure;              /* owner: this object; what a predicate could not tell QEMU */
-    int failed;                 /* its errno */
+    QvFailure predicate;        /* what a predicate could not tell QEMU */
     bool told;                  /* and the log has it */
     bool left_out;              /* what QV_HOOK_NEEDED answered, or: */
-    int unanswered;             /* its errno */
-    char *unanswered_why;       /* owner: this object; its sentence */
+    QvFailure unanswered;
     /* round.c */
     bool in_rounds;
     bool taken;                 /* staging has this round's snapshot, or: */
-    int taken_ret;
-    char *taken_why;            /* owner: this object */
+    QvFailure untaken;
 } QvExtras;
 
 /* There may be ten thousand, and each is in the way of a migration's downtime. */

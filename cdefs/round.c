@@ -19,7 +19,7 @@ void qv_round_forget(QvObject *object)
 
     if (extras && extras->taken) {
         extras->taken = false;
-        g_clear_pointer(&extras->taken_why, g_free);
+        qv_failure_clear(&extras->untaken);
         qv_object_rest(object);
     }
 }
@@ -80,8 +80,8 @@ static void take_all(void)
     for (i = 0; i < objects->len; i++) {
         QvObject *object = objects->pdata[i];
 
-        object->extras->taken_ret = qv_object_fill(object, false, &gil,
-                                                   &object->extras->taken_why);
+        object->extras->untaken.ret = qv_object_fill(object, false, &gil,
+                                                     &object->extras->untaken.why);
         object->extras->taken = true;
     }
     qv_python_table->leave(gil);
@@ -106,7 +106,6 @@ bool qv_round_took(QvObject *object, int *ret, char **why)
         return false;
     }
     extras->taken = false;
-    *ret = extras->taken_ret;
-    *why = g_steal_pointer(&extras->taken_why);
+    *ret = qv_failure_take(&extras->untaken, why);
     return true;
 }

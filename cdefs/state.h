@@ -100,23 +100,22 @@ PyObject *qv_add_formers(PyObject *module, PyObject *entry);
 PyObject *qv_take_formers(PyObject *module, PyObject *count);
 /* mutex.c: the QvCells of a tuple of Cells, which the caller frees; NULL with an exception. */
 QvCell **qv_cells_of(PyObject *tuple, size_t *n);
+/* See state.c. */
+PyObject *qv_lock_cells(PyObject *module, PyObject *tuple);
+PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple);
 /* guard.c: obj.name(...) with what a METH_FASTCALL | METH_KEYWORDS function got. */
 PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
                   PyObject *names);
 /* See state.c. */
 PyTypeObject *qv_new_guard_type(void);
-/* bql.c; see state.c. */
+PyObject *qv_new_mutex_lock(void);
+PyObject *qv_set_guard(PyObject *module, PyObject *cls);
+PyObject *qv_see_locks(PyObject *module, PyObject *on);
+/* bql.c: see state.c. */
 PyObject *qv_state_set_bql(PyObject *module, PyObject *address);
 PyObject *qv_state_bql_lock(PyObject *module, PyObject *unused);
 PyObject *qv_state_bql_unlock(PyObject *module, PyObject *unused);
 PyObject *qv_state_bql_locked(PyObject *module, PyObject *unused);
-/* guard.c; see state.c. */
-PyObject *qv_new_mutex_lock(void);
-PyObject *qv_set_guard(PyObject *module, PyObject *cls);
-PyObject *qv_see_locks(PyObject *module, PyObject *on);
-/* See state.c. */
-PyObject *qv_lock_cells(PyObject *module, PyObject *tuple);
-PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple);
 
 /* layout.c: copy an instance's memory into another of its class; None, or NULL. */
 PyObject *qv_assign(PyObject *target, PyObject *source);

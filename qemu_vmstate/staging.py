@@ -256,9 +256,8 @@ class Staging(StagingStruct):
         counter = part.count_of(self.cls) if isinstance(part, StatePart) else None
         return counter is None or bool(getattr(source, counter[0]) > counter[1])
 
-    def run(self, hook: int) -> None:
-        """The hooks that copy nothing."""
-        name = _plain_hooks()[hook]
+    def run(self, name: str) -> None:
+        """The hook of that name, one that copies nothing."""
         self._current = f"{self.description.name}.{name}()"
         answer = getattr(self._hooks, name)()
         if name == "needed":
@@ -391,7 +390,8 @@ def qv_py_restore(handle: Any, version_id: int, why: Any) -> int:
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
 def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
     """``post_save``, ``pre_load`` and ``needed``: see ``Staging.run``."""
-    return _called(handle, why, _plain_hooks()[hook], lambda staging: staging.run(hook))
+    name = _plain_hooks()[hook]
+    return _called(handle, why, name, lambda staging: staging.run(name))
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]

@@ -127,7 +127,7 @@ def raises_with_the_bql():
 def ended(call):
     thread = threading.Thread(target=call)
     thread.start()
-    thread.join(120)
+    thread.join(PATIENCE)
     return not thread.is_alive()
 """
     vm = start(script=script(tmp_path, text), door=door)
