@@ -117,7 +117,7 @@ def test_an_abort_while_the_script_runs_ends_qemu_by_its_signal(
 def test_a_thread_that_raises_or_exits_ends_alone(
     start: StartVM, door: str, tmp_path: Path
 ) -> None:
-    text = """
+    text = f"""
 import sys, threading
 from qemu_vmstate import *
 def raises(): 1 / 0
@@ -127,7 +127,7 @@ def raises_with_the_bql():
 def ended(call):
     thread = threading.Thread(target=call)
     thread.start()
-    thread.join(PATIENCE)
+    thread.join({PATIENCE})
     return not thread.is_alive()
 """
     vm = start(script=script(tmp_path, text), door=door)
