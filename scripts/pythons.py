@@ -157,7 +157,8 @@ def make_environment(
     python = directory / "bin" / "python"
     stamp = directory / "setup.json"
     key = {
-        "interpreter": interpreter.executable,
+        # One Python has many names: python3, python3.11, and that of an activated environment.
+        "interpreter": os.path.realpath(interpreter.executable),
         "version": list(interpreter.version),
         "wanted": hashlib.sha256("\n".join(wanted).encode()).hexdigest(),
     }

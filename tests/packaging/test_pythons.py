@@ -81,3 +81,19 @@ def test_a_virtual_environment_of_it_runs_a_device_in_process_and_in_a_vm(
                 here.migrate_to(there)
                 assert there.python.eval("fault(save(dev), (100, 100, 100))") is None
                 assert here.quit() == there.quit() == 0
+
+
+def test_an_environment_serves_whatever_its_python_is_called(tmp_path: Path) -> None:
+    directory = tmp_path / "venv"
+    installation = Path(sys.base_prefix) / "bin"
+    first = pythons.ask(str(installation / "python3"))
+    assert first
+    pythons.make_environment(directory, first, ["pip"], "pip")
+    (directory / "kept").touch()
+    minor = f"python3.{sys.version_info.minor}"
+    # The last is what a user has who activated it.
+    for path in (installation / minor, directory / "bin" / "python"):
+        again = pythons.ask(str(path))
+        assert again
+        pythons.make_environment(directory, again, ["pip"], "pip")
+        assert (directory / "kept").exists(), f"made anew for {path}"
