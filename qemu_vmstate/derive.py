@@ -22,7 +22,7 @@ from typing import Any, TypeVar, overload
 from .derive_fields import _Field
 from .derive_writer import _METHODS, _Writer
 from .errors import DeclarationError
-from .fields import FieldOptions
+from .fields import NO_OPTIONS, FieldOptions
 from .layout import own_annotations
 from .to_migration_state import (
     ToMigrationState,
@@ -92,6 +92,9 @@ def derive_to_migration_state(
       With ``into`` or ``try_into``: a deep copy is what is converted.
     - ``none``: for ``u16 | None``; the number that stands for ``None``, or
       ``none=bool``: a bool goes before the value.
+
+    What a stream lacks (a field since a later version, a part, a subsection) has
+    the dataclass's defaults; they are made and converted once, for the class.
 
     A restore converts everything before it assigns anything.  Raises
     ``DeclarationError`` for a class that cannot be saved or restored like this.
@@ -209,7 +212,11 @@ def _hints(cls: type, namespace: Any) -> dict[str, Any]:
 
 
 def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
-    options: FieldOptions = item.metadata.get(FieldOptions, FieldOptions())
+    options: FieldOptions = item.metadata.get(FieldOptions, NO_OPTIONS)
+    if item.default is not dataclasses.MISSING:
+        options = dataclasses.replace(options, default=item.default)
+    elif item.default_factory is not dataclasses.MISSING:
+        options = dataclasses.replace(options, default_factory=item.default_factory)
     given = options.given(*(set(vars(options)) - {"omit", "default", "default_factory"}))
     if options.omit and given:
         raise DeclarationError(

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
 import struct
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
+from .bql import bql_lock_guard
 from .derive_numbers import _Numbers, _packer, _Run
 from .derive_runtime import (
     _UNFIT,
@@ -35,9 +37,10 @@ from .derive_runtime import (
     _snapshot_states,
     _unfit_value,
 )
-from .errors import DeclarationError
-from .fields import FieldOptions
-from .layout import VMStruct, VMStructMeta
+from .errors import BqlError, DeclarationError, InvalidError
+from .fields import NO_OPTIONS, FieldOptions
+from .layout import VMStruct, VMStructMeta, structs_of
+from .layout_memory import compact
 from .loader import _state
 from .to_migration_state import Former
 from .wire_types import SCALARS, ArrayType, Scalar, WireType
@@ -78,6 +81,7 @@ class _Writer:
             "_Former": Former,
             "_unfit": _UNFIT,
         }
+        self._defaults: dict[str, Any] = {}  # what a new object has, in the form of the wire
         self._snapshot: list[str] = []
         self._prepare: list[str] = []
         self._commit: list[str] = []
@@ -103,12 +107,39 @@ class _Writer:
         self._count += 1
         return f"v{self._count}"
 
-    def _add(self, attribute: str, type_: WireType, options: FieldOptions, where: str) -> None:
+    def _add(
+        self,
+        attribute: str,
+        type_: WireType,
+        where: str,
+        options: FieldOptions,
+        to: Callable[[Any], Any],
+    ) -> None:
+        """A field of the layout class; ``to`` makes the wire's value of a live one, or ``None``."""
         if attribute in self.fields:
             raise DeclarationError(
                 f"{where}: the field {attribute} is another's on the wire; rename one of them"
             )
-        self.fields[attribute] = (type_, options)
+        made = options.of_wire(default=NO_OPTIONS.default)
+        self.fields[attribute] = (type_, made)
+        if not options.has_default:
+            return
+        asked = options.given("version_id", "field_exists", "minimum", "maximum")
+        try:
+            default = _default_on_wire(options, to)
+        except Exception as exc:
+            if not asked:
+                return  # a placeholder; a snapshot says so if it is still there
+            raise DeclarationError(
+                f"{where}: an older stream can lack it, and its default has no form on the wire "
+                f"({exc}); give it another"
+            ) from exc
+        if default is None:
+            return
+        if asked:
+            self.fields[attribute] = (type_, options.of_wire(default=default))
+        else:
+            self._defaults[attribute] = default
 
     def _undo(self, kept: str, put_back: str) -> None:
         """``kept``: an expression; ``put_back``: a statement, its value as ``{}``."""
@@ -147,14 +178,18 @@ class _Writer:
         """A number, perhaps converted, perhaps after a bool that tells if there is one."""
         source = f"self.{field.attribute}"
         has = self._presence(field) if presence else None
+        convert = codec.to or _same
         to = f"{self._const(codec.to)}({{}})" if codec.to else "{}"
+        absent = _nearest_to_zero(type_, field.options)
         if has:
-            absent = "False" if type_.kind == "?" else "0"
             source = f"({absent} if {source} is None else {to.format(source)})"
         else:
             source = to.format(source)
-        options = _on_wire(field.options, codec)
-        self._add(field.attribute, type_, options, field.where)
+
+        def on_wire(value: Any) -> Any:
+            return absent if has and value is None else convert(value)
+
+        self._add(field.attribute, type_, field.where, field.options, on_wire)
         local = self._pack(field.attribute, type_, source)
         back = f"{self._const(codec.back)}({local})" if codec.back else local
         if has:
@@ -168,9 +203,9 @@ class _Writer:
     def _presence(self, field: _Field) -> str:
         self._plain_run = False
         attribute = f"has_{field.attribute}"
-        when = field.options
-        options = FieldOptions(version_id=when.version_id, field_exists=when.field_exists)
-        self._add(attribute, SCALARS["?"], options, field.where)
+        names = ("default", "default_factory", "version_id", "field_exists", "keep")
+        options = FieldOptions(**{name: getattr(field.options, name) for name in names})
+        self._add(attribute, SCALARS["?"], field.where, options, lambda value: value is not None)
         return self._pack(attribute, SCALARS["?"], f"self.{field.attribute} is not None")
 
     def _flush(self) -> None:
@@ -190,12 +225,25 @@ class _Writer:
         self._prepare += self._pending
         self._pending = []
 
-    def _store(self, field: _Field, type_: WireType, value: str, back: str, commit: str) -> None:
+    def _store(
+        self,
+        field: _Field,
+        type_: WireType,
+        back: str,
+        commit: str,
+        to: Callable[[Any], Any] | None = None,
+    ) -> None:
         """What is stored through the layout class's own attribute."""
         has = self._presence(field) if field.optional else None
-        self._add(field.attribute, type_, _on_wire(field.options, None), field.where)
+        convert = to or _same
+
+        def on_wire(value: Any) -> Any:
+            return None if has and value is None else convert(value)
+
+        self._add(field.attribute, type_, field.where, field.options, on_wire)
         self._flush()
         self._plain_run = False
+        value = f"{self._const(to)}(self.{field.attribute})" if to else f"self.{field.attribute}"
         store = f"target.{field.attribute} = {value}"
         local = self._local()
         self._prepare.append(f"{local} = {back} if {has} else None" if has else f"{local} = {back}")
@@ -213,7 +261,7 @@ class _Writer:
         if field.optional or field.options.clone or not isinstance(type_.element, Scalar):
             self._rows(field, type_, path)
             return
-        self._add(attribute, type_, _on_wire(field.options, None), field.where)
+        self._add(attribute, type_, field.where, field.options, _same)
         self._flush()
         self._plain_run = False
         local, live = self._local(), self._local()
@@ -246,10 +294,10 @@ class _Writer:
         attribute = field.attribute
         fresh = f"_plain({self._const(type_)}, source.{attribute})"
         if field.options.clone:
-            self._store(field, type_, f"self.{attribute}", fresh, f"self.{attribute} = {{}}")
+            self._store(field, type_, fresh, f"self.{attribute} = {{}}")
             return
         live = f"_like(getattr(self, {attribute!r}, None), {fresh}, {path})"
-        self._store(field, type_, f"self.{attribute}", live, f"_refill(self, {attribute!r}, {{}})")
+        self._store(field, type_, live, f"_refill(self, {attribute!r}, {{}})")
         self._undo(f"_rows(self.{attribute})", f"_put_rows_back(self.{attribute}, {{}})")
 
     def _offset(self, attribute: str) -> str:
@@ -262,9 +310,9 @@ class _Writer:
         self._store(
             field,
             type_,
-            f"{self._const(codec.to)}(self.{attribute})",
             f"{self._const(codec.back)}(source.{attribute})",
             f"self.{attribute} = {{}}",
+            codec.to,
         )
 
     def _numbers(self, field: _Field, type_: ArrayType, element: _Numbers, path: str) -> None:
@@ -307,7 +355,18 @@ class _Writer:
 
     def states(self, field: _Field, type_: WireType) -> None:
         """A ``ToMigrationState``, or a list of them; restored in place."""
-        self._add(field.attribute, type_, _on_wire(field.options, None), field.where)
+
+        def on_wire(value: Any) -> Any:
+            (cls,) = structs_of(type_)
+            if not isinstance(type_, ArrayType):
+                made = cls()
+                _snapshot_state(value, made, field.path)
+                return made
+            row = [cls() for _ in range(type_.length)]
+            _snapshot_states(value, row, field.path)
+            return row
+
+        self._add(field.attribute, type_, field.where, field.options, on_wire)
         self._flush()
         self._plain_run = False
         self._has_states = True
@@ -340,6 +399,12 @@ class _Writer:
             **{name: options for name, (_, options) in self.fields.items()},
         }
         made: Any = VMStructMeta(self.name, (VMStruct,), namespace, **keywords)
+        as_new = made()
+        for name, default in self._defaults.items():
+            # Of one that does not fit a snapshot says so, if it is still there.
+            with contextlib.suppress(InvalidError):
+                setattr(as_new, name, default)
+        made.__image__ = compact(bytes(as_new))
         return made  # type: ignore[no-any-return]
 
     def functions(self, cls: type, migrated: type[VMStruct]) -> dict[str, Any]:
@@ -466,19 +531,25 @@ def _is_computed(cls: type, name: str) -> bool:
     return hasattr(type(found), "__set__") and not isinstance(found, MemberDescriptorType)
 
 
-def _on_wire(options: FieldOptions, codec: _Codec | None) -> FieldOptions:
-    """The options of the field in the layout class: what an old stream lacks has its default."""
-    nothing = FieldOptions()
-    made = options.of_wire(default=nothing.default)
-    asked = options.given("version_id", "field_exists", "minimum", "maximum")
-    if not asked or not options.has_default:
-        return made
-    value = options.make_default()
-    if codec and codec.to:
-        value = codec.to(value)
-    elif not isinstance(value, int | float | list | tuple | bytes | bytearray):
-        return made
-    return options.of_wire(default=value)
+def _same(value: Any) -> Any:
+    return value
+
+
+def _default_on_wire(options: FieldOptions, to: Callable[[Any], Any]) -> Any:
+    try:
+        return to(options.make_default())
+    except BqlError:  # there is a BqlRefCell in it
+        with bql_lock_guard():
+            return to(options.make_default())
+
+
+def _nearest_to_zero(type_: Scalar, options: FieldOptions) -> int:
+    """What is on the wire for the number that there is not."""
+    if type_.kind == "?":
+        return False
+    low = type_.low if options.minimum is None else options.minimum
+    high = type_.high if options.maximum is None else options.maximum
+    return min(max(0, low), high)
 
 
 def _remember(cls: type, source: str) -> str:
