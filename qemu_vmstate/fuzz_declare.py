@@ -13,6 +13,8 @@ from typing import Any
 
 import qemu_vmstate
 
+from .fuzz_derive import IMPORTS, derived
+
 __all__ = ["Drawn", "draw", "make"]
 
 _SCALARS = ("bool", "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64")
@@ -185,12 +187,13 @@ class _Drawing:
         if whole in _WHOLE:
             cls.numbers.append(name)
             if self.chance(0.3):
-                options += self.limits(*_WHOLE[whole])
+                options += self.limits(whole)
         if type_.startswith("Equal") and self.chance(0.5):
             options.append('err_hint="as drawn"')
         self.add(cls, name, type_, options)
 
-    def limits(self, low: int, high: int) -> list[str]:
+    def limits(self, type_: str) -> list[str]:
+        low, high = _WHOLE[type_]
         minimum = max(low, self.rng.choice((low, 0, 0, 1, -1, 3)))
         maximum = min(high, self.rng.choice((high, minimum, minimum + 1, minimum + 200)))
         maximum = max(maximum, 0)
@@ -333,9 +336,18 @@ class _Drawing:
         self.sources.append("\n".join(lines))
         return name
 
-    def part(self, device: _Class, inner: _Class) -> str:
-        """A hint of a field of a device that migrates as ``inner``."""
-        state = inner.name if self.chance(0.6) else self.custom(inner)
+    def state(self, depth: int, wire: str | None = None, simple: bool = False) -> str:
+        """What a cell guards: a layout class, or a class of its own shape."""
+        if self.chance(0.25):
+            if IMPORTS not in self.sources:
+                self.sources.insert(0, IMPORTS)
+            return derived(self, wire, depth)
+        inner = self.struct(depth, wire, simple)
+        return inner.name if self.chance(0.6) else self.custom(inner)
+
+    def part(self, depth: int, wire: str | None = None, simple: bool = False) -> str:
+        """A hint of a field of a device."""
+        state = self.state(depth, wire, simple)
         cell = "BqlRefCell" if self.chance(0.25) else "Mutex"
         hint = f"{cell}[{state}]"
         if self.chance(0.1):
@@ -344,12 +356,23 @@ class _Drawing:
 
     def device(self) -> Drawn:
         if self.chance(0.15):
-            cls = self.struct(0)
-            if not cls.lines:
-                return self.device()
-            self.sources.append(f"def make():\n    return Migratable(Mutex({cls.name}()))")
+            self.sources.append(f"def make():\n    return Migratable(Mutex({self.state(0)}()))")
             return Drawn("\n\n".join(self.sources) + "\n", "make")
         device = self.begin("dev")
+        if self.chance(0.25):
+            # Nothing else: these are saved and loaded, and undone, in a way of their own.
+            states = [self.state(1) for _ in range(self.rng.choice((1, 2, 3)))]
+            states.append(self.custom(self.struct(1, simple=True)))
+            for state in states:
+                self.add(device, device.new(), f"Migratable[Mutex[{state}]]", [])
+        else:
+            self.parts(device)
+            self.hooks(device)
+        lines = [f"class Dev(Device, {device.head}):", *(device.lines or ["pass"])]
+        self.sources.append("\n    ".join(lines))
+        return Drawn("\n\n".join(self.sources) + "\n", "Dev")
+
+    def parts(self, device: _Class) -> None:
         for _ in range(self.rng.choice((1, 2, 2, 3, 4))):
             self.rng.choice(
                 (self.migratable, self.migratable, self.migratables, self.cell, self.plain)
@@ -359,21 +382,16 @@ class _Drawing:
                 self.subsection(device, 0)
             else:
                 name = device.new()
-                inner = self.struct(1, f"dev/{name}_")
-                hint = f"Subsection[{self.part(device, inner)}]"
+                hint = f"Subsection[{self.part(1, f'dev/{name}_')}]"
                 keep = "keep=True" if self.chance(0.3) else ""
                 self.add(device, name, hint, [keep])
-        self.hooks(device)
-        lines = [f"class Dev(Device, {device.head}):", *(device.lines or ["pass"])]
-        self.sources.append("\n    ".join(lines))
-        return Drawn("\n\n".join(self.sources) + "\n", "Dev")
 
     def migratable(self, device: _Class) -> None:
-        hint = self.part(device, self.struct(0))
+        hint = self.part(0)
         self.add(device, device.new(), hint, self.common(device))
 
     def migratables(self, device: _Class) -> None:
-        hint = self.part(device, self.struct(1, simple=self.chance(0.4)))
+        hint = self.part(1, simple=self.chance(0.4))
         length = self.rng.choice((1, 2, 3))
         if self.chance(0.5):
             self.add(device, device.new(), f"Array[{hint}, {length}]", self.common(device))

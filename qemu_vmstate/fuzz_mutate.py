@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .cells import Arc, BqlCell
+from .bql import bql_lock_guard
+from .cells import Arc, BqlCell, BqlRefCell, Mutex
 from .device import Device, staging_of
-from .layout import VMStruct, structs_of
+from .errors import InvalidError
+from .layout import VMStruct, asdict, structs_of
+from .layout_memory import FieldInfo
 from .loader import _state
 from .migratable import unwrap
 from .staged import wire_fields
@@ -31,6 +36,7 @@ __all__ = [
     "Mutator",
     "Payload",
     "held_structs",
+    "held_values",
     "is_ambiguous",
     "live_structs",
     "mark",
@@ -77,10 +83,30 @@ def held_structs(obj: Any) -> Iterator[VMStruct]:
                 yield held
 
 
+def held_values(obj: Any) -> Iterator[Any]:
+    """What every derived dataclass of an object holds, to the last element."""
+    return (_held(value) for value in _states(obj) if dataclasses.is_dataclass(value))
+
+
+def _held(value: Any) -> Any:
+    if isinstance(value, Mutex | BqlRefCell | Arc):
+        (value,) = _states(value)
+    if isinstance(value, VMStruct):
+        return asdict(value)
+    if isinstance(value, list | tuple):
+        return [_held(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {item.name: _held(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    return bytes(value) if isinstance(value, bytearray) else value
+
+
 def randomize(obj: Any, rng: random.Random) -> None:
     """Give every field of an object a value that it can hold."""
     for value in (*live_structs(obj), *held_structs(obj)):
         _fill(value, rng)
+    for value in _states(obj):
+        if dataclasses.is_dataclass(value):
+            _fill_derived(value, rng)
     for attribute in obj.__parts__ if isinstance(obj, Device) else ():
         cell = getattr(obj, attribute)
         if isinstance(cell, BqlCell):
@@ -88,26 +114,37 @@ def randomize(obj: Any, rng: random.Random) -> None:
             cell._value = _value(info.type, rng, getattr(obj.Migrated, attribute, None))
 
 
+def _fill_derived(state: Any, rng: random.Random) -> None:
+    layout = state.Migrated.__layout__
+    for info in layout.fields:
+        staged = state.to_migration_state()
+        _fill_field(staged, info, rng)
+        # Not every number is a member, or fits what is annotated; the field stays as it is then.
+        with contextlib.suppress(InvalidError):
+            state.restore_migrated_state_mut(staged, layout.version_id)
+
+
 def _fill(target: VMStruct, rng: random.Random) -> None:
-    cls = type(target)
-    for info in cls.__layout__.fields:
-        type_ = info.type
-        if isinstance(type_, UnusedType) or rng.random() < 0.1:
-            continue
-        name = info.attribute
-        if isinstance(type_, StructType):
-            _fill(getattr(target, name), rng)
-        elif isinstance(type_, CountedType) or (isinstance(type_, PointersType) and info.num):
-            assert info.num is not None
-            number: Any = getattr(cls, info.num.attribute)
-            multiply = info.options.multiply
-            most = min(number.high, type_.length // multiply)
-            n = rng.randint(min(number.low, most), most) if rng.random() < 0.8 else most
-            if type_.length >= 255 and rng.random() < 0.8:
-                n = min(n, number.low + 3)
-            setattr(target, name, _items(type_, n * multiply, rng))
-        else:
-            setattr(target, name, _value(type_, rng, getattr(cls, name, None)))
+    for info in type(target).__layout__.fields:
+        if not isinstance(info.type, UnusedType) and rng.random() >= 0.1:
+            _fill_field(target, info, rng)
+
+
+def _fill_field(target: VMStruct, info: FieldInfo, rng: random.Random) -> None:
+    type_, name = info.type, info.attribute
+    if isinstance(type_, StructType):
+        _fill(getattr(target, name), rng)
+    elif isinstance(type_, CountedType) or (isinstance(type_, PointersType) and info.num):
+        assert info.num is not None
+        number: Any = getattr(type(target), info.num.attribute)
+        multiply = info.options.multiply
+        most = min(number.high, type_.length // multiply)
+        n = rng.randint(min(number.low, most), most) if rng.random() < 0.8 else most
+        if type_.length >= 255 and rng.random() < 0.8:
+            n = min(n, number.low + 3)
+        setattr(target, name, _items(type_, n * multiply, rng))
+    else:
+        setattr(target, name, _value(type_, rng, getattr(type(target), name, None)))
 
 
 def _items(type_: Any, n: int, rng: random.Random) -> Any:
@@ -176,7 +213,8 @@ def mark(obj: Any, data: bytes) -> Payload:
         staging = staging_of(obj)
         staged, version = staging.staged, staging.description.version_id
     else:
-        staged = obj.to_migration_state()
+        with bql_lock_guard():
+            staged = obj.to_migration_state()
         version = staged.__layout__.version_id
     cls = type(staged)
     edges, numbers = [0], []

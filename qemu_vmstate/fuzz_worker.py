@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .bql import bql_lock_guard
 from .cells import BqlCell
 from .device import Device
 from .errors import DeclarationError, InvalidError, StreamError
@@ -33,6 +34,7 @@ from .fuzz_mutate import (
     Mutator,
     Payload,
     held_structs,
+    held_values,
     is_ambiguous,
     live_structs,
     mark,
@@ -129,6 +131,8 @@ class Subject:
             found.append(repr(asdict(value) if isinstance(value, VMStruct) else value))
         # What a state of its own shape took back is the same value, if not the same bytes.
         found += [repr(asdict(value)) for value in held_structs(self.obj)]
+        with bql_lock_guard():
+            found += [repr(value) for value in held_values(self.obj)]
         return found
 
     def attempt(self, data: bytes, version: int | None) -> None:
@@ -176,7 +180,8 @@ def subjects(drawn: Drawn, rng: random.Random) -> list[Subject]:
     for index in range(STATES):
         obj = make(drawn)
         if index:
-            randomize(obj, rng)
+            with bql_lock_guard():
+                randomize(obj, rng)
         with contextlib.suppress(InvalidError):  # its own validator's
             found.append(Subject(obj))
     return found
