@@ -131,8 +131,8 @@ class _Writer:
             if not asked:
                 return  # a placeholder; a snapshot says so if it is still there
             raise DeclarationError(
-                f"{where}: an older stream can lack it, and its default has no form on the wire "
-                f"({exc}); give it another"
+                f"{where}: an older stream or a limit asks for its default, which has no form on "
+                f"the wire ({exc}); give it another"
             ) from exc
         if default is None:
             return
@@ -399,6 +399,8 @@ class _Writer:
             **{name: options for name, (_, options) in self.fields.items()},
         }
         made: Any = VMStructMeta(self.name, (VMStruct,), namespace, **keywords)
+        if not self._defaults:
+            return made  # type: ignore[no-any-return]
         as_new = made()
         for name, default in self._defaults.items():
             # Of one that does not fit a snapshot says so, if it is still there.

@@ -13,21 +13,11 @@ from typing import Any
 
 import qemu_vmstate
 
-from .fuzz_derive import IMPORTS, derived
+from .fuzz_derive import IMPORTS, WHOLE, derived
 
 __all__ = ["Drawn", "draw", "make"]
 
-_SCALARS = ("bool", "u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64")
-_WHOLE = {
-    "u8": (0, 2**8 - 1),
-    "u16": (0, 2**16 - 1),
-    "u32": (0, 2**32 - 1),
-    "u64": (0, 2**64 - 1),
-    "i8": (-(2**7), 2**7 - 1),
-    "i16": (-(2**15), 2**15 - 1),
-    "i32": (-(2**31), 2**31 - 1),
-    "i64": (-(2**63), 2**63 - 1),
-}
+_SCALARS = ("bool", *WHOLE)
 _COUNTERS = ("u8", "u16", "u32", "i32", "Equal[u32]", "Equal[u8]", "i32_le")
 _SIZES = ("u32", "i32", "Equal[u32]", "i32_le")
 _LENGTHS = (1, 2, 2, 3, 4, 5, 7, 8)
@@ -177,14 +167,14 @@ class _Drawing:
 
     def scalar(self, cls: _Class, depth: int) -> None:
         name = cls.new()
-        type_ = self.rng.choice((*_SCALARS, *_WHOLE, "cpudouble", "timer", "Equal[u16]", "i32_le"))
+        type_ = self.rng.choice((*_SCALARS, *WHOLE, "cpudouble", "timer", "Equal[u16]", "i32_le"))
         if self.chance(0.1):
             type_ = self.rng.choice(
                 ("Equal[u8]", "Equal[u32]", "Equal[u64]", "Equal[i32]", "i32_le")
             )
         options = self.common(cls)
         whole = type_.removeprefix("Equal[").removesuffix("]").removesuffix("_le")
-        if whole in _WHOLE:
+        if whole in WHOLE:
             cls.numbers.append(name)
             if self.chance(0.3):
                 options += self.limits(whole)
@@ -193,7 +183,7 @@ class _Drawing:
         self.add(cls, name, type_, options)
 
     def limits(self, type_: str) -> list[str]:
-        low, high = _WHOLE[type_]
+        low, high = WHOLE[type_].low, WHOLE[type_].high
         minimum = max(low, self.rng.choice((low, 0, 0, 1, -1, 3)))
         maximum = min(high, self.rng.choice((high, minimum, minimum + 1, minimum + 200)))
         maximum = max(maximum, 0)

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .wire_types import SCALARS
+
 if TYPE_CHECKING:
     from .fuzz_declare import _Class, _Drawing
 
-__all__ = ["IMPORTS", "derived"]
+__all__ = ["IMPORTS", "WHOLE", "derived"]
 
 IMPORTS = "import dataclasses\nimport enum\nimport ipaddress"
 """What the source of a derived dataclass needs besides this package's names."""
 
-_NUMBERS = ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64")
-_UNSIGNED = _NUMBERS[:4]
+WHOLE = {scalar.name: scalar for kind, scalar in SCALARS.items() if kind not in "?d"}
+"""The whole numbers by name."""
+
+_NUMBERS = tuple(WHOLE)
+_UNSIGNED = tuple(name for name, scalar in WHOLE.items() if scalar.low == 0)
 _WIDER = {"u8": ("u16", "u64", "i32"), "u16": ("u32", "i64"), "i8": ("i16", "i64"), "bool": ("u8",)}
 _LENGTHS = (1, 2, 3, 5, 8)
 _LONG = 100
