@@ -32,21 +32,29 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .bql import bql_lock_guard, bql_locked
-    from .cells import Arc, BqlCell, BqlRefCell, Mutex, MutexGuard
+    from .bindings.native import capabilities, in_vm
     from .derive import DerivedState, derive_to_migration_state
-    from .description import VMStateDescription
     from .device import Device
-    from .fields import field, zeroed
     from .inprocess import describe, load, save
-    from .layout import VMStruct, asdict
-    from .lock_order import check_lock_order
-    from .migratable import Migratable
-    from .native import capabilities, in_vm
-    from .qemu_timer import QEMUClockType, QEMUTimer, clock_get_ns
+    from .layout import VMStruct, asdict, validate
     from .registration import Registration, register, unregister
-    from .to_migration_state import ToMigrationState, ToMigrationStateShared
-    from .validation import validate
+    from .state import (
+        Arc,
+        BqlCell,
+        BqlRefCell,
+        Migratable,
+        Mutex,
+        MutexGuard,
+        QEMUClockType,
+        QEMUTimer,
+        ToMigrationState,
+        ToMigrationStateShared,
+        bql_lock_guard,
+        bql_locked,
+        check_lock_order,
+        clock_get_ns,
+    )
+    from .vmsd import VMStateDescription
     from .wire import (
         Array,
         Bitmap,
@@ -62,6 +70,7 @@ if TYPE_CHECKING:
         VArray,
         VBuffer,
         cpudouble,
+        field,
         i8,
         i16,
         i32,
@@ -72,6 +81,7 @@ if TYPE_CHECKING:
         u16,
         u32,
         u64,
+        zeroed,
     )
 
 __all__ = [
@@ -146,21 +156,14 @@ __all__ = [
 
 # What the names above are defined in, but for the exceptions.
 _MODULES = (
-    "bql",
-    "cells",
+    "bindings.native",
     "derive",
-    "description",
     "device",
-    "fields",
     "inprocess",
     "layout",
-    "lock_order",
-    "migratable",
-    "native",
-    "qemu_timer",
     "registration",
-    "to_migration_state",
-    "validation",
+    "state",
+    "vmsd",
     "wire",
 )
 

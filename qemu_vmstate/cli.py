@@ -14,20 +14,20 @@ from functools import partial
 from typing import NoReturn, TextIO, TypeAlias
 
 from .errors import VMStateError
-from .launch import Script, VMLaunchError, shim_path
-from .scaffold import scaffold
-from .stream import Stream, read
-from .stream_show import show, write_json
+from .scaffold.generator import scaffold
+from .stream.reader import Stream, read
+from .stream.show import show, write_json
+from .vm.launch import Script, VMLaunchError, shim_path
 
 __all__ = ["main"]
 
 
 def _info() -> int:
-    from . import loader, native
+    from .bindings import folder, native
 
     capabilities = native.capabilities()
     print(f"built for QEMU   {capabilities.qemu}")
-    print(f"native parts     {loader.native_folder()}")
+    print(f"native parts     {folder.native_folder()}")
     print(f"shim             {shim_path()}")
     print(f"hooks' errors    {'with' if capabilities.errp_hooks else 'without'} Error **errp")
     return 0
@@ -47,7 +47,7 @@ def _scaffold(stream: Stream, options: argparse.Namespace) -> _Answer:
 
 
 def _roundtrip(stream: Stream, options: argparse.Namespace) -> _Answer:
-    from .roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
+    from .scaffold.roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
 
     report = roundtrip(stream)
     status = 0 if report.identical == len(report.results) else 1
@@ -119,7 +119,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         "process and in a QEMU, and what ordinary work costs. Takes some two minutes.",
     )
     if asked == "bench":
-        from . import bench
+        from .bench import command as bench
 
         bench.add_arguments(measured)
         measured.set_defaults(run_verb=bench.run)
@@ -130,7 +130,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         "into objects of yours. Each must be refused and change nothing, or give a valid state.",
     )
     if asked == "fuzz":
-        from . import fuzz
+        from .fuzz import command as fuzz
 
         fuzz.add_arguments(fuzzed)
         fuzzed.set_defaults(run_verb=fuzz.run)

@@ -15,14 +15,14 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .bql import check_bql_order
-from .device import staging_of
+from .bindings.native import ffi, lib, take_text
+from .device.device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
-from .migratable import unwrap
-from .native import ffi, lib, take_text
-from .staged import has_nested_subsections, wire_fields
-from .staging import running
-from .staging_struct import StagingStruct
+from .layout.traversal import has_nested_subsections, wire_fields
+from .staging.python_staging import running
+from .staging.staging import StagingStruct
+from .state.bql import check_bql_order
+from .state.migratable import unwrap
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -49,7 +49,7 @@ def describe(obj: Any) -> dict[str, Any]:
     of its field's own object, where ``pairs`` has each of them.  Raises as :func:`save`.
     """
     # What reads streams is a fifth of this package's import, and few describe.
-    from .stream_description import json_object
+    from .stream.vmdesc import json_object
 
     vmdesc = ffi.new("char **")
     _save(obj, vmdesc)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .vm import VM
+    from .vm.vm import VM
 
 __all__ = ["pytest_addoption", "qemu_vm"]
 
@@ -35,7 +35,7 @@ def qemu_vm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
     Its folder lies in the test's ``tmp_path``; it ends with the test, and a
     failing test shows its log.
     """
-    from .vm import VM
+    from .vm.vm import VM
 
     with contextlib.ExitStack() as stack:
 

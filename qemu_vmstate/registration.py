@@ -15,11 +15,11 @@ from collections import defaultdict
 from types import TracebackType
 from typing import Any
 
-from .bql import check_bql_order
-from .device import staging_of
+from .bindings.native import ffi, in_vm, lib, take_text
+from .device.device import staging_of
 from .errors import RegistrationError
-from .native import ffi, in_vm, lib, take_text
-from .staging_struct import StagingStruct
+from .staging.staging import StagingStruct
+from .state.bql import check_bql_order
 
 __all__ = ["Registration", "register", "unregister"]
 

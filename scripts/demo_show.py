@@ -15,7 +15,7 @@ from rich.json import JSON
 from rich.table import Table
 
 import qemu_vmstate
-from qemu_vmstate.vm import VM, VMError
+from qemu_vmstate.vm.vm import VM, VMError
 
 SCRIPT = Path(demo_device.__file__)
 CHECKOUT = SCRIPT.parent.parent

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from qemu_vmstate.vm import VM, VMError
+from qemu_vmstate.vm.vm import VM, VMError
 
 CROWD = Path(__file__).resolve().parent / "crowd_device.py"
 PAUSE = 0.001

@@ -8,10 +8,10 @@ import itertools
 import pytest
 
 from qemu_vmstate import save
-from qemu_vmstate.bench_bars import bars
-from qemu_vmstate.bench_series import Series, rounds
-from qemu_vmstate.bench_shapes import PATHS, SHAPES, Pickled, Python, Twin
-from qemu_vmstate.native import ffi, lib
+from qemu_vmstate.bench.budgets import bars
+from qemu_vmstate.bench.samples import Series, rounds
+from qemu_vmstate.bench.shapes import PATHS, SHAPES, Pickled, Python, Twin
+from qemu_vmstate.bindings.native import ffi, lib
 
 SMALL = [name for name in SHAPES if "MiB" not in name]
 

@@ -34,8 +34,8 @@ from qemu_vmstate import (
     u16,
     validate,
 )
-from qemu_vmstate.device import staging_of
-from qemu_vmstate.staging import Staging
+from qemu_vmstate.device.device import staging_of
+from qemu_vmstate.staging.python_staging import Staging
 
 
 class Channel(VMStruct):

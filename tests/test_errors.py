@@ -9,7 +9,7 @@ from typing import get_origin
 import pytest
 
 import qemu_vmstate
-from qemu_vmstate import errors, wire
+from qemu_vmstate import errors
 from qemu_vmstate.errors import (
     BorrowError,
     BqlError,
@@ -24,6 +24,7 @@ from qemu_vmstate.errors import (
     VersionError,
     VMStateError,
 )
+from qemu_vmstate.wire import annotations as wire
 
 TREE: list[tuple[type[Exception], tuple[type[Exception], ...]]] = [
     (VMStateError, (Exception,)),

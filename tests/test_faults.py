@@ -427,7 +427,7 @@ def test_a_default_needed_that_cannot_compare_fails_the_save(
     def no_memory(_struct: Any) -> bytes:
         raise MemoryError
 
-    from qemu_vmstate import predicates
+    from qemu_vmstate.vmsd import predicates
 
     monkeypatch.setattr(predicates, "bytes", no_memory, raising=False)
     with pytest.raises(MemoryError) as caught:
@@ -440,7 +440,7 @@ def test_an_exception_outside_of_a_predicates_try_fails_the_save(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As one of a signal handler, between the call from C and the first line."""
-    from qemu_vmstate import predicates
+    from qemu_vmstate.vmsd import predicates
 
     dev = faulty.make(faulty.First)
 
@@ -455,8 +455,8 @@ def test_an_exception_outside_of_a_predicates_try_fails_the_save(
 
 
 def test_a_hook_of_a_device_that_is_gone_is_no_success() -> None:
-    from qemu_vmstate.device import staging_of
-    from qemu_vmstate.native import ffi, lib
+    from qemu_vmstate.bindings.native import ffi, lib
+    from qemu_vmstate.device.device import staging_of
 
     staging = staging_of(faulty.make(faulty.First))
     gc.collect()
@@ -469,7 +469,7 @@ def test_a_hook_of_a_device_that_is_gone_is_no_success() -> None:
 def test_a_callback_whose_staging_struct_is_gone_is_no_success(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from qemu_vmstate.native import ffi, lib
+    from qemu_vmstate.bindings.native import ffi, lib
 
     class Gone:
         pass

@@ -30,7 +30,7 @@ from qemu_vmstate import (
     u8,
     u16,
 )
-from qemu_vmstate.fuzz import fuzz
+from qemu_vmstate.fuzz.command import fuzz
 
 HERE = __name__
 

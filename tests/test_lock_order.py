@@ -151,7 +151,7 @@ def test_switched_off_it_is_a_deadlock_waiting_to_happen(run: Any) -> None:
 
 @pytest.mark.parametrize(("value", "on"), [("1", True), ("yes", True), ("0", False), ("", False)])
 def test_the_variable_switches_it_on(value: str, on: bool) -> None:
-    source = "from qemu_vmstate import lock_order; print(lock_order.state.on)"
+    source = "from qemu_vmstate.state import lock_order; print(lock_order.state.on)"
     ended = subprocess.run(
         [sys.executable, "-c", source],
         env=os.environ | {"QEMU_VMSTATE_CHECK_LOCK_ORDER": value},

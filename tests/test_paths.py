@@ -31,7 +31,7 @@ from qemu_vmstate import (
     u32,
     zeroed,
 )
-from qemu_vmstate.device import staging_of
+from qemu_vmstate.device.device import staging_of
 
 
 class Plain(VMStruct):

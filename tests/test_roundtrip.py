@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qemu_vmstate import StreamError, cli
-from qemu_vmstate.roundtrip import Report, roundtrip, show_roundtrip
-from qemu_vmstate.stream import read
+from qemu_vmstate.scaffold.roundtrip import Report, roundtrip, show_roundtrip
+from qemu_vmstate.stream.reader import read
 
 from .test_scaffold import stream_of
 from .test_stream import (

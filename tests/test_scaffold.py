@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qemu_vmstate import Device, VMStateError, VMStruct, cli
-from qemu_vmstate.scaffold import scaffold
-from qemu_vmstate.scaffold_module import _ATTRIBUTES
-from qemu_vmstate.scaffold_text import class_name
-from qemu_vmstate.stream import Stream, read
+from qemu_vmstate.scaffold.generator import scaffold
+from qemu_vmstate.scaffold.module import _ATTRIBUTES
+from qemu_vmstate.scaffold.text import class_name
+from qemu_vmstate.stream.reader import Stream, read
 
 from .test_stream import (
     EOF,

@@ -38,8 +38,8 @@ from qemu_vmstate import (
     u32,
     validate,
 )
-from qemu_vmstate.device import staging_of
-from qemu_vmstate.staging import Staging
+from qemu_vmstate.device.device import staging_of
+from qemu_vmstate.staging.python_staging import Staging
 
 from .conftest import own_memory, until
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from qemu_vmstate import cli
 from qemu_vmstate.errors import StreamError
-from qemu_vmstate.stream import Configuration, Pages, Section, Stream, read
-from qemu_vmstate.stream_show import as_json, show, write_json
-from qemu_vmstate.stream_source import WINDOW
+from qemu_vmstate.stream.reader import Configuration, Pages, Section, Stream, read
+from qemu_vmstate.stream.show import as_json, show, write_json
+from qemu_vmstate.stream.source import WINDOW
 
 Description = dict[str, Any]
 HEADER = bytes.fromhex("5145564d 00000003")

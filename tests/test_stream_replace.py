@@ -14,8 +14,8 @@ import pytest
 
 from qemu_vmstate import Device, QTailQ, VMStruct, describe, save, u8
 from qemu_vmstate.errors import StreamError
-from qemu_vmstate.stream import Stream, read, replace
-from qemu_vmstate.stream_source import WINDOW
+from qemu_vmstate.stream.reader import Stream, read, replace
+from qemu_vmstate.stream.source import WINDOW
 
 from .test_stream import (
     CONFIGURATION,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.control import Control, ControlError, RemoteError
-from qemu_vmstate.launch import (
+from qemu_vmstate.embed.control import Control, ControlError, RemoteError
+from qemu_vmstate.vm.launch import (
     SHIM_NAME,
     Script,
     VMLaunchError,
@@ -108,7 +108,7 @@ def test_no_door_is_left_for_a_plain_qemu() -> None:
 
 SERVER = """
 import sys
-from qemu_vmstate.control import serve
+from qemu_vmstate.embed.control import serve
 class Local: pass
 class LocalError(Exception): pass
 class TwoArguments(Exception):

@@ -483,8 +483,10 @@ def test_length_may_be_literal_or_plain() -> None:
 @pytest.mark.parametrize("annotation", [int, float, str, bytes, list[int], object, None, "u9"])
 def test_element_without_a_width_is_refused(annotation: Any) -> None:
     spelled: Any = Array
-    with pytest.raises(DeclarationError, match="has no width on the wire"):
-        spelled[annotation, 4]
+    with pytest.raises(DeclarationError, match=r"^Bad\.a: .* has no width on the wire"):
+
+        class Bad(VMStruct):
+            a: spelled[annotation, 4] = zeroed()
 
 
 def test_array_needs_an_element_and_a_length() -> None:

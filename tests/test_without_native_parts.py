@@ -26,9 +26,10 @@ PACKAGE = ROOT / "qemu_vmstate"
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package's Python alone, and a migration file."""
     folder = tmp_path_factory.mktemp("plain")
-    (folder / "qemu_vmstate").mkdir()
-    for source in PACKAGE.glob("*.py"):
-        shutil.copy(source, folder / "qemu_vmstate")
+    for source in PACKAGE.rglob("*.py"):
+        copy = folder / source.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
     (folder / "good.mig").write_bytes(GOOD)
     return folder
 
@@ -50,7 +51,7 @@ def told(plain: Path, program: str) -> str:
 
 def sentence(plain: Path) -> str:
     """How the refusal of what needs the native parts begins."""
-    return f"qemu_vmstate's native parts are not in {plain / 'qemu_vmstate'} ("
+    return f"qemu_vmstate's native parts are not in {plain / 'qemu_vmstate' / 'bindings'} ("
 
 
 # And how it ends.
@@ -114,7 +115,7 @@ except qemu_vmstate.StreamError as error:
 def test_vm_is_imported(plain: Path) -> None:
     pytest.importorskip("qemu.qmp", reason="qemu.qmp is not installed: run scripts/setup")
     program = """
-from qemu_vmstate.vm import VM, VMLaunchError
+from qemu_vmstate.vm.vm import VM, VMLaunchError
 try:
     VM(qemu="./no-such-emulator").__enter__()
 except VMLaunchError as error:
@@ -132,9 +133,9 @@ except VMLaunchError as error:
         "qemu_vmstate.Mutex",
         "from qemu_vmstate import Mutex",
         "from qemu_vmstate import *",
-        "import qemu_vmstate.cells",
-        "qemu_vmstate.cells",
-        "from qemu_vmstate import native",
+        "import qemu_vmstate.state.cells",
+        "qemu_vmstate.state.cells",
+        "from qemu_vmstate.bindings import native",
         "for _ in range(2):\n  try: qemu_vmstate.u8\n  except ImportError: pass\nqemu_vmstate.u8",
     ],
 )
@@ -171,7 +172,7 @@ except AttributeError as error:
 
 def test_parts_that_come_later_are_found(plain: Path) -> None:
     """Once they were missed, too: nobody has to start again."""
-    native = str(Path(os.environ.get("QEMU_VMSTATE_NATIVE") or PACKAGE).absolute())
+    native = str(Path(os.environ.get("QEMU_VMSTATE_NATIVE") or PACKAGE / "bindings").absolute())
     program = f"""
 import os, qemu_vmstate
 try:
@@ -220,27 +221,30 @@ def fresh(program: str) -> str:
 def test_the_first_use_of_any_name_imports_all_and_a_stream_none() -> None:
     loaded = "sorted(name for name in sys.modules if name.startswith('qemu_vmstate'))"
     none = fresh(f"import sys, qemu_vmstate.stream; print({loaded})")
-    assert "native" not in none
+    assert "bindings" not in none
     assert "staging" not in none
     first = fresh(f"import sys, qemu_vmstate; qemu_vmstate.u8; print({loaded})")
     assert first == fresh(f"import sys; from qemu_vmstate import *; print({loaded})")
-    for module in ("staging", "predicates", "qemu_timer", "registration", "derive"):
+    for module in ("staging", "vmsd.predicates", "state.qemu_timer", "registration", "derive"):
         assert f"qemu_vmstate.{module}'" in first
 
 
-def test_who_calls_c_has_what_c_calls_back() -> None:
+@pytest.mark.parametrize("host", ["inprocess", "registration", "device"])
+def test_who_calls_c_has_what_c_calls_back(host: str) -> None:
     """Each of these modules answers calls from C once it is imported."""
     program = (
-        "import sys; from qemu_vmstate.native import lib; lib(); "
+        f"import sys; import qemu_vmstate.{host}; "
         "print(*(f'qemu_vmstate.{name}' in sys.modules for name in "
-        "('staging', 'predicates', 'qemu_timer')))"
+        "('staging.python_staging', 'vmsd.predicates', 'state.qemu_timer')))"
     )
     assert fresh(program) == "True True True"
 
 
 def test_an_import_does_not_call_c() -> None:
     """The first call imports what C calls back, and cannot while that is being imported."""
-    program = "from qemu_vmstate import *; from qemu_vmstate import native; print(native._bound)"
+    program = (
+        "from qemu_vmstate import *; from qemu_vmstate.bindings import native; print(native._bound)"
+    )
     assert fresh(program) == "False"
 
 

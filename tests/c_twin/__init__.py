@@ -23,10 +23,10 @@ from typing import Any
 from cffi import FFI
 
 from qemu_vmstate import inprocess
-from qemu_vmstate.loader import native_folder
-from qemu_vmstate.native import ffi as native_ffi
-from qemu_vmstate.native import lib as bind_qemu
-from qemu_vmstate.native import take_text
+from qemu_vmstate.bindings.folder import native_folder
+from qemu_vmstate.bindings.native import ffi as native_ffi
+from qemu_vmstate.bindings.native import lib as bind_qemu
+from qemu_vmstate.bindings.native import take_text
 
 HERE = Path(__file__).parent
 SOURCES = ("twin.c", "rows.c", "devices.c", "unit.c")
@@ -42,7 +42,7 @@ ffi.cdef(
 def compile_words() -> list[str]:
     """The compiler and flags that the native parts' own C was compiled with, for this tree."""
     commands = json.loads((native_folder() / "compile_commands.json").read_text())
-    (entry,) = (one for one in commands if one["file"].endswith("cdefs/qemu.c"))
+    (entry,) = (one for one in commands if one["file"].endswith("cdefs/bridge/qemu.c"))
     words = iter(shlex.split(entry["command"]))
     kept: list[str] = []
     for word in words:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate.vm import VM
+from qemu_vmstate.vm.vm import VM
 
 from .test_install import CHECKOUT, environment, run
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from qemu_vmstate import StreamError, VMStateError, VMStruct, capabilities, describe, load, save
-from qemu_vmstate.description import VMStateDescription
-from qemu_vmstate.native import ffi as native_ffi
+from qemu_vmstate.bindings.native import ffi as native_ffi
+from qemu_vmstate.vmsd.description import VMStateDescription
 
 from .. import c_twin
 from ..test_docs import run_blocks

@@ -18,5 +18,5 @@ class Regs(VMStruct):
 assert_type(qemu_vmstate.Mutex(Regs()), Mutex[Regs])
 assert_type(qemu_vmstate.save(Regs()), bytes)
 assert_type(qemu_vmstate.errors.StreamError("why"), StreamError)
-assert_type(qemu_vmstate.native.capabilities().qemu, str)
+assert_type(qemu_vmstate.bindings.native.capabilities().qemu, str)
 print(qemu_vmstate.nix)  # type: ignore[attr-defined]

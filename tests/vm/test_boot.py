@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.launch import SHIM_NAME, without_door
-from qemu_vmstate.vm import VM, VMError, VMLaunchError
+from qemu_vmstate.vm.launch import SHIM_NAME, without_door
+from qemu_vmstate.vm.vm import VM, VMError, VMLaunchError
 
 from .conftest import CHECKOUT, SCRIPTS, Emulator, StartVM, defaults, emulators
 
@@ -208,7 +208,7 @@ def test_a_hook_imports_nothing_for_all_is_there_before_the_script(
     vm = start(script=script(tmp_path, ALL_IMPORTED), door=door)
     vm.migrate_to_file(tmp_path / "file")
     at_start, in_hook = vm.python.eval("at_start"), vm.python.eval("in_hook")
-    assert {"qemu_vmstate.staging", "qemu_vmstate.predicates", "qemu_vmstate.wire"} <= at_start
+    assert {"qemu_vmstate.staging", "qemu_vmstate.vmsd.predicates", "qemu_vmstate.wire"} <= at_start
     assert in_hook == at_start
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from qemu_vmstate import InvalidError, describe, load, save
-from qemu_vmstate.stream import Stream, read, replace
-from qemu_vmstate.stream_description import by_device
-from qemu_vmstate.vm import VM, MigrationError
+from qemu_vmstate.stream.reader import Stream, read, replace
+from qemu_vmstate.stream.vmdesc import by_device
+from qemu_vmstate.vm.vm import VM, MigrationError
 
 from .conftest import DEMO, Emulator, StartVM
 from .qtest import QTest

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.launch import libpython_of
-from qemu_vmstate.vm import VM, VMLaunchError
+from qemu_vmstate.vm.launch import libpython_of
+from qemu_vmstate.vm.vm import VM, VMLaunchError
 
 from .conftest import SCRIPTS, Emulator, StartVM, defaults
 

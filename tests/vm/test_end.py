@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate.control import ControlError
-from qemu_vmstate.vm import VMError
+from qemu_vmstate.embed.control import ControlError
+from qemu_vmstate.vm.vm import VMError
 
 from ..conftest import PATIENCE
 from .conftest import CROWD, SCRIPTS, Emulator, StartVM, environment

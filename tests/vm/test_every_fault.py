@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.vm import VM, MigrationError, VMError
+from qemu_vmstate.vm.vm import VM, MigrationError, VMError
 
 from .conftest import SCRIPTS, Emulator, StartVM, defaults
 from .scripts.faulty import LOADING, SAVING, sentence

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qemu_vmstate.errors import InvalidError, RegistrationError
-from qemu_vmstate.vm import VM, MigrationError, VMError
+from qemu_vmstate.vm.vm import VM, MigrationError, VMError
 
 from .conftest import SCRIPTS, Emulator, StartVM, defaults
 

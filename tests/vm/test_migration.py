@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate.vm import VM
+from qemu_vmstate.vm.vm import VM
 
 from ..conftest import PATIENCE
 from .conftest import DEMO, Emulator, StartVM

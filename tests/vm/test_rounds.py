@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.launch import VMError
+from qemu_vmstate.vm.launch import VMError
 
 from .conftest import SCRIPTS, Emulator, StartVM
 

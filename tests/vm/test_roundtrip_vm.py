@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from qemu_vmstate import load
-from qemu_vmstate.roundtrip import Report, roundtrip
-from qemu_vmstate.scaffold import scaffold
-from qemu_vmstate.stream import Stream, read
-from qemu_vmstate.vm import VM
+from qemu_vmstate.scaffold.generator import scaffold
+from qemu_vmstate.scaffold.roundtrip import Report, roundtrip
+from qemu_vmstate.stream.reader import Stream, read
+from qemu_vmstate.vm.vm import VM
 
 from .conftest import Emulator, StartVM, environment
 from .test_stream_vm import check, has_machines

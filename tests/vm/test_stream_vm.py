@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from qemu_vmstate.errors import StreamError
-from qemu_vmstate.machine import DISK_NODE
-from qemu_vmstate.stream import Field, Section, Stream, read
-from qemu_vmstate.vm import VM, VMLaunchError
+from qemu_vmstate.stream.reader import Field, Section, Stream, read
+from qemu_vmstate.vm.machine import DISK_NODE
+from qemu_vmstate.vm.vm import VM, VMLaunchError
 
 from .conftest import DEMO, Emulator, StartVM
 

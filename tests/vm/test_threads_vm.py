@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qemu_vmstate.errors import LockError
-from qemu_vmstate.vm import VM
+from qemu_vmstate.vm.vm import VM
 
 from .conftest import CROWD, Emulator, StartVM
 

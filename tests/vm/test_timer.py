@@ -36,7 +36,12 @@ def test_timers_without_an_owner_do_not_expire_and_are_released(start: StartVM) 
     assert vm.python.call("drop_many") == 100
     vm.wait_until(lambda: vm.python.eval("dev.rung == 1"), "the timer's callback")
     vm.wait_until(
-        lambda: vm.python.eval("len(__import__('qemu_vmstate').qemu_timer._dead)") == 0,
+        lambda: (
+            vm.python.eval(
+                "len(__import__('qemu_vmstate.state.qemu_timer', fromlist=['_dead'])._dead)"
+            )
+            == 0
+        ),
         "the release of the timers",
     )
     assert vm.python.eval("dev.rung") == 1

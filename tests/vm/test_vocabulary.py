@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.stream import read
-from qemu_vmstate.vm import VM, MigrationError
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.vm.vm import VM, MigrationError
 
 from .conftest import SCRIPTS, Emulator, StartVM, defaults, emulators
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate.vm import VM, MigrationError
+from qemu_vmstate.vm.vm import VM, MigrationError
 
 from ..conftest import PATIENCE
 from .conftest import CROWD, DEMO, SCRIPTS, Emulator, StartVM, emulators

@@ -41,7 +41,7 @@ def soon(timer: QEMUTimer) -> None:
 
 def drop_many() -> int:
     """Armed timers without an owner; how many are left of them."""
-    from qemu_vmstate import qemu_timer
+    from qemu_vmstate.state import qemu_timer
 
     with bql_lock_guard():  # none expires meanwhile
         timers = [QEMUTimer(dev.ring) for _ in range(100)]

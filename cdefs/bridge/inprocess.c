@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Saving and loading one object without a migration. */
+#include "bridge/inprocess.h"
+
+/*
+ * What qv_load() puts behind the stream: QEMU peeks for a subsection after each
+ * struct, a type byte, a length byte and so many bytes, and a peek past the end
+ * is an I/O error to it.
+ */
+#define STREAM_TAIL (2 + 255)
+
+/* How much is left of stream and tail, as far as it matters; the same after a failure. */
+static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
+{
+    uint8_t *next;
+    size_t buffered = qv.qemu_peek_buffer(f, &next, STREAM_TAIL + 1, 0);
+
+    return buffered + (channel->usage - channel->offset);
+}
+
+/*
+ * What qv_save() or qv_load() does with an object: the innermost, for a snapshot may save
+ * another one.  Guarded by the BQL.
+ */
+typedef struct Direct {
+    struct Direct *outer;       /* owner: its own call */
+    QvObject *object;           /* owner: Python */
+    QEMUFile *in;               /* owner: qv_load(); or NULL */
+    const QIOChannelBuffer *channel;    /* what in reads from */
+    GString *reported;          /* owner: the outer one */
+    int error;                  /* the failing hook's errno */
+    char *why;                  /* owner: this call; the failing hook's sentence */
+} Direct;
+
+static Direct *direct;
+
+static Direct *direct_of(QvObject *object)
+{
+    g_assert(direct && direct->object == object);
+    return direct;
+}
+
+int qv_check_all_read(QvObject *object, char **why)
+{
+    Direct *load = direct_of(object);
+    size_t left = left_over(load->in, load->channel);
+
+    if (left == STREAM_TAIL) {
+        return 0;
+    }
+    *why = g_strdup_printf("%s: the stream %s the last field", object->kind->vmsd->name,
+                           left > STREAM_TAIL ? "goes on after" : "ends before");
+    return left > STREAM_TAIL ? -E2BIG : -ENODATA;
+}
+
+/* qv_save() and qv_load() tell their callers, whatever QEMU makes of it. */
+bool qv_hook_failed(void *opaque, int ret, const char *why)
+{
+    QvObject *object = qv_object_of(opaque);
+
+    if (object->direct) {
+        Direct *call = direct_of(object);
+
+        g_free(call->why);
+        call->why = g_strdup(why);
+        call->error = ret;
+    }
+    return !object->direct && !(object->extras && object->extras->told);
+}
+
+/* The best sentence there is: a hook's own, QEMU's Error, what it reported. */
+static int failure(Direct *call, Error *err, int ret, char **why)
+{
+    ret = ret < 0 ? ret : -EINVAL;
+    if (call->why) {
+        *why = g_steal_pointer(&call->why);
+        ret = call->error;
+    } else if (qv_refusal) {
+        *why = g_steal_pointer(&qv_refusal);
+        ret = -EINVAL;
+    } else if (qv_reported && qv_reported->len) {
+        /* 10.2's Error says where, and what was wrong with it is only reported. */
+        g_auto(GStrv) lines = g_strsplit(g_strstrip(qv_reported->str), "\n", -1);
+        g_autofree char *reported = g_strjoinv("; ", lines);
+
+        *why = err ? g_strdup_printf("%s: %s", qv.error_get_pretty(err), reported)
+                   : g_steal_pointer(&reported);
+    } else if (err) {
+        *why = g_strdup(qv.error_get_pretty(err));
+    } else {
+        *why = g_strdup(strerror(-ret));
+    }
+    if (err) {
+        qv.error_free(err);
+    }
+    return ret;
+}
+
+static void begin_direct(Direct *call, QvObject *object)
+{
+    *call = (Direct) { .outer = direct, .object = object, .reported = qv_reported };
+    direct = call;
+    object->direct = true;
+    qv_reported = g_string_new(NULL);
+}
+
+static void end_direct(Direct *call)
+{
+    call->object->direct = false;
+    direct = call->outer;
+    g_clear_pointer(&qv_refusal, g_free);
+    g_string_free(qv_reported, true);
+    qv_reported = call->reported;
+    g_free(call->why);
+}
+
+int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
+{
+    bool taken = qv_bql_enter();
+    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(4096);
+    QEMUFile *f = qv.qemu_file_new_output((QIOChannel *)channel);
+    JSONWriter *json = NULL;
+    Direct call;
+    Error *err = NULL;
+    int ret;
+
+    begin_direct(&call, object);
+    if (vmdesc) {
+        json = qv_vmdesc_begin();
+    }
+    ret = qv_save_state(f, object->kind->vmsd, object->staging, json, &err);
+    qv.qemu_fflush(f);
+    if (ret == 0) {
+        ret = qv.qemu_file_get_error(f);
+    }
+    if (ret == 0) {
+        out->data = channel->data;
+        out->size = channel->usage;
+        channel->data = NULL;
+        channel->usage = 0;
+    } else {
+        ret = failure(&call, err, ret, why);
+    }
+    end_direct(&call);
+    if (json) {
+        char *text = qv_vmdesc_end(json);
+
+        if (ret == 0) {
+            *vmdesc = text;
+        } else {
+            g_free(text);
+        }
+    }
+    qv.qemu_fclose(f);
+    qv.object_unref((void *)channel);
+    qv_bql_leave(taken);
+    return ret;
+}
+
+int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id,
+            char **why)
+{
+    bool taken = qv_bql_enter();
+    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + STREAM_TAIL);
+    QEMUFile *f;
+    Direct call;
+    Error *err = NULL;
+    int ret;
+
+    memcpy(channel->data, data, size);
+    memset(channel->data + size, 0, STREAM_TAIL);
+    channel->usage = size + STREAM_TAIL;
+    f = qv.qemu_file_new_input((QIOChannel *)channel);
+    begin_direct(&call, object);
+    call.in = f;
+    call.channel = channel;
+    ret = qv_load_state(f, object->kind->vmsd, object->staging, version_id, &err);
+    if (ret != 0) {
+        /* What was found wrong behind the end is not what is wrong. */
+        bool ended = !call.why && left_over(f, channel) < STREAM_TAIL;
+
+        ret = failure(&call, err, ret, why);
+        ret = ended ? -ENODATA : ret;
+    }
+    end_direct(&call);
+    qv.qemu_fclose(f);
+    qv.object_unref((void *)channel);
+    qv_bql_leave(taken);
+    return ret;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef QV_DIRECT_H
+#define QV_DIRECT_H
+
+#include "bridge/object.h"
+
+/*
+ * Looked at before anything is committed: a qv_load() that read too much or too
+ * little must not change the object.
+ */
+int qv_check_all_read(QvObject *object, char **why);
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The memory of registered objects. */
+#include "bridge/object.h"
+#include <sys/mman.h>
+
+/*
+ * From here on a staging struct is mapped, and its pages are given back at rest,
+ * so that a large buffer is held once, by the live state.  Below, taking the
+ * pages anew for each save would cost more than the copy.
+ */
+#define LARGE (4 * 1024 * 1024)
+#define PAGE 4096
+#define HUGE_PAGE (2 * 1024 * 1024)
+
+static void reset_range(QvObject *object, size_t from, size_t to)
+{
+    const QvImage *image = object->kind->image;
+    bool zero = object->mapped && !object->dirty;
+    size_t i;
+
+    for (i = 0; i < image->n_runs && from < to; i++) {
+        QvRange *run = &image->runs[i];
+        size_t start = MAX(from, run->offset), end = MIN(to, run->offset + run->size);
+
+        if (start >= end) {
+            continue;
+        }
+        if (!zero) {
+            memset(object->staging + from, 0, start - from);
+        }
+        memcpy(object->staging + start, image->bytes + start, end - start);
+        from = end;
+    }
+    if (from < to && !zero) {
+        memset(object->staging + from, 0, to - from);
+    }
+}
+
+void qv_object_reset(QvObject *object, bool all)
+{
+    const QvKind *kind = object->kind;
+    size_t at = 0, i;
+
+    for (i = 0; i < kind->n_parts && !all; i++) {
+        const QvPart *part = &kind->parts[i];
+
+        reset_range(object, at, part->offset);
+        at = part->offset + part->size;
+    }
+    reset_range(object, at, kind->size);
+}
+
+/* --------------------------------------------------------------- objects */
+
+/* The header lies at the end of a page of its own, the staging struct in the next ones. */
+static char *mapping_of(QvObject *object)
+{
+    return (char *)object->staging - PAGE;
+}
+
+static QvObject *map_object(size_t size)
+{
+    size_t length = size + PAGE + HUGE_PAGE;
+    char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *staging;
+
+    if (memory == MAP_FAILED) {
+        return NULL;
+    }
+    staging = (char *)QEMU_ALIGN_UP((uintptr_t)memory + PAGE, HUGE_PAGE);
+    munmap(memory, staging - PAGE - memory);
+    length = ROUND_UP(size, PAGE);
+    munmap(staging + length, memory + size + PAGE + HUGE_PAGE - (staging + length));
+    madvise(staging, length, MADV_HUGEPAGE);
+    return (QvObject *)(staging - offsetof(QvObject, staging));
+}
+
+QvObject *qv_object_new(QvKind *kind, void *handle, int hooks)
+{
+    size_t size = kind->size;
+    bool mapped = size >= LARGE;
+    QvObject *object = mapped ? map_object(size) : g_malloc0(sizeof(*object) + size);
+
+    if (!object) {
+        return NULL;
+    }
+    object->mapped = mapped;
+    object->kind = qv_kind_use(kind);
+    object->hooks = hooks;
+    if (hooks || kind->n_keeps || kind->n_pointers || kind->n_subsections) {
+        object->extras = g_new0(QvExtras, 1);
+        object->extras->handle = handle;
+    }
+    if (kind->n_parts > 1) {
+        object->lives = g_new0(QvLive, kind->n_parts);
+        object->cells = g_new0(QvCell *, kind->n_parts);
+    }
+    qv_set_hooks(kind->vmsd, mapped || (hooks & (QV_HOOK_POST_SAVE | QV_HOOK_PREDICATES)));
+    return object;
+}
+
+void qv_object_free(QvObject *object)
+{
+    QvExtras *extras = object->extras;
+    QvKind *kind = object->kind;
+
+    g_assert(!object->registered);
+    if (extras) {
+        qv_failure_clear(&extras->predicate);
+        qv_failure_clear(&extras->unanswered);
+        qv_failure_clear(&extras->untaken);
+        g_free(extras);
+    }
+    if (kind->n_parts > 1) {
+        g_free(object->lives);
+        g_free(object->cells);
+    }
+    if (object->mapped) {
+        munmap(mapping_of(object), PAGE + ROUND_UP(kind->size, PAGE));
+    } else {
+        g_free(object);
+    }
+    qv_kind_free(kind);
+}
+
+void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory)
+{
+    QvCell **cells = qv_cells(object);
+    bool known = object->kind->parts[index].is_ref_cell;
+    unsigned i;
+
+    for (i = 0; i < object->n_cells && !known; i++) {
+        known = cells[i] == cell;
+    }
+    qv_lives(object)[index] = (QvLive) { cell, memory };
+    if (!known) {
+        cells[object->n_cells++] = cell;
+    }
+}
+
+void qv_object_rest(QvObject *object)
+{
+    if (object->mapped && object->dirty) {
+        madvise(object->staging, ROUND_UP(object->kind->size, PAGE), MADV_DONTNEED);
+        object->dirty = false;
+    }
+}
+
+void *qv_object_staging(QvObject *object)
+{
+    return object->staging;
+}
+
+void qv_object_set_trampoline(QvObject *object, void *trampoline)
+{
+    object->extras->trampoline = trampoline;
+}
+
+void qv_object_copy_parts(QvObject *object, int out)
+{
+    const QvKind *kind = object->kind;
+    QvLive *lives = qv_lives(object);
+    size_t i;
+
+    for (i = 0; i < kind->n_parts; i++) {
+        void *staged = object->staging + kind->parts[i].offset;
+
+        memcpy(out ? staged : lives[i].memory, out ? lives[i].memory : staged,
+               kind->parts[i].size);
+    }
+}
+
+int qv_object_undoes(QvObject *object)
+{
+    return object->registered && !object->direct;
+}
+
+void qv_object_set_left_out(QvObject *object, int left_out)
+{
+    object->extras->left_out = left_out;
+}
+
+void qv_object_set_needed(QvObject *object, int number, int needed)
+{
+    uint64_t bit = 1ull << number;
+
+    object->extras->needed = needed ? object->extras->needed | bit
+                                    : object->extras->needed & ~bit;
+}
+
+void qv_object_compare_subsections(QvObject *object)
+{
+    const QvKind *kind = object->kind;
+    size_t i;
+
+    for (i = 0; i < kind->n_subsections; i++) {
+        const QvRange *range = &kind->subsections[i];
+
+        if (range->size) {
+            qv_object_set_needed(object, i,
+                                 memcmp(object->staging + range->offset,
+                                        kind->image->bytes + range->offset, range->size) != 0);
+        }
+    }
+}
+
+#define MOST_SUBSECTIONS 64
+
+/* C asks a subsection's needed without saying which: each number has a function. */
+#define EIGHT(X, tens) X(tens##0) X(tens##1) X(tens##2) X(tens##3) \
+                       X(tens##4) X(tens##5) X(tens##6) X(tens##7)
+#define ALL(X) EIGHT(X, 00) EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) \
+               EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07)
+
+#define NEEDED(octal)                                           \
+    static bool needed_##octal(void *opaque)                    \
+    {                                                           \
+        return qv_object_of(opaque)->extras->needed >> octal & 1; \
+    }
+ALL(NEEDED)
+
+QvNeeded *qv_needed_at(int number)
+{
+#define ENTRY(octal) needed_##octal,
+    static QvNeeded *const all[MOST_SUBSECTIONS] = { ALL(ENTRY) };
+
+    return number >= 0 && number < MOST_SUBSECTIONS ? all[number] : NULL;
+}
+
+void qv_object_fail(QvObject *object, int error, const char *why)
+{
+    QvExtras *extras = object->extras;
+
+    if (extras->predicate.ret) {
+        return;
+    }
+    extras->predicate = (QvFailure) { error < 0 ? error : -EINVAL, g_strdup(why) };
+    if (!object->direct) {
+        /* At once: C may stumble over what follows and never come to post_load. */
+        qv_tell(object->saving, why);
+        extras->told = true;
+    }
+}

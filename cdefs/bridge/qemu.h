@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* QEMU as the bridge sees it: the same for every version, in process and in a VM. */
+#ifndef QV_QEMU_H
+#define QV_QEMU_H
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "qemu/timer.h"
+#include "io/channel-buffer.h"
+#include "migration/misc.h"
+#include "migration/qemu-file.h"
+#include "migration/vmstate.h"
+
+#include "decl/bridge.h"
+
+/* QEMU's functions that every version has alike, needed in both worlds. */
+#define QV_SYMBOLS(X)                                                   \
+    X(error_free) X(error_get_pretty) X(error_setg_internal)            \
+    X(object_unref) X(qemu_fclose) X(qemu_fflush) X(qemu_file_get_error) \
+    X(qemu_file_new_input) X(qemu_file_new_output) X(qemu_get_be32)     \
+    X(qemu_get_be64) X(qemu_get_byte) X(qemu_peek_buffer)               \
+    X(qemu_put_be32) X(qemu_put_be64) X(qemu_put_byte)                  \
+    X(qio_channel_buffer_new)                                           \
+    X(vmstate_info_int8) X(vmstate_info_int16) X(vmstate_info_int32)    \
+    X(vmstate_info_int64) X(vmstate_info_uint8) X(vmstate_info_uint16)  \
+    X(vmstate_info_uint32) X(vmstate_info_uint64)
+
+/* Needed in a VM only; the migration code alone has stubs of them. */
+#define QV_VM_SYMBOLS(X)                                                \
+    X(error_report) X(qemu_clock_get_ns) X(timer_deinit) X(timer_del)   \
+    X(timer_expire_time_ns) X(timer_init_full) X(timer_mod_ns)          \
+    X(vmstate_register_with_alias_id) X(vmstate_unregister)
+
+/* Where qv_init() found them. */
+typedef struct QvQemu {
+#define QV_MEMBER(name) __typeof__(name) *name;
+    QV_SYMBOLS(QV_MEMBER)
+    QV_VM_SYMBOLS(QV_MEMBER)
+#undef QV_MEMBER
+    bool in_vm;
+} QvQemu;
+
+extern QvQemu qv;
+
+/* What error_report() said, while this is not NULL; guarded by the BQL. */
+extern GString *qv_reported;
+
+/*
+ * A VMStateInfo of ours refuses what the stream has, and can give QEMU an errno
+ * only: qv_load() finds the first sentence here, a migration's goes to the log.
+ */
+extern char *qv_refusal;
+void qv_refuse(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
+                  JSONWriter *vmdesc, Error **errp);
+int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
+                  int version_id, Error **errp);
+JSONWriter *qv_vmdesc_begin(void);
+/* Ends and frees it; its text, which the caller frees. */
+char *qv_vmdesc_end(JSONWriter *vmdesc);
+bool qv_migration_idle(void);
+/* Whether this runs on the small stack of one of QEMU's coroutines. */
+bool qv_in_coroutine(void);
+
+/* Once, from the first registration on: tells the following of each load. */
+void qv_watch_loads(void);
+bool qv_load_is_incoming(void);
+void qv_undo_end_load(bool failed);
+void qv_undo_vm_runs(void);
+/* What qv_load_is_incoming() said when the load began. */
+bool qv_undo_is_incoming(void);
+
+/* Take the BQL unless this thread has it; what to give to qv_bql_leave(). */
+bool qv_bql_enter(void);
+void qv_bql_leave(bool taken);
+
+/* Whether it is saved when a migration begins, apart from the others. */
+bool qv_is_early(const VMStateDescription *vmsd);
+
+/* Hooks of this version's shape, which call these; opaque is the staging struct. */
+void qv_set_hooks(VMStateDescription *vmsd, bool after_save);
+int qv_take_snapshot(void *opaque, char **why);
+int qv_after_save(void *opaque, char **why);
+int qv_begin_load(void *opaque, char **why);
+int qv_commit_staging(void *opaque, int version_id, char **why);
+/* A migration fails: for the log, and for query-migrate. */
+void qv_tell(bool saving, const char *why);
+/* Whether QEMU is to be told: a migration failed, and not a qv_save() or qv_load(). */
+bool qv_hook_failed(void *opaque, int ret, const char *why);
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Boots CPython inside a qemu-system-*, through one of two doors: as a TCG
+ * plugin, or preloaded.  Knows how Python gets into QEMU and nothing else;
+ * what happens there is qemu_vmstate/embed/boot.py.
+ *
+ * libpython is opened late and by hand: a preloaded library is mapped into
+ * every child of the shell too, and a plugin is opened RTLD_LOCAL, where
+ * Python's own extension modules would not find libpython's symbols.
+ */
+#include <Python.h>
+#undef HAVE_COPY_FILE_RANGE
+#undef HAVE_OPENPTY
+#undef HAVE_PTY_H
+#include "qemu/osdep.h"
+#include <dlfcn.h>
+#include "qapi/qapi-types-control.h"
+#include "qemu/module.h"
+#include "qemu/notify.h"
+#include "qemu/qemu-plugin.h"
+
+#include "bridge/symbols.h"
+
+#define SCRIPT_VARIABLE "QEMU_VMSTATE_SCRIPT"
+
+/* No value fits every QEMU; on_load() puts the running one's here. */
+QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
+
+#define PYTHON_SYMBOLS(X)                                               \
+    X(PyErr_Print) X(PyEval_SaveThread) X(PyGILState_Ensure)            \
+    X(PyImport_ImportModule) X(PyList_Append) X(PyList_New)             \
+    X(PyLong_AsLong) X(PyObject_CallMethod) X(PyUnicode_DecodeFSDefault) \
+    X(Py_DecodeLocale) X(Py_DecRef) X(Py_InitializeEx) X(Py_IsInitialized) \
+    X(Py_SetProgramName) X(Py_Version)
+
+#pragma GCC diagnostic push
+/* Deprecated, but the one way to say "this virtual environment" that is the
+ * same from 3.11 to 3.14 and needs no struct of one version's layout. */
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static struct {
+#define MEMBER(name) __typeof__(name) *name;
+    PYTHON_SYMBOLS(MEMBER)
+#undef MEMBER
+} py;
+#pragma GCC diagnostic pop
+
+static void complain(const char *what, const char *why)
+{
+    fprintf(stderr, "qemu_vmstate: %s: %s\n", what, why);
+}
+
+static bool open_libpython(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);   /* owner: the process */
+
+    if (!library) {
+        complain("libpython cannot be loaded; name a shared one with libpython=PATH",
+                 dlerror());
+        return false;
+    }
+#define RESOLVE(name)                                                   \
+    *(void **)&py.name = dlsym(library, #name);                         \
+    if (!py.name) {                                                     \
+        complain(path, "is a libpython without " #name                  \
+                 "; CPython 3.11 to 3.14 is supported");                \
+        return false;                                                   \
+    }
+    PYTHON_SYMBOLS(RESOLVE)
+#undef RESOLVE
+    return true;
+}
+
+/* The value of KEY=value among the options, else the environment's, else fallback. */
+static const char *setting(int argc, char **argv, const char *key, const char *variable,
+                           const char *fallback)
+{
+    const char *value = getenv(variable);
+    size_t length = strlen(key);
+    int i;
+
+    for (i = 0; i < argc; i++) {
+        if (!strncmp(argv[i], key, length) && argv[i][length] == '=') {
+            value = argv[i] + length + 1;
+        }
+    }
+    return value && *value ? value : fallback;
+}
+
+/* The process that Python booted in; a script may fork others. */
+static pid_t qemu_process;
+
+/*
+ * Python's own end: its exit functions run and its files are flushed, but it
+ * is not finalised, because that waits for threads that may never end.  The
+ * GIL is kept, so that they do not run on under a process that goes away.
+ *
+ * A fork just ends: QEMU's own exit functions, which come after this, would
+ * remove QEMU's files, and its thread may have left Python already.
+ */
+static void at_exit(int status, void *unused)
+{
+    PyObject *module, *result = NULL;
+
+    (void)unused;
+    if (getpid() != qemu_process) {
+        _exit(status);
+    }
+    py.PyGILState_Ensure();
+    module = py.PyImport_ImportModule("qemu_vmstate.embed.boot");
+    if (module) {
+        result = py.PyObject_CallMethod(module, "at_exit", NULL);
+    }
+    if (!result) {
+        py.PyErr_Print();
+    }
+}
+
+static int run_boot_module(int argc, char **argv)
+{
+    PyObject *options = py.PyList_New(0), *module, *status = NULL;
+    long ret = 1;
+    int i;
+
+    for (i = 0; options && i < argc; i++) {
+        PyObject *option = py.PyUnicode_DecodeFSDefault(argv[i]);
+
+        if (!option || py.PyList_Append(options, option) < 0) {
+            py.PyErr_Print();
+            return 1;
+        }
+        py.Py_DecRef(option);
+    }
+    module = py.PyImport_ImportModule("qemu_vmstate.embed.boot");
+    if (module) {
+        status = py.PyObject_CallMethod(module, "main", "O", options);
+    }
+    if (status) {
+        ret = py.PyLong_AsLong(status);
+        py.Py_DecRef(status);
+    } else {
+        py.PyErr_Print();
+    }
+    py.Py_DecRef(options);
+    return ret;
+}
+
+static int boot(int argc, char **argv)
+{
+    const char *python = setting(argc, argv, "python", "QEMU_VMSTATE_PYTHON", QV_PYTHON);
+    const char *libpython = setting(argc, argv, "libpython", "QEMU_VMSTATE_LIBPYTHON",
+                                    QV_LIBPYTHON);
+    wchar_t *program;       /* owner: Python, for as long as it runs */
+    int ret;
+
+    if (py.Py_IsInitialized && py.Py_IsInitialized()) {
+        complain("Python runs in this QEMU already", "load the shim once only, and start "
+                 "everything from one script");
+        return 1;
+    }
+    if (!open_libpython(libpython)) {
+        return 1;
+    }
+    program = py.Py_DecodeLocale(python, NULL);
+    if (!program) {
+        complain(python, "the path cannot be decoded in this locale");
+        return 1;
+    }
+    py.Py_SetProgramName(program);
+    py.Py_InitializeEx(0);
+    ret = run_boot_module(argc, argv);
+    py.PyEval_SaveThread();
+    qemu_process = getpid();
+    on_exit(at_exit, NULL);
+    return ret;
+}
+
+/* ------------------------------------------------------ door 1: -plugin */
+
+QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info,
+                                           int argc, char **argv)
+{
+    (void)id;
+    (void)info;
+    return boot(argc, argv) ? -1 : 0;
+}
+
+/* --------------------------------------------------- door 2: LD_PRELOAD */
+
+/*
+ * Takes this library out of LD_PRELOAD, so that QEMU's children do not inherit
+ * it; whether it was there.  No glib: this object is mapped into shells too.
+ */
+static bool leave_preload(void)
+{
+    char *list = strdup(getenv("LD_PRELOAD") ?: "");    /* owner: this call */
+    char *rest = calloc(1, strlen(list) + 1);           /* likewise */
+    char mine[PATH_MAX], path[PATH_MAX], *entry, *state;
+    bool found = false;
+    Dl_info self;
+
+    if (dladdr(&qemu_plugin_version, &self) && realpath(self.dli_fname, mine)) {
+        for (entry = strtok_r(list, ": ", &state); entry;
+             entry = strtok_r(NULL, ": ", &state)) {
+            if (realpath(entry, path) && !strcmp(path, mine)) {
+                found = true;
+                continue;
+            }
+            if (*rest) {
+                strcat(rest, ":");
+            }
+            strcat(rest, entry);
+        }
+    }
+    if (found && *rest) {
+        setenv("LD_PRELOAD", rest, 1);
+    } else if (found) {
+        unsetenv("LD_PRELOAD");
+    }
+    free(rest);
+    free(list);
+    return found;
+}
+
+static void machine_ready(Notifier *notifier, void *data)
+{
+    (void)notifier;
+    (void)data;
+    if (boot(0, NULL)) {
+        exit(1);
+    }
+}
+
+/*
+ * Python boots when the machine is ready, not here and not in the module init:
+ * -daemonize forks in between, and a fork leaves Python's threads behind.
+ */
+static void ask_for_machine_ready(void)
+{
+    static Notifier notifier = { .notify = machine_ready };
+    void (*add)(Notifier *) = qv_find_symbol("qemu_add_machine_init_done_notifier");
+
+    if (!add) {
+        complain("preload", "this QEMU has no qemu_add_machine_init_done_notifier");
+        exit(1);
+    }
+    add(&notifier);
+}
+
+/* ------------------------------------------------------------ both doors */
+
+static int running_major(void)
+{
+    VersionInfo *(*query)(Error **) = qv_find_symbol("qmp_query_version");
+    void (*release)(VersionInfo *) = qv_find_symbol("qapi_free_VersionInfo");
+    VersionInfo *version;
+    int major;
+
+    if (!query || !release) {
+        return -1;
+    }
+    version = query(NULL);
+    major = version->qemu->major;
+    release(version);
+    return major;
+}
+
+/* One without plugins and symbols has nothing else to be known by. */
+static bool is_system_emulator(void)
+{
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    const char *name;
+
+    path[MAX(length, 0)] = '\0';
+    name = strrchr(path, '/');
+    return name && (!strncmp(name, "/qemu-system-", 13) || !strcmp(name, "/qemu-kvm"));
+}
+
+static void __attribute__((constructor)) on_load(void)
+{
+    void (*register_init)(void (*)(void), module_init_type);
+    bool plugin = !getenv(SCRIPT_VARIABLE);
+
+    /* Also loaded into the shells and tools around a preloaded QEMU, and
+     * qemu-img has module inits as well: only a system emulator has this. */
+    if (!qv_find_symbol("vmstate_register_with_alias_id")) {
+        if (!plugin && (dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_init_cb")
+                        || is_system_emulator())) {
+            complain("preload", "this QEMU shows no vmstate functions: take one that is not "
+                     "stripped, or relink it with -Wl,--export-dynamic");
+            exit(1);
+        }
+        return;
+    }
+    if (running_major() >= 0) {
+        /* The API's version 2 came with QEMU 9.0 and ended support for 1. */
+        qemu_plugin_version = running_major() < 9 ? 1 : 2;
+    }
+    if (plugin || !leave_preload()) {
+        return;
+    }
+    register_init = qv_find_symbol("register_module_init");
+    if (!register_init) {
+        complain("preload", "this QEMU has no register_module_init");
+        exit(1);
+    }
+    register_init(ask_for_machine_ready, MODULE_INIT_QOM);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* qemu_vmstate.bindings._state, the module; see state.h. */
+#include "state/state.h"
+#include "shared/python_table.h"
+
+PyTypeObject *qv_memory_type, *qv_field_type, *qv_array_type, *qv_cell_type;
+static PyTypeObject *trampoline_type;
+PyObject *qv_error_factory;
+
+static PyObject *state_view(PyObject *module, PyObject *args)
+{
+    PyObject *cls, *address, *owner, *view;
+    Py_ssize_t size;
+    void *mem;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOnO", &cls, &address, &size, &owner)) {
+        return NULL;
+    }
+    if (!PyType_Check(cls) || !PyType_IsSubtype((PyTypeObject *)cls, qv_memory_type)) {
+        PyErr_SetString(PyExc_TypeError, "view() takes a layout class");
+        return NULL;
+    }
+    mem = PyLong_AsVoidPtr(address);
+    if (!mem) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "view() of address 0");
+        }
+        return NULL;
+    }
+    view = qv_make_view(cls, mem, owner);
+    if (view) {
+        ((Memory *)view)->size = size;
+    }
+    return view;
+}
+
+static PyObject *state_address(PyObject *module, PyObject *obj)
+{
+    (void)module;
+    if (!PyObject_TypeCheck(obj, qv_memory_type)) {
+        PyErr_SetString(PyExc_TypeError, "address() takes a layout class instance");
+        return NULL;
+    }
+    return PyLong_FromVoidPtr(((Memory *)obj)->mem);
+}
+
+static PyObject *state_assign(PyObject *module, PyObject *args)
+{
+    PyObject *target, *source;
+
+    (void)module;
+    return PyArg_ParseTuple(args, "OO", &target, &source) ? qv_assign(target, source) : NULL;
+}
+
+/* For generated code, which checks by itself and keeps it for one call only. */
+static PyObject *state_raw(PyObject *module, PyObject *obj)
+{
+    (void)module;
+    if (!PyObject_TypeCheck(obj, qv_memory_type)) {
+        PyErr_SetString(PyExc_TypeError, "raw() takes a layout class instance");
+        return NULL;
+    }
+    if (((Memory *)obj)->lazy && qv_settle((Memory *)obj) < 0) {
+        return NULL;
+    }
+    return PyMemoryView_FromMemory(((Memory *)obj)->mem, ((Memory *)obj)->size, PyBUF_WRITE);
+}
+
+/* Raw bytes past every check: who calls it has to look at the result. */
+static PyObject *state_fill(PyObject *module, PyObject *args)
+{
+    PyObject *target;
+    Py_buffer data;
+    int ret = -1;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oy*", &target, &data)) {
+        return NULL;
+    }
+    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len
+        && qv_settle((Memory *)target) == 0) {
+        memcpy(((Memory *)target)->mem, data.buf, data.len);
+        ret = 0;
+    } else {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError,
+                            "fill() takes a layout class instance and as many bytes");
+        }
+    }
+    PyBuffer_Release(&data);
+    return ret < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *state_set_error_factory(PyObject *module, PyObject *factory)
+{
+    (void)module;
+    Py_INCREF(factory);
+    Py_XDECREF(qv_error_factory);
+    qv_error_factory = factory;
+    Py_RETURN_NONE;
+}
+
+static PyObject *state_python(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyLong_FromVoidPtr((void *)&qv_python);
+}
+
+static PyMethodDef state_methods[] = {
+    { "view", state_view, METH_VARARGS,
+      "view(cls, address, size, owner): an instance over memory that owner keeps alive." },
+    { "address", state_address, METH_O, "address(memory): where an instance's memory lies." },
+    { "assign", state_assign, METH_VARARGS,
+      "assign(target, source): copy a layout class instance in one go." },
+    { "raw", state_raw, METH_O, "raw(memory): its bytes to write to, unchecked; do not keep it." },
+    { "fill", state_fill, METH_VARARGS,
+      "fill(memory, data): put raw bytes into an instance, unchecked." },
+    { "python", state_python, METH_NOARGS,
+      "python(): where the QvPython lies, for the bridge." },
+    { "lock_cells", qv_lock_cells, METH_O,
+      "lock_cells(cells) -> -1: a tuple of distinct Cells, all locked; or the index of one that\n"
+      "this thread has already, and none locked.  Waits for ever, without the GIL." },
+    { "unlock_cells", qv_unlock_cells, METH_O, "unlock_cells(cells): what lock_cells() locked." },
+    { "add_formers", qv_add_formers, METH_O,
+      "add_formers((whose, formers)): remember what undoes an object's restore, of a load of\n"
+      "QEMU's that may fail later." },
+    { "take_formers", qv_take_formers, METH_O,
+      "take_formers(n) -> [(whose, formers)]: the last n that were added, oldest first; by a\n"
+      "Trampoline its whose, and a tuple of each state's bytes or what its class made." },
+    { "set_bql", qv_state_set_bql, METH_O,
+      "set_bql(address): where the QvBql lies, before any of the next three is called." },
+    { "bql_lock", qv_state_bql_lock, METH_NOARGS, "bql_lock(): waits without the GIL." },
+    { "bql_unlock", qv_state_bql_unlock, METH_NOARGS, "bql_unlock()" },
+    { "bql_locked", qv_state_bql_locked, METH_NOARGS,
+      "bql_locked(): whether this thread has the BQL." },
+    { "set_guard", qv_set_guard, METH_O,
+      "set_guard(cls): what mutex_lock() makes, a class derived from Guard." },
+    { "see_locks", qv_see_locks, METH_O,
+      "see_locks(on): let mutex_lock() and a Guard's end go through Python." },
+    { "set_error_factory", state_set_error_factory, METH_O,
+      "set_error_factory(f): f(Field, index, value, why) makes a refused store's exception." },
+    { 0 }
+};
+
+static struct PyModuleDef state_module = {
+    PyModuleDef_HEAD_INIT, "_state", "State as the C side sees it; see state.c.", -1,
+    state_methods, NULL, NULL, NULL, NULL
+};
+
+/* Steals object. */
+static int add(PyObject *module, const char *name, PyObject *object)
+{
+    int ret = object ? PyModule_AddObjectRef(module, name, object) : -1;
+
+    Py_XDECREF(object);
+    return ret;
+}
+
+static int add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec)
+{
+    *type = (PyTypeObject *)PyType_FromSpec(spec);
+    return *type ? PyModule_AddType(module, *type) : -1;
+}
+
+PyMODINIT_FUNC PyInit__state(void)
+{
+    PyObject *module = PyModule_Create(&state_module);
+
+    if (!module || add_type(module, &qv_memory_type, &qv_memory_spec) < 0
+        || add_type(module, &qv_field_type, &qv_field_spec) < 0
+        || add_type(module, &qv_array_type, &qv_array_spec) < 0
+        || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
+        || add_type(module, &trampoline_type, &qv_trampoline_spec) < 0
+        || add(module, "Guard", Py_XNewRef((PyObject *)qv_new_guard_type())) < 0
+        || add(module, "mutex_lock", qv_new_mutex_lock()) < 0
+        || add(module, "memory_snapshot", qv_new_memory_snapshot()) < 0
+        || add(module, "memory_restore", qv_new_memory_restore()) < 0) {
+        Py_XDECREF(module);
+        return NULL;
+    }
+    return module;
+}

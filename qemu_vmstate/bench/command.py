@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``qemu-vmstate bench``: what saving and loading costs, beside C devices of the same fields.
+
+The C twins (cdefs/twin.c) lie in the same process and are walked by the same QEMU code.
+Everything is measured in turn, A B A B; figures are medians, ratios those of each turn.
+In process it is CPU time, for nothing waits there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import VMStateError
+from .machine import describe_machine
+from .microbenchmarks import everyday
+from .process import in_process
+from .shapes import SHAPES
+
+__all__ = ["Plan", "add_arguments", "measure", "run"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, how often, and for how long at most (seconds)."""
+
+    shapes: Sequence[str] = tuple(SHAPES)
+    shape_turns: int = 41
+    shape_seconds: float = 3.0
+    counts: Sequence[int] = (0, 10, 100, 1_000, 10_000)
+    threads: Sequence[int] = (0, 1, 4)
+    vm_turns: int = 25
+    vm_seconds: float = 12.0
+    load_counts: Sequence[int] = (1_000,)
+    everyday_turns: int = 41
+    imports: int = 9
+
+
+_FULL = Plan()
+_QUICK = replace(
+    _FULL,
+    shape_turns=11,
+    shape_seconds=0.8,
+    vm_turns=3,
+    vm_seconds=1.5,
+    everyday_turns=11,
+    imports=3,
+)
+# For the tests: everything once, small.
+_TINY = Plan(("4 u32", "buffer 128 B"), 3, 0.1, (0, 10), (0, 1), 1, 0.1, (10,), 3, 1)
+
+
+def measure(
+    plan: Plan, qemu: str, extra: Sequence[str], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure everything; the object that ``--json`` prints.  ``say`` hears how far it is.
+
+    Raises ``VMStateError``, with ``VMError`` for a QEMU that cannot be used.
+    """
+    try:
+        from .vm import in_vms
+    except ImportError as error:
+        raise VMStateError(
+            f"the part in VMs needs qemu.qmp ({error}): pip install qemu-vmstate[bench]"
+        ) from error
+    result: dict[str, Any] = {"machine": describe_machine(qemu), "in_process": []}
+    for shape in plan.shapes:
+        say(f"in process: {shape}")
+        result["in_process"] += in_process(plan.shape_turns, plan.shape_seconds, [shape])
+    say("ordinary work")
+    rows = list(everyday(plan.everyday_turns, plan.imports))
+    result["vm"], registrations = in_vms(
+        qemu,
+        plan.counts,
+        plan.threads,
+        plan.vm_turns,
+        plan.vm_seconds,
+        plan.load_counts,
+        extra,
+        say,
+    )
+    result["everyday"] = rows + registrations
+    return result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``qemu-vmstate bench``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no tables")
+    parser.add_argument("--quick", action="store_true", help="a minute instead of five")
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--picture", metavar="FILE", help="draw it, as .svg or .png")
+    parser.add_argument(
+        "--qemu",
+        default="qemu-system-x86_64",
+        help="the emulator for the part in VMs, of the version this was built for",
+    )
+
+
+def run(options: argparse.Namespace, qemu_arguments: Sequence[str] = ()) -> int:
+    """Measure and print; the exit status."""
+    if not options.json or options.picture:
+        try:
+            from . import report as bench_report
+        except ImportError as error:
+            raise VMStateError(
+                f"tables and pictures need more ({error}): pip install qemu-vmstate[bench]"
+            ) from error
+    plan = _TINY if options.tiny else _QUICK if options.quick else _FULL
+
+    def say(what: str) -> None:
+        print(f"qemu-vmstate bench: {what}", file=sys.stderr)
+
+    result = measure(plan, options.qemu, qemu_arguments, say)
+    if options.picture:
+        bench_report.draw(result, options.picture)
+    if options.json:
+        print(json.dumps(result, indent=1))
+    else:
+        bench_report.show(result)
+    return 0

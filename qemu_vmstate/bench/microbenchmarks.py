@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benchmark of ordinary work: attributes, locks, whole calls, the import."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..device.device import Device
+from ..inprocess import load, save
+from ..layout.vmstruct import VMStruct
+from ..state.cells import Mutex
+from ..state.migratable import Migratable
+from ..wire.annotations import u32
+from .samples import rounds
+
+__all__ = ["everyday"]
+
+_LOOPS = 2000
+
+
+class Regs(VMStruct):
+    """A layout class."""
+
+    count: u32 = 1
+
+
+class Counter(Device, name="bench-counter"):
+    """A device of it."""
+
+    regs: Migratable[Mutex[Regs]]
+
+
+class CRegs(ctypes.Structure):
+    """The same for ctypes."""
+
+    _fields_ = (("count", ctypes.c_uint32),)
+
+
+@dataclasses.dataclass
+class PlainRegs:
+    """The same as a dataclass."""
+
+    count: int = 1
+
+
+def _loop(statement: str, **names: Any) -> Callable[[], float]:
+    """A call that gives a statement's nanoseconds, as ``timeit`` would make it."""
+    body = statement.replace("\n", "\n        ")
+    source = f"def run(n):\n    for _ in range(n):\n        {body}\n"
+    exec(compile(source, "<bench>", "exec"), names)
+    run, empty = names["run"], _empty
+
+    def ns() -> float:
+        began = time.thread_time_ns()
+        run(_LOOPS)
+        middle = time.thread_time_ns()
+        empty(_LOOPS)
+        return (2 * middle - began - time.thread_time_ns()) / _LOOPS
+
+    return ns
+
+
+def _empty(n: int) -> None:
+    for _ in range(n):
+        pass
+
+
+def _cases() -> dict[str, tuple[str, dict[str, Callable[[], float]]]]:
+    """What is measured, in ns: the thing that ratios are to, and everything."""
+    dev = Counter()
+    struct, plain, bare, lock = CRegs(1), PlainRegs(), Regs(), threading.Lock()
+    guarded = dev.regs.lock()
+    inside = guarded.value
+    guarded.release()
+    wire = save(dev)
+    pickled = pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
+    other: dict[str, Any] = {"plain": plain, "struct": struct, "lock": lock}
+
+    def attribute(statement: str) -> dict[str, Callable[[], float]]:
+        return {
+            "ctypes.Structure": _loop(statement, regs=struct),
+            "dataclass": _loop(statement, regs=plain),
+            "layout class": _loop(statement, regs=bare),
+            "layout class in a guard of a Migratable": _loop(statement, regs=inside),
+        }
+
+    locked = "with {}:\n    {}.count += 1"
+    return {
+        "get an attribute": ("ctypes.Structure", attribute("regs.count")),
+        "set an attribute": ("ctypes.Structure", attribute("regs.count = 7")),
+        "lock and unlock": (
+            "threading.Lock",
+            {
+                "threading.Lock": _loop("with lock:\n    pass", **other),
+                "Mutex": _loop("with mutex.lock():\n    pass", mutex=dev.regs._value),
+                "Migratable of a Mutex": _loop("with dev.regs.lock():\n    pass", dev=dev),
+            },
+        ),
+        "lock, add 1, unlock": (
+            "threading.Lock and ctypes.Structure",
+            {
+                "threading.Lock and ctypes.Structure": _loop(
+                    locked.format("lock", "struct"), **other
+                ),
+                "threading.Lock and dataclass": _loop(locked.format("lock", "plain"), **other),
+                "Migratable of a Mutex": _loop(
+                    locked.format("dev.regs.lock() as regs", "regs"), dev=dev
+                ),
+            },
+        ),
+        "save, whole call": (
+            "pickle.dumps() of a dataclass",
+            {
+                "pickle.dumps() of a dataclass": _loop("dumps(plain)", dumps=pickle.dumps, **other),
+                "save(device)": _loop("save(dev)", save=save, dev=dev),
+            },
+        ),
+        "load, whole call": (
+            "pickle.loads() of a dataclass",
+            {
+                "pickle.loads() of a dataclass": _loop(
+                    "loads(pickled)", loads=pickle.loads, pickled=pickled
+                ),
+                "load(device)": _loop("load(dev, wire)", load=load, dev=dev, wire=wire),
+            },
+        ),
+    }
+
+
+def _import_ms(statement: str) -> Callable[[], float]:
+    program = (
+        f"import time; began = time.perf_counter(); {statement}; "
+        "print(1000 * (time.perf_counter() - began))"
+    )
+
+    def ms() -> float:
+        return float(_python(program))
+
+    return ms
+
+
+_AT_REST = """
+import sys
+from qemu_vmstate import load, save
+from qemu_vmstate.bench.shapes import SHAPES, make_device
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+before = resident()
+dev = make_device(SHAPES["buffer 64 MiB"](), sys.argv[1])
+load(dev, save(dev))
+print((resident() - before) / 2**20)
+"""
+
+
+def _at_rest(path: str) -> float:
+    """MiB that a device with a buffer of 64 MiB holds after it was saved and loaded."""
+    return float(_python(_AT_REST, path))
+
+
+def _python(program: str, *arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+
+def everyday(turns: int, imports: int, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
+    """Measure ordinary work; yields the rows of the benchmark's ``everyday``.
+
+    ``turns``: how often each is measured, for at most ``seconds``; ``imports``: the same for
+    the import, in a fresh interpreter each.
+    """
+    for what, (to, calls) in _cases().items():
+        series = rounds(calls, turns, seconds)
+        for name in calls:
+            yield _row(what, name, "ns", series.median(name), series.ratio(name, to), to)
+    # `import qemu_vmstate` alone imports nothing yet.
+    modules = {"asyncio": "import asyncio", "qemu_vmstate": "from qemu_vmstate import Device"}
+    calls = {name: _import_ms(statement) for name, statement in modules.items()}
+    series = rounds(calls, imports, 10 * seconds)
+    for name in modules:
+        ratio = series.ratio(name, "asyncio")
+        yield _row("import", name, "ms", series.median(name), ratio, "asyncio")
+    for path in ("native", "trampoline"):
+        mib = _at_rest(path)
+        yield _row("64 MiB buffer part at rest", path, "mib", mib, mib / 64, "the buffer")
+
+
+def _row(what: str, name: str, unit: str, value: float, ratio: float, to: str) -> dict[str, Any]:
+    return {"what": what, "with": name, unit: value, "ratio": ratio, "to": to}

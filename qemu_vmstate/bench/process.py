@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benchmark in process: every shape and path beside its C twin, in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ..bindings.native import ffi, lib
+from ..inprocess import save
+from .samples import rounds
+from .shapes import PATHS, SHAPES, Pickled, Python, Shape, Subject, Twin
+
+__all__ = ["C_TWIN", "in_process"]
+
+C_TWIN = "c_twin"
+PICKLE = "pickle"
+OPERATIONS = ("save", "load")
+
+_MOST_AT_ONCE = 1 << 20  # bytes of stream
+_SAMPLE_US = 1500.0
+
+
+class _Runner:
+    """One subject with the stream that it saves to and loads from."""
+
+    def __init__(self, subject: Subject, size: int, stream: Any) -> None:
+        self._subject, self._size, self._stream = subject, size, stream
+        self._count = 1
+        self._most = max(1, min(20_000, _MOST_AT_ONCE // max(1, size)))
+        us = min(subject.save(self._count, stream) for _ in range(3))
+        self._count = max(1, min(self._most, int(_SAMPLE_US / us)))
+
+    def fill(self) -> None:
+        """Leave as many saves in the stream as anyone loads."""
+        self._subject.save(self._most, self._stream)
+
+    def save(self) -> float:
+        return self._subject.save(self._count, self._stream)
+
+    def load(self) -> float:
+        return self._subject.load(self._count, self._stream, self._size)
+
+
+class _PickleRunner:
+    def __init__(self, shape: Shape) -> None:
+        self._pickled = Pickled(shape)
+        began = time.thread_time_ns()
+        self._pickled.save()
+        us = (time.thread_time_ns() - began) / 1000
+        self._count = max(1, min(1000, int(_SAMPLE_US / us)))
+
+    def _time(self, call: Callable[[], None]) -> float:
+        began = time.thread_time_ns()
+        for _ in range(self._count):
+            call()
+        return (time.thread_time_ns() - began) / 1000 / self._count
+
+    def save(self) -> float:
+        return self._time(self._pickled.save)
+
+    def load(self) -> float:
+        return self._time(self._pickled.load)
+
+
+def in_process(
+    turns: int, seconds: float, shapes: Iterable[str] = SHAPES
+) -> Iterator[dict[str, Any]]:
+    """Measure every shape; yields the rows of the benchmark's ``in_process``.
+
+    ``turns``: how often each is measured; ``seconds``: after which a shape has fewer.
+    """
+    for name in shapes:
+        shape = SHAPES[name]()
+        wire = len(save(Python(shape, "native").device))
+        room = max(_MOST_AT_ONCE, wire) + wire + lib().QV_TIMED_TAIL
+        stream = ffi.new("unsigned char[]", room)
+        runners: dict[str, Any] = {C_TWIN: _Runner(Twin(shape), wire, stream)}
+        for path in PATHS:
+            runners[path] = _Runner(Python(shape, path), wire, stream)
+        runners[PICKLE] = _PickleRunner(shape)
+        for operation in OPERATIONS:
+            runners[C_TWIN].fill()
+            calls = {path: getattr(runner, operation) for path, runner in runners.items()}
+            measured = rounds(calls, turns, seconds)
+            for path in runners:
+                yield {
+                    "shape": name,
+                    "bytes": shape.bytes,
+                    "path": path,
+                    "op": operation,
+                    "us": measured.median(path),
+                    "ratio_to_c_twin": measured.ratio(path, C_TWIN),
+                    "ratio_to_pickle": measured.ratio(path, PICKLE),
+                    "noise": measured.noise(path),
+                }

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the benchmark saves and loads: shapes of state, each in every way to migrate it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..bindings.native import ffi, lib
+from ..derive.decorator import derive_to_migration_state
+from ..device.device import Device, staging_of
+from ..errors import VMStateError
+from ..layout.vmstruct import VMStruct, VMStructMeta
+from ..state.cells import Mutex
+from ..state.migratable import Migratable
+from ..vmsd.description import VMStateDescription
+from ..wire.annotations import Buffer, VArray, u32
+from ..wire.field_options import field
+
+__all__ = ["PATHS", "SHAPES", "Pickled", "Python", "Shape", "Subject", "Twin", "make_device"]
+
+PATHS = ("native", "trampoline", "derived")
+"""A layout class; one whose conversions are overridden in Python; a derived dataclass."""
+
+_FILL = 0x11223344
+_COUNT = 1000
+
+
+def _struct(name: str, hints: dict[str, Any], values: dict[str, Any] | None = None) -> Any:
+    namespace = {"__module__": __name__, "__annotations__": hints, **(values or {})}
+    made = VMStructMeta(name, (VMStruct,), namespace)
+    globals()[name] = made
+    return made
+
+
+def _overridden(cls: Any) -> type[Any]:
+    """The same layout, with conversions that go through Python."""
+
+    def snapshot_migration_state(self: Any, target: Any) -> None:
+        super(made, self).snapshot_migration_state(target)
+
+    def restore_migrated_state_mut(self: Any, source: Any, version_id: int) -> None:
+        super(made, self).restore_migrated_state_mut(source, version_id)
+
+    namespace = {
+        "__module__": __name__,
+        "__annotations__": {},
+        "snapshot_migration_state": snapshot_migration_state,
+        "restore_migrated_state_mut": restore_migrated_state_mut,
+    }
+    made: Any = VMStructMeta(f"{cls.__name__}Overridden", (cls,), namespace)
+    return made  # type: ignore[no-any-return]
+
+
+def _derived(name: str, hints: dict[str, Any], defaults: dict[str, Any]) -> Any:
+    namespace: dict[str, Any] = {"__module__": __name__, "__annotations__": hints}
+    namespace.update(defaults)
+    made: Any = derive_to_migration_state(dataclass(type(name, (), namespace)))
+    # pickle finds a class by its name.
+    globals()[name] = made
+    return made
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape: ``layout`` and ``derived`` are its classes, ``parts`` how many a device has."""
+
+    name: str
+    layout: type[Any]
+    derived: type[Any]
+    fill: Callable[[Any], None]
+    parts: int = 1
+
+    @property
+    def bytes(self) -> int:
+        """What its state takes in memory."""
+        return self.parts * int(self.layout.__layout__.size)
+
+
+@functools.cache
+def _class_of(shape: Shape, path: str) -> type[Any]:
+    """The class of a shape's parts that migrates by ``path``."""
+    if path == "trampoline":
+        return _overridden(shape.layout)
+    return shape.layout if path == "native" else shape.derived
+
+
+def _u32_fields(count: int) -> Shape:
+    names = [f"r{index}" for index in range(count)]
+    hints = dict.fromkeys(names, u32)
+
+    def fill(state: Any) -> None:
+        for name in names:
+            setattr(state, name, _FILL)
+
+    return Shape(
+        f"{count} u32",
+        _struct(f"Fields{count}", hints),
+        _derived(f"DerivedFields{count}", hints, dict.fromkeys(names, 0)),
+        fill,
+    )
+
+
+def _buffer(size: int, name: str) -> Shape:
+    hints = {"data": Buffer[Literal[size]]}  # type: ignore[valid-type]
+
+    def fill(state: Any) -> None:
+        state.data = bytes(range(16, 144)) * (size // 128)
+
+    return Shape(
+        f"buffer {name}",
+        _struct(f"Buffer{size}", hints),
+        _derived(
+            f"DerivedBuffer{size}", hints, {"data": field(default_factory=lambda: bytes(size))}
+        ),
+        fill,
+    )
+
+
+def _nested() -> Shape:
+    inner = _u32_fields(8)
+    return dataclasses.replace(inner, name="8 parts of 8 u32", parts=8)
+
+
+def _list() -> Shape:
+    names = ["address", "length", "flags", "id"]
+    hints = dict.fromkeys(names, u32)
+    element = _struct("Element", hints)
+    derived = _derived("DerivedElement", hints, dict.fromkeys(names, 0))
+
+    def fill(state: Any) -> None:
+        for item in state.items:
+            for name in names:
+                setattr(item, name, _FILL)
+
+    def states() -> list[Any]:
+        return [derived() for _ in range(_COUNT)]
+
+    return Shape(
+        f"list of {_COUNT} structs",
+        _struct(
+            "List",
+            {"count": u32, "items": VArray[element, Literal[_COUNT]]},  # type: ignore[valid-type]
+            {"count": _COUNT, "items": field(num="count")},
+        ),
+        _derived(
+            "DerivedList",
+            {"count": u32, "items": list[derived]},  # type: ignore[valid-type]
+            {
+                "count": _COUNT,
+                "items": field(
+                    default_factory=lambda: [derived() for _ in range(_COUNT)], length=_COUNT
+                ),
+            },
+        ),
+        fill,
+    )
+
+
+SHAPES: dict[str, Callable[[], Shape]] = {
+    "4 u32": lambda: _u32_fields(4),
+    "32 u32": lambda: _u32_fields(32),
+    "256 u32": lambda: _u32_fields(256),
+    "buffer 128 B": lambda: _buffer(128, "128 B"),
+    "buffer 64 KiB": lambda: _buffer(64 << 10, "64 KiB"),
+    "buffer 1 MiB": lambda: _buffer(1 << 20, "1 MiB"),
+    "buffer 64 MiB": lambda: _buffer(64 << 20, "64 MiB"),
+    "8 parts of 8 u32": _nested,
+    f"list of {_COUNT} structs": _list,
+}
+"""How each shape is made, for the large ones are not to lie about."""
+
+
+@functools.cache
+def device_class(shape: Shape, path: str) -> type[Device]:
+    """A device with the shape's parts, each in a ``Mutex`` of its own, at rest empty."""
+    cls = _class_of(shape, path)
+    hint = Migratable[Mutex[cls]]  # type: ignore[valid-type]
+    namespace: dict[str, Any] = {
+        "__module__": __name__,
+        "__annotations__": {f"part{index}": hint for index in range(shape.parts)},
+    }
+    for attribute in namespace["__annotations__"]:
+        namespace[attribute] = field(default_factory=lambda: Migratable(Mutex(cls())))
+    metaclass: Any = type(Device)
+    made: type[Device] = metaclass(
+        f"Bench{cls.__name__}", (Device,), namespace, name="bench-device"
+    )
+    return made
+
+
+class Subject:
+    """Something that QEMU's code saves and loads, over and over."""
+
+    _vmsd: Any
+    _opaque: Any
+
+    def save(self, count: int, stream: Any) -> float:
+        """Microseconds of one save, on average of ``count``; ``stream`` then has them all."""
+        return self._us(
+            lib().qv_timed_save(self._vmsd, self._opaque, count, stream, len(stream)), count
+        )
+
+    def load(self, count: int, stream: Any, size: int) -> float:
+        """Microseconds of one load of ``size`` bytes, on average of ``count``."""
+        return self._us(
+            lib().qv_timed_load(self._vmsd, self._opaque, 1, count, stream, count * size), count
+        )
+
+    def _us(self, ns: int, count: int) -> float:
+        if ns < 0:
+            raise VMStateError(f"the benchmark's {type(self).__name__} failed with errno {-ns}")
+        return ns / count / 1000
+
+
+def make_device(shape: Shape, path: str) -> Device:
+    """A device that migrates by ``path``, filled."""
+    device = device_class(shape, path)()
+    for index in range(shape.parts):
+        with getattr(device, f"part{index}").lock() as state:
+            shape.fill(state)
+    return device
+
+
+class Python(Subject):
+    """A device of this package."""
+
+    def __init__(self, shape: Shape, path: str) -> None:
+        self.device = make_device(shape, path)
+        self._staging = staging_of(self.device)
+        self._vmsd = self._staging.description.cdata
+        self._opaque = lib().qv_object_staging(self._staging.cdata)
+
+
+@functools.cache
+def _twin_description(shape: Shape) -> VMStateDescription:
+    return VMStateDescription(device_class(shape, "native").Migrated, "bench-device", 1, 1)
+
+
+class Twin(Subject):
+    """The C device of the same fields."""
+
+    def __init__(self, shape: Shape) -> None:
+        cls = device_class(shape, "native").Migrated
+        size = cls.__layout__.size
+        self.cdata = ffi.gc(
+            lib().qv_twin_new(_twin_description(shape).cdata, shape.parts, size), lib().qv_twin_free
+        )
+        self._vmsd = lib().qv_twin_description(self.cdata)
+        self._opaque = ffi.cast("void *", self.cdata)
+        state = cls()
+        for index in range(shape.parts):
+            shape.fill(getattr(state, f"part{index}"))
+        ffi.memmove(lib().qv_twin_live(self.cdata), ffi.from_buffer(state), size)
+
+
+class Pickled:
+    """The same state as a plain dataclass, through ``pickle``: what people use today."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.states = [shape.derived() for _ in range(shape.parts)]
+        for state in self.states:
+            shape.fill(state)
+        self._bytes = b""
+
+    def save(self) -> None:
+        """One ``pickle.dumps()``."""
+        self._bytes = pickle.dumps(self.states, pickle.HIGHEST_PROTOCOL)
+
+    def load(self) -> None:
+        """One ``pickle.loads()``."""
+        pickle.loads(self._bytes)

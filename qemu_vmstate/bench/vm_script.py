@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the benchmark runs inside a VM: devices in the savevm list, and busy threads.
+
+A script for ``VM(script=..., args=[path])``; bench_vm.py calls its functions over the VM's
+control channel.  ``path`` is ``native``, ``trampoline`` or ``c_twin``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+import time
+from typing import Any
+
+from qemu_vmstate.bench.shapes import SHAPES, Twin, make_device
+from qemu_vmstate.bindings.native import ffi, lib
+from qemu_vmstate.registration import register
+
+SHAPE = SHAPES["buffer 128 B"]()
+
+_subjects: list[Any] = []
+_stop = threading.Event()
+_busy: list[threading.Thread] = []
+
+
+def _resident() -> int:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def grow(path: str, devices: int) -> dict[str, float]:
+    """Make and register devices until there are so many; what it took, for each new one.
+
+    ``register_us``: only the registration; ``make_us``: only the making, both in CPU time;
+    ``bytes``: memory of both, beside the state itself.
+    """
+    first, count = len(_subjects), devices - len(_subjects)
+    lib().qv_mark_unregister(1)
+    memory = _resident()
+    began = time.thread_time()
+    if path == "c_twin":
+        new: list[Any] = [Twin(SHAPE) for _ in range(count)]
+        array = ffi.new("QvTwin *[]", [twin.cdata for twin in new])
+    else:
+        new = [make_device(SHAPE, path) for _ in range(count)]
+    made = time.thread_time()
+    if path == "c_twin":
+        # What the twin's Python wrapper took is not the twin's.
+        lib().qv_twins_register(array, count, first, False)
+    else:
+        for index, device in enumerate(new, first):
+            register(device, index)
+    done = time.thread_time()
+    _subjects.extend(new)
+    del new
+    lib().qv_mark_register(1)
+    each = max(1, count)
+    return {
+        "make_us": (made - began) * 1e6 / each,
+        "register_us": (done - made) * 1e6 / each,
+        "bytes": (_resident() - memory) / each - SHAPE.bytes,
+    }
+
+
+def register_again() -> float:
+    """Microseconds for each C twin to be registered as most C devices are: QEMU numbers them."""
+    for subject in _subjects:
+        lib().qv_twin_unregister(subject.cdata)
+    array = ffi.new("QvTwin *[]", [twin.cdata for twin in _subjects])
+    began = time.thread_time()
+    lib().qv_twins_register(array, len(_subjects), 0, True)
+    return (time.thread_time() - began) * 1e6 / max(1, len(_subjects))
+
+
+def _spin() -> None:
+    count = 0
+    while not _stop.is_set():
+        for _ in range(1000):
+            count += 1
+
+
+def busy(threads: int) -> None:
+    """Have so many Python threads that compute and never wait."""
+    _stop.set()
+    for thread in _busy:
+        thread.join()
+    _stop.clear()
+    _busy[:] = [threading.Thread(target=_spin, daemon=True) for _ in range(threads)]
+    for thread in _busy:
+        thread.start()
+
+
+def span_ms(loaded: bool = False) -> float:
+    """From before the first device's hook to after the last one's, in the last migration."""
+    at = lib().qv_mark_loaded if loaded else lib().qv_mark_saved
+    return float(at(1) - at(0)) / 1e6
+
+
+if __name__ == "__main__":
+    lib().qv_mark_register(0)
+    lib().qv_mark_register(1)

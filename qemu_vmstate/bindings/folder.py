@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tells where the compiled modules are: beside this file, or where ``QEMU_VMSTATE_NATIVE`` says.
+
+One checkout can serve several QEMU versions that way, each built into a folder
+of its own by ``meson setup FOLDER -Dqemu_build=...``.  Nothing compiled is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["BUILD_COMMAND", "native_folder"]
+
+BUILD_COMMAND = "QEMU_BUILD=/path/to/qemu/build pip install ."
+"""The command that builds the compiled modules."""
+
+
+def native_folder() -> Path:
+    """Return the folder with ``_state``, ``_native``, ``libqemu-vmstate.so`` and the shim."""
+    return Path(os.environ.get("QEMU_VMSTATE_NATIVE") or Path(__file__).parent).absolute()

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The compiled bridge, bound to QEMU's code once: in process, or to the VM it is in."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import BqlError, NativeError
+from .folder import BUILD_COMMAND, native_folder
+from .loader import _state
+
+__all__ = ["Capabilities", "capabilities", "enter_vm", "ffi", "free_object", "in_vm", "lib"]
+
+try:
+    from ._native import ffi
+    from ._native import lib as _lib
+except ImportError as exc:
+    raise NativeError(
+        f"qemu_vmstate.bindings._native is not in {native_folder()} or cannot be loaded ({exc}); "
+        f"build it with `{BUILD_COMMAND}`, or name the folder in QEMU_VMSTATE_NATIVE"
+    ) from exc
+
+
+# Needs no QEMU, and may be called in a fork or when Python ends.
+free_object = _lib.qv_object_free
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the QEMU this was built for can do; ``qemu`` is its version, ``"10.2.2"``."""
+
+    qemu: str
+    errp_hooks: bool
+    early_setup: bool
+    in_vm: bool
+
+
+def take_text(pointer: Any) -> str:
+    """A C string of ours as ``str``; releases it."""
+    text: bytes = ffi.string(pointer)
+    _lib.qv_free(pointer)
+    return text.decode(errors="backslashreplace")
+
+
+def _bind(library: Any) -> None:
+    why = ffi.new("char **")
+    ret = _lib.qv_init(library, why)
+    if ret == -errno.EPROTO:
+        raise NativeError(f"{take_text(why[0])}; build it for this QEMU with `{BUILD_COMMAND}`")
+    if ret != 0:
+        raise NativeError(take_text(why[0]))
+    _lib.qv_set_python(ffi.cast("void *", _state.python()))
+    _state.set_bql(int(ffi.cast("uintptr_t", _lib.qv_bql_functions())))
+
+
+_bound = False
+_qemu_process = 0
+
+
+def _in_a_fork() -> None:
+    global _bound
+    _bound = False
+
+
+def lib() -> Any:
+    """The bridge's functions (cdefs/bridge.h), bound to QEMU's code.
+
+    The first call binds them to the migration code beside this package, unless
+    :func:`enter_vm` came before.  Raises ``NativeError`` if that is not built,
+    and ``BqlError`` in a process that was forked from a QEMU.
+    """
+    global _bound
+    if not _bound:
+        if _qemu_process:
+            raise BqlError(
+                f"this process was forked by the script in QEMU (process {_qemu_process}): the BQL "
+                "and the savevm list are that one's; do what needs them there, or start a program "
+                "with subprocess"
+            )
+        library = native_folder() / "libqemu-vmstate.so"
+        if not library.exists():
+            raise NativeError(f"{library} is missing; build it with `{BUILD_COMMAND}`")
+        _bind(ffi.new("char[]", bytes(library)))
+        _bound = True
+    return _lib
+
+
+def enter_vm() -> None:
+    """Bind to the QEMU this process is; the shim's boot calls it.
+
+    Raises ``NativeError`` with both versions if it is another than the one this
+    package was built for, or if its functions cannot be found.
+    """
+    global _bound, _qemu_process
+    _bind(ffi.NULL)
+    _bound = True
+    _qemu_process = os.getpid()
+    # Of QEMU's threads a fork has one only, and the locks as the others left them.
+    os.register_at_fork(after_in_child=_in_a_fork)
+
+
+def in_vm() -> bool:
+    """Whether this Python runs inside a ``qemu-system-*``."""
+    return bool(_lib.qv_capabilities() & _lib.QV_CAP_IN_VM)
+
+
+def capabilities() -> Capabilities:
+    """What the QEMU this package was built for can do."""
+    flags = _lib.qv_capabilities()
+    return Capabilities(
+        qemu=ffi.string(_lib.qv_built_for()).decode(),
+        errp_hooks=bool(flags & _lib.QV_CAP_ERRP_HOOKS),
+        early_setup=bool(flags & _lib.QV_CAP_EARLY_SETUP),
+        in_vm=bool(flags & _lib.QV_CAP_IN_VM),
+    )

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``derive_to_migration_state``: both conversions of a dataclass, from its fields.
+
+What ``#[derive(ToMigrationState)]`` (rust/qemu-macros/src/migration_state.rs) is
+in Rust.  Each class gets functions of its own, whose source tracebacks show::
+
+    Ticks (dataclass)                           TicksMigration (layout class)
+      ├─ u8 to u64, i8 to i64, bool             one struct pack for a run of them
+      ├─ field(into=T), field(try_into=T)       T
+      ├─ Array, Buffer, field(length=N)         a fixed array
+      └─ a state: nested derived, layout ...    its Migrated, restored in place
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from ..errors import DeclarationError
+from ..layout.vmstruct import own_annotations
+from ..state.to_migration_state import (
+    ToMigrationState,
+)
+from ..wire.field_options import NO_OPTIONS, FieldOptions
+from .codegen import _METHODS, _Writer
+from .fields import _Field
+
+__all__ = ["DerivedState", "derive_to_migration_state"]
+
+C = TypeVar("C", bound=type)
+
+
+@overload
+def derive_to_migration_state(cls: C, /) -> C: ...
+@overload
+def derive_to_migration_state(
+    *,
+    rename: str | None = None,
+    name: str | None = None,
+    version_id: int = 1,
+    minimum_version_id: int = 1,
+) -> Callable[[C], C]: ...
+def derive_to_migration_state(
+    cls: C | None = None,
+    /,
+    *,
+    rename: str | None = None,
+    name: str | None = None,
+    version_id: int = 1,
+    minimum_version_id: int = 1,
+) -> C | Callable[[C], C]:
+    """Make a dataclass a ``ToMigrationState``; its fields are the wire's, in their order.
+
+    ::
+
+        @derive_to_migration_state
+        @dataclass
+        class Ticks:
+            count: u32 = 0
+            mode: Mode = field(default=Mode.IDLE, try_into=u8)  # an Enum
+            peer: IPv4Address = field(default=IPv4Address(0), into=u32)
+            fifo: list[u8] = field(default_factory=lambda: [0] * 16, length=16)
+            timer: Timer = field(default_factory=Timer)  # derived as well
+            deadline: u64 | None = field(default=None, none=2**64 - 1)
+            cache: dict[str, int] = field(default_factory=dict, omit=True)
+
+    ``Ticks.Migrated`` is the generated layout class ``TicksMigration``, or has
+    the name ``rename``; ``name``, ``version_id`` and ``minimum_version_id`` are
+    its own, as for a ``VMStruct``.
+
+    What a field's annotation can be: ``bool``, ``u8`` to ``i64``, ``Array``,
+    ``Buffer`` (``bytes``, or a ``bytearray``), a class that is itself a
+    ``ToMigrationState``, one in a ``Mutex``, ``BqlRefCell`` or ``Arc``, and with
+    ``field(length=N)`` a ``list`` of any of these, ``bytes`` or ``bytearray``.
+    A restore changes objects, lists and bytearrays in place, so that others'
+    references to them stay good.
+
+    What ``field()`` adds, the first four as upstream's ``#[migration_state(...)]``:
+
+    - ``omit``: not migrated.  Stands alone.
+    - ``into=T``: migrated as the wire type ``T``.  A snapshot calls ``T`` (``int``,
+      ``bool``, ``bytes``, ``list`` or the layout class) with the value, a restore
+      the annotated class with what came.  Neither should fail; if one does, its
+      exception is the caller's.
+    - ``try_into=T``: the same for conversions that can fail; that becomes an
+      ``InvalidError`` with the field's path and value.  An ``Enum`` or ``Flag``
+      knows its own values.
+    - ``clone``: copied as a whole; a restore puts a new object in the attribute.
+      With ``into`` or ``try_into``: a deep copy is what is converted.
+    - ``none``: for ``u16 | None``; the number that stands for ``None``, or
+      ``none=bool``: a bool goes before the value.
+
+    What a stream lacks (a field since a later version, a part, a subsection) has
+    the dataclass's defaults; they are made and converted once, for the class.
+
+    A restore converts everything before it assigns anything.  Raises
+    ``DeclarationError`` for a class that cannot be saved or restored like this.
+    """
+    # Local classes: the names in their annotations are the caller's.
+    namespace = sys._getframe(1).f_locals
+    keywords = {"name": name, "version_id": version_id, "minimum_version_id": minimum_version_id}
+    if cls is not None:
+        return _derive(cls, namespace, rename, keywords)
+
+    def decorate(decorated: C) -> C:
+        return _derive(decorated, sys._getframe(1).f_locals, rename, keywords)
+
+    return decorate
+
+
+class DerivedState(ToMigrationState[Any]):
+    """An optional base of derived dataclasses, for type checkers.
+
+    They cannot see what a decorator adds.  With this base they see ``Migrated``,
+    ``to_migration_state()`` and the two conversions::
+
+        @derive_to_migration_state
+        @dataclass
+        class Ticks(DerivedState):
+            count: u32 = 0
+
+        snapshot = Ticks().to_migration_state()
+    """
+
+    __slots__ = ()
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        """Generated by the decorator."""
+        raise _not_derived(type(self))
+
+    def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+        """Generated by the decorator."""
+        raise _not_derived(type(self))
+
+
+def _not_derived(cls: type) -> DeclarationError:
+    return DeclarationError(
+        f"class {cls.__name__} has no conversions: write @derive_to_migration_state above its "
+        "@dataclass"
+    )
+
+
+# ``A | None`` has the one or the other origin, by what A is.
+def _derive(cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any]) -> C:
+    what = f"class {getattr(cls, '__name__', cls)}"
+    if "__dataclass_fields__" not in getattr(cls, "__dict__", {}):
+        raise DeclarationError(
+            f"{what} is no dataclass, whose fields could be derived; write @dataclass below "
+            "@derive_to_migration_state"
+        )
+    if cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise DeclarationError(
+            f"{what} is frozen, so it cannot be restored; leave frozen=True out, or make it a "
+            "field of another class with field(into=...)"
+        )
+    for method in _METHODS:
+        if method in cls.__dict__:
+            raise DeclarationError(
+                f"{what} has a {method} of its own; leave it to the decorator, or write both "
+                "conversions and leave the decorator out"
+            )
+    if rename is not None and not (isinstance(rename, str) and rename.isidentifier()):
+        raise DeclarationError(f"{what}: rename={rename!r} is no name for a class")
+    migrated_name = rename or f"{cls.__name__}Migration"
+    hints = _hints(cls, namespace)
+    writer = _Writer(migrated_name)
+    for item in dataclasses.fields(cls):
+        options = _options(item, f"{cls.__name__}.{item.name}")
+        if not options.omit:
+            _Field(writer, cls, item.name, hints[item.name], options)
+    migrated = writer.layout_class(cls, keywords)
+    generated = writer.functions(cls, migrated)
+    if not issubclass(cls, ToMigrationState):
+        ToMigrationState.register(cls)
+        generated["to_migration_state"] = ToMigrationState.to_migration_state
+    target: Any = cls
+    for method, function in generated.items():
+        setattr(target, method, function)
+    target.Migrated = migrated
+    target._migration_hints = hints
+    target._migration_numbers = writer.numbers
+    abc.update_abstractmethods(target)
+    return cls
+
+
+def _hints(cls: type, namespace: Any) -> dict[str, Any]:
+    """The evaluated annotations of all migrated fields, each in its own class's module."""
+    found = {}
+    for item in dataclasses.fields(cls):
+        if _options(item, f"{cls.__name__}.{item.name}").omit:
+            continue  # whatever it is annotated with, and be it unknown at run time
+        # An inherited field is the very object that the class declaring it has.
+        owner = [
+            base
+            for base in cls.__mro__
+            if base.__dict__.get("__dataclass_fields__", {}).get(item.name) is item
+        ][-1]
+        known = owner.__dict__.get("_migration_hints", {})
+        if item.name in known:
+            found[item.name] = known[item.name]
+            continue
+        alone = type(
+            owner.__name__,
+            (),
+            {"__module__": owner.__module__, "__annotations__": {item.name: item.type}},
+        )
+        found.update(own_annotations(alone, namespace))
+    return found
+
+
+def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
+    options: FieldOptions = item.metadata.get(FieldOptions, NO_OPTIONS)
+    if item.default is not dataclasses.MISSING:
+        options = dataclasses.replace(options, default=item.default)
+    elif item.default_factory is not dataclasses.MISSING:
+        options = dataclasses.replace(options, default_factory=item.default_factory)
+    given = options.given(*(set(vars(options)) - {"omit", "default", "default_factory"}))
+    if options.omit and given:
+        raise DeclarationError(
+            f"{where}: omit stands alone, and {', '.join(given)} would have no meaning; "
+            "leave out one or the other"
+        )
+    if options.into is not None and options.try_into is not None:
+        raise DeclarationError(
+            f"{where}: into and try_into together; take into if the conversion cannot fail, "
+            "else try_into"
+        )
+    return options

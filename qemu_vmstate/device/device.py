@@ -1,0 +1,511 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``Device``: several Migratables and plain fields under one description."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
+
+from ..bindings.loader import _state
+from ..errors import DeclarationError
+from ..layout.descriptors import filled
+from ..layout.validation import Validator, validators_of
+from ..layout.vmstruct import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
+from ..staging.parts import Hooks, Part, PutBack, StatePart
+from ..staging.python_staging import make_staging
+from ..staging.staging import StagingStruct
+from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
+from ..state.migratable import Migratable, unwrap
+from ..state.qemu_timer import QEMUTimer
+from ..state.to_migration_state import migrated_class
+from ..vmsd.description import VMStateDescription, descriptions_of
+from ..wire.annotations import find_wire_type, subsection_of, timer, wire_type
+from ..wire.field_options import FieldOptions
+from ..wire.types import (
+    ArrayType,
+    CountedType,
+    StatesType,
+    StructType,
+    SubsectionType,
+    UnusedType,
+    WireType,
+)
+
+__all__ = ["Device", "staging_of"]
+
+
+# Who makes what an object has not yet takes it only to keep that.
+_keeping = threading.Lock()
+
+
+class _PlainField:
+    """A wire-typed field of a device: kept in the device's own layout class."""
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+
+    def __get__(self, instance: Device | None, owner: type) -> Any:
+        return self if instance is None else getattr(instance._plain, self.attribute)
+
+    def __set__(self, instance: Device, value: Any) -> None:
+        setattr(instance._plain, self.attribute, value)
+
+
+class _PlainPart:
+    """All plain fields of a device, as one part."""
+
+    def __init__(self, path: str, plain: VMStruct) -> None:
+        self.path = path
+        self._plain = plain
+        self._attributes = [
+            info.attribute
+            for info in plain.__layout__.fields
+            if not isinstance(info.type, UnusedType)
+        ]
+
+    def save(self, staging: Any) -> None:
+        for attribute in self._attributes:
+            setattr(staging, attribute, getattr(self._plain, attribute))
+
+    def load(self, source: Any, version_id: int) -> None:
+        for attribute in self._attributes:
+            setattr(self._plain, attribute, getattr(source, attribute))
+
+    def former(self) -> PutBack:
+        before = copy.copy(self._plain)
+        return lambda _own_version: _state.assign(self._plain, before)
+
+
+class _CellPart:
+    """A ``BqlCell`` or ``QEMUTimer`` of a device."""
+
+    def __init__(self, path: str, attribute: str, cell: BqlCell[Any] | QEMUTimer) -> None:
+        self.path = path
+        self._attribute = attribute
+        self._cell = cell
+
+    def save(self, staging: Any) -> None:
+        setattr(staging, self._attribute, self._cell.get())
+
+    def load(self, source: Any, version_id: int) -> None:
+        value: Any = getattr(source, self._attribute)
+        if isinstance(value, Mapping):
+            value = dict(value)
+        elif not isinstance(value, int | float | VMStruct):
+            value = list(value)
+        self._cell.set(value)
+
+    def former(self) -> PutBack:
+        value: Any = self._cell.get()
+        return lambda _own_version: self._cell.set(value)
+
+
+class Device:
+    """An object with a section of its own in the stream.
+
+    ::
+
+        class Timer(Device, name="pytimer", version_id=2, minimum_version_id=1):
+            regs: Migratable[Mutex[TimerRegs]]
+            ticks: Migratable[BqlRefCell[Ticks]]
+            irq: BqlCell[u8]
+            count: u32 = 0
+
+    Fields go on the wire in the order they are declared, those of a base class
+    first.  A ``Migratable`` is a nested struct named after its attribute; other
+    fields are wire types (see ``qemu_vmstate.wire``), guarded by the BQL.  An
+    attribute that is not migrated is written ``= field(omit=True)``.
+    ``Array[Migratable[...], Literal[3]]`` is a tuple of them, also as a
+    ``VArray``, of which a load leaves those beyond its count as they are;
+    ``Subsection[Migratable[...]]`` is in a subsection.
+
+    Class keywords, each the ``VMStateDescription`` member of that name: ``name``
+    (required), ``version_id``, ``minimum_version_id`` (default 1), ``priority``
+    (a ``MigrationPriority``; higher is loaded earlier), ``unmigratable`` and
+    ``early_setup`` (QEMU 8.1 and later).
+
+    A subclass can define ``needed()``, ``pre_save()``, ``post_save()``, ``pre_load()`` and
+    ``post_load(version_id)``; what one of them raises fails the save or load.
+
+    Keyword arguments of an instance are its fields; what is not given is made
+    from the annotation.  A ``Migratable`` field cannot be replaced once the
+    device was saved, loaded or registered: C knows where it lies.
+    """
+
+    __description__: ClassVar[tuple[str, int, int, int]]
+    __parts__: ClassVar[dict[str, Any]] = {}
+    __options__: ClassVar[dict[str, FieldOptions]] = {}
+    __vmsd_flags__: ClassVar[dict[str, bool]] = {}
+    __validators__: ClassVar[tuple[Validator, ...]] = ()
+    Migrated: ClassVar[type[Any]] = VMStruct
+    _plain_class: ClassVar[type[VMStruct]] = VMStruct
+    _plain: VMStruct
+    _staging: StagingStruct | None = None
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        version_id: int = 1,
+        minimum_version_id: int = 1,
+        priority: int = 0,
+        unmigratable: bool = False,
+        early_setup: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        what = f"class {cls.__name__}"
+        check_name(name, what)
+        check_versions(version_id, minimum_version_id, what)
+        cls.__description__ = (str(name), version_id, minimum_version_id, priority)
+        cls.__parts__ = dict(cls.__parts__)
+        cls.__options__ = dict(cls.__options__)
+        migrated: dict[str, Any] = {}
+        plain: dict[str, Any] = {}
+        for attribute, hint in own_annotations(cls, sys._getframe(1).f_locals).items():
+            value = cls.__dict__.get(attribute, FieldOptions())
+            options = value if isinstance(value, FieldOptions) else FieldOptions(default=value)
+            cls.__add_field(attribute, hint, options, migrated, plain)
+        _limit_counts(plain, migrated)
+        cls.__vmsd_flags__ = {"unmigratable": unmigratable, "early_setup": early_setup}
+        cls.__validators__ = validators_of(cls)
+        cls.Migrated = _layout_class(
+            f"{cls.__name__}Migration",
+            *(cls.Migrated, cls, migrated),
+            name=name,
+            version_id=version_id,
+            minimum_version_id=minimum_version_id,
+        )
+        cls._plain_class = _layout_class(cls.__name__, cls._plain_class, cls, plain)
+        _share_keys(cls)
+
+    @classmethod
+    def __add_field(
+        cls,
+        attribute: str,
+        hint: Any,
+        options: FieldOptions,
+        migrated: dict[str, Any],
+        plain: dict[str, Any],
+    ) -> None:
+        where = f"{cls.__name__}.{attribute}"
+        if hasattr(Device, attribute) or attribute in Device.__annotations__:
+            raise DeclarationError(f"{where}: every device has a {attribute}; take another name")
+        cls.__options__[attribute] = options
+        options.refuse_conversions(where)
+        if options.omit:
+            if options.has_default and options.default_factory is None:
+                setattr(cls, attribute, options.default)
+            elif attribute in cls.__dict__:
+                delattr(cls, attribute)
+            return
+        inner = subsection_of(hint) or hint
+        type_ = _parts_type(inner, where)
+        if type_ is not None:
+            cls.__parts__[attribute] = inner
+            # A part's default is an object; on the wire it is its class's own.
+            options = FieldOptions(**{**vars(options), "default": FieldOptions().default})
+        else:
+            type_ = _plain_type(inner, where)
+            live = FieldOptions(
+                **{name: getattr(options, name) for name in ("default", "minimum", "maximum")},
+                **{name: getattr(options, name) for name in ("num", "size", "multiply", "start")},
+            )
+            plain[attribute] = (type_, live)
+        if inner is not hint:
+            if not isinstance(type_, StructType):
+                raise DeclarationError(f"{where}: a Subsection is of one struct")
+            type_ = SubsectionType(type_.cls)
+        migrated[attribute] = (type_, options.of_wire())
+        if attribute not in cls.__parts__ and not isinstance(type_, UnusedType):
+            setattr(cls, attribute, _PlainField(attribute))
+        elif attribute in cls.__dict__:
+            delattr(cls, attribute)
+
+    def __init__(self, **values: Any) -> None:
+        for attribute, value in values.items():
+            if attribute not in self.__options__:
+                raise TypeError(
+                    f"{type(self).__name__}() has no field {attribute!r}; it has "
+                    f"{', '.join(self.__options__) or 'none'}"
+                )
+            setattr(self, attribute, value)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, attribute: str) -> Any:
+            return self._make_field(attribute)
+
+    def _make_field(self, attribute: str) -> Any:
+        # Only for what is not there yet, so that a subclass's __init__ need not call ours.
+        value: Any
+        if attribute == "_plain":
+            value = self._plain_class()
+            for name in (info.attribute for info in value.__layout__.fields):
+                options = self.__options__[name]
+                if options.default_factory:
+                    setattr(value, name, options.make_default())
+        elif attribute in self.__parts__:
+            options = self.__options__[attribute]
+            hint = self.__parts__[attribute]
+            if options.has_default:
+                value = self._as_declared(attribute, hint, options.make_default())
+            else:
+                value = _make(hint)
+        elif attribute in self.__options__ and self.__options__[attribute].default_factory:
+            value = self.__options__[attribute].make_default()
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
+        # Of two threads that ask first, both get the one that is kept.  Not by way of
+        # __dict__, which is made when someone asks for it: of each of ten thousand.
+        with _keeping:
+            try:
+                return object.__getattribute__(self, attribute)
+            except AttributeError:
+                object.__setattr__(self, attribute, value)
+                return value
+
+    def needed(self) -> bool:
+        """Whether a migration or snapshot saves the device at all: without it, it does.
+
+        ``needed`` of include/migration/vmstate.h.  Called when QEMU comes to the section,
+        before ``pre_save``; the BQL is held, no lock of the device's.  The loading side takes
+        a section that is there, and misses none that is not.  ``save()`` and ``describe()``
+        do not ask, as ``vmstate_save_state()`` does not.
+        """
+        return True
+
+    def pre_save(self) -> None:
+        """Called before the snapshot; the BQL is held, no lock of the device's."""
+
+    def post_save(self) -> None:
+        """Called after all fields are written; also if that failed, but not if ``pre_save`` did."""
+
+    def pre_load(self) -> None:
+        """Called before the first field is read."""
+
+    def post_load(self, version_id: int) -> None:
+        """Called when everything is loaded and committed; ``version_id`` is the stream's.
+
+        No lock of the device's is held.  What it raises undoes the load, as far as
+        snapshots tell; but other threads may have seen it, so refuse in ``@validate``.
+        """
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        hint = self.__parts__.get(attribute)
+        if hint is None:
+            object.__setattr__(self, attribute, value)
+            return
+        where = f"{type(self).__name__}.{attribute}"
+        if self._staging is not None:
+            raise AttributeError(
+                f"{where} cannot be replaced any more: C knows where it lies since the first "
+                "save, load or registration; change the state it guards"
+            )
+        object.__setattr__(self, attribute, self._as_declared(attribute, hint, value))
+
+    def _as_declared(self, attribute: str, hint: Any, value: Any) -> Any:
+        where = f"{type(self).__name__}.{attribute}"
+        if isinstance(hint, StatesType):
+            items = list(value)
+            if len(items) != hint.length:
+                raise DeclarationError(
+                    f"{where}: {len(items)} elements for {hint.length}; how many of a VArray are "
+                    "on the wire, its count says"
+                )
+            value = tuple(_as_part(item, hint.hint, where) for item in items)
+        elif get_origin(hint) is Migratable:
+            value = _as_part(value, hint, where)
+        elif hint is QEMUTimer and not isinstance(value, QEMUTimer):
+            raise DeclarationError(f"{where}: {value!r} is no QEMUTimer")
+        elif hint is not QEMUTimer and not isinstance(value, BqlCell):
+            value = BqlCell(value)
+        return value
+
+    def _make_staging(self) -> StagingStruct:
+        name = self.__description__[0]
+        parts: list[Part] = []
+        if self._plain_class.__layout__.fields:
+            parts.append(_PlainPart(name, self._plain))
+        for attribute in self.__parts__:
+            value = getattr(self, attribute)
+            path = f"{name}.{self.__options__[attribute].name or attribute}"
+            if isinstance(value, BqlCell | QEMUTimer):
+                parts.append(_CellPart(path, attribute, value))
+            elif isinstance(value, tuple):
+                parts += [
+                    StatePart(f"{path}[{index}]", attribute, unwrap(item), index)
+                    for index, item in enumerate(value)
+                ]
+            else:
+                parts.append(StatePart(path, attribute, unwrap(value)))
+        hooks = self._hooks()
+        flags = self.__vmsd_flags__ | {"asks_needed": hooks is not None and bool(hooks.needed)}
+        description = _description(self.Migrated, *self.__description__, **flags)
+        return make_staging(description, parts, hooks)
+
+    def _hooks(self) -> Hooks | None:
+        """What the class defines of the hooks; weakly, for the device owns the staging struct."""
+        own: dict[str, Any] = {}
+        for name in ("needed", "pre_save", "post_save", "pre_load", "post_load"):
+            if getattr(type(self), name) is not getattr(Device, name):
+                own[name] = _weakly(getattr(self, name))
+        if self.__validators__:
+            own["validate"] = _weakly(self._validate)
+        return Hooks(**own) if own else None
+
+    def _validate(self, source: Any) -> None:
+        for validator in self.__validators__:
+            validator.check(self, self.__description__[0], source)
+
+
+def _weakly(method: Any) -> Any:
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        found = reference()
+        if found is None:
+            raise ReferenceError("the device is gone, whose hook this is")
+        return found(*arguments)
+
+    return call
+
+
+def _as_part(value: Any, hint: Any, where: str) -> Migratable[Any]:
+    part = value if isinstance(value, Migratable) else Migratable(_wrap(value, hint))
+    declared = _migrated_of(get_args(hint)[0])
+    if migrated_class(part) is not declared:
+        raise DeclarationError(
+            f"{where} is declared to migrate as {declared.__name__}, but "
+            f"{unwrap(part)!r} migrates as {migrated_class(part).__name__}"
+        )
+    return part
+
+
+def _parts_type(hint: Any, where: str) -> WireType | None:
+    """What a ``Migratable``, an array of them or a cell is on the wire, else ``None``."""
+    if get_origin(hint) is Migratable:
+        return StructType(_migrated_of(get_args(hint)[0]))
+    if get_origin(hint) is BqlCell:
+        return wire_type(get_args(hint)[0], where)
+    if hint is QEMUTimer:
+        return wire_type(timer, where)
+    if isinstance(hint, StatesType) and get_origin(hint.hint) is Migratable:
+        element = StructType(_migrated_of(get_args(hint.hint)[0]))
+        assert hint.length is not None
+        return (CountedType if hint.counted else ArrayType)(element, hint.length)
+    return None
+
+
+def _plain_type(hint: Any, where: str) -> WireType:
+    if find_wire_type(hint) is None and hasattr(hint, "Migrated"):
+        raise DeclarationError(
+            f"{where}: {hint.__name__} has a shape of its own; wrap it: "
+            f"Migratable[Mutex[{hint.__name__}]]"
+        )
+    return wire_type(hint, where)
+
+
+def _share_keys(cls: type[Device]) -> None:
+    """Let all instances share the names of their attributes; a dict each is 270 bytes.
+
+    CPython shares those that one of the first thirty had, and a device makes its fields
+    when they are asked for.
+    """
+    if hasattr(cls, "__del__"):
+        return
+    with contextlib.suppress(TypeError):  # an abstract class
+        first = object.__new__(cls)
+        plain = ("_plain",) if cls._plain_class.__layout__.fields else ()
+        for attribute in (*cls.__parts__, *plain, "_staging"):
+            object.__setattr__(first, attribute, None)
+
+
+def _limit_counts(plain: dict[str, Any], migrated: dict[str, Any]) -> None:
+    """A plain field that counts Migratables must not say more than there are."""
+    for attribute, (type_, options) in migrated.items():
+        counted = isinstance(type_, CountedType) and attribute not in plain
+        if not counted or options.num not in plain:
+            continue
+        of, live = plain[options.num]
+        most = type_.length // options.multiply
+        limits = {
+            "minimum": max(0, live.minimum or 0),
+            "maximum": most if live.maximum is None else min(most, live.maximum),
+        }
+        plain[options.num] = (of, FieldOptions(**{**vars(live), **limits}))
+
+
+def _layout_class(
+    cls_name: str, base: type[VMStruct], owner: type, fields: dict[str, Any], **keywords: Any
+) -> type[VMStruct]:
+    namespace: dict[str, Any] = {"__module__": owner.__module__, "__annotations__": {}}
+    for attribute, (type_, options) in fields.items():
+        namespace["__annotations__"][attribute] = type_
+        namespace[attribute] = options
+    made: Any = VMStructMeta(cls_name, (base,), namespace, **keywords)
+    return made  # type: ignore[no-any-return]
+
+
+def _migrated_of(hint: Any) -> type[Any]:
+    """``TimerRegs`` of ``Mutex[TimerRegs]``; ``Ticks.Migrated`` of ``Arc[Mutex[Ticks]]``."""
+    if get_origin(hint) in (Mutex, BqlRefCell, Arc):
+        return _migrated_of(get_args(hint)[0])
+    return migrated_class(get_origin(hint) or hint)
+
+
+def _make(hint: Any) -> Any:
+    """An object of an annotation's type at rest."""
+    if isinstance(hint, StatesType):
+        return tuple(_make(hint.hint) for _ in range(hint.length or 0))
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is BqlCell:
+        type_ = wire_type(args[0], "BqlCell")
+        if isinstance(type_, StructType):
+            return BqlCell(type_.cls())
+        rest: Any = False if args[0] is bool else 0
+        return BqlCell(filled(type_, rest))
+    if origin in (Migratable, Mutex, BqlRefCell, Arc):
+        return origin(_make(args[0]))
+    return (origin or hint)()
+
+
+def _wrap(value: Any, hint: Any) -> Any:
+    """``value`` in the cells that the annotation names around it, unless it is in them."""
+    origin = get_origin(hint)
+    if origin not in (Migratable, Mutex, BqlRefCell, Arc) or isinstance(value, origin):
+        return value
+    inner = _wrap(value, get_args(hint)[0])
+    return inner if origin is Migratable else origin(inner)
+
+
+def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescription:
+    of_class = descriptions_of(cls)
+    if rest not in of_class:
+        of_class[rest] = VMStateDescription(cls, *rest, owned=True, **flags)  # type: ignore[arg-type]
+    return of_class[rest]
+
+
+def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
+    """The staging struct of a device, or a new one of any other ``ToMigrationState``.
+
+    ``name`` is that of the section of anything but a device; default: the name
+    of its ``Migrated``.
+    """
+    if isinstance(obj, Device):
+        if obj._staging is None:
+            made = obj._make_staging()
+            with _keeping:
+                obj._staging = obj._staging or made
+        return obj._staging
+    value = unwrap(obj)
+    cls = migrated_class(value)
+    layout = cls.__layout__
+    section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
+    description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
+    return make_staging(description, [StatePart(section, None, value)])

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the shim runs in a fresh Python inside QEMU: the user's script, and nothing more.
+
+The shim (cdefs/shim.c) calls :func:`main` once Python runs, and :func:`at_exit` when the
+process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import NoReturn
+
+__all__ = ["at_exit", "main"]
+
+_PREFIX = "QEMU_VMSTATE_"
+_SHIM_KEYS = ("python", "libpython")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    script: str
+    args: tuple[str, ...]
+    control: str | None
+    control_key: bytes
+
+
+class _Refused(Exception):
+    """Boot cannot go on; str() is the whole sentence for the user."""
+
+
+def _read_settings(options: Sequence[str]) -> _Settings:
+    """The settings from -plugin's *options*, else from the preload door's environment."""
+    script = os.environ.get(_PREFIX + "SCRIPT", "")
+    args = _listed(os.environ.get(_PREFIX + "ARGS", "[]"))
+    for entry in options:
+        key, _, value = entry.partition("=")
+        if key == "script" and script:
+            raise _Refused(
+                "script= is given twice: QEMU makes one plugin of two -plugin options for one "
+                "file; start everything from one script"
+            )
+        if key == "script":
+            script = value
+        elif key == "argv":
+            args.append(value)
+        elif key not in _SHIM_KEYS:
+            raise _Refused(
+                f"the plugin option {entry!r} is unknown: script=PATH, argv=ARGUMENT (as often "
+                "as there are arguments), python=PATH and libpython=PATH are known"
+            )
+    if not script:
+        raise _Refused("no script is named: add script=PATH to -plugin, or set QEMU_VMSTATE_SCRIPT")
+    key_text = os.environ.get(_PREFIX + "CONTROL_KEY", "")
+    try:
+        control_key = bytes.fromhex(key_text)
+    except ValueError:
+        raise _Refused("QEMU_VMSTATE_CONTROL_KEY is not a row of hexadecimal digits") from None
+    return _Settings(script, tuple(args), os.environ.get(_PREFIX + "CONTROL") or None, control_key)
+
+
+def _listed(text: str) -> list[str]:
+    try:
+        args = json.loads(text)
+    except ValueError:
+        args = None
+    if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
+        raise _Refused(f"QEMU_VMSTATE_ARGS is {text!r}, which is not a JSON list of strings")
+    return args
+
+
+def _forget_environment() -> None:
+    # QEMU's children (exec: migrations, helpers) must not find a door to Python.
+    for name in [name for name in os.environ if name.startswith(_PREFIX)]:
+        del os.environ[name]
+
+
+def _prepare_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _leave_signals_to_qemu() -> None:
+    # The mere import of `signal`, by asyncio for one, takes a SIGINT that QEMU has not taken
+    # yet, even under Py_InitializeEx(0).
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _start_control(settings: _Settings) -> None:
+    if settings.control is None:
+        return
+    from qemu_vmstate.embed import control
+
+    try:
+        control.serve(
+            settings.control, lambda: sys.modules["__main__"].__dict__, settings.control_key
+        )
+    except OSError as error:
+        raise _Refused(
+            f"the control channel cannot listen on {settings.control}: {error}"
+        ) from error
+
+
+def _run(settings: _Settings) -> int:
+    """Run the script as ``__main__``; 0 when it ended well, else 1 after saying why."""
+    path = settings.script
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        raise _Refused(f"the script {path} cannot be read: {error.strerror}") from error
+    module = ModuleType("__main__")
+    module.__file__ = path
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    sys.argv = [path, *settings.args]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    _start_control(settings)
+    qemu = os.getpid()
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)
+    except SystemExit as error:
+        if os.getpid() != qemu:
+            _end_fork(_status(error.code))
+        if error.code in (0, None):
+            return 0
+        return _report(path, error)
+    except BaseException as error:
+        if os.getpid() != qemu:
+            traceback.print_exc()
+            _end_fork(1)
+        return _report(path, error)
+    if os.getpid() != qemu:
+        _end_fork(0)
+    return 0
+
+
+def _status(code: object) -> int:
+    """The exit status of ``sys.exit(code)``, as Python has it."""
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _end_fork(status: int) -> NoReturn:
+    """End a process that the script forked where its script ends, as any Python does.
+
+    It would go on as a second QEMU, with the monitor and the disks of the first.
+    """
+    at_exit()
+    os._exit(status & 0xFF)
+
+
+def _report(path: str, error: BaseException) -> int:
+    here = error.__traceback__
+    traceback.print_exception(type(error), error, here.tb_next if here else None)
+    said = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
+    _say(f"the script {path} raised {said[-1] if isinstance(error, SyntaxError) else said[0]}")
+    return 1
+
+
+def _say(sentence: str) -> None:
+    print(f"qemu_vmstate: {sentence}", file=sys.stderr, flush=True)
+
+
+def main(options: Sequence[str]) -> int:
+    """Bind this Python to the QEMU around it and run the script that *options* name.
+
+    *options* are the ``key=value`` strings of ``-plugin``, empty for the preload door.
+    Returns 0, or 1 after a sentence on stderr; the shim then ends QEMU.  Raises nothing.
+    """
+    # The migration core's errors belong to the VM, so they are imported where they can be told.
+    from qemu_vmstate.errors import VMStateError
+
+    try:
+        _prepare_output()
+        _leave_signals_to_qemu()
+        settings = _read_settings(options)
+        # C calls back into much of the package, and a hook in a VM must not import: the first
+        # name that is asked for imports all of it.
+        from qemu_vmstate import Device  # noqa: F401
+        from qemu_vmstate.bindings import native
+
+        native.enter_vm()
+        _forget_environment()
+        return _run(settings)
+    except (_Refused, VMStateError) as error:
+        _say(str(error))
+    except BaseException as error:
+        traceback.print_exc()
+        _say(f"Python could not start in this QEMU: {error!r}")
+    return 1
+
+
+def _keep_bql() -> None:
+    """Hold the BQL from now on.
+
+    The shim keeps the GIL until the process is gone, so a thread that had the BQL and waited
+    for the GIL would keep it too; QEMU's own exit notifiers take the BQL after us.
+    """
+    with contextlib.suppress(Exception):
+        from qemu_vmstate.bindings import native
+        from qemu_vmstate.bindings.loader import _state
+        from qemu_vmstate.state.bql import bql_locked
+
+        # A fork has no BQL: bql_locked() refuses.
+        if native.in_vm() and not bql_locked():
+            _state.bql_lock()
+
+
+def at_exit() -> None:
+    """Run Python's exit functions and flush its files, at QEMU's end.  Raises nothing.
+
+    Python is not finalised: that would wait for threads which may never end.  So a file that
+    the script left open has to be looked for.
+    """
+    try:
+        atexit._run_exitfuncs()
+    except BaseException:
+        traceback.print_exc()
+    _keep_bql()
+    # A text file flushes the buffered one under it; one opened in binary has no text file.
+    for kind in (io.TextIOBase, io.BufferedIOBase):
+        for stream in [found for found in gc.get_objects() if isinstance(found, kind)]:
+            # A closed or broken stream has nothing left to lose.
+            with contextlib.suppress(Exception):
+                stream.flush()

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Evaluate Python in the script that runs inside a VM, for tests and experiments.
+
+:func:`serve` runs in QEMU's Python, :class:`Control` outside.  A request and its answer are
+one length-prefixed pickle each, over a Unix socket in a folder of the run's own; the server
+reads no pickle before the client has sent the key.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import pickle
+import socket
+import struct
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from ..errors import VMStateError
+
+__all__ = ["Control", "ControlError", "RemoteError", "serve"]
+
+_LENGTH = struct.Struct("!Q")
+_HANDSHAKE_SECONDS = 10.0
+_KEY_LIMIT = 1024
+
+Namespace = dict[str, Any]
+
+
+class ControlError(VMStateError, RuntimeError):
+    """The control channel of a VM could not be reached, broke, or did not answer in time."""
+
+
+class RemoteError(VMStateError):
+    """The VM's Python raised something that cannot be rebuilt here; str() is its traceback."""
+
+
+def _send(peer: socket.socket, data: bytes) -> None:
+    peer.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def _receive_exactly(peer: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = peer.recv(min(size - len(data), 1 << 20))
+        if not piece:
+            raise EOFError("the other side closed the channel")
+        data += piece
+    return bytes(data)
+
+
+def _receive(peer: socket.socket, limit: int | None = None) -> bytes:
+    (size,) = _LENGTH.unpack(_receive_exactly(peer, _LENGTH.size))
+    if limit is not None and size > limit:
+        raise EOFError(f"a message of {size} bytes where at most {limit} are allowed")
+    return _receive_exactly(peer, size)
+
+
+def _pickled(value: object) -> bytes | None:
+    try:
+        return pickle.dumps(value)
+    except Exception:  # what a user's __reduce__ raises is not ours to foresee
+        return None
+
+
+# ------------------------------------------------------------- inside QEMU
+
+
+def serve(
+    path: str | os.PathLike[str], namespace: Callable[[], Namespace], key: bytes = b""
+) -> threading.Thread:
+    """Listen on the Unix socket *path* and evaluate requests in ``namespace()``.
+
+    Returns the daemon thread, which ends with the process.  A client that does not send *key*
+    first is dropped.  Raises OSError when *path* cannot be listened on.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(os.fspath(path))
+    os.chmod(path, 0o600)
+    listener.listen()
+    thread = threading.Thread(
+        target=_accept, args=(listener, namespace, key), name="qemu_vmstate control", daemon=True
+    )
+    thread.start()
+    return thread
+
+
+def _accept(listener: socket.socket, namespace: Callable[[], Namespace], key: bytes) -> None:
+    while True:
+        client, _ = listener.accept()
+        threading.Thread(
+            target=_serve_client,
+            args=(client, namespace, key),
+            name="qemu_vmstate control client",
+            daemon=True,
+        ).start()
+
+
+def _serve_client(client: socket.socket, namespace: Callable[[], Namespace], key: bytes) -> None:
+    with client:
+        try:
+            client.settimeout(_HANDSHAKE_SECONDS)
+            if not hmac.compare_digest(_receive(client, _KEY_LIMIT), key):
+                return
+            client.settimeout(None)
+            while True:
+                _send(client, _answer(_receive(client), namespace()))
+        except (EOFError, OSError):
+            return
+
+
+def _answer(request: bytes, namespace: Namespace) -> bytes:
+    try:
+        verb, target, args, kwargs = pickle.loads(request)
+        if verb == "exec":
+            exec(compile(target, "<control>", "exec"), namespace)
+            value: object = None
+        else:
+            value = eval(compile(target, "<control>", "eval"), namespace)
+            if verb == "call":
+                value = value(*args, **kwargs)  # type: ignore[operator]
+        # repr() in here as well: what it raises is the caller's to see.
+        return pickle.dumps(("value", _pickled(value), repr(value)))
+    except BaseException as error:  # a SystemExit must not silently end this thread
+        return pickle.dumps(("error", _pickled(error), traceback.format_exc()))
+
+
+# ------------------------------------------------------------ outside QEMU
+
+
+class Control:
+    """A client of :func:`serve`: Python in a VM's script, from outside.
+
+    It connects at its first request, may be shared by threads, and is a context manager.
+    *timeout* is in seconds and holds for each request.  Everything raises
+    :class:`ControlError` when the VM cannot be reached or does not answer in time.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], key: bytes = b"", timeout: float = 60.0
+    ) -> None:
+        self._path = os.fspath(path)
+        self._key = key
+        self._timeout = timeout
+        self._peer: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def eval(self, expression: str) -> Any:
+        """The value of *expression* in the script's namespace.
+
+        A value that cannot be pickled, or not be rebuilt here, comes back as its ``repr()``.
+        An exception is raised here as it was there, with the remote traceback as a note, or as
+        :class:`RemoteError`.
+        """
+        return self._request("eval", expression)
+
+    def exec(self, source: str) -> None:
+        """Run the statements *source* in the script's namespace; raises as :meth:`eval` does."""
+        self._request("exec", source)
+
+    def call(self, function: str, /, *args: object, **kwargs: object) -> Any:
+        """Call what the expression *function* yields, with pickled arguments.
+
+        Returns and raises as :meth:`eval` does.
+        """
+        return self._request("call", function, args, kwargs)
+
+    def close(self) -> None:
+        """Close the channel; the next request opens it again."""
+        with self._lock:
+            self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _drop(self) -> None:
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
+
+    def _connected(self) -> socket.socket:
+        if self._peer is None:
+            peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            peer.settimeout(self._timeout)
+            try:
+                peer.connect(self._path)
+                _send(peer, self._key)
+            except BaseException:
+                peer.close()
+                raise
+            self._peer = peer
+        return self._peer
+
+    def _request(
+        self,
+        verb: str,
+        target: str,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> Any:
+        request = pickle.dumps((verb, target, args, kwargs or {}))
+        with self._lock:
+            try:
+                peer = self._connected()
+                _send(peer, request)
+                answer = _receive(peer)
+            except TimeoutError as error:
+                # A late answer must not be taken for the next request's.
+                self._drop()
+                raise ControlError(
+                    f"the VM's Python did not answer {verb} {target!r} within "
+                    f"{self._timeout:g} s; does its script or a hook hold a lock?"
+                ) from error
+            except (EOFError, OSError) as error:
+                self._drop()
+                raise ControlError(
+                    f"the VM's Python cannot be reached for {verb} {target!r}: {error}; "
+                    "has its QEMU ended, or is the key another VM's?"
+                ) from error
+            except BaseException:
+                self._drop()
+                raise
+        return _outcome(*pickle.loads(answer))
+
+
+def _outcome(kind: str, pickled: bytes | None, text: str) -> Any:
+    value: object = None
+    known = pickled is not None
+    if pickled is not None:
+        try:
+            value = pickle.loads(pickled)
+        except Exception:  # a class of the script's own, or one that cannot be rebuilt
+            known = False
+    if kind == "value":
+        return value if known else text
+    if not known or not isinstance(value, BaseException):
+        raise RemoteError(text)
+    value.add_note("In the VM:\n" + text.rstrip())
+    raise value

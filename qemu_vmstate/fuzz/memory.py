@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Loads that fail, again and again: whether the process's memory stays as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeclarationError, InvalidError
+from ..inprocess import load
+from .devices import make
+from .mutate import Mutator
+from .worker import Subject, drawn_declaration
+
+__all__ = ["failing_loads"]
+
+DECLARATIONS = 12
+STREAMS = 24
+
+
+def failing_loads(count: int, seed: str) -> int:
+    """KiB that ``count`` loads which fail add to the resident memory of this process.
+
+    A tenth as many come first, for what is taken once; with a ``seed``'s declarations.
+    """
+    cases = _cases(seed)
+    _fail(cases, count // 10)
+    before = _resident()
+    _fail(cases, count)
+    return _resident() - before
+
+
+def _cases(seed: str) -> list[tuple[Any, bytes, int | None]]:
+    rng = random.Random(seed)
+    cases: list[tuple[Any, bytes, int | None]] = []
+    batch = 0
+    while len(cases) < DECLARATIONS * STREAMS:
+        batch += 1
+        with contextlib.suppress(DeclarationError, InvalidError):
+            subject = Subject(make(drawn_declaration(seed, batch)))
+            mutator = Mutator(subject.obj, rng)
+            found = 0
+            for _ in range(50 * STREAMS):
+                data, version = mutator.stream(subject.corpus), mutator.version()
+                try:
+                    load(subject.obj, data, version)
+                except InvalidError:
+                    cases.append((subject.obj, data, version))
+                    found += 1
+                if found == STREAMS:
+                    break
+    return cases
+
+
+def _fail(cases: list[tuple[Any, bytes, int | None]], count: int) -> None:
+    done = 0
+    while done < count:
+        for obj, data, version in cases:
+            with contextlib.suppress(InvalidError):
+                load(obj, data, version)
+            done += 1
+
+
+def _resident() -> int:
+    """KiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])

@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Valid states of any object, and streams that are nearly those of a valid one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..bindings.loader import _state
+from ..device.device import Device, staging_of
+from ..errors import InvalidError
+from ..layout.descriptors import FieldInfo
+from ..layout.traversal import wire_fields
+from ..layout.vmstruct import VMStruct, asdict, structs_of
+from ..state.bql import bql_lock_guard
+from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
+from ..state.migratable import unwrap
+from ..wire.types import (
+    ArrayType,
+    BitmapType,
+    CountedType,
+    ListType,
+    PointersType,
+    Scalar,
+    StructType,
+    UnusedType,
+    WireType,
+)
+
+__all__ = [
+    "Mutator",
+    "Payload",
+    "held_structs",
+    "held_values",
+    "is_ambiguous",
+    "live_structs",
+    "mark",
+    "randomize",
+]
+
+LARGEST = 1 << 16
+"""Bytes of the largest stream that is tried."""
+
+_EDGES = (0, 1, 2, 3, 0x30, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000)
+_ENDS = (0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
+
+
+# ------------------------------------------------------------------- states
+
+
+def _states(obj: Any) -> Iterator[Any]:
+    """What an object's parts guard."""
+    parts = [obj]
+    if isinstance(obj, Device):
+        parts = []
+        for attribute in obj.__parts__:
+            value = getattr(obj, attribute)
+            parts += value if isinstance(value, tuple) else (value,)
+    for part in parts:
+        value = unwrap(part)
+        while isinstance(value, Arc):
+            value = value.target
+        yield getattr(value, "_value", value)
+
+
+def live_structs(obj: Any) -> Iterator[VMStruct]:
+    """Every layout class instance that is an object's state."""
+    if isinstance(obj, Device):
+        yield obj._plain
+    yield from (value for value in _states(obj) if isinstance(value, VMStruct))
+
+
+def held_structs(obj: Any) -> Iterator[VMStruct]:
+    """Every layout class instance that is an attribute of an object's state."""
+    for value in _states(obj):
+        for held in getattr(value, "__dict__", {}).values():
+            if isinstance(held, VMStruct):
+                yield held
+
+
+def held_values(obj: Any) -> Iterator[Any]:
+    """What every derived dataclass of an object holds, to the last element."""
+    return (_held(value) for value in _states(obj) if dataclasses.is_dataclass(value))
+
+
+def _held(value: Any) -> Any:
+    if isinstance(value, Mutex | BqlRefCell | Arc):
+        (value,) = _states(value)
+    if isinstance(value, VMStruct):
+        return asdict(value)
+    if isinstance(value, list | tuple):
+        return [_held(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {item.name: _held(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    return bytes(value) if isinstance(value, bytearray) else value
+
+
+def randomize(obj: Any, rng: random.Random) -> None:
+    """Give every field of an object a value that it can hold."""
+    for value in (*live_structs(obj), *held_structs(obj)):
+        _fill(value, rng)
+    for value in _states(obj):
+        if dataclasses.is_dataclass(value):
+            _fill_derived(value, rng)
+    for attribute in obj.__parts__ if isinstance(obj, Device) else ():
+        cell = getattr(obj, attribute)
+        if isinstance(cell, BqlCell):
+            info = next(i for i in obj.Migrated.__layout__.fields if i.attribute == attribute)
+            cell._value = _value(info.type, rng, getattr(obj.Migrated, attribute, None))
+
+
+def _fill_derived(state: Any, rng: random.Random) -> None:
+    layout = state.Migrated.__layout__
+    for info in layout.fields:
+        staged = state.to_migration_state()
+        _fill_field(staged, info, rng)
+        # Not every number is a member, or fits what is annotated; the field stays as it is then.
+        with contextlib.suppress(InvalidError):
+            state.restore_migrated_state_mut(staged, layout.version_id)
+
+
+def _fill(target: VMStruct, rng: random.Random) -> None:
+    for info in type(target).__layout__.fields:
+        if not isinstance(info.type, UnusedType) and rng.random() >= 0.1:
+            _fill_field(target, info, rng)
+
+
+def _fill_field(target: VMStruct, info: FieldInfo, rng: random.Random) -> None:
+    type_, name = info.type, info.attribute
+    if isinstance(type_, StructType):
+        _fill(getattr(target, name), rng)
+    elif isinstance(type_, CountedType) or (isinstance(type_, PointersType) and info.num):
+        assert info.num is not None
+        number: Any = getattr(type(target), info.num.attribute)
+        multiply = info.options.multiply
+        most = min(number.high, type_.length // multiply)
+        n = rng.randint(min(number.low, most), most) if rng.random() < 0.8 else most
+        if type_.length >= 255 and rng.random() < 0.8:
+            n = min(n, number.low + 3)
+        setattr(target, name, _items(type_, n * multiply, rng))
+    else:
+        setattr(target, name, _value(type_, rng, getattr(type(target), name, None)))
+
+
+def _items(type_: Any, n: int, rng: random.Random) -> Any:
+    if getattr(type_, "is_buffer", False):
+        return rng.randbytes(n)
+    items = [_value(type_.element, rng, None) for _ in range(n)]
+    if isinstance(type_, PointersType):
+        return [None if rng.random() < 0.3 else item for item in items]
+    return items
+
+
+def _value(type_: WireType, rng: random.Random, attribute: Any) -> Any:
+    match type_:
+        case Scalar(kind="d"):
+            return rng.choice((0.0, 1.5, float("inf"), float("nan"), rng.random()))
+        case Scalar():
+            low, high = type_.low, type_.high
+            if isinstance(attribute, _state.Field):
+                low, high = attribute.low, attribute.high
+            return rng.choice((low, high, min(max(0, low), high), rng.randint(low, high)))
+        case StructType():
+            made = type_.cls()
+            _fill(made, rng)
+            return made
+        case BitmapType():
+            return [rng.getrandbits(64) for _ in range(type_.length)]
+        case ListType() if type_.key:
+            key, element = (info.type for info in type_.element.cls.__layout__.fields)
+            n = rng.randint(0, min(type_.length, 4))
+            return {_key(key, rng): _value(element, rng, None) for _ in range(n)}
+        case ListType():
+            return _items(type_, rng.randint(0, min(type_.length, 4)), rng)
+        case ArrayType() | PointersType():
+            return _items(type_, type_.length, rng)
+        case _:
+            raise AssertionError(f"a field of type {type_}")
+
+
+def _key(type_: WireType, rng: random.Random) -> Any:
+    value = _value(type_, rng, None)
+    if isinstance(type_, StructType):
+        return tuple(getattr(value, info.attribute) for info in type_.cls.__layout__.fields)
+    return value
+
+
+# ------------------------------------------------------------------- streams
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A stream that a save gave.
+
+    ``edges`` are where its fields begin, and its end; ``numbers`` the offset and
+    width of what counts, ``heads`` begin and end of each subsection's head.
+    """
+
+    data: bytes
+    edges: list[int]
+    numbers: list[tuple[int, int]]
+    heads: list[tuple[int, int]]
+
+
+def mark(obj: Any, data: bytes) -> Payload:
+    """``data``, which the last save of ``obj`` gave, and what lies where in it."""
+    if isinstance(obj, Device):
+        staging = staging_of(obj)
+        staged, version = staging.staged, staging.description.version_id
+    else:
+        with bql_lock_guard():
+            staged = obj.to_migration_state()
+        version = staged.__layout__.version_id
+    cls = type(staged)
+    edges, numbers = [0], []
+    counted = _counters(cls)
+    offset = 0
+    for path, width in wire_fields(staged, "", version):
+        if (path.rpartition(".")[2] in counted and width <= 4) or path.endswith("]"):
+            numbers.append((offset, width))
+        offset += width
+        edges.append(min(offset, len(data)))
+    numbers = [(at, width) for at, width in numbers if at + width <= len(data) and width <= 8]
+    heads = []
+    for name in heads_of(cls):
+        at = data.find(name)
+        while at >= 0:
+            heads.append((at, at + len(name)))
+            edges += [at, min(at + len(name), len(data))]
+            at = data.find(name, at + 1)
+    return Payload(data, sorted({*edges, len(data)}), numbers, heads)
+
+
+def _classes(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
+    yield cls
+    for info in cls.__layout__.fields:
+        for inner in structs_of(info.type):
+            yield from _classes(inner)
+
+
+def _counters(cls: type[VMStruct]) -> list[str]:
+    return [
+        info.num.name for inner in _classes(cls) for info in inner.__layout__.fields if info.num
+    ]
+
+
+def heads_of(cls: type[VMStruct]) -> list[bytes]:
+    """Every subsection's 0x05, length, name and version, as QEMU writes them."""
+    found: dict[bytes, None] = {}
+    for inner in _classes(cls):
+        for info in inner.__layout__.subsections:
+            assert isinstance(info.type, StructType)
+            name = info.name.encode()
+            version = info.type.cls.__layout__.version_id
+            found[b"\5" + bytes([len(name)]) + name + struct.pack(">I", version)] = None
+    return list(found)
+
+
+def is_ambiguous(cls: type[VMStruct], data: bytes) -> bool:
+    """Whether values in a stream of ``cls`` look like a subsection that there is not.
+
+    After a struct QEMU takes 0x05, a length and a name that begins with the
+    struct's for its subsection, and what is not one of them for an error; so no
+    stream with such values can be loaded, whoever saved it.
+    """
+    known = {head[2:-4] for head in heads_of(cls)}
+    names = {inner.__layout__.name.encode() for inner in _classes(cls)}
+    at = data.find(5)
+    while 0 <= at < len(data) - 1:
+        name = data[at + 2 : at + 2 + data[at + 1]]
+        if name not in known and any(name.startswith(n) and name != n for n in names):
+            return True
+        at = data.find(5, at + 1)
+    return False
+
+
+class Mutator:
+    """Makes streams out of an object's own; the same ones for the same ``rng``."""
+
+    def __init__(self, obj: Any, rng: random.Random) -> None:
+        layout = obj.Migrated.__layout__
+        self._rng = rng
+        self._heads = heads_of(obj.Migrated)
+        self._names = [layout.name.encode(), *(h[2:-4] for h in self._heads)]
+        self._versions = list(range(layout.minimum_version_id, layout.version_id + 1))[-4:]
+        self._kinds = [
+            *(self._field, self._field, self._field, self._count, self._count, self._count),
+            *(self._truncate, self._extend, self._duplicate, self._remove, self._flip),
+            *(self._flip, self._marker, self._marker, self._head, self._move_head),
+        ]
+
+    def version(self) -> int | None:
+        """A version to load a stream as; ``None``: the newest."""
+        rng = self._rng
+        if rng.random() < 0.85:
+            return None
+        if rng.random() < 0.7:
+            return rng.choice(self._versions)
+        return rng.choice((0, 1, -1, 2**31 - 1, self._versions[-1] + 1))
+
+    def stream(self, corpus: list[Payload]) -> bytes:
+        """A stream out of those of ``corpus``, or of nothing."""
+        rng = self._rng
+        payload = rng.choice(corpus)
+        draw = rng.random()
+        if draw < 0.03:
+            length = rng.choice((0, 1, len(payload.data), rng.randrange(200)))
+            return rng.randbytes(min(length, LARGEST))
+        if draw < 0.10:
+            other = rng.choice(corpus)
+            data = bytearray(payload.data[: rng.choice(payload.edges)])
+            data += other.data[rng.choice(other.edges) :]
+        else:
+            data = bytearray(payload.data)
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            rng.choice(self._kinds)(data, payload)
+        return bytes(data[:LARGEST])
+
+    def _put(self, data: bytearray, at: int, width: int) -> None:
+        rng = self._rng
+        draw = rng.random()
+        mask = (1 << (8 * width)) - 1
+        if draw < 0.4:
+            value = rng.choice(_EDGES)
+        elif draw < 0.5:
+            value = rng.choice(_ENDS)
+        elif draw < 0.8:
+            value = int.from_bytes(data[at : at + width], "big") + rng.choice((-1, 1, 2, -2))
+        else:
+            value = rng.getrandbits(8 * width)
+        data[at : at + width] = (value & mask).to_bytes(width, "big")
+
+    def _field(self, data: bytearray, payload: Payload) -> None:
+        edges = payload.edges
+        if len(edges) < 2:
+            return
+        index = self._rng.randrange(len(edges) - 1)
+        width = min(edges[index + 1] - edges[index], 8)
+        self._put(data, edges[index], width)
+
+    def _count(self, data: bytearray, payload: Payload) -> None:
+        if not payload.numbers:
+            self._field(data, payload)
+            return
+        rng = self._rng
+        at, width = rng.choice(payload.numbers)
+        if rng.random() < 0.5:
+            self._put(data, at, width)
+            return
+        # One more, or one fewer, with the bytes of a field to go with it.
+        number = int.from_bytes(data[at : at + width], "big")
+        step = rng.choice((1, -1, 2))
+        data[at : at + width] = ((number + step) % (1 << (8 * width))).to_bytes(width, "big")
+        (self._duplicate if step > 0 else self._remove)(data, payload)
+
+    def _range(self, payload: Payload) -> tuple[int, int]:
+        rng = self._rng
+        edges = payload.edges
+        first = rng.randrange(len(edges))
+        last = min(first + rng.choice((1, 1, 2, 3, 8)), len(edges) - 1)
+        return edges[first], edges[last]
+
+    def _truncate(self, data: bytearray, payload: Payload) -> None:
+        rng = self._rng
+        at = rng.choice(payload.edges) if rng.random() < 0.5 else rng.randrange(len(data) + 1)
+        del data[at:]
+
+    def _extend(self, data: bytearray, payload: Payload) -> None:
+        first, last = self._range(payload)
+        data += self._rng.choice((b"\0", b"\5", b"\1", payload.data[first:last]))
+
+    def _duplicate(self, data: bytearray, payload: Payload) -> None:
+        first, last = self._range(payload)
+        data[first:first] = payload.data[first:last]
+
+    def _remove(self, data: bytearray, payload: Payload) -> None:
+        first, last = self._range(payload)
+        del data[first:last]
+
+    def _flip(self, data: bytearray, payload: Payload) -> None:
+        if data:
+            data[self._rng.randrange(len(data))] ^= 1 << self._rng.randrange(8)
+
+    def _marker(self, data: bytearray, payload: Payload) -> None:
+        at = self._rng.choice(payload.edges)
+        if at < len(data):
+            data[at] = self._rng.choice((0, 1, 2, 5, 0x30, 0xFF))
+
+    def _made_head(self) -> bytes:
+        rng = self._rng
+        if self._heads and rng.random() < 0.6:
+            head: bytes = rng.choice(self._heads)
+            return head
+        name = bytes(rng.choice(self._names) + rng.choice((b"", b"/", b"/x", b"x", b"\0")))
+        length = rng.choice((len(name), len(name), len(name) - 1, len(name) + 1, 255, 0))
+        version = rng.choice((b"", bytes(4), b"\0\0\1\1"))
+        return bytes((5, length & 0xFF, *name, *version))
+
+    def _head(self, data: bytearray, payload: Payload) -> None:
+        at = self._rng.choice(payload.edges)
+        first, last = self._range(payload)
+        data[at:at] = self._made_head() + payload.data[first:last]
+
+    def _move_head(self, data: bytearray, payload: Payload) -> None:
+        if not payload.heads:
+            self._head(data, payload)
+            return
+        rng = self._rng
+        begin, end = rng.choice(payload.heads)
+        draw = rng.random()
+        if draw < 0.3:  # another version of it
+            self._put(data, end - 4, 4)
+        elif draw < 0.6:  # once more, at the end or before itself
+            data[begin:begin] = payload.data[begin:]
+        elif draw < 0.8:
+            del data[begin:end]
+        else:
+            at = rng.choice(payload.edges)
+            data[at:at] = payload.data[begin:]

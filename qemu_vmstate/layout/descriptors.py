@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a field lies in a layout class's memory, and how its attribute gets at it."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ..bindings.loader import _state
+from ..errors import OutOfRangeError
+from ..wire.field_options import NO_OPTIONS, FieldOptions
+from ..wire.types import (
+    SCALARS,
+    ArrayType,
+    BitmapType,
+    CountedType,
+    ListType,
+    PointersType,
+    Scalar,
+    StructType,
+    SubsectionType,
+    UnusedType,
+    WireType,
+)
+
+if TYPE_CHECKING:
+    from .vmstruct import VMStruct
+
+__all__ = ["FieldInfo", "Layout", "attribute_of", "elements_of", "filled", "image_of"]
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """One field: its attribute, its name in the description, where it lies.
+
+    ``num`` is the field that counts its elements.
+    """
+
+    attribute: str
+    name: str
+    type: WireType
+    offset: int
+    options: FieldOptions = NO_OPTIONS
+    num: FieldInfo | None = None
+
+    @property
+    def data(self) -> int:
+        """Where its value or its first element lies."""
+        at = 0
+        if isinstance(self.type, BitmapType | ListType | PointersType):
+            at = self.type.data_at
+        return self.offset + at
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a layout class is for C: ``size`` and ``align`` in bytes.
+
+    ``subsections`` are those of ``fields`` that are no fields for C.
+    """
+
+    name: str
+    version_id: int
+    minimum_version_id: int
+    fields: tuple[FieldInfo, ...]
+    size: int
+    align: int
+
+    @property
+    def wire(self) -> list[FieldInfo]:
+        """What C has as fields, in wire order."""
+        return [info for info in self.fields if not _is_subsection(info)]
+
+    @property
+    def subsections(self) -> list[FieldInfo]:
+        """What C has as subsections, in wire order."""
+        return [info for info in self.fields if _is_subsection(info)]
+
+
+def _is_subsection(info: FieldInfo) -> bool:
+    return isinstance(info.type, SubsectionType)
+
+
+def image_of(type_: WireType) -> bytes:
+    """A field's memory at rest, unless a default is declared."""
+    match type_:
+        case Scalar():
+            return struct.pack(f"={type_.kind}", type_.rest)
+        case StructType():
+            return bytes(type_.cls.__image__)
+        case BitmapType():
+            size = struct.pack("=iI", type_.bits, 0) if type_.own_size else b""
+            return size + bytes(8 * type_.length)
+        case PointersType():
+            elements = image_of(type_.element) * type_.length
+            return bytes(type_.data_at) + elements + b"\1" * type_.length
+        case ListType():
+            return bytes(type_.data_at) + image_of(type_.element) * type_.length
+        case UnusedType():
+            return b""
+        case _:
+            return image_of(type_.element) * type_.length
+
+
+_LARGE_IMAGE = 1 << 20
+_PAGE = mmap.PAGESIZE
+
+
+def compact(image: bytes) -> bytes | memoryview:
+    """The same bytes; of a large image the pages of zeros take no memory."""
+    if len(image) < _LARGE_IMAGE:
+        return image
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, len(image), flags=flags)
+    zeros = bytes(_PAGE)
+    for at in range(0, len(image), _PAGE):
+        page = image[at : at + _PAGE]
+        if page != zeros[: len(page)]:
+            memory[at : at + len(page)] = page
+    return memoryview(memory).toreadonly()
+
+
+def filled(type_: WireType, value: Any) -> Any:
+    """``value``, or for a fixed array so many times a number as it has elements."""
+    if isinstance(type_, ArrayType) and isinstance(value, int | float):
+        return [filled(type_.element, value)] * type_.length
+    return value
+
+
+def _number(
+    where: str, type_: Scalar, offset: int, low: int | None = None, high: int | None = None
+) -> _state.Field:
+    if low is None and type_.low != SCALARS[type_.kind].low:
+        low = type_.low
+    if low is None and high is None:
+        return _state.Field(where, type_.kind, offset, type_.size)
+    return _state.Field(where, type_.kind, offset, type_.size, low=low, high=high)
+
+
+def _field(where: str, type_: WireType, offset: int) -> _state.Field:
+    """The descriptor of a value that says by itself how long it is."""
+    if isinstance(type_, Scalar):
+        return _number(where, type_, offset)
+    if isinstance(type_, StructType):
+        return _state.Field(where, "s", offset, type_.size, 0, type_.cls)
+    assert isinstance(type_, ArrayType)
+    return _row(where, type_.element, type_.length, offset)
+
+
+def _row(where: str, element: WireType, length: int, offset: int) -> _state.Field:
+    inner = _field(where, element, 0)
+    return _state.Field(where, "a", offset, element.size * length, length, None, inner)
+
+
+def _counted(
+    where: str, element: WireType, length: int, offset: int, number: int, kind: str, multiply: int
+) -> _state.Field:
+    inner = _field(where, element, 0)
+    size = element.size * length
+    delta = number - offset
+    return _state.Field(where, "v", offset, size, length, None, inner, delta, kind, multiply)
+
+
+def elements_of(info: FieldInfo, where: str) -> _state.Field | None:
+    """The descriptor of all elements that there is room for, however many count."""
+    type_ = info.type
+    if isinstance(type_, CountedType | ListType | PointersType | ArrayType):
+        return _row(where, type_.element, type_.length, info.data)
+    return None
+
+
+def attribute_of(info: FieldInfo, where: str, low: int | None, high: int | None) -> Any:
+    """The descriptor that becomes the class's attribute; ``None``: it has none."""
+    type_ = info.type
+    match type_:
+        case Scalar():
+            return _number(where, type_, info.offset, low, high)
+        case CountedType():
+            assert info.num is not None
+            assert isinstance(info.num.type, Scalar)
+            return _counted(
+                *(where, type_.element, type_.length, info.offset),
+                *(info.num.offset, info.num.type.kind, info.options.multiply),
+            )
+        case BitmapType():
+            return _row(where, SCALARS["Q"], type_.length, info.data)
+        case ListType():
+            rows = _counted(where, type_.element, type_.length, info.data, info.offset, "I", 1)
+            return _Tree(rows, type_) if type_.key else rows
+        case PointersType():
+            return _Pointers(where, info, type_)
+        case UnusedType():
+            return None
+        case _:
+            return _field(where, type_, info.offset)
+
+
+class _Tree:
+    """A gtree as a dict; in memory it is a list of entries."""
+
+    def __init__(self, entries: _state.Field, type_: ListType) -> None:
+        self._entries = entries
+        self._type = type_
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        # A key that were added to a plain dict would be lost.
+        found = {self._key(entry.key): entry.value for entry in self.entries(instance)}
+        return MappingProxyType(found)
+
+    def entries(self, instance: Any) -> Any:
+        """Keys and values as they lie in memory, where a key can be there twice."""
+        return self._entries.__get__(instance, type(instance))
+
+    def _key(self, key: Any) -> Any:
+        if isinstance(key, int):
+            return key
+        return tuple(getattr(key, info.attribute) for info in key.__layout__.fields)
+
+    def __set__(self, instance: Any, value: Mapping[Any, VMStruct]) -> None:
+        if not isinstance(value, Mapping):
+            raise OutOfRangeError(f"{value!r} is no dict", self._entries.name)
+        entry_cls: Any = self._type.element.cls
+        entries = []
+        for key in self._sorted(value):
+            made: Any = key
+            if isinstance(self._type.key, StructType):
+                cls = self._type.key.cls
+                names = [info.attribute for info in cls.__layout__.fields]
+                made = cls(**dict(zip(names, key, strict=True)))
+            entries.append(entry_cls(key=made, value=value[key]))
+        self._entries.__set__(instance, entries)
+
+    def _sorted(self, keys: Iterable[Any]) -> list[Any]:
+        wanted = "an int"
+        width = None
+        if isinstance(self._type.key, StructType):
+            width = len(self._type.key.cls.__layout__.fields)
+            wanted = f"a tuple of the {width} values of {self._type.key.cls.__name__}"
+        found = list(keys)
+        for key in found:
+            fits = isinstance(key, tuple) and len(key) == width if width else isinstance(key, int)
+            if not fits:
+                raise OutOfRangeError(f"the key {key!r} is not {wanted}", self._entries.name)
+        try:
+            return sorted(found)
+        except TypeError as exc:
+            raise OutOfRangeError(f"a key is not of numbers: {exc}", self._entries.name) from exc
+
+
+class _Pointers:
+    """An array of which each element may be ``None``."""
+
+    def __init__(self, where: str, info: FieldInfo, type_: PointersType) -> None:
+        self.name = where
+        self.length = type_.length
+        self.num = info.num and (info.num.attribute, info.options.multiply)
+        self.elements = _row(where, type_.element, type_.length, info.data)
+        self.present = _row(where, SCALARS["B"], type_.length, info.offset + type_.present_at)
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else PointersView(self, instance)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        items = list(value)
+        if self.num:
+            if len(items) > self.length or len(items) % self.num[1]:
+                raise OutOfRangeError(
+                    f"{len(items)} elements, and there is room for {self.length}", self.name
+                )
+        elif len(items) != self.length:
+            raise OutOfRangeError(
+                f"{len(items)} elements for {self.length}; an array's length is fixed", self.name
+            )
+        # All or none, and right also if they are this array's own in another order.
+        now = list(self.elements.__get__(instance, type(instance)))
+        given = [now[i] if item is None else item for i, item in enumerate(items)]
+        self.elements.__set__(instance, given + now[len(items) :])
+        if self.num:
+            setattr(instance, self.num[0], len(items) // self.num[1])
+        for index, item in enumerate(items):
+            self._present(instance)[index] = item is not None
+
+    def _present(self, instance: Any) -> Any:
+        return self.present.__get__(instance, type(instance))
+
+
+class PointersView:
+    """What reading a ``PointerArray`` gives: its elements, ``None`` for those missing."""
+
+    __slots__ = ("_elements", "_field", "_instance", "_present")
+
+    def __init__(self, field: _Pointers, instance: Any) -> None:
+        self._field = field
+        self._instance = instance
+        self._elements: Any = field.elements.__get__(instance, type(instance))
+        self._present: Any = field.present.__get__(instance, type(instance))
+
+    def __len__(self) -> int:
+        num = self._field.num
+        return getattr(self._instance, num[0]) * num[1] if num else self._field.length
+
+    def _index(self, index: int) -> int:
+        count = len(self)
+        found = index + count if index < 0 else index
+        if not 0 <= found < count:
+            raise IndexError(f"{self._field.name}: index {index} of {count} elements")
+        return found
+
+    def __getitem__(self, index: int) -> Any:
+        index = self._index(index)
+        return self._elements[index] if self._present[index] else None
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        index = self._index(index)
+        if value is not None:
+            self._elements[index] = value
+        self._present[index] = value is not None
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return list(self) == list(other)  # type: ignore[call-overload, no-any-return]
+        except TypeError:
+            return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))

@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Layout classes: an instance's memory is the migrated layout itself.
+
+What ``#[repr(C)]`` and ``impl_vmstate_struct!`` are in Rust.  A snapshot is one
+copy of that memory; attributes are read and written at C speed, and a value out
+of range is refused where it is assigned.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from abc import ABCMeta
+from collections.abc import Iterator, Mapping, Sized
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, get_origin
+
+from ..bindings.loader import _state
+from ..errors import DeclarationError, OutOfRangeError
+from ..state.to_migration_state import ToMigrationState
+from ..wire.annotations import wire_type
+from ..wire.field_options import NO_OPTIONS, FieldOptions
+from ..wire.types import (
+    LONGEST_NAME,
+    SCALARS,
+    ArrayType,
+    BitmapType,
+    CountedType,
+    ListType,
+    PointersType,
+    Scalar,
+    StructType,
+    SubsectionType,
+    UnusedType,
+    WireType,
+    up,
+)
+from .checks import check_neighbours, check_options, check_subsections, limits_of
+from .descriptors import (
+    FieldInfo,
+    Layout,
+    attribute_of,
+    compact,
+    elements_of,
+    filled,
+    image_of,
+)
+from .validation import Validator, validators_of
+
+__all__ = ["VMStruct", "asdict"]
+
+
+def check_name(name: object, what: str) -> str:
+    """Refuse a name that would crash QEMU or that its tools cannot read."""
+    if not isinstance(name, str) or not name:
+        raise DeclarationError(
+            f"{what} has no name; QEMU dereferences it while it saves, so give one: name='...'"
+        )
+    if "\0" in name or len(name.encode()) > LONGEST_NAME:
+        raise DeclarationError(
+            f"{what}: the name {name[:40]!r}... has {len(name.encode())} bytes; a section's name "
+            f"has at most {LONGEST_NAME}, and no NUL"
+        )
+    return name
+
+
+def check_versions(version_id: int, minimum_version_id: int, what: str) -> None:
+    """Refuse versions that no stream could have."""
+    if not 0 <= minimum_version_id <= version_id < 2**31:
+        raise DeclarationError(
+            f"{what}: minimum_version_id {minimum_version_id} and version_id {version_id}; "
+            "they must be 0 or more, and the minimum not above the version"
+        )
+
+
+def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """A class's own annotations, evaluated; ``namespace`` has the names around it."""
+    hints = {}
+    for name, hint in inspect.get_annotations(cls).items():
+        if isinstance(hint, str):
+            scope = vars(sys.modules[cls.__module__])
+            try:
+                hint = eval(hint, dict(scope), dict(namespace))
+            except DeclarationError:
+                raise
+            except Exception as exc:
+                raise DeclarationError(
+                    f"{cls.__name__}.{name}: the annotation {hint!r} cannot be evaluated: {exc}"
+                ) from exc
+        origin: Any = get_origin(hint)
+        if origin is not ClassVar:
+            hints[name] = hint
+    return hints
+
+
+def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
+    """What a refused store raises; called from cdefs/values.c."""
+    path = target.name if index < 0 else f"{target.name}[{index}]"
+    scalar = SCALARS.get(target.kind)
+    if why == "range" and scalar:
+        limits = f"({target.low} to {target.high})"
+        if target.kind == "d":
+            limits = f"(its greatest is {sys.float_info.max})"
+        return OutOfRangeError(f"{_shown(value)} is out of range for {scalar.name} {limits}", path)
+    if why == "length":
+        given = len(value) if isinstance(value, Sized) else "other than that many"
+        reason = f"{given} elements for {target.count}; an array's length is fixed"
+        return OutOfRangeError(reason, path)
+    if why == "count":
+        given = len(value) if isinstance(value, Sized) else "too many"
+        reason = f"{given} elements, and there is room for {target.count}"
+        if isinstance(given, int) and given <= target.count:
+            reason = f"{given} elements, which is no multiple of {target.multiply}"
+        return OutOfRangeError(reason, path)
+    wanted = scalar.name if scalar else target.cls.__name__ if target.cls else "an array"
+    return _WrongTypeError(f"{_shown(value)} is a {type(value).__name__}, not {wanted}", path)
+
+
+def _shown(value: object) -> str:
+    """A value's ``repr``, cut to what a sentence can hold."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits has none, for instance
+        return f"a value of {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class _WrongTypeError(OutOfRangeError, TypeError):
+    """A value of a type that its field cannot hold."""
+
+
+_state.set_error_factory(_refused)
+
+
+# field() is no specifier: every field has a default, which it need not give.
+@dataclass_transform(kw_only_default=True)
+class VMStructMeta(ABCMeta):
+    """Lays out a class's annotated fields as a C compiler would."""
+
+    __layout__: Layout
+    __image__: bytes | memoryview
+    __checked__: bool
+    __elements__: dict[str, _state.Field]
+    __validators__: tuple[Validator, ...]
+    __validated__: bool
+    __plan__: Any
+    __descriptions__: dict[tuple[Any, ...], Any]
+    Migrated: type[Any]
+
+    def __new__(
+        mcls,
+        cls_name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        /,
+        *,
+        name: str | None = None,
+        version_id: int = 1,
+        minimum_version_id: int = 1,
+    ) -> VMStructMeta:
+        """Make the class; keywords are those of ``class X(VMStruct, name=...)``."""
+        # Memory is all an instance has: a misspelt attribute must not find a dict.
+        namespace.setdefault("__slots__", ())
+        if len([base for base in bases if getattr(base, "__layout__", None)]) > 1:
+            raise DeclarationError(
+                f"class {cls_name} derives from two layout classes, whose fields would lie on "
+                "top of each other; make one of them a field"
+            )
+        cls = super().__new__(mcls, cls_name, bases, namespace)
+        hints = own_annotations(cls, sys._getframe(1).f_locals)
+        values = {key: namespace[key] for key in hints if key in namespace}
+        wire_name = check_name(cls_name if name is None else name, f"class {cls_name}")
+        check_versions(version_id, minimum_version_id, f"class {cls_name}")
+        cls.__validators__ = validators_of(cls)
+        cls.__lay_out(hints, values, Layout(wire_name, version_id, minimum_version_id, (), 0, 1))
+        cls.Migrated = cls
+        return cls
+
+    def __lay_out(cls, hints: dict[str, Any], values: dict[str, Any], layout: Layout) -> None:
+        inherited: Layout | None = getattr(cls, "__layout__", None)
+        fields = list(inherited.fields) if inherited else []
+        offset = inherited.size if inherited and inherited.fields else 0
+        align = inherited.align if inherited else 1
+        own = [cls.__declared(name, hint, values.get(name)) for name, hint in hints.items()]
+        limits = limits_of(cls.__name__, own)
+        by_attribute: dict[str, FieldInfo] = {}
+        names = {info.name: info.attribute for info in fields}
+        cls.__elements__ = dict(getattr(cls, "__elements__", {}))
+        for attribute, type_, options in own:
+            where = f"{cls.__name__}.{attribute}"
+            wire_name = cls.__wire_name(attribute, type_, options, where)
+            if not isinstance(type_, UnusedType):
+                if wire_name in names or (inherited and hasattr(cls.__base__, attribute)):
+                    taken = names.get(wire_name, "an attribute of its base class")
+                    raise DeclarationError(
+                        f"{where}: the name {wire_name!r} is taken by {taken}; give another one"
+                    )
+                names[wire_name] = attribute
+            offset = up(offset, type_.align)
+            align = max(align, type_.align)
+            number = options.num if isinstance(options.num, str) else options.size
+            num = by_attribute[number] if isinstance(number, str) else None
+            info = FieldInfo(attribute, wire_name, type_, offset, options, num)
+            by_attribute[attribute] = info
+            fields.append(info)
+            cls.__set_attribute(info, where, *limits.get(attribute, (None, None)))
+            offset += type_.size
+        # As in C++, an empty struct takes a byte, so that each of several has a place.
+        size = up(max(offset, 1), align)
+        if size > 2**31 - 1:
+            raise DeclarationError(f"{cls.__name__} takes {size} bytes; the limit is 2147483647")
+        cls.__checked__ = any(
+            bool(limits.get(info.attribute))
+            or isinstance(info.type, CountedType | ListType)
+            or any(struct.__checked__ for struct in structs_of(info.type))
+            for info in fields
+        ) or bool(inherited and getattr(cls.__base__, "__checked__", False))
+        cls.__validated__ = bool(cls.__validators__) or any(
+            inner.__validated__ for info in fields for inner in structs_of(info.type)
+        )
+        cls.__layout__ = replace(layout, fields=tuple(fields), size=size, align=align)
+        check_subsections(cls.__layout__, cls.__layout__.name, f"class {cls.__name__}")
+        check_neighbours(cls.__layout__, f"class {cls.__name__}")
+        cls.__set_image(inherited, {name: options for name, _, options in own})
+
+    def __declared(cls, attribute: str, hint: Any, value: Any) -> tuple[str, Any, FieldOptions]:
+        where = f"{cls.__name__}.{attribute}"
+        options = value if isinstance(value, FieldOptions) else FieldOptions()
+        if value is not None and not isinstance(value, FieldOptions):
+            options = FieldOptions(default=value)
+        options.refuse_conversions(where)
+        if options.omit or options.default_factory:
+            raise DeclarationError(
+                f"{where}: every field of a layout class is migrated and has a constant "
+                "default; field(omit=...) and field(default_factory=...) are for devices"
+            )
+        type_ = wire_type(hint, where)
+        check_options(type_, options, where)
+        if isinstance(type_, BitmapType):
+            type_ = replace(type_, own_size=options.size is None)
+        if isinstance(type_, ListType) and type_.key:
+            type_ = replace(type_, element=StructType(_entry_class(where, type_)))
+        return attribute, type_, options
+
+    def __wire_name(cls, attribute: str, type_: WireType, options: FieldOptions, where: str) -> str:
+        if options.name is not None:
+            return check_name(options.name, where)
+        if isinstance(type_, SubsectionType):
+            return type_.cls.__layout__.name
+        return check_name("unused" if isinstance(type_, UnusedType) else attribute, where)
+
+    def __set_attribute(
+        cls, info: FieldInfo, where: str, low: int | None = None, high: int | None = None
+    ) -> None:
+        found = attribute_of(info, where, low, high)
+        if found is not None:
+            setattr(cls, info.attribute, found)
+        elif info.attribute in cls.__dict__:
+            delattr(cls, info.attribute)
+        elements = elements_of(info, where)
+        if elements is not None:
+            cls.__elements__[info.attribute] = elements
+
+    def __set_image(cls, inherited: Layout | None, options: dict[str, FieldOptions]) -> None:
+        image = bytearray(getattr(cls, "__image__", b"") if inherited else b"")
+        image.extend(bytes(cls.__layout__.size - len(image)))
+        for info in cls.__layout__.fields[len(inherited.fields) if inherited else 0 :]:
+            at_rest = image_of(info.type)
+            image[info.offset : info.offset + len(at_rest)] = at_rest
+        cls.__image__ = compact(bytes(image))
+        if not any(option.has_default for option in options.values()):
+            return
+        struct = cls()
+        for info in cls.__layout__.fields:
+            option = options.get(info.attribute, NO_OPTIONS)
+            if option.has_default:
+                setattr(struct, info.attribute, filled(info.type, option.default))
+        cls.__image__ = compact(bytes(struct))
+
+
+def structs_of(type_: WireType) -> Iterator[type[VMStruct]]:
+    """The layout class of a struct, or of the elements of what has some."""
+    while not isinstance(type_, StructType):
+        if isinstance(type_, Scalar | BitmapType | UnusedType):
+            return
+        type_ = type_.element
+    yield type_.cls
+
+
+def _entry_class(where: str, type_: ListType) -> type[VMStruct]:
+    """A gtree's key and value as one layout class, for its memory."""
+    assert type_.key is not None
+    fields = {"key": type_.key, "value": type_.element}
+    made: Any = VMStructMeta(
+        where, (VMStruct,), {"__module__": __name__, "__annotations__": fields}
+    )
+    return made  # type: ignore[no-any-return]
+
+
+class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMeta):
+    """Base of layout classes: annotate the fields in wire order.
+
+    ::
+
+        class TimerRegs(VMStruct):
+            config: u64 = 0
+            fifo: Array[u8, Literal[16]] = zeroed()
+
+    Class keywords, each of the ``VMStateDescription`` member of that name
+    (include/migration/vmstate.h): ``name`` (default: the class's),
+    ``version_id`` and ``minimum_version_id`` (default 1).
+
+    An instance has exactly its fields.  Assigning raises ``OutOfRangeError``
+    for a value the field cannot hold, ``AttributeError`` for any other name.
+    Fields lie as a C compiler would lay them out, in the machine's byte order;
+    the buffer protocol gives the raw bytes.  A snapshot of it is one copy.
+    """
+
+    __layout__: ClassVar[Layout]
+    __image__: ClassVar[bytes | memoryview]
+    __checked__: ClassVar[bool]
+    __elements__: ClassVar[dict[str, _state.Field]]
+    __validators__: ClassVar[tuple[Validator, ...]]
+    __validated__: ClassVar[bool]
+
+    if TYPE_CHECKING:
+
+        def snapshot_migration_state(self, target: Any) -> None:
+            """As in cdefs/layout.c: one copy."""
+
+        def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+            """As in cdefs/layout.c: one copy."""
+    else:
+        snapshot_migration_state = _state.memory_snapshot
+        restore_migrated_state_mut = _state.memory_restore
+
+    def _snapshot(self, target: Any) -> None:
+        _state.assign(target, self)
+
+    def _restore(self, source: Any, version_id: int) -> None:
+        _state.assign(self, source)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(
+            f"{info.attribute}={_readable(getattr(self, info.attribute))!r}"
+            for info in self.__layout__.fields
+            if not isinstance(info.type, UnusedType)
+        )
+        return f"{type(self).__name__}({inner})"
+
+    def __copy__(self: S) -> S:
+        twin = type(self)()
+        _state.assign(twin, self)
+        return twin
+
+    def __deepcopy__(self: S, memo: object) -> S:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_bytes, (type(self), bytes(self))
+
+
+def _readable(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+S = TypeVar("S", bound=VMStruct)
+
+
+def _from_bytes(cls: type[S], data: bytes) -> S:
+    made = cls()
+    _state.fill(made, data)
+    _check_again(made)
+    return made
+
+
+def _check_again(struct: VMStruct) -> None:
+    """Refuse raw bytes in which a number is not what it may be, for C relies on some."""
+    if not type(struct).__checked__:
+        return
+    for info in struct.__layout__.fields:
+        if isinstance(info.type, Scalar):
+            setattr(struct, info.attribute, getattr(struct, info.attribute))
+        for inner in structs_in(struct, info):
+            _check_again(inner)
+
+
+def structs_in(struct: VMStruct, info: FieldInfo) -> Iterator[VMStruct]:
+    """The structs inside a field of ``struct``, as many as it has now."""
+
+    def flat(value: Any, type_: WireType) -> Iterator[VMStruct]:
+        if isinstance(type_, StructType):
+            yield value
+        elif isinstance(type_, ArrayType | CountedType | PointersType | ListType):
+            for item in value:
+                if item is not None:
+                    yield from flat(item, type_.element)
+
+    if next(structs_of(info.type), None) is None:
+        return iter(())
+    if isinstance(info.type, ListType) and info.type.key:
+        entries: dict[Any, VMStruct] = getattr(struct, info.attribute)
+        return iter(entries.values())
+    return flat(getattr(struct, info.attribute), info.type)
+
+
+def asdict(struct: VMStruct) -> dict[str, Any]:
+    """A layout class instance as plain Python: numbers, lists, bytes and dicts.
+
+    Keys are the attributes' names, in wire order; a ``Buffer`` becomes ``bytes``.
+    """
+
+    def plain(value: Any, type_: WireType) -> Any:
+        match type_:
+            case StructType():
+                return asdict(value)
+            case ArrayType(is_buffer=True) | CountedType(is_buffer=True):
+                return bytes(value)
+            case ListType() if type_.key:
+                return {key: asdict(item) for key, item in value.items()}
+            case BitmapType():
+                return list(value)
+            case ArrayType() | CountedType() | ListType() | PointersType():
+                return [item if item is None else plain(item, type_.element) for item in value]
+            case _:
+                return value
+
+    return {
+        info.attribute: plain(getattr(struct, info.attribute), info.type)
+        for info in struct.__layout__.fields
+        if not isinstance(info.type, UnusedType)
+    }

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writes Python classes for the devices in a migration file, and proves them."""
+
+from .generator import Made, Scaffold, scaffold, sections_named
+
+__all__ = ["Made", "Scaffold", "scaffold", "sections_named"]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The source of a module of ``VMStruct`` and ``Device`` classes; equal ones are made once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..stream.reader import Section
+from ..wire.types import LONGEST_NAME
+from .text import (
+    WIDTH,
+    attribute_name,
+    call,
+    class_name,
+    comment,
+    docstring,
+    imports,
+    plain,
+    quoted,
+    unique,
+)
+
+__all__ = ["Class", "Member", "Module", "Type"]
+
+_VOCABULARY = frozenset(
+    {
+        *("Array", "Bitmap", "Buffer", "Device", "Equal", "GTree", "Literal", "PointerArray"),
+        *("QList", "QTailQ", "Subsection", "Tmp", "Unused", "VMStruct", "bool", "cpudouble"),
+        *("field", "i16", "i32", "i32_le", "i64", "i8", "timer", "u16", "u32", "u64", "u8"),
+        *("SECTIONS", "zeroed"),
+    }
+)
+# What the classes have themselves; not asked, for that takes the compiled parts.
+_ATTRIBUTES = {
+    "Device": frozenset({"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"}),
+    "VMStruct": frozenset(
+        {
+            "Migrated",
+            *("restore_migrated_state_mut", "snapshot_migration_state", "to_migration_state"),
+        }
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Type:
+    """How a field is declared: its annotation, and what ``field()`` takes."""
+
+    annotation: str
+    default: str = ""
+    """Empty: what it is at rest will do."""
+    live: bool = False
+    """The default matters: a load compares it with the stream."""
+    options: tuple[str, ...] = ()
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A field of a class; ``attribute`` is what to call it, if that is not its name."""
+
+    name: str
+    type: Type
+    attribute: str = ""
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class to be: ``kind`` is Device, or what the stream calls a struct."""
+
+    kind: str
+    name: str
+    version_id: int
+    members: tuple[Member, ...]
+
+    @property
+    def base(self) -> str:
+        """What it is derived from."""
+        return "Device" if self.kind == "Device" else "VMStruct"
+
+
+class Module:
+    """Classes in the order in which they need each other."""
+
+    def __init__(self, devices: Iterable[str]) -> None:
+        self._reserved = {class_name(name) for name in devices}
+        self._names: dict[tuple[object, ...], str] = {}
+        self._classes: dict[str, Class] = {}
+
+    def add(self, cls: Class, *places: str) -> str:
+        """The name of this class, or of one that is the same.
+
+        *places* are other names for it, for when its own is another's.
+        """
+        key = (cls.base, cls.name, cls.version_id, cls.members)
+        if key not in self._names:
+            taken = _VOCABULARY | self._classes.keys()
+            if cls.base != "Device":
+                taken |= self._reserved
+            names = [class_name(name) for name in (cls.name, *places)]
+            name = next((name for name in names if name not in taken), names[0])
+            # E1000No2, since E10002 would be another.
+            self._names[key] = name = unique(name, taken, "No")
+            self._classes[name] = cls
+        return self._names[key]
+
+    def text(self, origin: str, sections: Sequence[tuple[Section, str]]) -> str:
+        """The source; *sections* with their classes, which need all others that are written."""
+        needed = self._needed({cls for _, cls in sections})
+        used: set[str] = set()
+        classes: list[str] = []
+        for name in (name for name in self._classes if name in needed):
+            of = [section for section, cls in sections if cls == name]
+            classes += ["", "", *self._written(name, of, used)]
+        lines = docstring(
+            f"The devices of {plain(origin)}, to start from.\n\n"
+            "Each class loads and saves its section as it stands there. The stream does not "
+            "tell which field counts another's elements (VArray, VBuffer), since which version "
+            "a field is there, or when a subsection is needed.",
+            "",
+        )
+        lines.append("")
+        if "Literal" in used:
+            lines += ["from typing import Literal", ""]
+        lines += imports("qemu_vmstate", (used & _VOCABULARY) - {"Literal", "bool"} | {"Device"})
+        return "\n".join([*lines, *classes, "", "", *_table(sections)]) + "\n"
+
+    def _needed(self, roots: set[str]) -> set[str]:
+        needed, more = set[str](), set(roots)
+        while more:
+            needed |= more
+            tokens = (
+                token
+                for name in more
+                for member in self._classes[name].members
+                for token in _tokens(member.type.annotation)
+            )
+            more = {token for token in tokens if token in self._classes} - needed
+        return needed
+
+    def _written(self, name: str, sections: Sequence[Section], used: set[str]) -> list[str]:
+        cls = self._classes[name]
+        used.add(cls.base)
+        arguments = [cls.base]
+        if cls.base == "Device" or cls.name != name:
+            arguments.append(f"name={quoted(_fitting(cls.name))}")
+        if cls.version_id != 1:
+            arguments.append(f"version_id={cls.version_id}")
+            arguments.append(f"minimum_version_id={cls.version_id}")
+        lines = call(f"class {name}", arguments, ":")
+        lines += docstring(_of_sections(sections) if sections else _of_struct(cls))
+        if cls.members:
+            lines.append("")
+        # A class attribute would hide the type of that name from what is declared after it.
+        taken = {*_VOCABULARY, *self._classes, *_ATTRIBUTES[cls.base]}
+        names: set[str] = set()
+        for member in cls.members:
+            wire_name = _fitting(member.name)
+            if wire_name in names:
+                wire_name = unique(_fitting(member.name, LONGEST_NAME - 10), names)
+            names.add(wire_name)
+            room = WIDTH - len(f"    : {member.type.annotation} = field(")
+            attribute = attribute_name(member.attribute or member.name, taken, room)
+            taken.add(attribute)
+            lines += _declared(attribute, wire_name, member, used, cls.base)
+        return lines
+
+
+def _declared(attribute: str, name: str, member: Member, used: set[str], base: str) -> list[str]:
+    made = member.type
+    used |= _tokens(made.annotation)
+    lines = comment(made.comment) if made.comment else []
+    options = list(made.options)
+    if attribute != name and not member.attribute:
+        options.insert(0, f"name={quoted(name)}")
+    is_row = "[" in made.annotation.removeprefix("Equal[")
+    # Of other defaults type checkers want to know, but a device's instances have no parameters.
+    if made.default and (is_row or (options and (made.live or base != "Device"))):
+        options.append(f"default={made.default}")
+    head = f"{attribute}: {made.annotation}"
+    if options:
+        used.add("field")
+        return lines + call(f"{head} = field", options, "", "    ")
+    if not made.default:
+        used.add("zeroed")
+    return [*lines, f"    {head} = {made.default or 'zeroed()'}"]
+
+
+def _tokens(annotation: str) -> set[str]:
+    return set(re.findall(r"\w+", annotation))
+
+
+def _fitting(name: str, room: int = LONGEST_NAME) -> str:
+    """A name as a description can have it (see ``check_name`` in layout.py)."""
+    raw = name.replace("\0", "?").encode("utf-8", "replace")
+    return raw[:room].decode("utf-8", "ignore") or "unnamed"
+
+
+def _of_struct(cls: Class) -> str:
+    kind = "subsection" if cls.kind == "subsection" else "struct"
+    return f"The {kind} {plain(cls.name)}."
+
+
+def _of_sections(sections: Sequence[Section]) -> str:
+    most = 4
+    shown = [f"{plain(one.name)}/{one.instance_id}" for one in sections[:most]]
+    if len(sections) > most:
+        shown.append(f"and {len(sections) - most} more")
+    word = "section" if len(sections) == 1 else "sections"
+    return f"The {word} {', '.join(shown)}: {sections[0].payload_size} bytes in this stream."
+
+
+def _table(sections: Iterable[tuple[Section, str]]) -> list[str]:
+    classes: dict[tuple[str, int], str] = {}
+    for section, cls in sections:
+        classes.setdefault((section.name, section.instance_id or 0), cls)
+    lines = ["SECTIONS: dict[tuple[str, int], type[Device]] = {"]
+    for (name, instance), cls in classes.items():
+        lines += call("", [quoted(name), str(instance)], f": {cls},", "    ")
+    return [*lines, "}", '"""The class of each section, by its name and instance."""']

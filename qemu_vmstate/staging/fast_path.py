@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The short way from QEMU's hooks to states that only convert themselves.
+
+cdefs/trampoline.c locks all of an object's Mutexes, calls each state's conversion and
+unlocks, without a frame of this package in between.  A restore that raises undoes those
+before it: their memory as it was, or what their class made of them.  Whatever else there
+is to do, and every lock that this thread has or that is poisoned, is left to the long
+way: staging.py.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..bindings.loader import _state
+from ..bindings.native import ffi
+from ..layout.vmstruct import VMStruct
+from ..state.cells import Arc, Mutex, together
+from ..state.to_migration_state import Former, ToMigrationState, noted
+from .parts import StatePart, pointed_to
+
+if TYPE_CHECKING:
+    from .python_staging import Staging
+
+__all__ = ["put_back_last", "short_way"]
+
+# As in cdefs/trampoline.c.
+_UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_LONG_WAY = range(4)
+
+
+def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoline | None:
+    """The trampoline of ``parts``, each a value and where it is staged; ``None``: there is none."""
+    steps = []
+    for value, staged in parts:
+        while type(value) is Arc:
+            value = value.target
+        if type(value) is not Mutex or not isinstance(value._value, ToMigrationState):
+            return None
+        restore = type(value._value).restore_migrated_state_mut
+        forgets = getattr(restore, "keeps_nothing", False)
+        steps.append((value._value, staged, _undo(value._value), forgets))
+    return _state.Trampoline(
+        weakref.ref(staging),
+        _failed,
+        _put_back,
+        tuple(steps),
+        tuple(staging._mutexes),
+    )
+
+
+def _undo(state: ToMigrationState[Any]) -> int:
+    """How a restore of the state is undone."""
+    cls = type(state)
+    if isinstance(state, VMStruct):
+        # Memory is all it has, unless a subclass gave it more.
+        alone = cls.__basicsize__ == VMStruct.__basicsize__
+        return _UNDO_MEMORY if alone else _UNDO_FORMER
+    # Of a subclass nobody knows what it changes besides.
+    restore = cls.__dict__.get("restore_migrated_state_mut")
+    if getattr(restore, "all_or_nothing", False):
+        return _UNDO_NOTHING
+    return _UNDO_FORMER if hasattr(cls, "_former_migrated_state") else _UNDO_LONG_WAY
+
+
+def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: BaseException) -> None:
+    """Undo a part's restore; what goes wrong is noted on ``exc``.
+
+    ``former``: the state's bytes; ``None``: it has them, but may keep more elsewhere;
+    or what the state's class made.
+    """
+    staging = reference()
+    assert staging is not None
+    part = staging._parts[index]
+    assert isinstance(part, StatePart)
+    state = pointed_to(part.value)._value
+    own_version = staging.description.version_id
+    with noted(exc, f"the former state of {part.path}"):
+        if isinstance(former, bytes):
+            _state.fill(state, former)
+            former = None
+        if former is None:
+            Former(state).put_back(own_version)
+        else:
+            state._put_back_migrated_state(former, own_version)
+
+
+def put_back_last(count: int, exc: BaseException) -> None:
+    """Undo the last restores of a load of QEMU's; what goes wrong is noted on ``exc``."""
+    for reference, formers in reversed(_state.take_formers(count)):
+        staging = reference()
+        if staging is None:
+            continue
+        with noted(exc, staging.description.name):
+            if isinstance(formers, list):  # of the long way
+                staging.undo(formers, exc)
+                continue
+            with together(staging._mutexes):
+                for index in reversed(range(len(formers))):
+                    _put_back(reference, index, formers[index], exc)
+
+
+def _failed(
+    reference: weakref.ref[Staging], index: int, saving: int, exc: BaseException, why: int
+) -> int:
+    staging = reference()
+    assert staging is not None
+    hook = "pre_save" if saving else "post_load"
+    return staging.fail_at(index, exc, ffi.cast("char **", why), hook)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pieces of an object that its staging struct is filled from and committed to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..bindings.loader import _state
+from ..layout.vmstruct import VMStruct
+from ..state.cells import Arc, BqlRefCell, Mutex
+from ..state.to_migration_state import Former, ToMigrationState
+
+__all__ = ["Hooks", "Part", "PutBack", "StatePart", "copied_by_c", "memory_of", "pointed_to"]
+
+PutBack = Callable[[int], object]
+"""Called with the description's own ``version_id``."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What an object does before and after; ``None``: nothing.
+
+    ``needed`` says whether it is saved at all, ``validate`` is given the staging struct.
+    """
+
+    needed: Callable[[], object] | None = None
+    pre_save: Callable[[], object] | None = None
+    post_save: Callable[[], object] | None = None
+    pre_load: Callable[[], object] | None = None
+    post_load: Callable[[int], object] | None = None
+    validate: Callable[[Any], object] | None = None
+
+
+class Part(Protocol):
+    """A piece of an object that Python copies; ``path`` is for sentences."""
+
+    path: str
+
+    def save(self, staging: Any) -> None:
+        """Fill this piece of the staging struct."""
+
+    def load(self, source: Any, version_id: int) -> None:
+        """Take this piece of ``source`` over; what raises may have taken half of it."""
+
+    def former(self) -> PutBack:
+        """What makes this piece again what it is now."""
+
+
+class StatePart:
+    """A ``ToMigrationState``: a field of the staging struct, or (``None``) all of it.
+
+    ``index`` is that of its element, if the field is an array of them; of a counted
+    one only elements below the count are loaded.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        attribute: str | None,
+        value: ToMigrationState[Any],
+        index: int | None = None,
+    ) -> None:
+        self.path = path
+        self.attribute = attribute
+        self.value = value
+        self.index = index
+
+    def count_of(self, cls: type[VMStruct]) -> tuple[str, int] | None:
+        """The attribute of ``cls`` that counts, and what it exceeds if it has this element."""
+        for info in cls.__layout__.fields if self.index is not None else ():
+            if info.attribute == self.attribute and info.num is not None:
+                return info.num.attribute, (self.index or 0) // info.options.multiply
+        return None
+
+    def _of(self, struct: Any) -> Any:
+        if self.attribute is None:
+            return struct
+        if self.index is None:
+            return getattr(struct, self.attribute)
+        elements: Any = type(struct).__elements__[self.attribute]
+        return elements.__get__(struct, type(struct))[self.index]
+
+    def save(self, staging: Any) -> None:
+        """Snapshot into the staging struct."""
+        self.value.snapshot_migration_state(self._of(staging))
+
+    def load(self, source: Any, version_id: int) -> None:
+        """Restore under the state's own lock."""
+        shared: Any = pointed_to(self.value)
+        if hasattr(shared, "restore_unguarded"):
+            shared.restore_unguarded(self._of(source), version_id)
+        else:
+            shared.restore_migrated_state_mut(self._of(source), version_id)
+
+    def former(self) -> PutBack:
+        """Of the state inside the lock, if there is one."""
+        shared: Any = pointed_to(self.value)
+        if hasattr(shared, "former"):
+            put_back: PutBack = shared.former()
+            return put_back
+        return Former(shared).put_back
+
+
+def pointed_to(value: Any) -> Any:
+    """What an ``Arc`` points to, however many there are; anything else as it is."""
+    while type(value) is Arc:
+        value = value.target
+    return value
+
+
+def copied_by_c(value: Any) -> tuple[Any, Any] | None:
+    """The cell and the memory of a part that C can copy without Python, or ``None``."""
+    value = pointed_to(value)
+    if type(value) not in (Mutex, BqlRefCell):
+        return None
+    inner = value._value
+    if not isinstance(inner, VMStruct):
+        return None
+    for method in ("snapshot_migration_state", "restore_migrated_state_mut"):
+        if getattr(type(inner), method) is not getattr(VMStruct, method):
+            return None
+    return value, inner
+
+
+def memory_of(inner: VMStruct) -> PutBack:
+    """What puts a layout class instance's memory back."""
+    before = copy.copy(inner)
+    return lambda _own_version: _state.assign(inner, before)

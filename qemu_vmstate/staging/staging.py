@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The staging struct of an object that C fills and commits without Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..bindings.loader import _state
+from ..bindings.native import ffi, free_object, lib
+from ..layout.vmstruct import VMStruct
+from ..vmsd.description import VMStateDescription
+from .object_class import ByC, kind_of
+
+__all__ = ["StagingStruct"]
+
+
+class StagingStruct:
+    """The staging struct of one object, and its description.
+
+    ``by_c`` is what fills it.  ``owner`` is what is registered with it, to keep it alive, or
+    ``None``.
+    """
+
+    # There may be ten thousand.
+    __slots__ = ("_guards", "cdata", "description", "owner")
+
+    needs_python = False
+    """Whether a save or load asks Python for anything."""
+
+    def __init__(
+        self,
+        description: VMStateDescription,
+        by_c: list[ByC],
+        handle: Any = ffi.NULL,
+        hook_flags: int = 0,
+    ) -> None:
+        self.description = description
+        self.owner: Any = None
+        self.cdata = lib().qv_object_new(kind_of(description, by_c), handle, hook_flags)
+        if self.cdata == ffi.NULL:
+            size = self.cls.__layout__.size
+            raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
+        # C points to their locks and states.
+        guards = tuple(cell for _, cell, _ in by_c)
+        self._guards = guards[0] if len(guards) == 1 else guards
+        for index, (_, cell, inner) in enumerate(by_c):
+            lock = ffi.cast("void *", cell._address)
+            memory = ffi.cast("void *", _state.address(inner))
+            lib().qv_object_set_part(self.cdata, index, lock, memory)
+
+    def __del__(self, free: Any = free_object) -> None:
+        if getattr(self, "cdata", None):
+            free(self.cdata)
+
+    @property
+    def cls(self) -> type[VMStruct]:
+        """The layout class of the struct."""
+        return self.description.cls
+
+    @property
+    def address(self) -> int:
+        """Where the struct lies."""
+        return int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
+
+    def view(self, owner: Any) -> Any:
+        """The staging struct, as the last save or load left it; it keeps ``owner`` alive."""
+        return _state.view(self.cls, self.address, self.cls.__layout__.size, owner)
+
+    @property
+    def staged(self) -> Any:
+        """The staging struct, as the last save or load left it."""
+        return self.view(self)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The big QEMU lock: QEMU's own in a VM, one of ours in process.
+
+Lock order: BQL, then an object's lock, then the GIL.  Never wait for the BQL
+while you hold a ``Mutex``; ``check_lock_order()`` finds who does.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+from ..bindings import native
+from ..bindings.loader import _state
+from ..errors import BorrowError, BqlError
+from . import lock_order
+
+__all__ = ["bql_lock_guard", "bql_locked"]
+
+
+class _Borrows(threading.local):
+    """How many BqlRefCell borrows this thread has."""
+
+    count = 0
+
+
+borrows = _Borrows()
+
+
+def bql_locked() -> bool:
+    """Whether this thread holds the BQL: ``bql_locked()`` of include/qemu/main-loop.h."""
+    native.lib()
+    return _state.bql_locked()
+
+
+def assert_bql(what: str) -> None:
+    """Raise ``BqlError`` unless this thread holds the BQL."""
+    if not bql_locked():
+        raise BqlError(
+            f"{what} needs the BQL, and this thread does not hold it; "
+            "put `with bql_lock_guard():` around it"
+        )
+
+
+def check_bql_order() -> None:
+    """Before whatever may wait for the BQL; see ``check_lock_order()``."""
+    if lock_order.state.on and not bql_locked():
+        lock_order.before_bql()
+
+
+class bql_lock_guard:  # noqa: N801 - QEMU's name for it
+    """``with bql_lock_guard():`` holds the BQL, as C's ``BQL_LOCK_GUARD()``.
+
+    Waiting releases the GIL.  Raises ``BqlError`` if this thread holds it
+    already, which QEMU would abort on, ``LockError`` inside a ``Mutex`` while
+    ``check_lock_order()`` is on, and ``BorrowError`` at the end if a
+    ``BqlRefCell`` is still borrowed: the BQL is what guards the borrow.
+    """
+
+    def __enter__(self) -> None:
+        if bql_locked():
+            raise BqlError("this thread holds the BQL already; it cannot be locked twice")
+        check_bql_order()
+        _state.bql_lock()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        left = borrows.count
+        native.lib()
+        _state.bql_unlock()
+        if left and exc is None:
+            raise BorrowError(
+                f"the BQL was released with {left} BqlRefCell borrow(s) alive; end each "
+                "`with cell.borrow()` inside the guard"
+            )

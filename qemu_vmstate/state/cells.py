@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What guards a state: ``Mutex``, ``BqlCell``, ``BqlRefCell``, and ``Arc`` to share it.
+
+Names and rules are Rust's: std::sync::Mutex, and rust/bql/src/cell.rs.  The
+lock itself lies in C memory (cdefs/cell.h), where QEMU's hooks take it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..bindings.loader import _state
+from ..errors import BorrowError, LockError, PoisonError
+from . import lock_order
+from .bql import assert_bql, borrows
+from .to_migration_state import Former, ToMigrationStateShared, migrated_class, restore_or_undo
+
+__all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "together"]
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+T = TypeVar("T")
+
+_MOST_BORROWS = 2**15 - 1  # as cdefs/cell.h counts them
+
+
+class MutexGuard(_state.Guard, Generic[T]):
+    """A locked ``Mutex``: ``with`` gives its state; leaving releases the lock.
+
+    An exception that leaves the ``with`` poisons the mutex.
+    """
+
+    __slots__ = ()
+
+    _mutex: Mutex[T] | None
+
+    @property
+    def value(self) -> T:
+        """The guarded state; raises ``LockError`` once the guard is released."""
+        if self._mutex is None:
+            raise LockError("this guard was released; lock() the Mutex again")
+        return self._mutex._value
+
+    def release(self) -> None:
+        """Release the lock now; a second call does nothing.
+
+        Raises ``LockError`` in another thread than the one that locked.
+        """
+        mutex = self._mutex
+        if mutex is None:
+            return
+        if mutex._release() != 0:
+            raise LockError(
+                f"the Mutex of {type(mutex._value).__name__} was locked by another thread; "
+                "only that one can release it"
+            )
+        if lock_order.state.on:
+            lock_order.released(mutex)
+        self._mutex = None
+
+    def _dropped(self) -> None:
+        """Without release(); in another thread nothing can be done about it."""
+        with contextlib.suppress(LockError):
+            self.release()
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> T: ...
+        def __exit__(
+            self,
+            exc_type: type[BaseException] | None,
+            exc: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None: ...
+
+
+_state.set_guard(MutexGuard)
+
+
+class _LentGuard(MutexGuard[T]):
+    """Inside :class:`together`, whose thread has the lock already: releases nothing."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> T:
+        """The guarded state; raises ``LockError`` once the guard is released."""
+        if self._mutex is not None and not self._mutex._lent:
+            self._mutex = None
+        return super().value
+
+    def release(self) -> None:
+        """Only this guard ends."""
+        self._mutex = None
+
+
+class together:  # noqa: N801 - a verb, as its like in contextlib
+    """``with together(mutexes):`` locks them all, so that no one sees one without the other.
+
+    ``mutexes`` has their names for errors.  Meanwhile their ``lock()`` succeeds in this
+    thread.  Whoever holds one of them and waits for another gets it: order is no matter.
+    Raises ``LockError`` if this thread holds one already.
+    """
+
+    __slots__ = ("_mutexes", "_names")
+
+    def __init__(self, mutexes: Mapping[Mutex[Any], str]) -> None:
+        self._names = mutexes
+        self._mutexes = tuple(mutex for mutex in mutexes if not mutex._lent)
+
+    def __enter__(self) -> None:
+        which = _state.lock_cells(self._mutexes)
+        if which >= 0:
+            name = self._names[self._mutexes[which]]
+            raise LockError(f"{name} is locked by this very thread; leave the guard first")
+
+    def __exit__(self, *_exc: object) -> None:
+        _state.unlock_cells(self._mutexes)
+
+
+class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
+    """A state, and in the object itself the ``QvCell`` that guards it."""
+
+    __slots__ = ("__weakref__",)
+
+    _value: T
+
+    def __init__(self, value: T) -> None:
+        migrated_class(value)
+        self._value = value
+
+    @property
+    def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
+        """The state's own ``Migrated``."""
+        return migrated_class(self._value)
+
+    @abstractmethod
+    def _held(self) -> contextlib.AbstractContextManager[Any]:
+        """The state, to restore it."""
+
+    def restore_migrated_state(self, source: Any, version_id: int) -> None:
+        """Restore the state under its guard; all of it, or nothing and the exception."""
+        with self._held() as value:
+            restore_or_undo(value, source, version_id, type(source).__layout__.version_id)
+
+    def restore_unguarded(self, source: Any, version_id: int) -> None:
+        """The same without the undoing, which ``former()`` is for."""
+        with self._held() as value:
+            value.restore_migrated_state_mut(source, version_id)
+
+    def former(self) -> Callable[[int], None]:
+        """What makes the state again what it is now; called with the ``version_id`` of that."""
+        with self._held() as value:
+            former = Former(value)
+
+        def put_back(own_version: int) -> None:
+            with self._held():
+                former.put_back(own_version)
+
+        return put_back
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._value!r})"
+
+
+class Mutex(_Guarded[T]):
+    """State behind a lock of its own, as ``std::sync::Mutex``.
+
+    ``with mutex.lock() as state:`` is the only way to it.  A snapshot or a load
+    holds all of an object's for the copies, never while QEMU writes or reads
+    bytes.  While a thread waits, the GIL is free.  Do not wait for the BQL inside:
+    the migration holds the BQL while it waits for this lock.
+    ``check_lock_order()`` finds who does.
+
+    Raises ``DeclarationError`` for a state without ``Migrated``.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, error: int, timeout: float) -> Exception:
+        name = type(self._value).__name__
+        if error == errno.EDEADLK:
+            return LockError(
+                f"this thread holds the Mutex of {name} already; "
+                "leave the first `with` before you lock it again"
+            )
+        return TimeoutError(f"the Mutex of {name} was not free within {timeout} s")
+
+    def poison(self) -> PoisonError:
+        """The error for a lock of what is poisoned."""
+        return PoisonError(
+            f"the Mutex of {type(self._value).__name__} is poisoned: an exception left its "
+            "guard; repair the state (into_inner()), then clear_poison()"
+        )
+
+    if TYPE_CHECKING:
+
+        def lock(self, timeout: float = -1) -> MutexGuard[T]:
+            """As in cdefs/guard.c, where a free one is locked."""
+    else:
+        lock = _state.mutex_lock
+
+    def _lock(self, timeout: float = -1) -> MutexGuard[T]:
+        if error := self._acquire(timeout):
+            if self._lent:
+                return _LentGuard(self)
+            raise self._refuse(error, timeout)
+        if self._poisoned:
+            self._release()
+            raise self.poison()
+        if lock_order.state.on:
+            lock_order.locked(self, type(self._value).__name__)
+        return MutexGuard(self)
+
+    def try_lock(self) -> MutexGuard[T] | None:
+        """``lock()``, or ``None`` at once if anyone has it."""
+        try:
+            return self.lock(timeout=0)
+        except TimeoutError:
+            return None
+
+    def into_inner(self) -> T:
+        """The state itself, without the lock: for tests, and to repair a poisoned one."""
+        return self._value
+
+    def is_poisoned(self) -> bool:
+        """Whether an exception left a guard and ``clear_poison()`` was not called since."""
+        return self._poisoned
+
+    def clear_poison(self) -> None:
+        """Declare the state whole again."""
+        self._poisoned = False
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[Any]:
+        """As ``lock()``, without poisoning: a snapshot changes nothing, a restore undoes."""
+        guard = self.lock()
+        try:
+            yield guard.value
+        finally:
+            guard.release()
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        """Snapshot the state under the lock."""
+        with self._held() as value:
+            value.snapshot_migration_state(target)
+
+
+class BqlRefCell(_Guarded[T]):
+    """State that the BQL guards, borrowed shared or mutably, as ``bql::BqlRefCell``.
+
+    ``borrow()`` and ``borrow_mut()`` raise ``BqlError`` without the BQL and
+    ``BorrowError`` if a mutable borrow and any other would overlap.
+
+    Raises ``DeclarationError`` for a state without ``Migrated``.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, how: str) -> BorrowError:
+        return BorrowError(
+            f"the BqlRefCell of {type(self._value).__name__} is borrowed "
+            f"{'mutably ' if self._borrows < 0 else ''}already and cannot be "
+            f"borrowed{how}; end the other `with` first"
+        )
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[T]:
+        """``with cell.borrow() as state:`` to read."""
+        assert_bql("BqlRefCell.borrow()")
+        if not 0 <= self._borrows < _MOST_BORROWS:
+            raise self._refuse("")
+        self._borrows += 1
+        borrows.count += 1
+        try:
+            yield self._value
+        finally:
+            self._borrows -= 1
+            borrows.count -= 1
+
+    @contextlib.contextmanager
+    def borrow_mut(self) -> Iterator[T]:
+        """``with cell.borrow_mut() as state:`` to change."""
+        assert_bql("BqlRefCell.borrow_mut()")
+        if self._borrows:
+            raise self._refuse(" mutably")
+        self._borrows = -1
+        borrows.count += 1
+        try:
+            yield self._value
+        finally:
+            self._borrows = 0
+            borrows.count -= 1
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        """Snapshot the state, borrowed shared."""
+        with self.borrow() as value:
+            value.snapshot_migration_state(target)  # type: ignore[attr-defined]
+
+    def _held(self) -> contextlib.AbstractContextManager[Any]:
+        return self.borrow_mut()
+
+
+class BqlCell(Generic[T]):
+    """One value that the BQL guards, copied in and out, as ``bql::BqlCell``.
+
+    A plain field of a device: ``irq_level: BqlCell[u32]``.  Raises ``BqlError``
+    without the BQL.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def get(self) -> T:
+        """The value."""
+        assert_bql("BqlCell.get()")
+        return self._value
+
+    def set(self, value: T) -> None:
+        """Put ``value`` in."""
+        assert_bql("BqlCell.set()")
+        self._value = value
+
+    def replace(self, value: T) -> T:
+        """Put ``value`` in and return the former one."""
+        assert_bql("BqlCell.replace()")
+        former, self._value = self._value, value
+        return former
+
+    def __repr__(self) -> str:
+        return f"BqlCell({self._value!r})"
+
+
+class Arc(ToMigrationStateShared[Any], Generic[T]):
+    """A shared reference to state that can be restored through it, as ``std::sync::Arc``.
+
+    Two devices may hold the same ``Mutex`` this way; each migrates it.
+    Attributes are those of what it points to.
+    """
+
+    __slots__ = ("__weakref__", "_value")
+
+    def __init__(self, value: T) -> None:
+        migrated_class(value)
+        self._value = value
+
+    @property
+    def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
+        """What it points to, its ``Migrated``."""
+        return migrated_class(self._value)
+
+    @property
+    def target(self) -> T:
+        """What it points to."""
+        return self._value
+
+    def clone(self) -> Arc[T]:
+        """Another reference to the same."""
+        return Arc(self._value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_value":  # a copy that is not made yet
+            raise AttributeError(name)
+        return getattr(self._value, name)
+
+    def __copy__(self) -> Arc[T]:
+        return self.clone()
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        """Snapshot what it points to."""
+        self._value.snapshot_migration_state(target)  # type: ignore[attr-defined]
+
+    def restore_migrated_state(self, source: Any, version_id: int) -> None:
+        """Restore what it points to."""
+        self._value.restore_migrated_state(source, version_id)  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"Arc({self._value!r})"

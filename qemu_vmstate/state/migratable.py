@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``Migratable``: marks state that migrates as a private copy.
+
+As ``Migratable<T>`` of rust/migration/src/migratable.rs: it derefs to what it
+wraps, and C sees a snapshot only.  The snapshot lies in the staging struct of
+the object it belongs to, not behind a pointer of its own.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from ..errors import DeclarationError
+from .cells import Arc, BqlRefCell, Mutex
+from .to_migration_state import ToMigrationStateShared, migrated_class
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from .cells import MutexGuard
+
+__all__ = ["Migratable"]
+
+T = TypeVar("T", bound=ToMigrationStateShared[Any])
+S = TypeVar("S")
+
+
+class Migratable(Generic[T]):
+    """A transparent proxy for state that migrates: ``Migratable(Mutex(state))``.
+
+    What it wraps must be restorable through a shared reference: a ``Mutex``, a
+    ``BqlRefCell``, an ``Arc`` of these, or a class of yours that derives from
+    ``ToMigrationStateShared``; ``DeclarationError`` otherwise.  Attributes are
+    those of what it wraps, so ``dev.regs.lock()`` locks the mutex.  As a field
+    of a ``Device``, type checkers see what it wraps.
+    """
+
+    __slots__ = ("__weakref__", "_value")
+
+    def __init__(self, value: T) -> None:
+        migrated_class(value)
+        shared: Any = value
+        while isinstance(shared, Arc):
+            shared = shared.target
+        if not hasattr(shared, "restore_migrated_state"):
+            raise DeclarationError(
+                f"Migratable({type(shared).__name__}): it cannot be restored while others hold "
+                "it; wrap it in a Mutex or a BqlRefCell"
+            )
+        object.__setattr__(self, "_value", value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_value":  # a copy that is not made yet
+            raise AttributeError(name)
+        return getattr(self._value, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._value, name, value)
+
+    def __repr__(self) -> str:
+        return f"Migratable({self._value!r})"
+
+    if not TYPE_CHECKING:
+        # What is used all the time goes no way through Python.
+        lock = property(attrgetter("_value.lock"))
+        borrow = property(attrgetter("_value.borrow"))
+        borrow_mut = property(attrgetter("_value.borrow_mut"))
+    else:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Any: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+        def __get__(self, instance: object, owner: type) -> Any: ...
+        def __set__(self, instance: object, value: Migratable[T] | T) -> None: ...
+
+        @overload
+        def lock(self: Migratable[Mutex[S]], timeout: float = -1) -> MutexGuard[S]: ...
+        @overload
+        def lock(self: Migratable[Arc[Mutex[S]]], timeout: float = -1) -> MutexGuard[S]: ...
+        def lock(self, timeout: float = -1) -> Any: ...
+        @overload
+        def borrow(self: Migratable[BqlRefCell[S]]) -> AbstractContextManager[S]: ...
+        @overload
+        def borrow(self: Migratable[Arc[BqlRefCell[S]]]) -> AbstractContextManager[S]: ...
+        def borrow(self) -> Any: ...
+        @overload
+        def borrow_mut(self: Migratable[BqlRefCell[S]]) -> AbstractContextManager[S]: ...
+        @overload
+        def borrow_mut(self: Migratable[Arc[BqlRefCell[S]]]) -> AbstractContextManager[S]: ...
+        def borrow_mut(self) -> Any: ...
+
+
+def unwrap(value: Any) -> Any:
+    """What a ``Migratable`` wraps; anything else as it is."""
+    return value._value if isinstance(value, Migratable) else value

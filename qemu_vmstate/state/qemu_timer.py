@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``QEMUTimer``: a timer that QEMU's main loop runs, and that migrates when it expires."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import traceback
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..bindings.native import ffi, in_vm, lib
+from ..errors import OutOfRangeError
+from ..wire.types import SCALARS
+from .bql import bql_locked
+
+__all__ = ["QEMUClockType", "QEMUTimer", "clock_get_ns"]
+
+
+class QEMUClockType(enum.IntEnum):
+    """The clocks of include/qemu/timer.h: QEMU_CLOCK_REALTIME and so on."""
+
+    REALTIME = 0
+    VIRTUAL = 1
+    HOST = 2
+    VIRTUAL_RT = 3
+
+
+def clock_get_ns(clock: QEMUClockType = QEMUClockType.VIRTUAL) -> int:
+    """What ``qemu_clock_get_ns()`` says, in ns; 0 outside a VM, where no clock runs."""
+    return int(lib().qv_clock_get_ns(clock)) if in_vm() else 0
+
+
+class QEMUTimer:
+    """A ``QEMUTimer`` (include/qemu/timer.h) with a Python callback.
+
+    ::
+
+        class Watchdog(Device, name="pywatchdog"):
+            timer: QEMUTimer
+
+            def __init__(self) -> None:
+                self.timer = QEMUTimer(self.expired)
+
+    ``callback`` is called without arguments in QEMU's main loop, with the BQL
+    held; what it raises goes to the log.  As a field of a ``Device`` it migrates
+    like VMSTATE_TIMER_PTR: the time when it expires, a signed 64-bit number of
+    ns, big endian, or -1.
+
+    Outside a VM it keeps that time and never expires.
+    """
+
+    def __init__(
+        self,
+        callback: Callable[[], object] | None = None,
+        clock: QEMUClockType = QEMUClockType.VIRTUAL,
+    ) -> None:
+        self._callback = callback
+        self._expire_time_ns = -1
+        self._timer: Any = None
+        if in_vm():
+            _bury()
+            handle = ffi.new_handle(weakref.ref(self))
+            self._timer = lib().qv_timer_new(clock, handle)
+            weakref.finalize(self, _dead.append, (self._timer, handle)).atexit = False
+
+    def mod_ns(self, expire_time: int) -> None:
+        """Let it expire at ``expire_time`` of its clock, in ns; ``timer_mod_ns()``."""
+        scalar = SCALARS["q"]
+        if not 0 <= expire_time <= scalar.high:
+            raise OutOfRangeError(
+                f"{expire_time} is no time to expire at: 0 to {scalar.high} ns; delete() disarms"
+            )
+        self.set(expire_time)
+
+    def delete(self) -> None:
+        """Do not let it expire; ``timer_del()``."""
+        self.set(-1)
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is going to expire; ``timer_pending()``."""
+        return self.get() != -1
+
+    def get(self) -> int:
+        """When it expires, in ns of its clock, or -1; ``timer_expire_time_ns()``."""
+        if self._timer is None:
+            return self._expire_time_ns
+        return int(lib().qv_timer_expire_time_ns(self._timer))
+
+    def set(self, expire_time: int) -> None:
+        """As ``get()`` says it: what a load calls, ``timer_get()`` of migration/savevm.c."""
+        if self._timer is None:
+            self._expire_time_ns = expire_time
+        else:
+            lib().qv_timer_mod_ns(self._timer, expire_time)
+
+    def __repr__(self) -> str:
+        return f"QEMUTimer({self.get()} ns)" if self.pending else "QEMUTimer(not armed)"
+
+
+# A timer's memory may be in use by its callback, in the main loop and under the
+# BQL, while its last reference is dropped in another thread.
+_dead: list[tuple[Any, Any]] = []
+
+
+def _bury() -> None:
+    if bql_locked():
+        while _dead:
+            timer, _handle = _dead.pop()
+            lib().qv_timer_free(timer)
+
+
+@ffi.def_extern(onerror=lambda _type, exc, _trace: traceback.print_exception(exc, file=sys.stderr))  # type: ignore[untyped-decorator]
+def qv_py_timer(handle: Any) -> None:
+    """A timer has expired."""
+    timer: QEMUTimer | None = ffi.from_handle(handle)()
+    if timer is not None and timer._callback is not None:
+        timer._callback()
+    _bury()

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``ToMigrationState``: how a live object gives and takes its migration-safe copy.
+
+Names and meaning are those of rust/migration/src/migratable.rs.  A class with
+its own shape names its ``Migrated`` layout class and writes two methods::
+
+    class TickMigration(VMStruct):
+        ticks: u64 = 0
+
+    class Ticks(ToMigrationState[TickMigration]):
+        def __init__(self) -> None:
+            self.seen: set[int] = set()
+
+        def snapshot_migration_state(self, target: TickMigration) -> None:
+            target.ticks = len(self.seen)
+
+        def restore_migrated_state_mut(self, source: TickMigration, version_id: int) -> None:
+            self.seen = set(range(source.ticks))
+
+A snapshot copies; it takes no BQL, raises no interrupt and changes nothing, for
+the source may have to run on (docs/devel/migration/main.rst).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import MemberDescriptorType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from ..bindings.loader import _state
+from ..errors import DeclarationError
+
+if TYPE_CHECKING:
+    from ..layout.vmstruct import VMStruct
+
+__all__ = [
+    "Former",
+    "ToMigrationState",
+    "ToMigrationStateShared",
+    "migrated_class",
+    "noted",
+    "restore_or_undo",
+]
+
+M = TypeVar("M", bound="VMStruct")
+
+
+class ToMigrationState(ABC, Generic[M]):
+    """State that can be snapshot, and restored by whoever owns it alone."""
+
+    __slots__ = ()
+
+    Migrated: ClassVar[type[Any]]
+    """The layout class of the snapshot; taken from ``ToMigrationState[...]`` if not set."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Migrated" in cls.__dict__:
+            return
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, ToMigrationState):
+                for argument in get_args(base):
+                    if hasattr(argument, "__layout__"):
+                        cls.Migrated = argument
+
+    @abstractmethod
+    def snapshot_migration_state(self, target: M) -> None:
+        """Fill ``target``, which holds its class's defaults, with this state's copy.
+
+        Raise ``InvalidError`` (or anything else) to refuse: the save fails and
+        the caller, or QEMU's ``query-migrate``, gets the sentence.
+        """
+
+    @abstractmethod
+    def restore_migrated_state_mut(self, source: M, version_id: int) -> None:
+        """Take ``source`` over; it is complete and yours to keep.
+
+        ``version_id`` is the one the stream had.  Raise to refuse: the load
+        fails, and what this method changed so far is undone.
+        """
+
+    def to_migration_state(self) -> M:
+        """A fresh snapshot of this state."""
+        target: M = migrated_class(self)()
+        self.snapshot_migration_state(target)
+        return target
+
+    def _former_migrated_state(self) -> Any:
+        """What undoes the next restore, for ``_put_back_migrated_state``."""
+        return Former(self)
+
+    def _put_back_migrated_state(self, former: Any, own_version: int) -> None:
+        """Make this again what it was when ``former`` was made."""
+        former.put_back(own_version)
+
+
+class ToMigrationStateShared(ToMigrationState[M]):
+    """State that others hold too, and that can be restored all the same."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def restore_migrated_state(self, source: M, version_id: int) -> None:
+        """Take ``source`` over, under the state's own lock."""
+
+    def restore_migrated_state_mut(self, source: M, version_id: int) -> None:
+        """As ``restore_migrated_state``: in Python nobody can prove to be alone."""
+        self.restore_migrated_state(source, version_id)
+
+
+def migrated_class(value: object) -> type[Any]:
+    """The ``Migrated`` of a state or of its class; raises ``DeclarationError``."""
+    migrated = getattr(value, "Migrated", None)
+    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    if migrated is None:
+        raise DeclarationError(
+            f"{name} has no Migrated: derive it from VMStruct, or from "
+            "ToMigrationState[ALayoutClass] with snapshot_migration_state and "
+            "restore_migrated_state_mut"
+        )
+    if not hasattr(migrated, "__layout__"):
+        raise DeclarationError(
+            f"{name}.Migrated is {migrated!r}; it must be a layout class, derived from VMStruct"
+        )
+    return migrated  # type: ignore[no-any-return]
+
+
+class Former:
+    """What undoes a restore of ``value``: a snapshot, if it has one, and all it is made of."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._snapshot = snapshot_if_possible(value)
+        self._memory = copy.copy(value) if isinstance(value, _state.Memory) else None
+        self._attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
+        self._slots = {n: getattr(value, n) for n in _slots(type(value)) if hasattr(value, n)}
+
+    def put_back(self, own_version: int) -> None:
+        """Make ``value`` what it was; raises what its own restore of the snapshot raises."""
+        try:
+            # The user's own restore first, for what was changed in place; then the
+            # attributes, so that others' references still point to the same objects.
+            if self._snapshot is not None:
+                self._value.restore_migrated_state_mut(self._snapshot, own_version)
+        finally:
+            if self._memory is not None:
+                _state.assign(self._value, self._memory)
+            if self._attributes is not None:
+                now = vars(self._value)
+                now.update(self._attributes)
+                for name in now.keys() - self._attributes.keys():
+                    del now[name]
+            for name, attribute in self._slots.items():
+                object.__setattr__(self._value, name, attribute)
+
+
+_slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    """The attributes that a class's objects have outside of a ``__dict__``."""
+    if cls not in _slots_of:
+        found = (vars(base).items() for base in cls.__mro__)
+        _slots_of[cls] = tuple(
+            name
+            for items in found
+            for name, kind in items
+            if isinstance(kind, MemberDescriptorType)
+        )
+    return _slots_of[cls]
+
+
+def restore_or_undo(
+    value: ToMigrationState[Any], source: Any, version_id: int, own_version: int
+) -> None:
+    """Restore ``value``, or leave it as it was and raise what its restore raised.
+
+    ``own_version`` is the ``version_id`` that its own restore gets when it takes
+    its former state back.
+    """
+    former = Former(value)
+    try:
+        value.restore_migrated_state_mut(source, version_id)
+    except BaseException as exc:
+        with noted(exc, "its former state"):
+            former.put_back(own_version)
+        raise
+
+
+@contextlib.contextmanager
+def noted(exc: BaseException, what: str) -> Iterator[None]:
+    """Note what is raised while ``what`` is taken back on the ``exc`` that is the reason."""
+    try:
+        yield
+    except BaseException as second:
+        exc.add_note(f"and taking {what} back raised {type(second).__name__}")
+
+
+def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:
+    """A snapshot, or ``None`` of a state that has none: a good stream may yet repair it."""
+    try:
+        return value.to_migration_state()
+    except Exception:
+        return None

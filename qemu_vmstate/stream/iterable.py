@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The ends of iterable sections, which no description tells: RAM and what else delimits itself.
+
+QEMU's words for them are in docs/devel/migration/main.rst ("Iterative device migration") and
+dirty-bitmap's in the comment at the head of migration/block-dirty-bitmap.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import StreamError
+from .source import WINDOW, Source, shown
+
+__all__ = ["MEASURES", "Pages", "Ram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """How many guest pages a section of RAM carries, by how they are written."""
+
+    normal: int = 0
+    zero: int = 0
+    xbzrle: int = 0
+    compressed: int = 0
+
+
+_ZERO, _MEM_SIZE, _PAGE, _EOS, _CONTINUE, _XBZRLE, _HOOK = 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
+_COMPRESSED, _MULTIFD_FLUSH = 0x100, 0x200
+_HEADER = struct.Struct(">Q")
+_MAPPED = struct.Struct(">IQQQ")
+
+
+@dataclass(slots=True)
+class Ram:
+    """RAM's sections one after the other; ``blocks`` is what the first of them lists."""
+
+    page_size: int
+    with_addresses: bool
+    """Each block's guest address follows its length: the capability x-ignore-shared."""
+    mapped: bool = False
+    """Each block has its pages at a fixed place behind its entry: the capability mapped-ram."""
+    blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By name: where its entry begins in the file, and its length in bytes."""
+    _block: str = ""
+
+    def measure(self, source: Source, at: int) -> tuple[int, Pages]:
+        """Where the section that has its first record at *at* ends, and what is in it."""
+        normal = zero = xbzrle = compressed = 0
+        mask, page_size = self.page_size - 1, self.page_size
+        base, window = at, b""
+        while True:
+            begin = at - base
+            # A header, a name and what follows it, at the longest.
+            if begin + 280 > len(window):
+                base, window, begin = at, source.window(at), 0
+                if len(window) < 8:
+                    raise source.cut(at, 8, "a record of the section of RAM")
+            (header,) = _HEADER.unpack_from(window, begin)
+            flags, address = header & mask, header & ~mask
+            record, at = at, at + 8
+            if flags & (_ZERO | _PAGE | _XBZRLE | _COMPRESSED):
+                if not flags & _CONTINUE:
+                    length = source.byte(at, "the name of a RAM block")
+                    self._block = shown(source.at(at + 1, length, "the name of a RAM block"))
+                    at += 1 + length
+                if self._block not in self.blocks or address >= self.blocks[self._block][1]:
+                    raise self._stray(source, record, address)
+            kind = flags & ~_CONTINUE
+            if kind == _PAGE:
+                at += page_size
+                normal += 1
+                if at > source.size:
+                    raise source.cut(at - page_size, page_size, f"a page of {self._block!r}")
+            elif kind == _ZERO:
+                at += 1
+                zero += 1
+                if at > source.size:
+                    raise source.cut(at - 1, 1, f"a zero page of {self._block!r}")
+            elif kind == _XBZRLE:
+                at += 3 + source.be16(at + 1, "an XBZRLE page")
+                xbzrle += 1
+            elif kind == _COMPRESSED:
+                at += 4 + source.be32(at, "a compressed page")
+                compressed += 1
+            elif kind == _MEM_SIZE:
+                at, in_list = self._list(source, at, address)
+                normal, zero = normal + in_list.normal, zero + in_list.zero
+            elif kind == _EOS:
+                return at, Pages(normal, zero, xbzrle, compressed)
+            elif kind != _MULTIFD_FLUSH:
+                why = "RDMA's, which no file has" if kind & _HOOK else "no known combination"
+                raise source.error(
+                    f"the record of RAM at byte {record} has the flags {flags:#x}: {why} "
+                    f"(with target pages of {page_size} bytes)"
+                )
+
+    def _list(self, source: Source, at: int, total: int) -> tuple[int, Pages]:
+        pages = Pages()
+        while total:
+            begin = at
+            count = source.byte(at, "a RAM block's name")
+            name = shown(source.at(at + 1, count, "a RAM block's name"))
+            at += 1 + count
+            length = source.be64(at, f"the length of the RAM block {name!r}")
+            at += 16 if self.with_addresses else 8
+            if length > total:
+                raise source.error(
+                    f"the RAM block {name!r} at byte {begin} has {length} bytes, where the "
+                    f"list of blocks has {total} left"
+                )
+            total -= length
+            self.blocks[name] = (begin, length)
+            if self.mapped:
+                at, more = self._mapped(source, at, name, length)
+                pages = Pages(pages.normal + more.normal, pages.zero + more.zero)
+        return at, pages
+
+    def _mapped(self, source: Source, at: int, name: str, length: int) -> tuple[int, Pages]:
+        """Where the pages of a block end, whose head of mapped-ram is at *at*.
+
+        docs/devel/migration/mapped-ram.rst has a picture of it.
+        """
+        what = f"the pages of the RAM block {name!r}"
+        head = _MAPPED.unpack(source.at(at, _MAPPED.size, f"the head of {what}"))
+        version, page_size, bitmap_at, pages_at = head
+        count = length // self.page_size
+        bitmap = -(-count // 64) * 8
+        end = pages_at + length
+        if version > 1 or page_size != self.page_size:
+            raise source.error(
+                f"{what} at byte {at} are of version {version} with {page_size} bytes each, and "
+                f"known is version 1, with the {self.page_size} bytes of the target's pages"
+            )
+        if not at + _MAPPED.size <= bitmap_at <= bitmap_at + bitmap <= pages_at:
+            raise source.error(
+                f"{what} at byte {at} have their bitmap of {bitmap} bytes at byte {bitmap_at} and "
+                f"begin at byte {pages_at}: these do not follow each other"
+            )
+        if end > source.size:
+            raise source.cut(pages_at, length, what)
+        normal = 0
+        for begin in range(bitmap_at, bitmap_at + bitmap, WINDOW):
+            part = source.at(
+                begin, min(WINDOW, bitmap_at + bitmap - begin), f"the bitmap of {what}"
+            )
+            normal += int.from_bytes(part).bit_count()
+        # Those that the bitmap does not have are zero, or were never touched.
+        return end, Pages(normal, max(0, count - normal))
+
+    def _stray(self, source: Source, record: int, address: int) -> StreamError:
+        if self._block not in self.blocks:
+            return source.error(
+                f"the record of RAM at byte {record} is of the block {self._block!r}, "
+                "which the list of blocks does not have"
+            )
+        return source.error(
+            f"the record of RAM at byte {record} is for the address {address:#x}, and the block "
+            f"{self._block!r} ends at {self.blocks[self._block][1]:#x}"
+        )
+
+
+def _dirty_bitmap(source: Source, at: int, _: int, __: bool) -> int:
+    what = "a record of dirty-bitmap"
+    while True:
+        flags, more = source.byte(at, what), 1
+        if flags & 0x80:
+            flags, more = source.be16(at, what), 2
+            if flags & 0x80:
+                flags, more = source.be32(at, what), 4
+        at += more
+        for with_name in (0x08, 0x04):  # the node's, the bitmap's
+            if flags & with_name:
+                at += 1 + source.byte(at, what)
+        if flags & 0x10:  # the bitmap begins
+            at += 5
+        elif flags & 0x20:  # it is complete
+            pass
+        elif flags & 0x40:
+            at += 12
+            if not flags & 0x02:
+                at += 8 + source.be64(at, what)
+        if flags & 0x01:
+            return at
+
+
+def _block(source: Source, at: int, _: int, __: bool) -> int:
+    what = "a record of block migration"
+    while True:
+        flags = source.be64(at, what) & 0x1FF
+        at += 8
+        if flags & 0x01:
+            at += 1 + source.byte(at, what)
+            if not flags & 0x08:
+                at += 1 << 20
+        if flags & 0x02:
+            return at
+        if not flags & 0x05:
+            raise source.error(f"the record of block migration at byte {at - 8} has no known flags")
+
+
+def _storage_attributes(source: Source, at: int, page_size: int, _: bool) -> int:
+    what = "a record of storage attributes"
+    while True:
+        flags = source.be64(at, what) & (page_size - 1)
+        at += 8
+        if flags == 0x02:
+            at += 8 + source.be64(at, what)
+        elif flags == 0x01:
+            return at
+        elif flags != 0x08:
+            raise source.error(
+                f"the record of storage attributes at byte {at - 8} has the flags {flags:#x}"
+            )
+
+
+def _page_table(source: Source, at: int, _: int, first: bool) -> int:
+    what = "a record of the hash page table"
+    head = source.be32(at, what)
+    at += 4
+    if first or head == 0xFFFF_FFFF:
+        return at
+    while True:
+        index, valid = source.be32(at, what), source.be16(at + 4, what)
+        invalid = source.be16(at + 6, what)
+        at += 8 + 16 * valid
+        if not (index or valid or invalid):
+            return at
+
+
+MEASURES: dict[str, Callable[[Source, int, int, bool], int]] = {
+    "dirty-bitmap": _dirty_bitmap,
+    "block": _block,
+    "s390-storage_attributes": _storage_attributes,
+    "spapr/htab": _page_table,
+}
+"""By name: ``measure(source, offset, page_size, is_the_first_section)`` gives a section's end."""

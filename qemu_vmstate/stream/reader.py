@@ -1,0 +1,511 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading a migration file without QEMU: its sections, and every field of its devices.
+
+Nothing compiled is needed, but for ``load`` and ``save``.
+
+    stream = read("vm.mig")
+    for section in stream:
+        print(section.offset, section.kind, section.name)
+    assert stream.section("mc146818rtc").field("cmos_data").size == 128
+    load(hpet, stream.payload("hpet"))
+    ...
+    replace("vm.mig", "changed.mig", {("hpet", 0): save(hpet)})
+
+A file is what ``migrate file:`` or ``exec:cat`` writes, of any target.  QEMU tells of it in
+docs/devel/migration/main.rst ("Stream structure"): a header, the configuration, sections, and at
+the end a description in JSON of the devices' sections, which is looked for first.  What lies
+inside a section is in :mod:`~qemu_vmstate.stream_fields`, where RAM's sections end in
+:mod:`~qemu_vmstate.stream_iterable`.  Pages of RAM are passed over, never kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from ..errors import StreamError
+from .configuration import Configuration, read_configuration
+from .decoder import Budget, Decoder, Field, find
+from .iterable import MEASURES, Pages, Ram
+from .replace import Key, write_replaced
+from .source import Source, shown
+from .vmdesc import Description, by_device, find_description, parse
+
+__all__ = [
+    "Configuration",
+    "Field",
+    "Kind",
+    "Pages",
+    "Section",
+    "Stream",
+    "StreamError",
+    "read",
+    "replace",
+]
+
+Kind: TypeAlias = Literal[
+    "header",
+    "configuration",
+    "start",
+    "part",
+    "end",
+    "full",
+    "command",
+    "eof",
+    "description",
+    "padding",
+]
+
+MAGIC = b"QEVM"
+VERSION = 3
+MOST_FIELDS = 1 << 20
+
+_EOF, _START, _PART, _END, _FULL = 0x00, 0x01, 0x02, 0x03, 0x04
+_SUBSECTION, _DESCRIPTION, _CONFIGURATION, _COMMAND, _FOOTER = 0x05, 0x06, 0x07, 0x08, 0x7E
+_KINDS: dict[int, Kind] = {_START: "start", _PART: "part", _END: "end", _FULL: "full"}
+COMMANDS = (
+    "INVALID",
+    "OPEN_RETURN_PATH",
+    "PING",
+    "POSTCOPY_ADVISE",
+    "POSTCOPY_LISTEN",
+    "POSTCOPY_RUN",
+    "POSTCOPY_RAM_DISCARD",
+    "PACKAGED",
+    "ENABLE_COLO",
+    "POSTCOPY_RESUME",
+    "RECV_BITMAP",
+    "SWITCHOVER_START",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the file; together they cover it without gaps."""
+
+    kind: Kind
+    offset: int
+    """Where its first byte lies in the file, the one that says what it is."""
+    size: int
+    """All of its bytes, a footer included."""
+    payload_offset: int
+    payload_size: int
+    name: str = ""
+    """A device's idstr, or a command's name."""
+    section_id: int | None = None
+    instance_id: int | None = None
+    version_id: int | None = None
+    fields: tuple[Field, ...] | None = None
+    """What the payload has, subsections last; ``None`` where nothing describes it."""
+    pages: Pages | None = None
+    """What a section of RAM carries."""
+    vmsd_name: str | None = None
+    """The name of a device's ``VMStateDescription``, which *name* ends with."""
+
+    @property
+    def opaque(self) -> bool:
+        """Whether there is a payload of which only place and size are known."""
+        sections = ("start", "part", "end", "full")
+        return self.kind in sections and self.fields is None and self.pages is None
+
+    def field(self, path: str) -> Field:
+        """The field with that path (``"regs.fifo"``, ``"history[2].step"``), else KeyError.
+
+        Names are the description's, which have dots themselves: ``"env.regs[4]"``.
+        """
+        found = find(self.fields or (), path)
+        if found is None:
+            raise KeyError(path)
+        return found
+
+    def walk(self) -> Iterator[Field]:
+        """Every field, each before what is inside it."""
+        for field in self.fields or ():
+            yield from field.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A migration file, read."""
+
+    path: str
+    size: int
+    sections: tuple[Section, ...]
+    configuration: Configuration | None
+    """``None`` for a machine type before 2.4, which sends none."""
+    description: Description | None
+    """The JSON at the end; ``None`` if the machine type or a postcopy suppressed it."""
+    page_size: int
+    """The target's: the description's, the configuration's, or else 4096."""
+    ram_blocks: Mapping[str, int]
+    """The lengths of the blocks of RAM, in bytes."""
+    footers: bool
+    """Whether sections have footers; those of machine types before 2.4 have none."""
+
+    def __iter__(self) -> Iterator[Section]:
+        return iter(self.sections)
+
+    def section(self, name: str, instance_id: int = 0) -> Section:
+        """The first section of that device that has its fields, else its first; or KeyError."""
+        same = [s for s in self.sections if (s.name, s.instance_id) == (name, instance_id)]
+        if not same:
+            raise KeyError(f"{name}/{instance_id}")
+        return next((s for s in same if s.fields is not None), same[0])
+
+    def payload(self, name: str, instance_id: int = 0) -> bytes:
+        """The bytes of that section, read from the file now: what ``load`` takes.
+
+        Raises KeyError as :meth:`section`, OSError, and StreamError if the file got shorter.
+        """
+        section = self.section(name, instance_id)
+        with Source(self.path) as source:
+            return source.at(section.payload_offset, section.payload_size, f"the section {name!r}")
+
+
+def read(path: str | os.PathLike[str]) -> Stream:
+    """Read the migration file *path*.
+
+    Raises :class:`StreamError` with a sentence that says what is broken and at which byte,
+    and OSError when the file cannot be opened.
+    """
+    with Source(path) as source:
+        return _Reader(source).read()
+
+
+def replace(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    payloads: Mapping[Key, bytes],
+    descriptions: Mapping[Key, Description] | None = None,
+) -> None:
+    """Write the migration file *path* to *out*, devices' sections having other payloads.
+
+    *payloads* are by name and instance id, ``{("hpet", 0): save(hpet)}``; the rest of the file
+    stays as it is, footers too.  *out* may be *path*; it is replaced when all is written, with
+    the permissions of *path*.  RAM is copied a piece at a time.
+
+    QEMU takes a payload of any length that its device reads, and ignores the JSON description
+    at the end of the file.  For all other readers that must go on to be true.  So a payload
+    which the section's description does not describe, a subsection more say, needs one of its
+    own in *descriptions*, which is what ``describe(hpet)`` returns; the file's JSON then has
+    it.  A section without a description can have any payload.
+
+    Raises :class:`StreamError` when *path* is broken, and for a section that is not there, is
+    there twice, comes in parts as RAM does, or that the payload does not fit; OSError for *path*
+    and *out*.  Nothing is written then.
+    """
+    write_replaced(read(path), out, payloads, descriptions or {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A section's head, as SECTION_START and SECTION_FULL have it."""
+
+    section_id: int
+    name: str
+    instance_id: int
+    version_id: int
+
+    def __str__(self) -> str:
+        return f"the section {self.section_id} of {self.name!r}"
+
+
+class _Reader:
+    """One walk through a file."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._sections: list[Section] = []
+        self._heads: dict[int, _Head] = {}
+        self._footers: bool | None = None
+        self._configuration: Configuration | None = None
+        # A description's entry is some 40 bytes, and most fields have bytes of their own.
+        self._budget = Budget(min(MOST_FIELDS, 4 * source.size))
+
+    def read(self) -> Stream:
+        at = self._header()
+        self._described_at, self._description = find_description(self._source, at)
+        self._devices = by_device(self._description)
+        if at < self._source.size and self._source.byte(at, "a section") == _CONFIGURATION:
+            end, self._configuration, fields = read_configuration(
+                self._source, at + 1, self._described_at, self._budget
+            )
+            self._add("configuration", at, end, at + 1, fields=fields)
+            at = end
+        self._page_size = self._find_page_size()
+        capabilities = self._configuration.capabilities if self._configuration else ()
+        self._ram = Ram(
+            self._page_size, "x-ignore-shared" in capabilities, "mapped-ram" in capabilities
+        )
+        while at < self._described_at:
+            kind = self._source.byte(at, "a section")
+            if kind == _EOF:
+                break
+            at = self._section(at, kind)
+        self._finish(at)
+        return Stream(
+            self._source.path,
+            self._source.size,
+            tuple(self._sections),
+            self._configuration,
+            self._description,
+            self._page_size,
+            {name: length for name, (_, length) in self._ram.blocks.items()},
+            self._footers is not False,
+        )
+
+    # ------------------------------------------------- before the sections
+
+    def _header(self) -> int:
+        source = self._source
+        magic = source.at(0, min(4, source.size), "the header")
+        if magic == b"QFI\xfb":
+            raise source.error("this is a qcow2 image; a snapshot inside it is not read")
+        if magic == b"Libv":
+            raise source.error(
+                "this is a file of libvirt's, which has a header of its own before the stream"
+            )
+        if len(magic) == 4 and magic != MAGIC:
+            raise source.error(
+                f"this is no migration stream: it begins with {magic.hex()} instead of "
+                f"{MAGIC.hex()} (QEVM)"
+            )
+        version = source.be32(4, "the header's version")
+        if version != VERSION:
+            raise source.error(f"the stream is of version {version} at byte 4, not {VERSION}")
+        self._add("header", 0, 8, 0)
+        return 8
+
+    def _find_page_size(self) -> int:
+        size = (self._description or {}).get("page_size")
+        if size is None and self._configuration and self._configuration.target_page_bits:
+            size = 1 << min(self._configuration.target_page_bits, 63)
+        if size is None:
+            return 4096
+        # RAM's flags lie in the low bits of an address; AVR's pages leave them eight.
+        if type(size) is not int or not 8 <= size.bit_length() - 1 <= 30 or size & (size - 1):
+            raise self._source.error(f"pages of {size!r} bytes are those of no target")
+        return size
+
+    # ------------------------------------------------------- the sections
+
+    def _section(self, begin: int, kind: int) -> int:
+        if kind in (_START, _FULL):
+            head, at = self._head(begin)
+            self._heads[head.section_id] = head
+        elif kind in (_PART, _END):
+            section_id = self._source.be32(begin + 1, "a section's id")
+            if section_id not in self._heads:
+                raise self._source.error(
+                    f"at byte {begin} is a further part of the section {section_id}, which has "
+                    "not begun"
+                )
+            head, at = self._heads[section_id], begin + 5
+        elif kind == _COMMAND:
+            return self._command(begin)
+        else:
+            raise self._source.error(
+                f"at byte {begin} begins nothing that is known: {kind:#04x} "
+                + self._guess(kind)
+                + self._after()
+            )
+        fields = pages = vmsd_name = None
+        if kind == _FULL:
+            end, fields, vmsd_name = self._device(head, at)
+        else:
+            end, pages = self._iterable(head, at, kind)
+        after = self._footer(head, end, at, fields)
+        self._add(
+            _KINDS[kind],
+            begin,
+            after,
+            at,
+            end,
+            name=head.name,
+            section_id=head.section_id,
+            instance_id=head.instance_id,
+            version_id=head.version_id,
+            fields=fields,
+            pages=pages,
+            vmsd_name=vmsd_name,
+        )
+        return after
+
+    def _head(self, begin: int) -> tuple[_Head, int]:
+        source, what = self._source, "a section's head"
+        section_id, length = source.be32(begin + 1, what), source.byte(begin + 5, what)
+        name = shown(source.at(begin + 6, length, what))
+        at = begin + 6 + length
+        return _Head(section_id, name, source.be32(at, what), source.be32(at + 4, what)), at + 8
+
+    def _command(self, begin: int) -> int:
+        number = self._source.be16(begin + 1, "a command")
+        length = self._source.be16(begin + 3, "a command's length")
+        if not 0 < number < len(COMMANDS):
+            raise self._source.error(f"the command at byte {begin} has the unknown number {number}")
+        # What PACKAGED announces is sections like all others, which follow.
+        self._source.at(begin + 5, length, f"the command {COMMANDS[number]}")
+        end = begin + 5 + length
+        self._add("command", begin, end, begin + 5, name=COMMANDS[number])
+        return end
+
+    def _device(self, head: _Head, at: int) -> tuple[int, tuple[Field, ...] | None, str | None]:
+        known = self._devices.get((head.name, head.instance_id))
+        if not known or "fields" not in known[0]:
+            return self._end_by_footer(head, at), None, None
+        decoder = Decoder(
+            *(self._source, at, self._described_at, self._budget),
+            find_end=lambda: -1 if self._footers is False else self._next_footer(head, at),
+        )
+        description = known.pop(0) if len(known) > 1 else known[0]
+        try:
+            fields = decoder.described(description, head.name)
+        except StreamError as error:
+            hint = self._hint(head, at, decoder.at, None)
+            raise self._source.error(f"{head} at byte {at}: {error.reason}{hint}") from None
+        name = description.get("vmsd_name")
+        return decoder.at, fields, name if isinstance(name, str) else None
+
+    def _iterable(self, head: _Head, at: int, kind: int) -> tuple[int, Pages | None]:
+        if head.name == "ram":
+            return self._ram.measure(self._source, at)
+        if head.name in MEASURES:
+            first = kind == _START
+            return MEASURES[head.name](self._source, at, self._page_size, first), None
+        return self._end_by_footer(head, at), None
+
+    def _end_by_footer(self, head: _Head, at: int) -> int:
+        if self._footers is False:
+            raise self._source.error(
+                f"{head} at byte {at} has neither a description nor a footer: its end cannot "
+                "be known"
+            )
+        end = self._next_footer(head, at)
+        if end < 0:
+            raise self._source.error(
+                f"{head} has no description, and from its payload at byte {at} on the file has "
+                f"no footer of its own: it is cut short or broken{self._after()}"
+            )
+        return end
+
+    def _next_footer(self, head: _Head, at: int) -> int:
+        """Where the footer of *head* lies first that something plausible follows; or -1."""
+        mark = bytes([_FOOTER]) + head.section_id.to_bytes(4)
+        found = self._source.find(mark, at, self._described_at)
+        return next((end for end in found if self._begins_something(end + 5)), -1)
+
+    def _begins_something(self, at: int) -> bool:
+        if at >= self._described_at:
+            return at == self._described_at
+        try:
+            kind = self._source.byte(at, "a section")
+            if kind in (_START, _FULL):
+                head, _ = self._head(at)
+                return head.name != "" and head.name.isascii() and head.name.isprintable()
+            if kind in (_PART, _END):
+                return self._source.be32(at + 1, "a section") in self._heads
+            if kind == _COMMAND:
+                return 0 < self._source.be16(at + 1, "a command") < len(COMMANDS)
+            if kind == _EOF and at + 1 < self._source.size:
+                return self._source.byte(at + 1, "the description") == _DESCRIPTION
+            return kind == _EOF
+        except StreamError:
+            return False
+
+    def _footer(self, head: _Head, end: int, payload: int, fields: tuple[Field, ...] | None) -> int:
+        """The end of a section whose payload ends at *end*, its footer being checked."""
+        source = self._source
+        if end > source.size:
+            raise source.error(
+                f"the file of {source.size} bytes ends inside {head}, which at byte {payload} "
+                f"has {end - payload} bytes"
+            )
+        if self._footers is not False:
+            mark = source.byte(end, f"the footer of {head}")
+            if mark != _FOOTER and self._footers is None and self._begins_something(end):
+                self._footers = False
+            elif mark != _FOOTER:
+                raise source.error(
+                    f"{head} ends at byte {end}, where {mark:#04x} is instead of a footer "
+                    f"({_FOOTER:#04x}){self._hint(head, payload, end, fields)}"
+                )
+            else:
+                self._footers = True
+                found = source.be32(end + 1, f"the footer of {head}")
+                if found != head.section_id:
+                    raise source.error(
+                        f"{head} ends at byte {end} with the footer of the section {found}"
+                    )
+                return end + 5
+        return end
+
+    # ----------------------------------------------------- after, and errors
+
+    def _finish(self, at: int) -> None:
+        source = self._source
+        if at >= source.size:
+            raise source.error(
+                f"the file of {source.size} bytes is cut short: at its end another section or "
+                f"the mark of the stream's end should be{self._after()}"
+            )
+        if at > self._described_at:
+            raise source.error(
+                f"the sections run to byte {at}, past the stream's end at {self._described_at}"
+                f"{self._after()}"
+            )
+        self._add("eof", at, at + 1, at + 1)
+        at += 1
+        if at < source.size and source.byte(at, "the description") == _DESCRIPTION:
+            length = source.be32(at + 1, "the description's length")
+            end = at + 5 + length
+            if end > source.size:
+                raise source.cut(at + 5, length, "the description")
+            if self._described_at != at - 1:
+                self._description = parse(source, at + 5, length)
+            self._add("description", at, end, at + 5)
+            at = end
+        if at == source.size:
+            return
+        if any(source.at(at, min(1 << 16, source.size - at), "padding")):
+            raise source.error(
+                f"{source.size - at} byte(s) follow the end of the stream at byte {at}"
+            )
+        self._add("padding", at, source.size, at)
+
+    def _hint(self, head: _Head, payload: int, end: int, fields: tuple[Field, ...] | None) -> str:
+        """Where the section's footer really is, and which field does not fit, if one can tell."""
+        if self._footers is False or (found := self._next_footer(head, payload)) < 0:
+            return ""
+        out = f"; its next footer is at byte {found}"
+        if found >= end or fields is None:
+            return out
+        leaves = [f for top in fields for f in top.walk() if not f.children and f.size]
+        over = next((f for f in leaves if f.offset + f.size > found), None)
+        if over is None:
+            return out
+        return (
+            f"{out}, and by the description the field {over.name!r} has the bytes "
+            f"{over.offset} to {over.offset + over.size}, past it"
+        )
+
+    def _guess(self, kind: int) -> str:
+        if kind == _FOOTER:
+            return "is a footer's mark"
+        if kind == _SUBSECTION:
+            return "is a subsection's mark"
+        if kind in (_DESCRIPTION, _CONFIGURATION):
+            return "is a mark that has no place here"
+        return "is no section's type"
+
+    def _after(self) -> str:
+        last = self._sections[-1]
+        named = f" of {last.name!r}" if last.name else ""
+        return f" (after the {last.kind}{named}, which ends at byte {last.offset + last.size})"
+
+    def _add(
+        self, kind: Kind, begin: int, after: int, at: int, end: int | None = None, **known: Any
+    ) -> None:
+        end = after if end is None else end
+        self._sections.append(Section(kind, begin, after - begin, at, end - at, **known))

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Putting other bytes into the sections of a migration file, for :func:`.stream.replace`.
+
+Nothing in a stream says how long a section is, and nothing but the JSON at its end says what is
+in it.  QEMU does not read that; every other reader lives on it.  So bytes that it does not
+describe are refused, unless they come with a description of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..errors import StreamError
+from .decoder import Budget, Decoder
+from .source import Memory, Source, printable
+from .vmdesc import Description, as_json, by_device
+
+if TYPE_CHECKING:
+    from .reader import Section, Stream
+
+__all__ = ["Key", "write_replaced"]
+
+Key: TypeAlias = tuple[str, int]
+"""A section's name and instance id."""
+
+_CHUNK = 1 << 20
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def write_replaced(
+    stream: Stream,
+    out: str | os.PathLike[str],
+    payloads: Mapping[Key, bytes],
+    descriptions: Mapping[Key, Description],
+) -> None:
+    """Write *stream*'s file to *out* with those payloads, as :func:`.stream.replace` says."""
+    for key in descriptions:
+        if key not in payloads:
+            raise _refusal(stream, key, "has a new description without a new payload")
+    edits: list[tuple[int, int, bytes]] = []
+    for key, payload in payloads.items():
+        section = _section(stream, key)
+        _check(stream, section, key, payload, descriptions.get(key))
+        begin = section.payload_offset
+        edits.append((begin, begin + section.payload_size, payload))
+    with Source(stream.path) as source:
+        if descriptions:
+            edits.append(_described(stream, source, descriptions))
+        _write(source, out, sorted(edits))
+
+
+def _refusal(stream: Stream, key: Key, why: str) -> StreamError:
+    name, instance = key
+    return StreamError(f"the section {printable(name)!r} (instance {instance}) {why}", stream.path)
+
+
+def _section(stream: Stream, key: Key) -> Section:
+    same = [s for s in stream if (s.name, s.instance_id) == key and s.kind != "command"]
+    if not same:
+        raise _refusal(stream, key, "is not in the file")
+    if same[0].kind != "full":
+        raise _refusal(stream, key, "comes in parts: only a device's one whole section can change")
+    if len(same) > 1:
+        raise _refusal(
+            stream, key, f"is there {len(same)} times, and which of them is meant cannot be told"
+        )
+    return same[0]
+
+
+def _check(
+    stream: Stream, section: Section, key: Key, payload: bytes, new: Description | None
+) -> None:
+    old = by_device(stream.description).get(key)
+    if new is None and section.fields is None:
+        return
+    if new is not None and not old:
+        raise _refusal(stream, key, "is not described in the file, so there is nothing to update")
+    # An old-style handler's entry has none.
+    if new is not None and new.get("version", section.version_id) != section.version_id:
+        raise _refusal(
+            stream,
+            key,
+            f"has version_id {section.version_id}, and its new description is of "
+            f"{new.get('version')}; save it with the version the file has",
+        )
+    assert old is not None
+    memory = Memory(payload, "payload")
+    decoder = Decoder(memory, 0, len(payload), Budget(4 * len(payload) + 64))
+    remedy = (
+        "its own description is wrong" if new is not None else "give the new bytes' description too"
+    )
+    try:
+        decoder.described(old[0] if new is None else new, section.name)
+    except StreamError as error:
+        raise _refusal(
+            stream, key, f"cannot have these {len(payload)} bytes: {error.reason}; {remedy}"
+        ) from None
+    if decoder.at < len(payload):
+        raise _refusal(
+            stream,
+            key,
+            f"cannot have these {len(payload)} bytes: the description ends after {decoder.at} "
+            f"of them; {remedy}",
+        )
+
+
+def _described(
+    stream: Stream, source: Source, new: Mapping[Key, Description]
+) -> tuple[int, int, bytes]:
+    """The edit that gives the JSON at the end new descriptions, the rest staying as it is."""
+    section = next(s for s in stream if s.kind == "description")
+    begin, size = section.payload_offset, section.payload_size
+    text = source.at(begin, size, "the description").decode("utf-8", "surrogateescape")
+    parts, done = [], 0
+    for start, end, device in _devices(text):
+        key = (device.get("name"), device.get("instance_id"))
+        if key not in new:
+            continue
+        entry = {"name": key[0], "instance_id": key[1]} | dict(new[key])
+        parts += [text[done:start], as_json(entry)]
+        done = end
+    changed = "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")
+    return begin - 4, begin + size, len(changed).to_bytes(4) + changed
+
+
+def _devices(text: str) -> Iterator[tuple[int, int, Any]]:
+    """Each device's object in the description, and where its text begins and ends.
+
+    Parsed and written again, an object that has a key twice, as lists of QEMU's have, would
+    lose one of them.
+    """
+    at = _skip(text, 0) + 1
+    while text[at] != "}":
+        key, at = _DECODER.raw_decode(text, _skip(text, at))
+        at = _skip(text, _skip(text, at) + 1)
+        if key != "devices":
+            _, at = _DECODER.raw_decode(text, at)
+        else:
+            at = _skip(text, at + 1)
+            while text[at] != "]":
+                device, end = _DECODER.raw_decode(text, at)
+                yield at, end, device
+                at = _after_comma(text, end)
+            at += 1
+        at = _after_comma(text, at)
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()
+
+
+def _after_comma(text: str, at: int) -> int:
+    at = _skip(text, at)
+    return _skip(text, at + 1) if text[at] == "," else at
+
+
+def _write(
+    source: Source, out: str | os.PathLike[str], edits: list[tuple[int, int, bytes]]
+) -> None:
+    """The file with its edits, which replaces *out* when all of it is written."""
+    folder, name = os.path.split(os.path.abspath(out))
+    part, path = tempfile.mkstemp(prefix=f".{name[:100]}-", dir=folder)
+    try:
+        with open(part, "wb") as file:
+            os.fchmod(part, source.permissions)
+            done = 0
+            for begin, end, data in [*edits, (source.size, source.size, b"")]:
+                while done < begin:
+                    chunk = source.at(done, min(_CHUNK, begin - done), "what stays as it is")
+                    file.write(chunk)
+                    done += len(chunk)
+                file.write(data)
+                done = end
+        os.replace(path, os.path.join(folder, name))
+    except BaseException:
+        os.unlink(path)
+        raise

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A migration file's sections for people, as a table, and for programs, as JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from .reader import Field, Section, Stream
+from .source import printable
+
+__all__ = ["as_json", "show", "write_json"]
+
+_COLUMNS = ("offset", "size", "kind", "id", "name", "instance", "version", "contents")
+_RIGHT = {"offset", "size", "id", "instance", "version"}
+
+
+def as_json(stream: Stream) -> dict[str, Any]:
+    """All that was read, in what JSON has: bytes are hexadecimal digits, ints are exact."""
+    configuration = stream.configuration
+    return {
+        "path": stream.path,
+        "size": stream.size,
+        "page_size": stream.page_size,
+        "ram_blocks": dict(stream.ram_blocks),
+        "footers": stream.footers,
+        "configuration": configuration
+        and {
+            "machine": configuration.machine,
+            "target_page_bits": configuration.target_page_bits,
+            "capabilities": list(configuration.capabilities),
+            "uuid": configuration.uuid,
+        },
+        "sections": [_section(section) for section in stream],
+    }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    pages = section.pages
+    return {
+        "kind": section.kind,
+        "offset": section.offset,
+        "size": section.size,
+        "payload_offset": section.payload_offset,
+        "payload_size": section.payload_size,
+        "name": section.name,
+        "vmsd_name": section.vmsd_name,
+        "section_id": section.section_id,
+        "instance_id": section.instance_id,
+        "version_id": section.version_id,
+        "opaque": section.opaque,
+        "pages": pages
+        and {
+            "normal": pages.normal,
+            "zero": pages.zero,
+            "xbzrle": pages.xbzrle,
+            "compressed": pages.compressed,
+        },
+        "fields": None if section.fields is None else [_field(f) for f in section.fields],
+    }
+
+
+def _field(field: Field) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "name": field.name,
+        "type": field.type,
+        "offset": field.offset,
+        "size": field.size,
+    }
+    if field.version_id is not None:
+        out["version_id"] = field.version_id
+    if field.vmsd_name is not None:
+        out["vmsd_name"] = field.vmsd_name
+    if field.children:
+        out["fields"] = [_field(child) for child in field.children]
+    else:
+        out["value"] = _value(field.value)
+    return out
+
+
+def _value(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return [_value(one) for one in value] if isinstance(value, tuple) else value
+
+
+def write_json(stream: Stream, out: TextIO) -> None:
+    """One JSON object and a newline, written as it is made."""
+    for text in json.JSONEncoder().iterencode(as_json(stream)):
+        out.write(text)
+    out.write("\n")
+
+
+def show(stream: Stream, out: TextIO) -> None:
+    """A table of the sections: by ``rich`` on a terminal that has it, else plain text."""
+    configuration = stream.configuration
+    described = "described" if stream.description else "not described"
+    machine = f"machine {printable(configuration.machine)}, " if configuration else ""
+    out.write(
+        f"{printable(stream.path)}: {machine}{stream.size} bytes, "
+        f"pages of {stream.page_size} bytes, {len(stream.sections)} sections, devices {described}\n"
+    )
+    rows = [_row(section) for section in stream]
+    if out.isatty() and _show_rich(rows, out):
+        return
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    for row in [_COLUMNS, *rows]:
+        cells = zip(_COLUMNS, row, widths, strict=True)
+        line = "  ".join(
+            cell.rjust(width) if column in _RIGHT else cell.ljust(width)
+            for column, cell, width in cells
+        )
+        out.write(line.rstrip() + "\n")
+
+
+def _show_rich(rows: list[tuple[str, ...]], out: TextIO) -> bool:
+    try:
+        console = importlib.import_module("rich.console").Console(file=out)
+        table = importlib.import_module("rich.table").Table(box=None, padding=(0, 1))
+        text = importlib.import_module("rich.text").Text
+    except ImportError:
+        return False
+    for column in _COLUMNS:
+        # A narrow terminal folds the names; nothing is cut off.
+        whole = column not in ("name", "contents")
+        justify = "right" if column in _RIGHT else "left"
+        table.add_column(column, justify=justify, no_wrap=whole, overflow="fold")
+    for row in rows:
+        # As Text, so that a name in brackets is not taken for a style.
+        table.add_row(*map(text, row))
+    console.print(table)
+    return True
+
+
+def _row(section: Section) -> tuple[str, ...]:
+    numbers = (section.instance_id, section.version_id)
+    instance, version = ("" if number is None else str(number) for number in numbers)
+    section_id = "" if section.section_id is None else str(section.section_id)
+    return (
+        str(section.offset),
+        str(section.size),
+        section.kind,
+        section_id,
+        printable(section.name),
+        instance,
+        version,
+        "; ".join(_contents(section)),
+    )
+
+
+def _contents(section: Section) -> Iterator[str]:
+    if section.pages is not None:
+        pages = section.pages
+        yield f"pages: {pages.normal} normal, {pages.zero} zero"
+        if pages.xbzrle or pages.compressed:
+            yield f"{pages.xbzrle} XBZRLE, {pages.compressed} compressed"
+    if section.fields is not None:
+        yield f"{sum(1 for field in section.walk() if not field.children)} fields"
+    if section.opaque:
+        yield f"{section.payload_size} bytes, not described"

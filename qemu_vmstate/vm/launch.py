@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a QEMU is started with Python in it: its options, its environment, its errors.
+
+Two doors lead in, and both end in :mod:`qemu_vmstate.embed.boot`:
+
+* ``plugin``: ``-plugin qemu-vmstate-shim.so,script=...`` (docs/devel/tcg-plugins.rst);
+* ``preload``: ``LD_PRELOAD`` and ``QEMU_VMSTATE_*`` variables, for KVM and for builds
+  without plugins.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..bindings.folder import native_folder
+from ..errors import VMStateError
+
+__all__ = ["Door", "Script", "VMError", "VMLaunchError", "libpython_of", "option", "shim_path"]
+
+Door = Literal["plugin", "preload"]
+"""How Python gets into QEMU."""
+
+SHIM_NAME = "qemu-vmstate-shim.so"
+"""The file name of the shim, in the folder of the native parts."""
+
+_PREFIX = "QEMU_VMSTATE_"
+# lock_order.py's own; not asked for it, since that takes the compiled parts.
+_CHECK_LOCK_ORDER = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
+_ASK_LIBPYTHON = """\
+import json, os, sys, sysconfig
+v = sysconfig.get_config_vars()
+names = [v.get("INSTSONAME"), v.get("LDLIBRARY"),
+         "libpython%d.%d%s.so.1.0" % (*sys.version_info[:2], sys.abiflags)]
+folders = [v.get("LIBDIR"), os.path.join(v.get("LIBDIR") or "", v.get("MULTIARCH") or ""),
+           os.path.join(sys.base_prefix, "lib"), v.get("LIBPL")]
+print(json.dumps([os.path.join(f, n) for f in folders if f
+                  for n in names if n and ".so" in n]))
+"""
+
+
+class VMError(VMStateError, RuntimeError):
+    """A VM did not do what it was asked; the message names the VM and the command."""
+
+
+class VMLaunchError(VMError):
+    """A QEMU could not be started, or ended before its monitor answered."""
+
+
+def option(*bare: str, **values: str | os.PathLike[str]) -> str:
+    """One QEMU option argument, ``bare,key=value``, with the commas in it doubled.
+
+    Mirrors the syntax of ``QemuOpts`` (docs/system/invocation.rst).
+    """
+    parts = [*bare, *(f"{key}={os.fspath(value)}" for key, value in values.items())]
+    return ",".join(part.replace(",", ",,") for part in parts)
+
+
+@functools.cache
+def libpython_of(python: str) -> str:
+    """The path of the shared libpython of the interpreter *python*.
+
+    Raises :class:`VMLaunchError` when *python* cannot be run or has none.
+    """
+    try:
+        answer = subprocess.run(
+            [python, "-c", _ASK_LIBPYTHON],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise VMLaunchError(
+            f"the Python {python} cannot be asked for its libpython: {error}; "
+            "name a working interpreter with python="
+        ) from error
+    candidates: list[str] = json.loads(answer.stdout)
+    for candidate in candidates:
+        if os.path.isfile(candidate):
+            return candidate
+    raise VMLaunchError(
+        f"the Python {python} has no shared libpython (looked for {', '.join(candidates)}); "
+        "QEMU can only load one that was built with --enable-shared, or on Debian the package "
+        "libpython3.x; name another interpreter with python="
+    )
+
+
+def shim_path(native: str | os.PathLike[str] | None = None) -> Path:
+    """The shim in the folder *native*, else $QEMU_VMSTATE_NATIVE, else the package's own.
+
+    Raises :class:`VMLaunchError` when it is not there.
+    """
+    folder = Path(native).absolute() if native else native_folder()
+    shim = folder / SHIM_NAME
+    if not shim.is_file():
+        raise VMLaunchError(
+            f"there is no {SHIM_NAME} in {folder}: build the native parts for this QEMU, and "
+            "name their folder with native= or QEMU_VMSTATE_NATIVE"
+        )
+    return shim
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Python script to run inside a QEMU, and how it gets there."""
+
+    path: str | os.PathLike[str]
+    args: Sequence[str] = ()
+    door: Door = "plugin"
+    native: str | os.PathLike[str] | None = None
+    python: str = sys.executable
+
+    def qemu_arguments(self) -> list[str]:
+        """What the door adds to QEMU's command line.
+
+        Raises :class:`VMLaunchError` for an argument that QEMU would keep for itself.
+        """
+        if self.door == "preload":
+            return []
+        for value in self.args:
+            if value in ("help", "?"):
+                raise VMLaunchError(
+                    f"the script argument {value!r} cannot be passed with -plugin: QEMU 9 and "
+                    "later print their own help and exit; use door='preload' for it"
+                )
+        plugin = option(
+            file=shim_path(self.native),
+            script=Path(self.path).absolute(),
+            python=self.python,
+            libpython=libpython_of(self.python),
+        )
+        # Not the key arg=: QEMU rewrites arg=a to a=on and calls it deprecated.
+        return ["-plugin", ",".join([plugin, *(option(argv=value) for value in self.args)])]
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """*inherited* with what the door needs, and without any earlier door's variables.
+
+        Raises :class:`VMLaunchError` when the shim cannot be preloaded from where it is.
+        """
+        env = without_door(inherited)
+        shim = shim_path(self.native)
+        package = str(Path(__file__).absolute().parents[2])
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [package, env.get("PYTHONPATH")]))
+        env[_PREFIX + "NATIVE"] = str(shim.parent)
+        if self.door == "plugin":
+            return env
+        if any(separator in str(shim) for separator in ": "):
+            raise VMLaunchError(
+                f"the shim {shim} cannot be preloaded: LD_PRELOAD takes no path with a space or "
+                "a colon; move it, or use door='plugin'"
+            )
+        env["LD_PRELOAD"] = ":".join(filter(None, [str(shim), env.get("LD_PRELOAD")]))
+        env[_PREFIX + "SCRIPT"] = str(Path(self.path).absolute())
+        env[_PREFIX + "PYTHON"] = self.python
+        env[_PREFIX + "LIBPYTHON"] = libpython_of(self.python)
+        env[_PREFIX + "ARGS"] = json.dumps(list(self.args))
+        return env
+
+
+def without_door(inherited: Mapping[str, str]) -> dict[str, str]:
+    """*inherited* without the variables that would let Python into a QEMU."""
+    return {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith(_PREFIX) or name == _CHECK_LOCK_ORDER
+    }
