@@ -16,7 +16,7 @@ from console import SetupError, say
 from provision import CHECKOUT, Environment, ensure, report
 
 # These run once; everything else in tests/ runs once for each QEMU tree.
-ONCE = {"vm": ("-n", "2"), "packaging": ()}
+ONCE = {"in_vm": ("-n", "2"), "packaging": ()}
 
 # Native code that hangs cannot be interrupted by pytest's own time limit.
 STEP_SECONDS = 1800
@@ -123,7 +123,7 @@ def run_all(environment: Environment, extra: Sequence[str]) -> list[Result]:
         steps.tests(name, in_process, newest.native, str(python))
     for name, options in ONCE.items():
         if (CHECKOUT / "tests" / name).is_dir():
-            what = "in VMs" if name == "vm" else name
+            what = "in VMs" if name == "in_vm" else name
             steps.tests(what, [f"tests/{name}", *options], newest.native, environment.python)
     return steps.results
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The example twins in scripts/twins: what they send, what they read, and what they refuse.
 
-What C devices make of it is in tests/vm/test_c_devices.py.
+What C devices make of it is in tests/in_vm/test_c_devices.py.
 """
 
 from __future__ import annotations

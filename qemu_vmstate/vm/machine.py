@@ -179,13 +179,13 @@ class Machine:
             environment["QEMU_VMSTATE_CONTROL_KEY"] = key.hex()
             self._control = Control(path, key, self.timeout)
         environment.update(self._env)
+        self._monitor = Monitor(self.name)
         # A pair, not a path: nothing to wait for, and its end is QEMU's end.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ours, theirs:
             self.command = self._command_line(theirs.fileno())
             self._spawn(theirs, environment)
             theirs.close()
-            self._monitor = Monitor(self.name)
             self._greet(socket.socket(fileno=ours.detach()))
         known = self.qmp("query-version")["qemu"]
         self.version = (known["major"], known["minor"], known["micro"])

@@ -33,7 +33,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .conftest import own_memory
+from ..conftest import own_memory
 
 buffer_of: Any = Buffer
 make_class: Any = type(VMStruct)

@@ -41,7 +41,7 @@ from qemu_vmstate import (
 from qemu_vmstate.device.device import staging_of
 from qemu_vmstate.staging.python_staging import Staging
 
-from .conftest import own_memory, until
+from ..conftest import own_memory, until
 
 make_class: Any = type(Device)
 Run = Callable[[Callable[[], Any]], Any]

@@ -16,9 +16,9 @@ import pytest
 
 import qemu_vmstate
 
-from .test_stream import GOOD
+from ..stream.test_stream import GOOD
 
-ROOT = Path(__file__).absolute().parents[1]
+ROOT = Path(__file__).absolute().parents[2]
 PACKAGE = ROOT / "qemu_vmstate"
 
 

@@ -25,7 +25,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .conftest import own_memory
+from ..conftest import own_memory
 
 SIZE = 8192
 OLD = bytes(range(256)) * (SIZE // 256)

@@ -279,7 +279,7 @@ EXAMPLES = (
 def test_streams_that_mean_harm_do_the_example_devices_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scripts = Path(__file__).resolve().parent.parent / "scripts"
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
     for place in (scripts / "twins", scripts):
         monkeypatch.syspath_prepend(place)
     report = fuzz(inputs=12000, per_batch=1000, targets=EXAMPLES)

@@ -19,8 +19,7 @@ from qemu_vmstate import StreamError, cli
 from qemu_vmstate.scaffold.roundtrip import Report, roundtrip, show_roundtrip
 from qemu_vmstate.stream.reader import read
 
-from .test_scaffold import stream_of
-from .test_stream import (
+from ..stream.test_stream import (
     EOF,
     HEADER,
     be16,
@@ -35,6 +34,7 @@ from .test_stream import (
     list_entry,
     vmsd,
 )
+from .test_scaffold import stream_of
 
 
 def tried(tmp_path: Path, data: bytes) -> Report:

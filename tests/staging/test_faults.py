@@ -41,8 +41,8 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .conftest import own_memory, until
-from .vm.scripts import faulty
+from ..conftest import own_memory, until
+from ..in_vm.scripts import faulty
 
 make_class: Any = type(Device)
 Run = Callable[[Callable[[], Any]], Any]

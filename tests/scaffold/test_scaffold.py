@@ -20,7 +20,7 @@ from qemu_vmstate.scaffold.module import _ATTRIBUTES
 from qemu_vmstate.scaffold.text import class_name
 from qemu_vmstate.stream.reader import Stream, read
 
-from .test_stream import (
+from ..stream.test_stream import (
     EOF,
     HEADER,
     be32,
@@ -35,7 +35,7 @@ from .test_stream import (
     vmsd,
 )
 
-ROOT = Path(__file__).absolute().parents[1]
+ROOT = Path(__file__).absolute().parents[2]
 
 Parse = Callable[[bytes], Stream]
 

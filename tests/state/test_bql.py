@@ -25,7 +25,7 @@ from qemu_vmstate import (
     u8,
 )
 
-from .conftest import PATIENCE
+from ..conftest import PATIENCE
 
 Run = Callable[[Callable[[], Any]], Any]
 

@@ -99,7 +99,7 @@ def test_snapshot_that_sets_nothing_has_the_defaults_after_any_other() -> None:
 MEASURE = """
 import sys
 sys.path.insert(0, {folder!r})
-from tests.test_large import *
+from tests.staging.test_large import *
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -128,7 +128,7 @@ print(most)
 @pytest.mark.parametrize("more", ["", "load(device, wire(4, 5, 6))"])
 @BOTH
 def test_a_large_state_is_held_once_at_rest(cls: type[Any], more: str) -> None:
-    folder = __file__.rsplit("/", 2)[0]
+    folder = __file__.rsplit("/", 3)[0]
     program = MEASURE.format(folder=folder, cls=cls.__name__, more=more)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60

@@ -22,9 +22,9 @@ from qemu_vmstate import (
     save,
 )
 
-from .conftest import PATIENCE
+from ..conftest import PATIENCE
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from crowd_device import Counts, Crowd, trials
 
 

@@ -24,9 +24,9 @@ from qemu_vmstate.vm.launch import (
     without_door,
 )
 
-from .conftest import PATIENCE, until
+from ..conftest import PATIENCE, until
 
-ROOT = Path(__file__).absolute().parents[1]
+ROOT = Path(__file__).absolute().parents[2]
 RunBoot = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -45,7 +45,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .conftest import PATIENCE, until
+from ..conftest import PATIENCE, until
 
 Unchanged = Callable[[Any], AbstractContextManager[None]]
 Run = Callable[[Callable[[], Any]], Any]
