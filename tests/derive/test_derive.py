@@ -590,7 +590,7 @@ def test_missing_attribute_is_named_in_a_traceback_of_the_generated_source() -> 
     with pytest.raises(AttributeError, match="second") as caught:
         bare.to_migration_state()
     shown = "".join(traceback.format_exception(caught.value))
-    assert 'File "<derived ToMigrationState of tests.test_derive.Bare>"' in shown
+    assert 'File "<derived ToMigrationState of tests.derive.test_derive.Bare>"' in shown
     assert "_pack0(target, _at0, self.first, self.second)" in shown
 
 
