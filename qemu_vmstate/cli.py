@@ -15,7 +15,8 @@ from typing import NoReturn, TextIO, TypeAlias
 
 from .errors import VMStateError
 from .scaffold.generator import scaffold
-from .stream.reader import Stream, read
+from .stream.reader import read
+from .stream.sections import Stream
 from .stream.show import show, write_json
 from .vm.launch import Script, VMLaunchError, shim_path
 
