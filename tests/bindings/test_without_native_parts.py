@@ -16,7 +16,7 @@ import pytest
 
 import qemu_vmstate
 
-from ..stream.test_stream import GOOD
+from ..stream.streams import GOOD
 
 ROOT = Path(__file__).absolute().parents[2]
 PACKAGE = ROOT / "qemu_vmstate"

@@ -19,7 +19,7 @@ from qemu_vmstate import StreamError, cli
 from qemu_vmstate.scaffold.roundtrip import Report, roundtrip, show_roundtrip
 from qemu_vmstate.stream.reader import read
 
-from ..stream.test_stream import (
+from ..stream.streams import (
     EOF,
     HEADER,
     be16,
@@ -32,9 +32,9 @@ from ..stream.test_stream import (
     entry,
     full,
     list_entry,
+    stream_of,
     vmsd,
 )
-from .test_scaffold import stream_of
 
 
 def tried(tmp_path: Path, data: bytes) -> Report:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +18,24 @@ from qemu_vmstate.scaffold.generator import scaffold
 from qemu_vmstate.scaffold.module import _ATTRIBUTES
 from qemu_vmstate.scaffold.text import class_name
 from qemu_vmstate.stream.reader import read
-from qemu_vmstate.stream.sections import Stream
 
-from ..stream.test_stream import (
+from ..stream.streams import (
     EOF,
     HEADER,
+    Parse,
     be32,
     be64,
     counted,
     described,
     described_by,
-    device,
     entry,
     full,
     list_entry,
+    stream_of,
     vmsd,
 )
 
 ROOT = Path(__file__).absolute().parents[2]
-
-Parse = Callable[[bytes], Stream]
-
-
-@pytest.fixture
-def parse(tmp_path: Path) -> Parse:
-    def write_and_read(data: bytes) -> Stream:
-        file = tmp_path / "vm.mig"
-        file.write_bytes(data)
-        return read(file)
-
-    return write_and_read
-
-
-def stream_of(payload: bytes, *fields: Any, **more: Any) -> bytes:
-    return HEADER + full("dev", payload) + EOF + described(device("dev", *fields, **more))
 
 
 def imported(source: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from qemu_vmstate.stream.replace import replace
 from qemu_vmstate.stream.sections import Stream
 from qemu_vmstate.stream.source import WINDOW
 
-from .test_stream import (
+from .streams import (
     CONFIGURATION,
     EOF,
     HEADER,
