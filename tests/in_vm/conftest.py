@@ -58,8 +58,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             found or [pytest.param(None, marks=marks)],
             ids=[emulator["name"] for emulator in found] or ["none"],
         )
-    if "door" in metafunc.fixturenames:
-        metafunc.parametrize("door", ["plugin", "preload"])
+    if "shim" in metafunc.fixturenames:
+        metafunc.parametrize("shim", ["plugin", "preload"])
 
 
 GUEST = """

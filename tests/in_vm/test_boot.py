@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.vm.launch import SHIM_NAME, without_door
+from qemu_vmstate.vm.launch import SHIM_NAME, without_python
 from qemu_vmstate.vm.vm import VM, VMError, VMLaunchError
 
 from .conftest import CHECKOUT, SCRIPTS, Emulator, StartVM, defaults, emulators
@@ -27,10 +27,10 @@ def script(folder: Path, text: str) -> Path:
 
 
 def test_the_script_runs_as_main_with_its_arguments_in_the_virtual_environment(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     text = "import sys, rich\nimport threading\nseen = sys.argv, sys.prefix, __name__"
-    vm = start(script=script(tmp_path, text), args=["one two", "a,b=c", "on", ""], door=door)
+    vm = start(script=script(tmp_path, text), args=["one two", "a,b=c", "on", ""], shim=shim)
     argv, prefix, name = vm.python.eval("seen")
     assert argv[1:] == ["one two", "a,b=c", "on", ""]
     assert argv[0].endswith("a script, with spaces.py")
@@ -39,10 +39,10 @@ def test_the_script_runs_as_main_with_its_arguments_in_the_virtual_environment(
 
 
 def test_the_boot_takes_its_settings_out_of_the_environment(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     text = "import os, subprocess\nchild = subprocess.run(['env'], capture_output=True, text=True)"
-    vm = start(script=script(tmp_path, text), door=door)
+    vm = start(script=script(tmp_path, text), shim=shim)
     child: str = vm.python.eval("child.stdout")
     assert "PATH=" in child
     assert "LD_PRELOAD" not in child
@@ -50,10 +50,10 @@ def test_the_boot_takes_its_settings_out_of_the_environment(
 
 
 def test_a_script_that_raises_ends_qemu_with_its_traceback(
-    emulator: Emulator, door: str, tmp_path: Path
+    emulator: Emulator, shim: str, tmp_path: Path
 ) -> None:
     text = "def broken():\n    raise RuntimeError('no such board')\nbroken()\n"
-    options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "door": door})
+    options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "shim": shim})
     with pytest.raises(VMLaunchError) as caught, VM(**options):
         pytest.fail("QEMU went on without its script")
     told = "\n".join([str(caught.value), *caught.value.__notes__])
@@ -63,12 +63,12 @@ def test_a_script_that_raises_ends_qemu_with_its_traceback(
 
 
 def test_a_script_that_exits_with_a_status_ends_qemu_and_with_0_does_not(
-    emulator: Emulator, start: StartVM, door: str, tmp_path: Path
+    emulator: Emulator, start: StartVM, shim: str, tmp_path: Path
 ) -> None:
-    vm = start(script=script(tmp_path, "import sys\nkept = 5\nsys.exit(0)"), door=door)
+    vm = start(script=script(tmp_path, "import sys\nkept = 5\nsys.exit(0)"), shim=shim)
     assert vm.python.eval("kept") == 5
     options = defaults(
-        emulator, tmp_path, {"script": script(tmp_path, "import sys\nsys.exit(7)"), "door": door}
+        emulator, tmp_path, {"script": script(tmp_path, "import sys\nsys.exit(7)"), "shim": shim}
     )
     with pytest.raises(VMLaunchError, match="status 1"), VM(**options):
         pytest.fail("QEMU went on")
@@ -112,13 +112,13 @@ def test_what_boot_refuses_by_hand(
     emulator: Emulator, tmp_path: Path, options: str, env: dict[str, str], said: str
 ) -> None:
     (tmp_path / "dev.py").write_text("print('ran')")
-    shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
-    named = f"file={shim},python={sys.executable}{options}"
+    library = Path(emulator["native"]) / SHIM_NAME
+    named = f"file={library},python={sys.executable}{options}"
     command = [emulator["path"], "-M", "none", "-display", "none", "-nodefaults", "-plugin", named]
     ended = subprocess.run(
         command,
         cwd=tmp_path,
-        env=without_door(os.environ)
+        env=without_python(os.environ)
         | {"PYTHONPATH": str(CHECKOUT), "QEMU_VMSTATE_NATIVE": emulator["native"]}
         | emulator["env"]
         | env,
@@ -133,16 +133,16 @@ def test_what_boot_refuses_by_hand(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_script_that_is_missing_is_named(emulator: Emulator, door: str, tmp_path: Path) -> None:
+def test_a_script_that_is_missing_is_named(emulator: Emulator, shim: str, tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.py"
-    options = defaults(emulator, tmp_path, {"script": missing, "door": door})
+    options = defaults(emulator, tmp_path, {"script": missing, "shim": shim})
     with pytest.raises((VMLaunchError, VMError, OSError)) as caught, VM(**options):
         pytest.fail("QEMU went on")
     assert "nowhere.py" in "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
 
 
 def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
-    emulator: Emulator, door: str, tmp_path: Path
+    emulator: Emulator, shim: str, tmp_path: Path
 ) -> None:
     others = [other for other in emulators() if other["version"] != emulator["version"]]
     if not others:
@@ -152,7 +152,7 @@ def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
             continue
         marker = tmp_path / f"registered-{other['name']}"
         text = f"open({str(marker)!r}, 'w')\n"
-        options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "door": door})
+        options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "shim": shim})
         options["native"] = other["native"]
         with pytest.raises(VMLaunchError) as caught, VM(**options):
             pytest.fail("a QEMU of another version went on")
@@ -166,13 +166,13 @@ def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
 
 
 def test_a_qemu_without_the_compiled_modules_is_refused_in_a_sentence(
-    emulator: Emulator, door: str, tmp_path: Path
+    emulator: Emulator, shim: str, tmp_path: Path
 ) -> None:
     native = tmp_path / "native"
     native.mkdir()
     shutil.copy(Path(emulator["native"]) / SHIM_NAME, native)
     text = "print('the script', 'runs')\n"
-    options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "door": door})
+    options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "shim": shim})
     options["native"] = native
     with pytest.raises(VMLaunchError) as caught, VM(**options):
         pytest.fail("a QEMU without its bridge went on")
@@ -203,9 +203,9 @@ register(dev)
 
 @pytest.mark.one_emulator
 def test_a_hook_imports_nothing_for_all_is_there_before_the_script(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
-    vm = start(script=script(tmp_path, ALL_IMPORTED), door=door)
+    vm = start(script=script(tmp_path, ALL_IMPORTED), shim=shim)
     vm.migrate_to_file(tmp_path / "file")
     at_start, in_hook = vm.python.eval("at_start"), vm.python.eval("in_hook")
     assert {"qemu_vmstate.staging", "qemu_vmstate.vmsd.predicates", "qemu_vmstate.wire"} <= at_start
@@ -238,36 +238,36 @@ for _ in range(4):
 
 @pytest.mark.parametrize("daemon", [True, False], ids=["daemon-threads", "plain-threads"])
 def test_qemu_that_quits_while_python_threads_run_ends_cleanly(
-    start: StartVM, door: str, tmp_path: Path, daemon: bool
+    start: StartVM, shim: str, tmp_path: Path, daemon: bool
 ) -> None:
     log = tmp_path / "log"
     text = BUSY.replace("LOG", repr(str(log))).replace("DAEMON", str(daemon))
     for number in range(3):
-        vm = start(f"vm{number}", script=script(tmp_path, text), door=door)
+        vm = start(f"vm{number}", script=script(tmp_path, text), shim=shim)
         assert vm.python.eval("dev.regs.lock().value.n") >= 0
         assert vm.quit() == 0
         assert log.read_text() == "written, not flushed; atexit ran"
 
 
-def test_sigterm_ends_qemu_as_ever(start: StartVM, door: str, tmp_path: Path) -> None:
+def test_sigterm_ends_qemu_as_ever(start: StartVM, shim: str, tmp_path: Path) -> None:
     text = BUSY.replace("LOG", repr(str(tmp_path / "log"))).replace("DAEMON", "True")
-    vm = start(script=script(tmp_path, text), door=door)
+    vm = start(script=script(tmp_path, text), shim=shim)
     os.kill(vm.pid, signal.SIGTERM)
     assert vm.wait() == 0
     assert (tmp_path / "log").read_text().endswith("atexit ran")
 
 
-def test_sigint_stays_qemus_also_after_asyncio(start: StartVM, door: str, tmp_path: Path) -> None:
-    vm = start(script=script(tmp_path, "import asyncio, signal"), door=door)
+def test_sigint_stays_qemus_also_after_asyncio(start: StartVM, shim: str, tmp_path: Path) -> None:
+    vm = start(script=script(tmp_path, "import asyncio, signal"), shim=shim)
     os.kill(vm.pid, signal.SIGINT)
     assert vm.wait() == 0
     assert "terminating on signal 2" in vm.log
 
 
-def test_daemonize_keeps_pythons_threads(start: StartVM, door: str) -> None:
+def test_daemonize_keeps_pythons_threads(start: StartVM, shim: str) -> None:
     demo = SCRIPTS.parent.parent.parent / "scripts" / "demo_device.py"
-    there = start("there", script=demo, door=door, incoming=True, daemonize=True)
-    here = start("here", script=demo, door=door, daemonize=True)
+    there = start("there", script=demo, shim=shim, incoming=True, daemonize=True)
+    here = start("here", script=demo, shim=shim, daemonize=True)
     here.python.exec("dev.start()")
     first = here.python.eval("dev.steps()[0]")
     here.wait_until(lambda: here.python.eval("dev.steps()[0]") > first + 100 or None, "steps")
@@ -277,8 +277,8 @@ def test_daemonize_keeps_pythons_threads(start: StartVM, door: str) -> None:
 
 
 def test_a_preloaded_shim_does_nothing_in_other_programs(emulator: Emulator) -> None:
-    shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
-    settings = {"LD_PRELOAD": str(shim), "QEMU_VMSTATE_SCRIPT": "/nonexistent.py"}
+    library = Path(emulator["native"]) / SHIM_NAME
+    settings = {"LD_PRELOAD": str(library), "QEMU_VMSTATE_SCRIPT": "/nonexistent.py"}
     for command in (["/bin/sh", "-c", "echo fine"], ["qemu-img", "--version"]):
         ended = subprocess.run(
             command, env=os.environ | settings, capture_output=True, text=True, timeout=30
@@ -289,7 +289,7 @@ def test_a_preloaded_shim_does_nothing_in_other_programs(emulator: Emulator) -> 
 
 
 def test_a_qemu_that_shows_no_functions_is_refused(
-    emulator: Emulator, door: str, tmp_path: Path
+    emulator: Emulator, shim: str, tmp_path: Path
 ) -> None:
     """One built without modules exports the plugin API only; stripped, it has no .symtab."""
     shown = subprocess.run(
@@ -304,7 +304,7 @@ def test_a_qemu_that_shows_no_functions_is_refused(
         return
     stripped = tmp_path / "qemu-system-stripped"
     subprocess.run(["strip", "-o", stripped, emulator["path"]], check=True)
-    options = defaults(emulator, tmp_path, {"script": FRAGILE, "door": door, "qemu": str(stripped)})
+    options = defaults(emulator, tmp_path, {"script": FRAGILE, "shim": shim, "qemu": str(stripped)})
     with pytest.raises(VMLaunchError) as caught, VM(**options):
         pytest.fail("QEMU went on without its script")
     told = "\n".join(caught.value.__notes__)
@@ -313,9 +313,9 @@ def test_a_qemu_that_shows_no_functions_is_refused(
 
 
 def test_two_scripts_in_one_qemu_are_refused(emulator: Emulator, tmp_path: Path) -> None:
-    shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
+    library = Path(emulator["native"]) / SHIM_NAME
     python = sys.executable.replace(",", ",,")
-    twice = ["-plugin", f"{shim},script={FRAGILE},python={python}"]
+    twice = ["-plugin", f"{library},script={FRAGILE},python={python}"]
     options = defaults(emulator, tmp_path, {"script": FRAGILE})
     options["extra"] = [*options["extra"], *twice]
     with pytest.raises(VMLaunchError) as caught, VM(**options):

@@ -68,11 +68,11 @@ FAILING_SNAPSHOTS = {
 
 @pytest.mark.parametrize("fault", FAILING_SNAPSHOTS)
 def test_a_failing_snapshot_fails_the_migration_and_the_next_one_succeeds(
-    start: StartVM, fault: str, door: str
+    start: StartVM, fault: str, shim: str
 ) -> None:
     break_it, mend_it, sentence = FAILING_SNAPSHOTS[fault]
-    here = start("here", script=FRAGILE, door=door)
-    there = start("there", script=FRAGILE, door=door, incoming=True)
+    here = start("here", script=FRAGILE, shim=shim)
+    there = start("there", script=FRAGILE, shim=shim, incoming=True)
     here.python.exec("change(77, 3)")
     here.python.exec(break_it)
     if fault in ("raises", "registers", "unregisters"):
@@ -83,22 +83,22 @@ def test_a_failing_snapshot_fails_the_migration_and_the_next_one_succeeds(
         assert sentence in str(caught.value), told(caught.value)
         assert here.qmp("query-status")["status"] in ("running", "prelaunch")
     here.python.exec(mend_it)
-    again = start("again", script=FRAGILE, door=door, incoming=True)
+    again = start("again", script=FRAGILE, shim=shim, incoming=True)
     assert here.migrate_to(again)["status"] == "completed"
     assert again.python.eval("as_seen()") == here.python.eval("as_seen()")
     assert again.python.eval("dev.regs.lock().value.first") == 77
 
 
 def test_a_failing_restore_fails_the_load_and_leaves_the_object_as_it_was(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
-    here = start("here", script=FRAGILE, door=door)
+    here = start("here", script=FRAGILE, shim=shim)
     here.python.exec("change(77, 3)")
     file = tmp_path / "stream"
     here.migrate_to_file(file)
     here.quit()
 
-    there = start("there", script=FRAGILE, door=door, incoming=True)
+    there = start("there", script=FRAGILE, shim=shim, incoming=True)
     there.python.exec("change(5, 1)")
     before = there.python.eval("as_seen()")
     there.python.exec("dev.notes.into_inner().fail_restore = 'half a cup'")
@@ -111,9 +111,9 @@ def test_a_failing_restore_fails_the_load_and_leaves_the_object_as_it_was(
 
 
 def test_a_failing_snapshot_load_leaves_the_object_and_a_good_one_follows(
-    start: StartVM, door: str
+    start: StartVM, shim: str
 ) -> None:
-    vm = start(script=FRAGILE, door=door, disk=True)
+    vm = start(script=FRAGILE, shim=shim, disk=True)
     vm.python.exec("change(77, 3)")
     vm.snapshot_save("good")
     saved = vm.python.eval("as_seen()")
@@ -131,9 +131,9 @@ def test_a_failing_snapshot_load_leaves_the_object_and_a_good_one_follows(
 
 
 def test_a_failing_snapshot_save_leaves_the_vm_and_a_good_one_follows(
-    start: StartVM, door: str
+    start: StartVM, shim: str
 ) -> None:
-    vm = start(script=FRAGILE, door=door, disk=True)
+    vm = start(script=FRAGILE, shim=shim, disk=True)
     vm.python.exec("dev.notes.into_inner().fail_snapshot = 'cannot save now'")
     status = vm.qmp("query-status")["status"]
     with pytest.raises(VMError):
@@ -145,9 +145,9 @@ def test_a_failing_snapshot_save_leaves_the_vm_and_a_good_one_follows(
 
 
 def test_a_failing_save_of_the_scripts_own_is_no_failed_migration(
-    start: StartVM, door: str
+    start: StartVM, shim: str
 ) -> None:
-    vm = start(script=FRAGILE, door=door)
+    vm = start(script=FRAGILE, shim=shim)
     vm.python.exec("dev.notes.into_inner().fail_snapshot = 'cannot save now'")
     with pytest.raises(InvalidError, match=r"pyfragile\.notes: cannot save now"):
         vm.python.eval("save(dev)")
@@ -206,8 +206,8 @@ def remote(vm: VM, source: str) -> Any:
     return str(caught.value)
 
 
-def test_registrations_that_qemu_would_end_on_are_refused(start: StartVM, door: str) -> None:
-    vm = start(script=FRAGILE, door=door)
+def test_registrations_that_qemu_would_end_on_are_refused(start: StartVM, shim: str) -> None:
+    vm = start(script=FRAGILE, shim=shim)
     assert "registered already" in remote(vm, "register(Fragile())")
     assert "registered already" in remote(vm, "register(dev, 5)")
     assert "instance_id -1" in remote(vm, "register(Fragile(), -1)")

@@ -39,9 +39,9 @@ def expect_state_between(before: Steps, after: Steps, vm: VM) -> Steps:
 
 
 @pytest.mark.parametrize("via", ["unix", "tcp"])
-def test_live_migration_over_a_socket_there_and_back(start: StartVM, door: str, via: Any) -> None:
-    there = start("there", script=DEMO, door=door, incoming=True)
-    here = start("here", script=DEMO, door=door)
+def test_live_migration_over_a_socket_there_and_back(start: StartVM, shim: str, via: Any) -> None:
+    there = start("there", script=DEMO, shim=shim, incoming=True)
+    here = start("here", script=DEMO, shim=shim)
     here.python.exec("dev.start()")
     before = run_on(here)
     assert here.migrate_to(there, via=via)["status"] == "completed"
@@ -51,27 +51,27 @@ def test_live_migration_over_a_socket_there_and_back(start: StartVM, door: str, 
     there.python.exec("dev.start()")
     before = run_on(there)
     assert before > arrived
-    again = start("again", script=DEMO, door=door, incoming=True)
+    again = start("again", script=DEMO, shim=shim, incoming=True)
     assert there.migrate_to(again, via=via)["status"] == "completed"
     expect_state_between(before, there.python.eval("dev.steps()"), again)
 
 
-def test_migration_to_and_from_a_file(start: StartVM, door: str, tmp_path: Path) -> None:
+def test_migration_to_and_from_a_file(start: StartVM, shim: str, tmp_path: Path) -> None:
     file = tmp_path / "a file, with 'marks'.mig"
-    here = start("here", script=DEMO, door=door)
+    here = start("here", script=DEMO, shim=shim)
     here.python.exec("dev.start()")
     before = run_on(here)
     here.migrate_to_file(file)
     after: Steps = here.python.eval("dev.steps()")
     assert file.read_bytes()[:4] == b"QEVM"
 
-    there = start("there", script=DEMO, door=door, incoming=True)
+    there = start("there", script=DEMO, shim=shim, incoming=True)
     there.load_from_file(file)
     expect_state_between(before, after, there)
 
 
-def test_snapshot_save_and_load_of_a_qcow2(start: StartVM, door: str) -> None:
-    vm = start(script=DEMO, door=door, disk=True)
+def test_snapshot_save_and_load_of_a_qcow2(start: StartVM, shim: str) -> None:
+    vm = start(script=DEMO, shim=shim, disk=True)
     vm.python.exec("dev.start()")
     before = run_on(vm)
     vm.snapshot_save("one")
@@ -104,9 +104,9 @@ def test_the_section_is_in_the_streams_own_description(start: StartVM, tmp_path:
     assert b'"pynic/regs"' in stream
 
 
-def test_a_migration_reaches_a_qemu_booted_through_the_other_door(start: StartVM) -> None:
-    there = start("there", script=DEMO, door="preload", incoming=True)
-    here = start("here", script=DEMO, door="plugin")
+def test_a_migration_reaches_a_qemu_booted_through_the_other_shim(start: StartVM) -> None:
+    there = start("there", script=DEMO, shim="preload", incoming=True)
+    here = start("here", script=DEMO, shim="plugin")
     here.python.exec("dev.start()")
     before = run_on(here)
     here.migrate_to(there)

@@ -34,9 +34,9 @@ def test_the_script_migrates_as_shown(pasted: Emulator) -> None:
     exec(compile(host, "README.md", "exec"), {})
 
 
-def test_the_command_starts_it_as_shown(pasted: Emulator, door: str) -> None:
+def test_the_command_starts_it_as_shown(pasted: Emulator, shim: str) -> None:
     Path("dev.py").write_text(Path("dev.py").read_text() + "print('registered', flush=True)\n")
-    command = [sys.executable, "-m", "qemu_vmstate", "run", "--door", door, "dev.py", "--"]
+    command = [sys.executable, "-m", "qemu_vmstate", "run", "--shim", shim, "dev.py", "--"]
     qemu = ["qemu-system-x86_64", "-M", "none", "-display", "none", "-nodefaults"]
     ended = subprocess.run(
         [*command, *qemu, "-monitor", "stdio"],

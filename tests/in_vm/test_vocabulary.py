@@ -15,9 +15,9 @@ from .conftest import SCRIPTS, Emulator, StartVM, defaults, emulators
 EVERYTHING = SCRIPTS / "everything.py"
 
 
-def test_every_kind_of_field_crosses_a_live_migration(start: StartVM, door: str) -> None:
-    here = start("here", script=EVERYTHING, door=door)
-    there = start("there", script=EVERYTHING, door=door, incoming=True)
+def test_every_kind_of_field_crosses_a_live_migration(start: StartVM, shim: str) -> None:
+    here = start("here", script=EVERYTHING, shim=shim)
+    there = start("there", script=EVERYTHING, shim=shim, incoming=True)
     at_rest = there.python.call("wire")
     here.python.call("change")
     changed = here.python.call("wire")
@@ -27,7 +27,7 @@ def test_every_kind_of_field_crosses_a_live_migration(start: StartVM, door: str)
     assert there.python.eval("dev.calls")[-2] == "post_load 2"
     assert there.python.eval("[len(n._value._value.names) for n in dev.names]") == [1, 5]
     # And it is still loaded as itself, which a second migration shows.
-    again = start("again", script=EVERYTHING, door=door, incoming=True)
+    again = start("again", script=EVERYTHING, shim=shim, incoming=True)
     there.migrate_to(again)
     assert again.python.call("wire") == changed
 

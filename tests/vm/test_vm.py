@@ -21,7 +21,7 @@ from qemu_vmstate.vm.launch import (
     libpython_of,
     option,
     shim_path,
-    without_door,
+    without_python,
 )
 
 from ..conftest import PATIENCE, until
@@ -55,7 +55,7 @@ def test_commas_in_an_option_are_doubled(value: str, wanted: str) -> None:
     assert option("bare", key=value) == f"bare,{wanted}"
 
 
-def test_plugin_door(native: Path) -> None:
+def test_plugin_shim(native: Path) -> None:
     script = Script("dev.py", ["a,b", "on", ""], native=native)
     flag, plugin = script.qemu_arguments()
     assert flag == "-plugin"
@@ -68,12 +68,12 @@ def test_plugin_door(native: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["help", "?"])
-def test_plugin_door_refuses_what_qemu_would_answer_with_its_help(native: Path, word: str) -> None:
-    with pytest.raises(VMLaunchError, match="use door='preload'"):
+def test_plugin_shim_refuses_what_qemu_would_answer_with_its_help(native: Path, word: str) -> None:
+    with pytest.raises(VMLaunchError, match="use shim='preload'"):
         Script("dev.py", [word], native=native).qemu_arguments()
 
 
-def test_preload_door(native: Path) -> None:
+def test_preload_shim(native: Path) -> None:
     script = Script("dev.py", ["help", "a,b"], "preload", native)
     assert script.qemu_arguments() == []
     env = script.environment({"LD_PRELOAD": "libother.so"})
@@ -83,10 +83,10 @@ def test_preload_door(native: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with space", "with:colon"])
-def test_preload_door_refuses_a_path_that_cannot_be_preloaded(tmp_path: Path, name: str) -> None:
+def test_preload_shim_refuses_a_path_that_cannot_be_preloaded(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / SHIM_NAME).touch()
-    with pytest.raises(VMLaunchError, match="use door='plugin'"):
+    with pytest.raises(VMLaunchError, match="use shim='plugin'"):
         Script("dev.py", (), "preload", tmp_path / name).environment({})
 
 
@@ -100,8 +100,8 @@ def test_a_python_that_is_none_is_named(tmp_path: Path) -> None:
         libpython_of(str(tmp_path / "no-such-python"))
 
 
-def test_no_door_is_left_for_a_plain_qemu() -> None:
-    assert without_door({"QEMU_VMSTATE_ARGS": "[]", "HOME": "/"}) == {"HOME": "/"}
+def test_no_shim_is_left_for_a_plain_qemu() -> None:
+    assert without_python({"QEMU_VMSTATE_ARGS": "[]", "HOME": "/"}) == {"HOME": "/"}
 
 
 # ------------------------------------------------------------------- control
