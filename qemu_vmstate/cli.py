@@ -17,15 +17,16 @@ from .errors import VMStateError
 
 __all__ = ["main"]
 
-_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
+"""``add_parser`` of argparse's subparsers."""
 _Result: TypeAlias = tuple[int, Callable[[TextIO], object]]
 """An exit status, and a function that writes the verb's output."""
 
 # ------------------------------------------------------------------ info
 
 
-def _add_info(verbs: _Verbs) -> None:
-    parser = verbs.add_parser(
+def _add_info(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "info", help="show the QEMU this was built for, and where the compiled parts are"
     )
     parser.set_defaults(run_verb=_info)
@@ -68,8 +69,8 @@ def _run_on_file(run: Callable[[argparse.Namespace], _Result], options: argparse
     return status
 
 
-def _add_inspect(verbs: _Verbs) -> None:
-    parser = verbs.add_parser(
+def _add_inspect(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "inspect",
         help="show the contents of a migration file",
         description="Show the sections of a migration file of any QEMU; --json shows every field.",
@@ -85,8 +86,8 @@ def _inspect(options: argparse.Namespace) -> _Result:
     return 0, partial(write_json if options.json else show, read(options.file))
 
 
-def _add_scaffold(verbs: _Verbs) -> None:
-    parser = verbs.add_parser(
+def _add_scaffold(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "scaffold",
         help="write Python classes for a migration file's devices",
         description="Write a Python module with a Device class for each section of a device, as "
@@ -106,8 +107,8 @@ def _scaffold(options: argparse.Namespace) -> _Result:
     return 0, lambda out: out.write(source)
 
 
-def _add_roundtrip(verbs: _Verbs) -> None:
-    parser = verbs.add_parser(
+def _add_roundtrip(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "roundtrip",
         help="load and save every device's section by QEMU's code, and compare",
         description="Make the classes that scaffold writes, load each section into a fresh object "
@@ -132,8 +133,8 @@ def _roundtrip(options: argparse.Namespace) -> _Result:
 # --------------------------------------------------------------- bench, fuzz
 
 
-def _add_bench(verbs: _Verbs, selected: bool) -> None:
-    parser = verbs.add_parser(
+def _add_bench(add_parser: _AddParser, selected: bool) -> None:
+    parser = add_parser(
         "bench",
         help="measure what saving and loading costs, beside C devices of the same fields",
         description="Measure what saving and loading costs beside C devices of the same fields, in "
@@ -146,8 +147,8 @@ def _add_bench(verbs: _Verbs, selected: bool) -> None:
         parser.set_defaults(run_verb=command.run)
 
 
-def _add_fuzz(verbs: _Verbs, selected: bool) -> None:
-    parser = verbs.add_parser(
+def _add_fuzz(add_parser: _AddParser, selected: bool) -> None:
+    parser = add_parser(
         "fuzz",
         help="load malformed streams into declarations drawn at random, or into your devices",
         description="Load streams that are nearly valid into declarations drawn at random, or "
@@ -163,8 +164,8 @@ def _add_fuzz(verbs: _Verbs, selected: bool) -> None:
 # ------------------------------------------------------------------- run
 
 
-def _add_run(verbs: _Verbs) -> None:
-    parser = verbs.add_parser(
+def _add_run(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "run",
         usage="qemu-vmstate run [--shim {plugin,preload}] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
         help="start a QEMU with a Python script inside",
@@ -202,14 +203,14 @@ def _parser(selected: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qemu-vmstate", description="Python objects in QEMU's migration stream."
     )
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    _add_info(verbs)
-    _add_inspect(verbs)
-    _add_scaffold(verbs)
-    _add_roundtrip(verbs)
-    _add_bench(verbs, selected == "bench")
-    _add_fuzz(verbs, selected == "fuzz")
-    _add_run(verbs)
+    add_parser = parser.add_subparsers(dest="verb", required=True).add_parser
+    _add_info(add_parser)
+    _add_inspect(add_parser)
+    _add_scaffold(add_parser)
+    _add_roundtrip(add_parser)
+    _add_bench(add_parser, selected == "bench")
+    _add_fuzz(add_parser, selected == "fuzz")
+    _add_run(add_parser)
     return parser
 
 

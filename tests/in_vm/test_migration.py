@@ -11,8 +11,7 @@ import pytest
 
 from qemu_vmstate.vm.vm import VM
 
-from ..conftest import PATIENCE
-from .conftest import DEMO, Emulator, StartVM
+from .conftest import DEMO, Emulator, StartVM, defaults
 
 sys.path.insert(0, str(DEMO.parent))
 import demo_device
@@ -21,7 +20,7 @@ Steps = tuple[int, int, int]
 
 
 def run_on(vm: VM, more: int = 200) -> Steps:
-    """Let the device's thread make ``more`` steps; how far it is then."""
+    """Let the device's thread make ``more`` steps, and return its progress then."""
     start: Steps = vm.python.eval("dev.steps()")
 
     def far_enough() -> Steps | None:
@@ -104,7 +103,7 @@ def test_the_section_is_in_the_streams_own_description(start: StartVM, tmp_path:
     assert b'"pynic/regs"' in stream
 
 
-def test_a_migration_reaches_a_qemu_booted_through_the_other_shim(start: StartVM) -> None:
+def test_a_migration_reaches_a_qemu_booted_booted_with_the_other_shim(start: StartVM) -> None:
     there = start("there", script=DEMO, shim="preload", incoming=True)
     here = start("here", script=DEMO, shim="plugin")
     here.python.exec("dev.start()")
@@ -114,7 +113,7 @@ def test_a_migration_reaches_a_qemu_booted_through_the_other_shim(start: StartVM
 
 
 def resident(emulator_pid: int) -> int:
-    """Resident memory of a process, in KiB."""
+    """Return the resident memory of a process, in KiB."""
     for line in Path(f"/proc/{emulator_pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
@@ -130,16 +129,8 @@ def test_two_hundred_live_migrations_neither_tear_nor_leak_nor_hang(
     here.python.exec("dev.start()")
     memory = []
     for number in range(200):
-        with VM(
-            name=f"there{number}",
-            script=DEMO,
-            qemu=emulator["path"],
-            extra=emulator["args"],
-            native=emulator["native"],
-            env=emulator["env"],
-            incoming=True,
-            timeout=PATIENCE,
-        ) as there:
+        options = defaults(emulator, script=DEMO, incoming=True)
+        with VM(name=f"there{number}", **options) as there:
             before: Steps = here.python.eval("dev.steps()")
             here.migrate_to(there)
             expect_state_between(before, here.python.eval("dev.steps()"), there)

@@ -14,8 +14,8 @@ from .conftest import DEMO, StartVM, environment
 def later_python() -> str:
     found = environment().get("later_python")
     if not found:
-        why = environment().get("later_reason") or "scripts/setup was not run"
-        pytest.skip(f"no later Python to test with: {why}")
+        reason = environment().get("later_reason") or "scripts/setup was not run"
+        pytest.skip(f"no later Python to test with: {reason}")
     return str(found)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""README.md's part about VMs works when pasted."""
+"""README.md's examples with VMs work when pasted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import CHECKOUT, Emulator
 
 @pytest.fixture
 def pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Emulator:
-    """dev.py in the working folder, and the emulator as the machine's own."""
+    """Put dev.py in the working folder, and the emulator first in PATH."""
     (tmp_path / "dev.py").write_text(blocks("python vm-script")[0])
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "qemu-system-x86_64").symlink_to(emulator["path"])

@@ -8,28 +8,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qemu_vmstate.vm.launch import SHIM_NAME, libpython_of
-from qemu_vmstate.vm.vm import VM, VMLaunchError
+from qemu_vmstate.vm.vm import VMLaunchError
 
-from .conftest import SCRIPTS, Emulator, StartVM, defaults
+from .conftest import SCRIPTS, Emulator, LaunchError, StartVM
 
 FRAGILE = SCRIPTS / "fragile.py"
 
 
-def refusal(emulator: Emulator, tmp_path: Path, **options: object) -> str:
-    """Return the error of a VM with these options, which does not start, and its notes."""
-    whole = {"script": FRAGILE, **options}
-    with (
-        pytest.raises(VMLaunchError) as caught,
-        VM(**defaults(emulator, tmp_path, whole)),
-    ):
-        pytest.fail("QEMU went on without its script")
-    report = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-    assert "Traceback" not in report
-    return report
+@pytest.fixture
+def refusal(launch_error: LaunchError) -> LaunchError:
+    """Return the error of a VM that does not start, which has no traceback."""
+
+    def begin(**options: Any) -> str:
+        error = launch_error(**{"script": FRAGILE, **options})
+        assert "Traceback" not in error
+        return error
+
+    return begin
 
 
 # ------------------------------------------------------------- other QEMUs
@@ -46,19 +46,19 @@ def without_plugins(emulator: Emulator) -> str:
 
 @pytest.mark.one_emulator
 def test_a_qemu_without_tcg_plugins_says_so_and_names_preload(
-    emulator: Emulator, tmp_path: Path, without_plugins: str
+    refusal: LaunchError, without_plugins: str
 ) -> None:
-    report = refusal(emulator, tmp_path, qemu=without_plugins)
-    assert "plugin interface not enabled in this build" in report
-    assert "built without TCG plugins: use shim='preload', or another QEMU" in report
+    error = refusal(qemu=without_plugins)
+    assert "plugin interface not enabled in this build" in error
+    assert "built without TCG plugins: use shim='preload', or another QEMU" in error
 
 
 @pytest.mark.one_emulator
 def test_one_that_shows_neither_functions_nor_plugins_says_so(
-    emulator: Emulator, tmp_path: Path, without_plugins: str
+    refusal: LaunchError, without_plugins: str
 ) -> None:
-    report = refusal(emulator, tmp_path, qemu=without_plugins, shim="preload")
-    assert "this QEMU shows no vmstate functions: take one that is not stripped" in report
+    error = refusal(qemu=without_plugins, shim="preload")
+    assert "this QEMU shows no vmstate functions: take one that is not stripped" in error
 
 
 @pytest.mark.guest
@@ -81,23 +81,23 @@ def test_live_migration_of_a_guest_under_kvm_with_a_preloaded_shim(
 
 
 def test_a_libpython_that_is_no_library_is_named(
-    emulator: Emulator, shim: str, tmp_path: Path
+    emulator: Emulator, refusal: LaunchError, shim: str, tmp_path: Path
 ) -> None:
     """Covers an archive, as of a static build, and a library other than Python's."""
     archive = tmp_path / "libpython3.11.a"
     archive.write_bytes(b"!<arch>\n" + 100 * b" ")
-    for library, said in ((archive, "invalid ELF header"), ("libc.so.6", "without ")):
+    for library, message in ((archive, "invalid ELF header"), ("libc.so.6", "without ")):
         env = {**emulator["env"], "QEMU_VMSTATE_LIBPYTHON": str(library)}
         extra = [*emulator["args"]]
         if shim == "plugin":
             file = Path(emulator["native"]) / SHIM_NAME
             extra += ["-plugin", f"{file},libpython={library},script={FRAGILE}"]
-            report = refusal(emulator, tmp_path, script=None, extra=extra)
+            error = refusal(script=None, extra=extra)
         else:
-            report = refusal(emulator, tmp_path, env=env, shim=shim)
-        assert str(library) in report
-        assert said in report
-        assert "libpython" in report
+            error = refusal(env=env, shim=shim)
+        assert str(library) in error
+        assert message in error
+        assert "libpython" in error
 
 
 STATIC = """#!{python}
@@ -132,8 +132,8 @@ def old_python() -> str:
 
 
 def test_a_python_that_is_too_old_is_refused_by_its_libpython(
-    emulator: Emulator, shim: str, tmp_path: Path, old_python: str
+    refusal: LaunchError, shim: str, old_python: str
 ) -> None:
-    report = refusal(emulator, tmp_path, shim=shim, python=old_python)
-    assert f"{libpython_of(old_python)}: is a libpython without Py_Version" in report
-    assert "CPython 3.11 to 3.14 is supported" in report
+    error = refusal(shim=shim, python=old_python)
+    assert f"{libpython_of(old_python)}: is a libpython without Py_Version" in error
+    assert "CPython 3.11 to 3.14 is supported" in error
