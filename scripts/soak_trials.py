@@ -218,8 +218,8 @@ def resident(pid: int) -> int:
 def end(emulator: Emulator, dice: random.Random) -> str:
     """End a QEMU in a random way at a random moment, while threads take the BQL and Mutexes."""
     way = dice.choice(["quit", "SIGTERM", "SIGINT", "SIGHUP"])
-    door = dice.choice(["plugin", "preload"])
-    with VM(name="vm", door=door, **settings(emulator)) as vm:  # type: ignore[arg-type]
+    shim = dice.choice(["plugin", "preload"])
+    with VM(name="vm", shim=shim, **settings(emulator)) as vm:  # type: ignore[arg-type]
         vm.python.exec("dev.start()")
         time.sleep(dice.uniform(0, 0.1))  # the random moment itself
         if way == "quit":

@@ -69,10 +69,10 @@ def test_a_virtual_environment_of_it_runs_a_device_in_process_and_in_a_vm(
             "native": emulator["native"],
             "env": emulator["env"],
         }
-        for door in ("plugin", "preload"):
+        for shim in ("plugin", "preload"):
             with (
-                VM(name="here", door=door, **options) as here,
-                VM(name="there", door=door, incoming=True, **options) as there,
+                VM(name="here", shim=shim, **options) as here,
+                VM(name="there", shim=shim, incoming=True, **options) as there,
             ):
                 assert here.python.eval("__import__('sys').prefix") == str(tmp_path / "venv")
                 version = here.python.eval("tuple(__import__('sys').version_info[:3])")

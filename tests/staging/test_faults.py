@@ -114,7 +114,7 @@ def source_bytes() -> bytes:
 
 def place(hook: str) -> str:
     """The part of a sentence that says where, of pyfirst."""
-    return faulty.sentence("pyfirst", hook).partition(": ")[0]
+    return faulty.expected_message("pyfirst", hook).partition(": ")[0]
 
 
 def in_hook(hook: str, conversions_in: str) -> str:

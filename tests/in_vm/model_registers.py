@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where a register is in a C device and in its Python twin, for test_c_devices.py."""
+"""The places of registers in C devices and in their Python models, for test_c_devices.py."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Register:
 
 @contextmanager
 def latched(q: QTest) -> Iterator[None]:
-    """While the serial port's first two addresses are its divider's."""
+    """Let the serial port's first two addresses be its divider's."""
     lcr = q.inb(PORT + 3)
     q.outb(PORT + 3, lcr | 0x80)
     yield
@@ -55,7 +55,7 @@ def write_divider(q: QTest, value: int) -> None:
 
 
 def of_port(name: str, values: tuple[int, int], at: int | None = None) -> Register:
-    """A register of the serial port; without an address it is the divider."""
+    """Return a register of the serial port; without an address it is the divider."""
 
     def get(dev: SerialISA) -> int:
         with dev.state.lock() as regs:
@@ -71,7 +71,7 @@ def of_port(name: str, values: tuple[int, int], at: int | None = None) -> Regist
 
 
 def cmos(index: int, values: tuple[int, int]) -> Register:
-    """A byte of the clock's memory."""
+    """Return a byte of the clock's memory."""
 
     def through(q: QTest) -> int:
         q.outb(0x70, index)
@@ -90,7 +90,7 @@ def cmos(index: int, values: tuple[int, int]) -> Register:
 
 
 def of_hpet(name: str, at: int, values: tuple[int, int], timer: int | None = None) -> Register:
-    """64 bits of the HPET, or of one of its timers."""
+    """Return 64 bits of the HPET, or of one of its timers."""
 
     @contextmanager
     def owner(dev: HPET) -> Iterator[Any]:
@@ -113,6 +113,8 @@ def of_hpet(name: str, at: int, values: tuple[int, int], timer: int | None = Non
 
 
 def of_pl011(name: str, at: int, values: tuple[int, int]) -> Register:
+    """Return a register of the PL011."""
+
     def get(dev: PL011) -> int:
         with dev.regs.lock() as regs:
             return int(getattr(regs, name))
@@ -126,13 +128,15 @@ def of_pl011(name: str, at: int, values: tuple[int, int]) -> Register:
 
 
 @dataclass(frozen=True)
-class Twin:
+class Model:
+    """A Python model of the C device that writes the section, and registers of both."""
+
     section: str
     make: Callable[[], Any]
     registers: Mapping[str, Register]
 
 
-SERIAL = Twin(
+SERIAL = Model(
     "serial",
     SerialISA,
     {
@@ -141,17 +145,17 @@ SERIAL = Twin(
         "divider": of_port("divider", (0x0102, 0x0304)),
     },
 )
-CLOCK = Twin(
+CLOCK = Model(
     "mc146818rtc",
     RTC,
-    # The first's lower half is the rate of the periodic interrupt, the others are memory.
+    # The lower half of register A is the periodic interrupt's rate, the others are memory.
     {
         "register A": cmos(0x0A, (0x25, 0x2C)),
         "0x50": cmos(0x50, (0x77, 0x88)),
         "0x7f": cmos(0x7F, (1, 2)),
     },
 )
-TIMERS = Twin(
+TIMERS = Model(
     "hpet",
     HPET,
     {
@@ -161,7 +165,7 @@ TIMERS = Twin(
         "comparator of timer 2": of_hpet("cmp", 0x08, (3, 0xFFFF_0000_0000), 2),
     },
 )
-UART = Twin(
+UART = Model(
     "pl011",
     PL011,
     {

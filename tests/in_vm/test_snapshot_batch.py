@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Snapshots of all objects that need Python are taken at once, and never one too old is saved."""
+"""Snapshots of all objects that need Python are taken as one batch, and never saved later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qemu_vmstate.vm.launch import VMError
 
 from .conftest import SCRIPTS, Emulator, StartVM
 
-SCRIPT = SCRIPTS / "rounds.py"
+SCRIPT = SCRIPTS / "snapshot_batch.py"
 
 
 def test_each_save_takes_every_snapshot_anew_and_once(emulator: Emulator, start: StartVM) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Doors that cannot be opened: a sentence that says which, and what to do."""
+"""Errors of a shim that cannot be loaded name the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qemu_vmstate.vm.launch import libpython_of
-from qemu_vmstate.vm.vm import VM, VMLaunchError
+from qemu_vmstate.vm.launch import SHIM_NAME, libpython_of
+from qemu_vmstate.vm.vm import VMLaunchError
 
-from .conftest import SCRIPTS, Emulator, StartVM, defaults
+from .conftest import SCRIPTS, Emulator, LaunchError, StartVM
 
 FRAGILE = SCRIPTS / "fragile.py"
 
 
-def refusal(emulator: Emulator, tmp_path: Path, **options: object) -> str:
-    """What is said when a VM with these options does not start."""
-    whole = {"script": FRAGILE, **options}
-    with (
-        pytest.raises(VMLaunchError) as caught,
-        VM(**defaults(emulator, tmp_path, whole)),
-    ):
-        pytest.fail("QEMU went on without its script")
-    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-    assert "Traceback" not in told
-    return told
+@pytest.fixture
+def refusal(launch_error: LaunchError) -> LaunchError:
+    """Return the error of a VM that does not start, which has no traceback."""
+
+    def begin(**options: Any) -> str:
+        error = launch_error(**{"script": FRAGILE, **options})
+        assert "Traceback" not in error
+        return error
+
+    return begin
 
 
 # ------------------------------------------------------------- other QEMUs
@@ -37,7 +37,7 @@ def refusal(emulator: Emulator, tmp_path: Path, **options: object) -> str:
 
 @pytest.fixture
 def without_plugins(emulator: Emulator) -> str:
-    """An emulator that was built without TCG, plugins and modules: Debian's for microvm."""
+    """Return an emulator built without TCG, plugins and modules: Debian's for microvm."""
     found = shutil.which("qemu-system-x86_64-microvm")
     if not found:
         pytest.skip("no QEMU without plugins is there: install Debian's qemu-system-x86")
@@ -45,29 +45,29 @@ def without_plugins(emulator: Emulator) -> str:
 
 
 @pytest.mark.one_emulator
-def test_a_qemu_without_tcg_plugins_says_so_and_names_the_other_door(
-    emulator: Emulator, tmp_path: Path, without_plugins: str
+def test_a_qemu_without_tcg_plugins_says_so_and_names_preload(
+    refusal: LaunchError, without_plugins: str
 ) -> None:
-    told = refusal(emulator, tmp_path, qemu=without_plugins)
-    assert "plugin interface not enabled in this build" in told
-    assert "built without TCG plugins: use door='preload', or another QEMU" in told
+    error = refusal(qemu=without_plugins)
+    assert "plugin interface not enabled in this build" in error
+    assert "built without TCG plugins: use shim='preload', or another QEMU" in error
 
 
 @pytest.mark.one_emulator
 def test_one_that_shows_neither_functions_nor_plugins_says_so(
-    emulator: Emulator, tmp_path: Path, without_plugins: str
+    refusal: LaunchError, without_plugins: str
 ) -> None:
-    told = refusal(emulator, tmp_path, qemu=without_plugins, door="preload")
-    assert "this QEMU shows no vmstate functions: take one that is not stripped" in told
+    error = refusal(qemu=without_plugins, shim="preload")
+    assert "this QEMU shows no vmstate functions: take one that is not stripped" in error
 
 
 @pytest.mark.guest
-def test_live_migration_of_a_guest_under_kvm_through_the_preload_door(
+def test_live_migration_of_a_guest_under_kvm_with_a_preloaded_shim(
     start: StartVM, emulator: Emulator, rom: Path
 ) -> None:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         pytest.skip("this machine has no /dev/kvm: run on one with hardware virtualisation")
-    options = {"script": FRAGILE, "door": "preload", "machine": "pc,accel=kvm"}
+    options = {"script": FRAGILE, "shim": "preload", "machine": "pc,accel=kvm"}
     options["extra"] = [*emulator["args"], "-bios", str(rom), "-m", "16"]
     here = start("here", **options)
     there = start("there", **options, incoming=True)
@@ -81,23 +81,23 @@ def test_live_migration_of_a_guest_under_kvm_through_the_preload_door(
 
 
 def test_a_libpython_that_is_no_library_is_named(
-    emulator: Emulator, door: str, tmp_path: Path
+    emulator: Emulator, refusal: LaunchError, shim: str, tmp_path: Path
 ) -> None:
-    """An archive, as of a static build; a library that is none of Python's."""
+    """Covers an archive, as of a static build, and a library other than Python's."""
     archive = tmp_path / "libpython3.11.a"
     archive.write_bytes(b"!<arch>\n" + 100 * b" ")
-    for library, said in ((archive, "invalid ELF header"), ("libc.so.6", "without ")):
+    for library, message in ((archive, "invalid ELF header"), ("libc.so.6", "without ")):
         env = {**emulator["env"], "QEMU_VMSTATE_LIBPYTHON": str(library)}
         extra = [*emulator["args"]]
-        if door == "plugin":
-            shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
-            extra += ["-plugin", f"{shim},libpython={library},script={FRAGILE}"]
-            told = refusal(emulator, tmp_path, script=None, extra=extra)
+        if shim == "plugin":
+            file = Path(emulator["native"]) / SHIM_NAME
+            extra += ["-plugin", f"{file},libpython={library},script={FRAGILE}"]
+            error = refusal(script=None, extra=extra)
         else:
-            told = refusal(emulator, tmp_path, env=env, door=door)
-        assert str(library) in told
-        assert said in told
-        assert "libpython" in told
+            error = refusal(env=env, shim=shim)
+        assert str(library) in error
+        assert message in error
+        assert "libpython" in error
 
 
 STATIC = """#!{python}
@@ -111,7 +111,7 @@ exec(sys.argv[2])
 """
 
 
-def test_a_static_python_is_told_from_a_shared_one(tmp_path: Path) -> None:
+def test_a_static_python_is_distinguished_from_a_shared_one(tmp_path: Path) -> None:
     static = tmp_path / "python3.99"
     static.write_text(STATIC.format(python=sys.executable, folder=tmp_path))
     static.chmod(0o755)
@@ -132,8 +132,8 @@ def old_python() -> str:
 
 
 def test_a_python_that_is_too_old_is_refused_by_its_libpython(
-    emulator: Emulator, door: str, tmp_path: Path, old_python: str
+    refusal: LaunchError, shim: str, old_python: str
 ) -> None:
-    told = refusal(emulator, tmp_path, door=door, python=old_python)
-    assert f"{libpython_of(old_python)}: is a libpython without Py_Version" in told
-    assert "CPython 3.11 to 3.14 is supported" in told
+    error = refusal(shim=shim, python=old_python)
+    assert f"{libpython_of(old_python)}: is a libpython without Py_Version" in error
+    assert "CPython 3.11 to 3.14 is supported" in error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Three devices whose snapshots need Python, and how often each was asked for one."""
+"""Three devices whose snapshots need Python, with a record of the snapshots taken."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class State(VMStruct):
         super().snapshot_migration_state(target)
 
 
-class Part(Device, name="round-part"):
+class Part(Device, name="batch-part"):
     state: Migratable[Mutex[State]]
 
 
@@ -39,7 +39,7 @@ def assign(value: int) -> None:
 
 
 def values() -> list[int]:
-    """Every device's value now."""
+    """Return every device's value."""
     found = []
     for device in devices:
         with device.state.lock() as state:
@@ -48,7 +48,7 @@ def values() -> list[int]:
 
 
 def take_asked() -> list[int]:
-    """Which were asked for a snapshot since the last call."""
+    """Return the numbers of the devices asked for a snapshot since the last call."""
     found, asked[:] = list(asked), []
     return found
 
