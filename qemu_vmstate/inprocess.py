@@ -31,7 +31,7 @@ __all__ = ["describe", "load", "save"]
 
 
 def save(obj: Any) -> bytes:
-    """The bytes of ``obj``'s section, without header and footer.
+    """Return the bytes of ``obj``'s section, without header and footer.
 
     ``obj`` is a ``Device``, a ``Migratable`` or any ``ToMigrationState``.  Raises
     what its snapshot raised, ``OutOfRangeError`` for a value that its field
@@ -41,7 +41,7 @@ def save(obj: Any) -> bytes:
 
 
 def describe(obj: Any) -> dict[str, Any]:
-    """The description that QEMU's JSONWriter emits while it saves ``obj``.
+    """Return the description that QEMU's JSONWriter emits while it saves ``obj``.
 
     It is the object that a migration stream has at its end for the section:
     ``vmsd_name``, ``version``, ``fields`` with name, type and size in bytes on
@@ -76,13 +76,13 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
             description.name,
         )
     view = memoryview(data).cast("B")
-    why = ffi.new("char **")
+    errmsg = ffi.new("char **")
     check_bql_order()
     with _turn(obj, staging) as raised:
-        ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
+        ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, errmsg)
     try:
         if ret != 0:
-            _raise(staging, ret, why, raised, (len(view), version))
+            _raise(staging, ret, errmsg, raised, (len(view), version))
     finally:
         lib().qv_object_rest(staging.cdata)
 
@@ -90,12 +90,12 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
 def _save(obj: Any, vmdesc: Any) -> bytes:
     staging = staging_of(obj)
     out = ffi.new("QvBytes *")
-    why = ffi.new("char **")
+    errmsg = ffi.new("char **")
     check_bql_order()
     with _turn(obj, staging) as raised:
-        ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, why)
+        ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, errmsg)
     if ret != 0:
-        _raise(staging, ret, why, raised, None)
+        _raise(staging, ret, errmsg, raised, None)
     data = bytes(ffi.buffer(out.data, out.size))
     lib().qv_free(out.data)
     return data
@@ -115,7 +115,7 @@ _active = _Active()
 def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
     """Refuse a save or load of an object from inside its own snapshot or restore.
 
-    What the object's hooks raise meanwhile.
+    Gives a list, to which the object's hooks add what they raise meanwhile.
     """
     key = id(unwrap(obj))
     if key in _active.objects:
@@ -136,12 +136,12 @@ def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
 def _raise(
     staging: StagingStruct,
     ret: int,
-    why: Any,
+    errmsg: Any,
     raised: list[BaseException],
     stream: tuple[int, int] | None,
 ) -> None:
-    """The hook's own exception, else the one for C's errno and sentence."""
-    sentence = take_text(why[0]) if why[0] != ffi.NULL else "no reason given"
+    """Raise the hook's own exception, else the one for C's errno and error message."""
+    message = take_text(errmsg[0]) if errmsg[0] != ffi.NULL else "no reason given"
     if raised:
         try:
             raise raised[0]
@@ -153,19 +153,19 @@ def _raise(
         raise StreamError(
             "the stream has a subsection that this device does not", staging.description.name
         )
-    error = from_errno(ret, sentence)
-    if isinstance(error, InvalidError) and not sentence.startswith(staging.description.name):
+    error = from_errno(ret, message)
+    if isinstance(error, InvalidError) and not message.startswith(staging.description.name):
         error.path = staging.description.name
     raise error
 
 
 def _stream_error(staging: StagingStruct, size: int, version_id: int, *, ends: bool) -> StreamError:
-    """Which field a stream of ``size`` bytes ends in, or how many bytes are left."""
+    """Return the error for a stream of ``size`` bytes that is too short or too long."""
     name = staging.description.name
     own, nested = bool(staging.cls.__layout__.subsections), has_nested_subsections(staging.cls)
     offset = 0
     cut = ""
-    # What was loaded before the end tells how long the rest is.
+    # The length of some fields depends on what was loaded before the end.
     for path, width in wire_fields(staging.staged, name, version_id):
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"

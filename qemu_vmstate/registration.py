@@ -86,12 +86,12 @@ class Registration:
                     f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
                 )
             section.remove(self.instance_id)
-        why = ffi.new("char **")
-        if lib().qv_unregister(self._staging.cdata, why) != 0:
+        errmsg = ffi.new("char **")
+        if lib().qv_unregister(self._staging.cdata, errmsg) != 0:
             with _lock:
                 section.add(self.instance_id, self._staging, self.obj)
             raise RegistrationError(
-                f"{self.name} cannot be unregistered: {take_text(why[0])}; try again after it"
+                f"{self.name} cannot be unregistered: {take_text(errmsg[0])}; try again after it"
             )
 
     def __enter__(self) -> Registration:
@@ -141,12 +141,12 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
         if staging.owner is not None:
             raise RegistrationError(f"this {name} is registered already, as another instance")
         section.add(instance_id, staging, obj)
-    why = ffi.new("char **")
-    if lib().qv_register(staging.cdata, instance_id, why) != 0:
+    errmsg = ffi.new("char **")
+    if lib().qv_register(staging.cdata, instance_id, errmsg) != 0:
         with _lock:
             section.remove(instance_id)
         raise RegistrationError(
-            f"{name} cannot be registered: {take_text(why[0])}; try again after it"
+            f"{name} cannot be registered: {take_text(errmsg[0])}; try again after it"
         )
     if staging.needs_python:
         # A hook waits so long for the GIL beside a busy thread, and the VM stands meanwhile.

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import sys
+import inspect
 import threading
 import weakref
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
-from ..bindings.loader import _state
 from ..errors import DeclarationError
 from ..layout.descriptors import filled
 from ..layout.validation import Validator, validators_of
 from ..layout.vmstruct import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
-from ..staging.parts import Hooks, Part, PutBack, StatePart
+from ..staging.parts import Hooks, Part, StatePart
 from ..staging.python_staging import make_staging
 from ..staging.staging import StagingStruct
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
@@ -25,6 +22,7 @@ from ..state.qemu_timer import QEMUTimer
 from ..state.to_migration_state import migrated_class
 from ..vmsd.description import VMStateDescription, descriptions_of
 from ..wire.annotations import find_wire_type, subsection_of, timer, wire_type
+from ..wire.caller import caller_locals
 from ..wire.field_options import FieldOptions
 from ..wire.types import (
     ArrayType,
@@ -35,74 +33,13 @@ from ..wire.types import (
     UnusedType,
     WireType,
 )
+from .parts import CellPart, PlainField, PlainPart
 
 __all__ = ["Device", "staging_of"]
 
 
 # Who makes what an object has not yet takes it only to keep that.
 _keeping = threading.Lock()
-
-
-class _PlainField:
-    """A wire-typed field of a device: kept in the device's own layout class."""
-
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-
-    def __get__(self, instance: Device | None, owner: type) -> Any:
-        return self if instance is None else getattr(instance._plain, self.attribute)
-
-    def __set__(self, instance: Device, value: Any) -> None:
-        setattr(instance._plain, self.attribute, value)
-
-
-class _PlainPart:
-    """All plain fields of a device, as one part."""
-
-    def __init__(self, path: str, plain: VMStruct) -> None:
-        self.path = path
-        self._plain = plain
-        self._attributes = [
-            info.attribute
-            for info in plain.__layout__.fields
-            if not isinstance(info.type, UnusedType)
-        ]
-
-    def save(self, staging: Any) -> None:
-        for attribute in self._attributes:
-            setattr(staging, attribute, getattr(self._plain, attribute))
-
-    def load(self, source: Any, version_id: int) -> None:
-        for attribute in self._attributes:
-            setattr(self._plain, attribute, getattr(source, attribute))
-
-    def former(self) -> PutBack:
-        before = copy.copy(self._plain)
-        return lambda _own_version: _state.assign(self._plain, before)
-
-
-class _CellPart:
-    """A ``BqlCell`` or ``QEMUTimer`` of a device."""
-
-    def __init__(self, path: str, attribute: str, cell: BqlCell[Any] | QEMUTimer) -> None:
-        self.path = path
-        self._attribute = attribute
-        self._cell = cell
-
-    def save(self, staging: Any) -> None:
-        setattr(staging, self._attribute, self._cell.get())
-
-    def load(self, source: Any, version_id: int) -> None:
-        value: Any = getattr(source, self._attribute)
-        if isinstance(value, Mapping):
-            value = dict(value)
-        elif not isinstance(value, int | float | VMStruct):
-            value = list(value)
-        self._cell.set(value)
-
-    def former(self) -> PutBack:
-        value: Any = self._cell.get()
-        return lambda _own_version: self._cell.set(value)
 
 
 class Device:
@@ -143,9 +80,9 @@ class Device:
     __vmsd_flags__: ClassVar[dict[str, bool]] = {}
     __validators__: ClassVar[tuple[Validator, ...]] = ()
     Migrated: ClassVar[type[Any]] = VMStruct
-    _plain_class: ClassVar[type[VMStruct]] = VMStruct
-    _plain: VMStruct
-    _staging: StagingStruct | None = None
+    __plain_class__: ClassVar[type[VMStruct]] = VMStruct
+    __plain__: VMStruct
+    __staging__: StagingStruct | None = None
 
     def __init_subclass__(
         cls,
@@ -167,7 +104,7 @@ class Device:
         cls.__options__ = dict(cls.__options__)
         migrated: dict[str, Any] = {}
         plain: dict[str, Any] = {}
-        for attribute, hint in own_annotations(cls, sys._getframe(1).f_locals).items():
+        for attribute, hint in own_annotations(cls, caller_locals(inspect.currentframe())).items():
             value = cls.__dict__.get(attribute, FieldOptions())
             options = value if isinstance(value, FieldOptions) else FieldOptions(default=value)
             cls.__add_field(attribute, hint, options, migrated, plain)
@@ -181,7 +118,7 @@ class Device:
             version_id=version_id,
             minimum_version_id=minimum_version_id,
         )
-        cls._plain_class = _layout_class(cls.__name__, cls._plain_class, cls, plain)
+        cls.__plain_class__ = _layout_class(cls.__name__, cls.__plain_class__, cls, plain)
         _share_keys(cls)
 
     @classmethod
@@ -223,7 +160,7 @@ class Device:
             type_ = SubsectionType(type_.cls)
         migrated[attribute] = (type_, options.of_wire())
         if attribute not in cls.__parts__ and not isinstance(type_, UnusedType):
-            setattr(cls, attribute, _PlainField(attribute))
+            setattr(cls, attribute, PlainField(attribute))
         elif attribute in cls.__dict__:
             delattr(cls, attribute)
 
@@ -244,8 +181,8 @@ class Device:
     def _make_field(self, attribute: str) -> Any:
         # Only for what is not there yet, so that a subclass's __init__ need not call ours.
         value: Any
-        if attribute == "_plain":
-            value = self._plain_class()
+        if attribute == "__plain__":
+            value = self.__plain_class__()
             for name in (info.attribute for info in value.__layout__.fields):
                 options = self.__options__[name]
                 if options.default_factory:
@@ -281,16 +218,16 @@ class Device:
         return True
 
     def pre_save(self) -> None:
-        """Called before the snapshot; the BQL is held, no lock of the device's."""
+        """Prepare for the snapshot; the BQL is held, no lock of the device's."""
 
     def post_save(self) -> None:
-        """Called after all fields are written; also if that failed, but not if ``pre_save`` did."""
+        """Clean up after all fields are written, or that failed; not if ``pre_save`` failed."""
 
     def pre_load(self) -> None:
-        """Called before the first field is read."""
+        """Prepare for a load, before the first field is read."""
 
     def post_load(self, version_id: int) -> None:
-        """Called when everything is loaded and committed; ``version_id`` is the stream's.
+        """Finish a load that is committed; ``version_id`` is the stream's.
 
         No lock of the device's is held.  What it raises undoes the load, as far as
         snapshots tell; but other threads may have seen it, so refuse in ``@validate``.
@@ -302,7 +239,7 @@ class Device:
             object.__setattr__(self, attribute, value)
             return
         where = f"{type(self).__name__}.{attribute}"
-        if self._staging is not None:
+        if self.__staging__ is not None:
             raise AttributeError(
                 f"{where} cannot be replaced any more: C knows where it lies since the first "
                 "save, load or registration; change the state it guards"
@@ -327,16 +264,16 @@ class Device:
             value = BqlCell(value)
         return value
 
-    def _make_staging(self) -> StagingStruct:
+    def __make_staging__(self) -> StagingStruct:
         name = self.__description__[0]
         parts: list[Part] = []
-        if self._plain_class.__layout__.fields:
-            parts.append(_PlainPart(name, self._plain))
+        if self.__plain_class__.__layout__.fields:
+            parts.append(PlainPart(name, self.__plain__))
         for attribute in self.__parts__:
             value = getattr(self, attribute)
             path = f"{name}.{self.__options__[attribute].name or attribute}"
             if isinstance(value, BqlCell | QEMUTimer):
-                parts.append(_CellPart(path, attribute, value))
+                parts.append(CellPart(path, attribute, value))
             elif isinstance(value, tuple):
                 parts += [
                     StatePart(f"{path}[{index}]", attribute, unwrap(item), index)
@@ -350,7 +287,7 @@ class Device:
         return make_staging(description, parts, hooks)
 
     def _hooks(self) -> Hooks | None:
-        """What the class defines of the hooks; weakly, for the device owns the staging struct."""
+        """Return the class's hooks by weak references, for the device owns the struct."""
         own: dict[str, Any] = {}
         for name in ("needed", "pre_save", "post_save", "pre_load", "post_load"):
             if getattr(type(self), name) is not getattr(Device, name):
@@ -388,7 +325,7 @@ def _as_part(value: Any, hint: Any, where: str) -> Migratable[Any]:
 
 
 def _parts_type(hint: Any, where: str) -> WireType | None:
-    """What a ``Migratable``, an array of them or a cell is on the wire, else ``None``."""
+    """Return the wire type of a ``Migratable``, an array of them or a cell, else ``None``."""
     if get_origin(hint) is Migratable:
         return StructType(_migrated_of(get_args(hint)[0]))
     if get_origin(hint) is BqlCell:
@@ -421,13 +358,13 @@ def _share_keys(cls: type[Device]) -> None:
         return
     with contextlib.suppress(TypeError):  # an abstract class
         first = object.__new__(cls)
-        plain = ("_plain",) if cls._plain_class.__layout__.fields else ()
-        for attribute in (*cls.__parts__, *plain, "_staging"):
+        plain = ("__plain__",) if cls.__plain_class__.__layout__.fields else ()
+        for attribute in (*cls.__parts__, *plain, "__staging__"):
             object.__setattr__(first, attribute, None)
 
 
 def _limit_counts(plain: dict[str, Any], migrated: dict[str, Any]) -> None:
-    """A plain field that counts Migratables must not say more than there are."""
+    """Limit the plain fields that count Migratables to how many there are."""
     for attribute, (type_, options) in migrated.items():
         counted = isinstance(type_, CountedType) and attribute not in plain
         if not counted or options.num not in plain:
@@ -453,14 +390,14 @@ def _layout_class(
 
 
 def _migrated_of(hint: Any) -> type[Any]:
-    """``TimerRegs`` of ``Mutex[TimerRegs]``; ``Ticks.Migrated`` of ``Arc[Mutex[Ticks]]``."""
+    """Return the ``Migrated`` of the state inside an annotation such as ``Arc[Mutex[Ticks]]``."""
     if get_origin(hint) in (Mutex, BqlRefCell, Arc):
         return _migrated_of(get_args(hint)[0])
     return migrated_class(get_origin(hint) or hint)
 
 
 def _make(hint: Any) -> Any:
-    """An object of an annotation's type at rest."""
+    """Return an object of an annotation's type with its initial state."""
     if isinstance(hint, StatesType):
         return tuple(_make(hint.hint) for _ in range(hint.length or 0))
     origin, args = get_origin(hint), get_args(hint)
@@ -468,8 +405,8 @@ def _make(hint: Any) -> Any:
         type_ = wire_type(args[0], "BqlCell")
         if isinstance(type_, StructType):
             return BqlCell(type_.cls())
-        rest: Any = False if args[0] is bool else 0
-        return BqlCell(filled(type_, rest))
+        initial: Any = False if args[0] is bool else 0
+        return BqlCell(filled(type_, initial))
     if origin in (Migratable, Mutex, BqlRefCell, Arc):
         return origin(_make(args[0]))
     return (origin or hint)()
@@ -492,17 +429,17 @@ def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescriptio
 
 
 def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
-    """The staging struct of a device, or a new one of any other ``ToMigrationState``.
+    """Return the staging struct of a device, or a new one of any other ``ToMigrationState``.
 
     ``name`` is that of the section of anything but a device; default: the name
     of its ``Migrated``.
     """
     if isinstance(obj, Device):
-        if obj._staging is None:
-            made = obj._make_staging()
+        if obj.__staging__ is None:
+            made = obj.__make_staging__()
             with _keeping:
-                obj._staging = obj._staging or made
-        return obj._staging
+                obj.__staging__ = obj.__staging__ or made
+        return obj.__staging__
     value = unwrap(obj)
     cls = migrated_class(value)
     layout = cls.__layout__

@@ -71,7 +71,7 @@ def _states(obj: Any) -> Iterator[Any]:
 def live_structs(obj: Any) -> Iterator[VMStruct]:
     """Every layout class instance that is an object's state."""
     if isinstance(obj, Device):
-        yield obj._plain
+        yield obj.__plain__
     yield from (value for value in _states(obj) if isinstance(value, VMStruct))
 
 

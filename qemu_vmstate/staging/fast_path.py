@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ..bindings.loader import _state
 from ..bindings.native import ffi
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Arc, Mutex, together
+from ..state.cells import Mutex, lock_all, pointee
 from ..state.to_migration_state import Former, ToMigrationState, noted
-from .parts import StatePart, pointed_to
+from .parts import StatePart
 
 if TYPE_CHECKING:
     from .python_staging import Staging
@@ -33,13 +33,12 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoli
     """The trampoline of ``parts``, each a value and where it is staged; ``None``: there is none."""
     steps = []
     for value, staged in parts:
-        while type(value) is Arc:
-            value = value.target
-        if type(value) is not Mutex or not isinstance(value._value, ToMigrationState):
+        value = pointee(value)
+        if type(value) is not Mutex or not isinstance(value.inner, ToMigrationState):
             return None
-        restore = type(value._value).restore_migrated_state_mut
+        restore = type(value.inner).restore_migrated_state_mut
         forgets = getattr(restore, "keeps_nothing", False)
-        steps.append((value._value, staged, _undo(value._value), forgets))
+        steps.append((value.inner, staged, _undo(value.inner), forgets))
     return _state.Trampoline(
         weakref.ref(staging),
         _failed,
@@ -73,7 +72,7 @@ def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: Bas
     assert staging is not None
     part = staging._parts[index]
     assert isinstance(part, StatePart)
-    state = pointed_to(part.value)._value
+    state = pointee(part.value).inner
     own_version = staging.description.version_id
     with noted(exc, f"the former state of {part.path}"):
         if isinstance(former, bytes):
@@ -95,7 +94,7 @@ def put_back_last(count: int, exc: BaseException) -> None:
             if isinstance(formers, list):  # of the long way
                 staging.undo(formers, exc)
                 continue
-            with together(staging._mutexes):
+            with lock_all(staging._mutexes):
                 for index in reversed(range(len(formers))):
                     _put_back(reference, index, formers[index], exc)
 

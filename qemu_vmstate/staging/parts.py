@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from ..bindings.loader import _state
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Arc, BqlRefCell, Mutex
+from ..state.cells import BqlRefCell, Mutex, pointee
 from ..state.to_migration_state import Former, ToMigrationState
 
-__all__ = ["Hooks", "Part", "PutBack", "StatePart", "copied_by_c", "memory_of", "pointed_to"]
+__all__ = ["Hooks", "Part", "PutBack", "StatePart", "copied_by_c", "memory_of"]
 
 PutBack = Callable[[int], object]
 """Called with the description's own ``version_id``."""
@@ -89,7 +89,7 @@ class StatePart:
 
     def load(self, source: Any, version_id: int) -> None:
         """Restore under the state's own lock."""
-        shared: Any = pointed_to(self.value)
+        shared: Any = pointee(self.value)
         if hasattr(shared, "restore_unguarded"):
             shared.restore_unguarded(self._of(source), version_id)
         else:
@@ -97,26 +97,19 @@ class StatePart:
 
     def former(self) -> PutBack:
         """Of the state inside the lock, if there is one."""
-        shared: Any = pointed_to(self.value)
+        shared: Any = pointee(self.value)
         if hasattr(shared, "former"):
             put_back: PutBack = shared.former()
             return put_back
         return Former(shared).put_back
 
 
-def pointed_to(value: Any) -> Any:
-    """What an ``Arc`` points to, however many there are; anything else as it is."""
-    while type(value) is Arc:
-        value = value.target
-    return value
-
-
 def copied_by_c(value: Any) -> tuple[Any, Any] | None:
     """The cell and the memory of a part that C can copy without Python, or ``None``."""
-    value = pointed_to(value)
+    value = pointee(value)
     if type(value) not in (Mutex, BqlRefCell):
         return None
-    inner = value._value
+    inner = value.inner
     if not isinstance(inner, VMStruct):
         return None
     for method in ("snapshot_migration_state", "restore_migrated_state_mut"):

@@ -30,13 +30,13 @@ from ..bindings.native import ffi, free_object, lib
 from ..errors import InvalidError, VMStateError, to_errno
 from ..layout.traversal import check_struct, path_at, structs
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Mutex, together
+from ..state.cells import Mutex, lock_all, pointee
 from ..state.to_migration_state import noted
 from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks, forget, watch
 from .fast_path import put_back_last, short_way
 from .object_class import ByC, Plan, plan_of
-from .parts import Hooks, Part, PutBack, StatePart, copied_by_c, memory_of, pointed_to
+from .parts import Hooks, Part, PutBack, StatePart, copied_by_c, memory_of
 from .staging import StagingStruct
 
 __all__ = ["Staging", "make_staging", "running"]
@@ -124,7 +124,7 @@ class Staging(StagingStruct):
     def _set_locks(self, parts: list[Part]) -> None:
         """What Python locks: every part's, unless the one that there is does it by itself."""
         for part in parts:
-            shared = pointed_to(getattr(part, "value", None))
+            shared = pointee(getattr(part, "value", None))
             if isinstance(shared, Mutex):
                 self._mutexes = {shared: part.path} | self._mutexes
         self._locks = self._mutexes if self._by_c or len(self._mutexes) > 1 else _NO_MUTEXES
@@ -199,7 +199,7 @@ class Staging(StagingStruct):
     def _together(self) -> Iterator[None]:
         """All Mutexes at once, so that no other thread sees one part without the other."""
         self._current = self.description.name
-        with together(self._locks):
+        with lock_all(self._locks):
             for mutex, path in self._locks.items():
                 if mutex.is_poisoned():
                     self._current = path
@@ -243,7 +243,7 @@ class Staging(StagingStruct):
 
     def undo(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
         """Take a whole load back; what goes wrong is noted on ``exc``."""
-        with together(self._mutexes):
+        with lock_all(self._mutexes):
             self._put_back(formers, exc)
 
     def _put_back(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:

@@ -44,7 +44,7 @@ class StagingStruct:
         guards = tuple(cell for _, cell, _ in by_c)
         self._guards = guards[0] if len(guards) == 1 else guards
         for index, (_, cell, inner) in enumerate(by_c):
-            lock = ffi.cast("void *", cell._address)
+            lock = ffi.cast("void *", cell.address)
             memory = ffi.cast("void *", _state.address(inner))
             lib().qv_object_set_part(self.cdata, index, lock, memory)
 

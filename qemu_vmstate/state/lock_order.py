@@ -9,8 +9,8 @@ places of both locks.
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
 import threading
 import traceback
 from types import FrameType
@@ -63,7 +63,7 @@ def check_lock_order(on: bool = True) -> None:
 
 def _stack() -> traceback.StackSummary:
     """Where this package was called from, innermost last; lines are read when they are shown."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = inspect.currentframe()
     while frame and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     walk = traceback.walk_stack(frame) if frame else iter(())
@@ -73,12 +73,12 @@ def _stack() -> traceback.StackSummary:
 
 
 def locked(mutex: Any, what: str) -> None:
-    """This thread holds ``mutex``, a ``Mutex`` of ``what``, from now on."""
+    """Record that this thread holds ``mutex``, a ``Mutex`` of ``what``."""
     _held.locks.append((mutex, what, _stack()))
 
 
 def released(mutex: Any) -> None:
-    """And no longer."""
+    """Record that this thread does not hold ``mutex`` any more."""
     _held.locks[:] = [entry for entry in _held.locks if entry[0] is not mutex]
 
 

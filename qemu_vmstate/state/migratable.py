@@ -25,6 +25,8 @@ __all__ = ["Migratable"]
 T = TypeVar("T", bound=ToMigrationStateShared[Any])
 S = TypeVar("S")
 
+_wrapped = attrgetter("_value")
+
 
 class Migratable(Generic[T]):
     """A transparent proxy for state that migrates: ``Migratable(Mutex(state))``.
@@ -62,7 +64,7 @@ class Migratable(Generic[T]):
         return f"Migratable({self._value!r})"
 
     if not TYPE_CHECKING:
-        # What is used all the time goes no way through Python.
+        # Called often, so without a Python frame.
         lock = property(attrgetter("_value.lock"))
         borrow = property(attrgetter("_value.borrow"))
         borrow_mut = property(attrgetter("_value.borrow_mut"))
@@ -93,5 +95,5 @@ class Migratable(Generic[T]):
 
 
 def unwrap(value: Any) -> Any:
-    """What a ``Migratable`` wraps; anything else as it is."""
-    return value._value if isinstance(value, Migratable) else value
+    """Return the state that a ``Migratable`` wraps, and anything else as it is."""
+    return _wrapped(value) if isinstance(value, Migratable) else value

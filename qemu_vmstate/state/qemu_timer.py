@@ -28,7 +28,7 @@ class QEMUClockType(enum.IntEnum):
 
 
 def clock_get_ns(clock: QEMUClockType = QEMUClockType.VIRTUAL) -> int:
-    """What ``qemu_clock_get_ns()`` says, in ns; 0 outside a VM, where no clock runs."""
+    """Return ``qemu_clock_get_ns()``, in ns; 0 outside a VM, where no clock runs."""
     return int(lib().qv_clock_get_ns(clock)) if in_vm() else 0
 
 
@@ -84,17 +84,22 @@ class QEMUTimer:
         return self.get() != -1
 
     def get(self) -> int:
-        """When it expires, in ns of its clock, or -1; ``timer_expire_time_ns()``."""
+        """Return when it expires, in ns of its clock, or -1; ``timer_expire_time_ns()``."""
         if self._timer is None:
             return self._expire_time_ns
         return int(lib().qv_timer_expire_time_ns(self._timer))
 
     def set(self, expire_time: int) -> None:
-        """As ``get()`` says it: what a load calls, ``timer_get()`` of migration/savevm.c."""
+        """Set the time that ``get()`` returns, as ``timer_get()`` of migration/savevm.c does."""
         if self._timer is None:
             self._expire_time_ns = expire_time
         else:
             lib().qv_timer_mod_ns(self._timer, expire_time)
+
+    def expire(self) -> None:
+        """Call the callback, as the main loop does when the timer has expired."""
+        if self._callback is not None:
+            self._callback()
 
     def __repr__(self) -> str:
         return f"QEMUTimer({self.get()} ns)" if self.pending else "QEMUTimer(not armed)"
@@ -114,8 +119,8 @@ def _bury() -> None:
 
 @ffi.def_extern(onerror=lambda _type, exc, _trace: traceback.print_exception(exc, file=sys.stderr))  # type: ignore[untyped-decorator]
 def qv_py_timer(handle: Any) -> None:
-    """A timer has expired."""
+    """Run the callback of a timer that has expired."""
     timer: QEMUTimer | None = ffi.from_handle(handle)()
-    if timer is not None and timer._callback is not None:
-        timer._callback()
+    if timer is not None:
+        timer.expire()
     _bury()

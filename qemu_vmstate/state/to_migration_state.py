@@ -85,7 +85,7 @@ class ToMigrationState(ABC, Generic[M]):
         """
 
     def to_migration_state(self) -> M:
-        """A fresh snapshot of this state."""
+        """Return a new snapshot of this state."""
         target: M = migrated_class(self)()
         self.snapshot_migration_state(target)
         return target
@@ -114,7 +114,7 @@ class ToMigrationStateShared(ToMigrationState[M]):
 
 
 def migrated_class(value: object) -> type[Any]:
-    """The ``Migrated`` of a state or of its class; raises ``DeclarationError``."""
+    """Return the ``Migrated`` of a state or of its class; raise ``DeclarationError``."""
     migrated = getattr(value, "Migrated", None)
     name = value.__name__ if isinstance(value, type) else type(value).__name__
     if migrated is None:

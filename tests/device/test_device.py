@@ -347,7 +347,7 @@ def test_string_annotations_find_classes_local_to_a_function() -> None:
 
 
 @pytest.mark.parametrize(
-    "attribute", ["Migrated", "_plain_class", "__description__", "_make_staging"]
+    "attribute", ["Migrated", "__plain_class__", "__description__", "__make_staging__"]
 )
 def test_field_does_not_hide_what_a_device_works_with(attribute: str) -> None:
     with pytest.raises(DeclarationError, match=attribute):
