@@ -265,7 +265,7 @@ def test_sigint_stays_qemus_also_after_asyncio(start: StartVM, door: str, tmp_pa
 
 
 def test_daemonize_keeps_pythons_threads(start: StartVM, door: str) -> None:
-    demo = SCRIPTS.parent.parent.parent / "scripts" / "demo_device.py"
+    demo = CHECKOUT / "examples" / "demo_device.py"
     there = start("there", script=demo, door=door, incoming=True, daemonize=True)
     here = start("here", script=demo, door=door, daemonize=True)
     here.python.exec("dev.start()")
