@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Boots CPython inside a qemu-system-*, through one of two doors: as a TCG
+ * Boots CPython inside a qemu-system-*, through one of two ways: as a TCG
  * plugin, or preloaded.  Knows how Python gets into QEMU and nothing else;
  * what happens there is qemu_vmstate/embed/boot.py.
  *
@@ -174,7 +174,7 @@ static int boot(int argc, char **argv)
     return ret;
 }
 
-/* ------------------------------------------------------ door 1: -plugin */
+/* ------------------------------------------------------------- -plugin */
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info,
                                            int argc, char **argv)
@@ -184,7 +184,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     return boot(argc, argv) ? -1 : 0;
 }
 
-/* --------------------------------------------------- door 2: LD_PRELOAD */
+/* --------------------------------------------------------- LD_PRELOAD */
 
 /*
  * Takes this library out of LD_PRELOAD, so that QEMU's children do not inherit
@@ -246,7 +246,7 @@ static void ask_for_machine_ready(void)
     add(&notifier);
 }
 
-/* ------------------------------------------------------------ both doors */
+/* ----------------------------------------------------------------- both */
 
 static int running_major(void)
 {

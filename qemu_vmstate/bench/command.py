@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import VMStateError
 from .machine import describe_machine
-from .microbenchmarks import everyday
+from .microbenchmarks import microbenchmarks
 from .process import in_process
 from .shapes import SHAPES
 
@@ -36,7 +36,7 @@ class Plan:
     vm_turns: int = 25
     vm_seconds: float = 12.0
     load_counts: Sequence[int] = (1_000,)
-    everyday_turns: int = 41
+    microbenchmark_turns: int = 41
     imports: int = 9
 
 
@@ -47,7 +47,7 @@ _QUICK = replace(
     shape_seconds=0.8,
     vm_turns=3,
     vm_seconds=1.5,
-    everyday_turns=11,
+    microbenchmark_turns=11,
     imports=3,
 )
 # For the tests: everything once, small.
@@ -72,7 +72,7 @@ def measure(
         say(f"in process: {shape}")
         result["in_process"] += in_process(plan.shape_turns, plan.shape_seconds, [shape])
     say("ordinary work")
-    rows = list(everyday(plan.everyday_turns, plan.imports))
+    rows = list(microbenchmarks(plan.microbenchmark_turns, plan.imports))
     result["vm"], registrations = in_vms(
         qemu,
         plan.counts,
@@ -83,7 +83,7 @@ def measure(
         extra,
         say,
     )
-    result["everyday"] = rows + registrations
+    result["microbenchmarks"] = rows + registrations
     return result
 
 

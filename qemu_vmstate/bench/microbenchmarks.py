@@ -21,7 +21,7 @@ from ..state.migratable import Migratable
 from ..wire.annotations import u32
 from .samples import rounds
 
-__all__ = ["everyday"]
+__all__ = ["microbenchmarks"]
 
 _LOOPS = 2000
 
@@ -176,8 +176,8 @@ def _python(program: str, *arguments: str) -> str:
     ).stdout
 
 
-def everyday(turns: int, imports: int, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
-    """Measure ordinary work; yields the rows of the benchmark's ``everyday``.
+def microbenchmarks(turns: int, imports: int, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
+    """Measure ordinary work; yields the rows of the benchmark's ``microbenchmarks``.
 
     ``turns``: how often each is measured, for at most ``seconds``; ``imports``: the same for
     the import, in a fresh interpreter each.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from .budgets import bars
+from .budgets import budgets
 from .process import C_TWIN, PICKLE
 from .shapes import PATHS
 
@@ -36,7 +36,7 @@ def show(result: dict[str, Any]) -> None:
     # A pipe is no 80 columns wide.
     console = Console(highlight=False, width=None if os.isatty(1) else 170)
     console.print("Machine: " + ", ".join(f"{k} {v}" for k, v in result["machine"].items()))
-    for table in (_in_process(result), _in_vms(result), _everyday(result), _bars(result)):
+    for table in (_in_process(result), _in_vms(result), _microbenchmarks(result), _budgets(result)):
         console.print()
         console.print(table)
 
@@ -79,20 +79,20 @@ def _in_vms(result: dict[str, Any]) -> Table:
     return table
 
 
-def _everyday(result: dict[str, Any]) -> Table:
+def _microbenchmarks(result: dict[str, Any]) -> Table:
     table = _table("Ordinary work", "what", "with", "ratio", "to", "figure")
-    for row in result["everyday"]:
+    for row in result["microbenchmarks"]:
         unit = next(key for key in ("ns", "us", "ms", "bytes", "mib") if key in row)
         figure = f"{row[unit]:,.0f} {unit}" if row[unit] >= 100 else f"{row[unit]:.1f} {unit}"
         table.add_row(row["what"], row["with"], f"{row['ratio']:.2f}", row["to"], figure)
     return table
 
 
-def _bars(result: dict[str, Any]) -> Table:
-    table = _table("Bars", "what", "at most", "measured", "")
-    for bar in bars(result):
-        met = "[green]met[/]" if bar.met else "[red]missed[/]"
-        table.add_row(bar.what, bar.limit, bar.measured, met)
+def _budgets(result: dict[str, Any]) -> Table:
+    table = _table("Budgets", "what", "at most", "measured", "")
+    for budget in budgets(result):
+        met = "[green]met[/]" if budget.met else "[red]missed[/]"
+        table.add_row(budget.what, budget.limit, budget.measured, met)
     return table
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..vm.vm import VM
 from . import vm_script as bench_guest
 from .process import C_TWIN
-from .samples import Series, rounds
+from .samples import Samples, rounds
 
 __all__ = ["VM_PATHS", "in_vms"]
 
@@ -29,7 +29,7 @@ def in_vms(
     extra: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> _Rows:
-    """Measure migrations; the rows of ``vm``, and of ``everyday`` (registration, memory).
+    """Measure migrations; the rows of ``vm``, and of ``microbenchmarks`` (registration, memory).
 
     ``qemu``: the program, with ``extra`` arguments; ``counts``: of devices, upwards;
     ``threads``: how many busy ones; ``turns``: migrations of each, fewer once a
@@ -81,11 +81,11 @@ def _as_most(devices: int, twins: VM, grown: dict[str, dict[str, float]]) -> dic
 
 
 class _Measured:
-    """Series of one combination."""
+    """Samples of one combination."""
 
     def __init__(self, vms: dict[str, VM], busy: int) -> None:
         self._vms, self._busy = vms, busy
-        self._series: dict[str, Series] = {}
+        self._series: dict[str, Samples] = {}
 
     @contextlib.contextmanager
     def _with_threads(self, vm: VM) -> Iterator[None]:
@@ -98,7 +98,7 @@ class _Measured:
 
     def _add(self, path: str, **values: float) -> None:
         for name, value in values.items():
-            self._series.setdefault(name, Series()).add(path, value)
+            self._series.setdefault(name, Samples()).add(path, value)
 
     def migration(self, path: str) -> Any:
         """A call that migrates the VM of ``path`` to nowhere."""

@@ -8,8 +8,8 @@ import itertools
 import pytest
 
 from qemu_vmstate import save
-from qemu_vmstate.bench.budgets import bars
-from qemu_vmstate.bench.samples import Series, rounds
+from qemu_vmstate.bench.budgets import budgets
+from qemu_vmstate.bench.samples import Samples, rounds
 from qemu_vmstate.bench.shapes import PATHS, SHAPES, Pickled, Python, Twin
 from qemu_vmstate.bindings.native import ffi, lib
 
@@ -80,11 +80,11 @@ def test_rounds_end_when_their_time_is_up_but_not_before_three() -> None:
 
 
 def test_noise_is_half_of_the_middle_half() -> None:
-    series = Series({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
+    series = Samples({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
     assert series.noise("a") == pytest.approx((12 - 10) / 2 / 10.5)
 
 
-def test_bars_judge_by_their_limits() -> None:
+def test_budgets_judge_by_their_limits() -> None:
     def row(path: str, us: float, ratio: float) -> dict[str, object]:
         return {
             "shape": "32 u32",
@@ -97,8 +97,8 @@ def test_bars_judge_by_their_limits() -> None:
         }
 
     rows = [row("c_twin", 1.0, 1.0), row("native", 1.06, 1.06), row("trampoline", 1.4, 1.4)]
-    found = bars({"in_process": rows, "vm": [], "everyday": []})
-    assert [(bar.what, bar.met) for bar in found] == [
+    found = budgets({"in_process": rows, "vm": [], "microbenchmarks": []})
+    assert [(budget.what, budget.met) for budget in found] == [
         ("native, save and load, every shape", False),
         ("trampoline, 32 fields, save", True),
     ]

@@ -20,8 +20,8 @@ from ..conftest import PATIENCE
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = CHECKOUT / "build" / "test-environment.json"
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
-DEMO = CHECKOUT / "scripts" / "demo_device.py"
-BUSY_DEVICE = CHECKOUT / "scripts" / "crowd_device.py"
+DEMO = CHECKOUT / "examples" / "demo_device.py"
+BUSY_DEVICE = CHECKOUT / "scripts" / "soak_tests" / "crowd_device.py"
 
 Emulator = dict[str, Any]
 StartVM = Callable[..., VM]

@@ -13,10 +13,10 @@ from .conftest import DEMO
 from .qtest import QTest
 
 sys.path.insert(0, str(DEMO.parent))
-from twins.hpet import HPET
-from twins.mc146818rtc import RTC
-from twins.pl011 import PL011
-from twins.serial_isa import SerialISA
+from qemu_devices.hpet import HPET
+from qemu_devices.mc146818rtc import RTC
+from qemu_devices.pl011 import PL011
+from qemu_devices.serial_isa import SerialISA
 
 PORT = 0x3F8
 HPET_AT = 0xFED0_0000

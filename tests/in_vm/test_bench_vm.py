@@ -27,7 +27,7 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
-    assert list(result) == ["machine", "in_process", "vm", "everyday"]
+    assert list(result) == ["machine", "in_process", "vm", "microbenchmarks"]
     assert result["machine"]["qemu"].startswith("QEMU emulator version")
     ways = {"c_twin", "native", "trampoline", "derived", "pickle"}
     cells = {(row["shape"], row["path"], row["op"]) for row in result["in_process"]}
@@ -47,7 +47,7 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
         assert row["ratio_to_c_twin"] > 0
         # Ten devices take longer than none: the marks lie around them.
         assert row["hooks_ms"] > (0.005 if row["devices"] else 0)
-    assert {row["what"] for row in result["everyday"]} >= {"get an attribute", "import"}
+    assert {row["what"] for row in result["microbenchmarks"]} >= {"get an attribute", "import"}
     assert picture.read_text().lstrip().startswith("<?xml")
 
 

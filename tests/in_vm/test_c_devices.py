@@ -28,10 +28,10 @@ from .qtest import QTest
 from .test_stream_vm import DEVICES
 
 sys.path.insert(0, str(DEMO.parent))
-from twins.hpet import ENABLE, HPET, LEGACY
-from twins.pl011 import PL011, LineControl
+from qemu_devices.hpet import ENABLE, HPET, LEGACY
+from qemu_devices.pl011 import PL011, LineControl
 
-HPET_SCRIPT = DEMO.parent / "twins" / "hpet.py"
+HPET_SCRIPT = DEMO.parent / "qemu_devices" / "hpet.py"
 
 pytestmark = pytest.mark.guest
 

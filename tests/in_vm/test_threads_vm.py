@@ -15,8 +15,8 @@ from qemu_vmstate.vm.vm import VM
 
 from .conftest import BUSY_DEVICE, Emulator, StartVM
 
-sys.path.insert(0, str(BUSY_DEVICE.parent))
-import soak_trials
+sys.path.insert(0, str(BUSY_DEVICE.parent.parent))
+from soak_tests import soak_trials
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alo
     trees = environment()["trees"]
     if not trees:
         pytest.skip("no QEMU tree was set up: run scripts/setup --for test")
-    tool = CHECKOUT / "scripts" / "qemu_tree.py"
+    tool = CHECKOUT / "scripts" / "provision" / "qemu_tree.py"
     told = run(sys.executable, tool, "info", "--build", trees[0]["build"])
     info = dict(line.split("=", 1) for line in told.splitlines())
     if os.environ.get("QEMU_BUILD"):

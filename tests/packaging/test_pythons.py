@@ -17,12 +17,11 @@ from qemu_vmstate.vm.vm import VM
 from .test_install import CHECKOUT, environment, run
 
 sys.path.insert(0, str(CHECKOUT / "scripts"))
-import python_gate
-import pythons
+from provision import python_gate, pythons
 
 IN_PROCESS = """
 import sys
-sys.path.insert(0, "scripts")
+sys.path.insert(0, "examples")
 import demo_device
 from qemu_vmstate import load, save
 nic, twin = demo_device.Nic(), demo_device.Nic()
@@ -62,7 +61,7 @@ def test_a_virtual_environment_of_it_runs_a_device_in_process_and_in_a_vm(
             [inside, "-c", IN_PROCESS], cwd=CHECKOUT, env=os.environ | env, check=True, timeout=60
         )
         options = {
-            "script": CHECKOUT / "scripts" / "demo_device.py",
+            "script": CHECKOUT / "examples" / "demo_device.py",
             "python": str(inside),
             "qemu": emulator["path"],
             "extra": emulator["args"],

@@ -25,7 +25,7 @@ from qemu_vmstate import (
 from ..conftest import PATIENCE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from crowd_device import Counts, Crowd, trials
+from soak_tests.crowd_device import Counts, Crowd, trials
 
 
 def test_no_save_is_torn_no_load_tears_and_no_update_is_lost() -> None:

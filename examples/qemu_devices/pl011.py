@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A Python twin of Arm's UART: the section ``pl011`` of hw/char/pl011.c.
+r"""A Python model of Arm's UART: the section ``pl011`` of hw/char/pl011.c.
 
 Its shape is that of QEMU's Rust device (rust/hw/char/pl011), a struct of registers behind a
 lock, and its bytes are those of all three, the C ones of QEMU 7.2 and 10.0 and the Rust one.
 They differ in what they call the first four bytes (``readbuff`` in 7.2, unused since), and in
 what they refuse: 7.2 takes any position in the FIFO, the later ones those inside it, as here.
 
-    twin = PL011()
-    load(twin, stream.payload("pl011"))
-    twin.receive(b"root\\n")
-    replace("vm.mig", "changed.mig", {("pl011", 0): save(twin)})
+    model = PL011()
+    load(model, stream.payload("pl011"))
+    model.receive(b"root\\n")
+    replace("vm.mig", "changed.mig", {("pl011", 0): save(model)})
 """
 
 from __future__ import annotations

@@ -24,8 +24,17 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qemu_build import CONFIGURE, Tree, TreeError, load_json, open_tree, vmstate_entry
-from qemu_scratch import Scratch, ninja_environment, ninja_words, open_scratch, run_ninja
+# Meson runs this file by its path, so that the package's folder is not on Python's path yet.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from provision.qemu_build import CONFIGURE, Tree, TreeError, load_json, open_tree, vmstate_entry
+from provision.qemu_scratch import (
+    Scratch,
+    ninja_environment,
+    ninja_words,
+    open_scratch,
+    run_ninja,
+)
 
 SONAME = "libqemu-vmstate.so"
 

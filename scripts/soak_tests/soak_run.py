@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import crowd_device
-import soak_trials
-from soak_trials import Emulator
+from . import crowd_device, soak_trials
+from .soak_trials import Emulator
 
-ENVIRONMENT = Path(__file__).resolve().parent.parent / "build" / "test-environment.json"
+ENVIRONMENT = Path(__file__).resolve().parents[2] / "build" / "test-environment.json"
 
 
 @dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The example twins in scripts/twins: what they send, what they read, and what they refuse.
+"""The models in examples/qemu_devices: what they send, what they read, and what they refuse.
 
 What C devices make of it is in tests/in_vm/test_c_devices.py.
 """
@@ -17,11 +17,11 @@ import pytest
 
 from qemu_vmstate import InvalidError, VersionError, load, save
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from twins.hpet import ENABLE, HPET
-from twins.mc146818rtc import RTC
-from twins.pl011 import PL011, Flag, Interrupt, LineControl
-from twins.serial_isa import SerialISA
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+from qemu_devices.hpet import ENABLE, HPET
+from qemu_devices.mc146818rtc import RTC
+from qemu_devices.pl011 import PL011, Flag, Interrupt, LineControl
+from qemu_devices.serial_isa import SerialISA
 
 Unchanged = Callable[[Any], AbstractContextManager[None]]
 
@@ -50,7 +50,7 @@ def pl011(**changes: int) -> bytes:
     return struct.pack(f">{len(numbers)}I", *numbers) + clock
 
 
-def test_the_twins_at_rest() -> None:
+def test_the_models_with_their_defaults() -> None:
     assert save(SerialISA()) == bytes.fromhex("000c 00 00 01 00 08 60 b0 00 00")
     rtc = bytes(128 + 1 + 28) + UNARMED + bytes(8 + 24 + 4 + 4 + 8 + 8 + 8) + UNARMED + bytes(8)
     assert save(RTC()) == rtc
@@ -74,10 +74,10 @@ def test_pl011_characters_go_round_the_fifo() -> None:
     with pytest.raises(OverflowError, match="there is room for"):
         dev.receive(b"ABCDEFGHIJK")
     dev.receive(b"ABCDEFGHIJ")
-    twin = PL011()
-    load(twin, save(dev))
-    assert twin.read() == b"abcdefABCDEFGHIJ"
-    with twin.regs.lock() as regs:
+    copy = PL011()
+    load(copy, save(dev))
+    assert copy.read() == b"abcdefABCDEFGHIJ"
+    with copy.regs.lock() as regs:
         assert regs.flags == Flag.TXFE | Flag.RXFE
         assert regs.int_level == 0
         assert regs.take() is None
@@ -164,13 +164,13 @@ def test_hpets_counter_runs_until_it_is_saved() -> None:
     wire = save(dev)
     assert wire[16:24] == struct.pack(">Q", (2_000 + 234) // 10)
     assert wire.endswith(subsection)
-    twin = HPET()
-    load(twin, wire)
-    assert twin.hpet_offset.hpet_offset == 234
-    twin.config = 0
-    assert subsection not in save(twin)
-    twin.rtc_irq_level.rtc_irq_level = 1
-    assert save(twin).endswith(b"\x05\x12hpet/rtc_irq_level" + struct.pack(">IB", 1, 1))
+    copy = HPET()
+    load(copy, wire)
+    assert copy.hpet_offset.hpet_offset == 234
+    copy.config = 0
+    assert subsection not in save(copy)
+    copy.rtc_irq_level.rtc_irq_level = 1
+    assert save(copy).endswith(b"\x05\x12hpet/rtc_irq_level" + struct.pack(">IB", 1, 1))
 
 
 # ------------------------------------------------------- serial port and RTC
@@ -185,18 +185,18 @@ def test_serial_fifos_are_sent_if_something_is_in_them(unchanged: Unchanged) -> 
     wire = save(dev)
     content = b"0123456789abcdef" + struct.pack(">II", 15, 2)
     assert wire == rest + b"\x05\x10serial/recv_fifo" + struct.pack(">I", 1) + content
-    twin = SerialISA()
-    load(twin, wire)
-    assert save(twin) == wire
+    copy = SerialISA()
+    load(copy, wire)
+    assert save(copy) == wire
     for wrong in (struct.pack(">II", 15, 17), struct.pack(">II", 16, 2)):
         with (
-            unchanged(twin),
+            unchanged(copy),
             pytest.raises(InvalidError, match=r"Fifo8\.(num|head): 1[67] is out of range"),
         ):
-            load(twin, wire[:-8] + wrong)
-    with twin.state.lock() as regs:
+            load(copy, wire[:-8] + wrong)
+    with copy.state.lock() as regs:
         regs.recv_fifo.recv_fifo.num = 0
-    assert save(twin) == rest
+    assert save(copy) == rest
 
 
 def test_rtc_reads_every_version() -> None:
@@ -204,7 +204,7 @@ def test_rtc_reads_every_version() -> None:
     wire = save(dev)
     first = 128 + 1 + 28 + 8 + 8 + 24
     for version, length, coalesced, base in ((1, 0, 0, 0), (2, 8, 3, 0), (3, 56, 3, 7)):
-        twin = RTC(irq_coalesced=9, base_rtc=9)
-        load(twin, wire[: first + length], version_id=version)
-        assert bytes(twin.cmos_data) == bytes(range(128))
-        assert (twin.irq_coalesced, twin.base_rtc) == (coalesced, base)
+        copy = RTC(irq_coalesced=9, base_rtc=9)
+        load(copy, wire[: first + length], version_id=version)
+        assert bytes(copy.cmos_data) == bytes(range(128))
+        assert (copy.irq_coalesced, copy.base_rtc) == (coalesced, base)

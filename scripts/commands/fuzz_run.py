@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from console import SetupError
-from provision import CHECKOUT, Environment, build_native, ensure
-from qemu_build import TreeError, open_tree
+from provision.console import SetupError
+from provision.environment import CHECKOUT, Environment, build_native, ensure
+from provision.qemu_build import TreeError, open_tree
 
 SANITIZERS = "address,undefined"
 
@@ -80,7 +80,7 @@ def _command(
             settings |= {
                 # Who called malloc(), and no more: everything has Python somewhere above it.
                 "ASAN_OPTIONS": f"{leaks}:leak_check_at_exit=0:malloc_context_size=2",
-                "LSAN_OPTIONS": f"suppressions={CHECKOUT / 'scripts' / 'lsan.supp'}",
+                "LSAN_OPTIONS": f"suppressions={Path(__file__).with_name('lsan.supp')}",
                 "QEMU_VMSTATE_FUZZ_LEAKS": "1",
             }
     if options.valgrind:

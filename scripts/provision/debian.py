@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from console import SetupError, output_of, run, say
+from .console import SetupError, output_of, run, say
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

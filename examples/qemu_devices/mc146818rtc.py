@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A Python twin of the PC's clock: the section ``mc146818rtc`` of hw/rtc/mc146818rtc.c.
+"""A Python model of the PC's clock: the section ``mc146818rtc`` of hw/rtc/mc146818rtc.c.
 
 QEMU 7.2 and 10.0 read all three versions of it, 10.2 the last only.  What 7.2 and 10.0 put into
 a version 2 or 1 is not enough to know the time by: C then takes it from ``cmos_data``.

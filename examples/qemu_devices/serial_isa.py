@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A Python twin of the PC's serial port: the section ``serial`` that ``isa-serial`` writes.
+"""A Python model of the PC's serial port: the section ``serial`` that ``isa-serial`` writes.
 
 Its fields are those of hw/char/serial.c and hw/char/serial-isa.c, whose bytes are the same in
 QEMU 7.2, 10.0 and 10.2.

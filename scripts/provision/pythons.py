@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console import SetupError, output_of, run, say
-from python_gate import interpreters
+from .console import SetupError, output_of, run, say
+from .python_gate import interpreters
 
 # What an interpreter says of itself. The shim loads libpython, so it must be a shared library.
 _QUESTION = """

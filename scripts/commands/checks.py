@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import SetupError, say
-from provision import CHECKOUT, Environment, ensure, report
+from provision.console import SetupError, say
+from provision.environment import CHECKOUT, Environment, ensure, report
 
 # These run once; everything else in tests/ runs once for each QEMU tree.
 ONCE = {"in_vm": ("-n", "2"), "packaging": ()}

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qemu_build import Tree, TreeError
+from .qemu_build import Tree, TreeError
 
 # A scratch laid out by another revision of this file is thrown away.
 LAYOUT = 1

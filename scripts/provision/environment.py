@@ -15,14 +15,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from cache import NEWEST, Cache, emulator_version, folder, locked, numbers
-from console import SetupError, run, say
-from debian import missing_packages, release
-from pythons import Interpreter, choose, choose_later, make_environment, requirements
-from qemu_build import Tree, TreeError, open_tree
+from .cache import NEWEST, Cache, emulator_version, folder, locked, numbers
+from .console import SetupError, run, say
+from .debian import missing_packages, release
+from .pythons import Interpreter, choose, choose_later, make_environment, requirements
+from .qemu_build import Tree, TreeError, open_tree
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 COMPILING = ("build-essential", "pkg-config", "libglib2.0-dev", "zlib1g-dev")
 CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
@@ -84,6 +85,18 @@ class Environment:
     def native_of(self, minor: str) -> str | None:
         """The directory of what is built against QEMU ``minor`` (such as ``7.2``)."""
         return next((tree.native for tree in self.trees if tree.name == minor), None)
+
+
+def become(environment: Environment, native: str, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by the project's Python, with ``arguments``.
+
+    The new process imports this checkout's package, examples and scripts, and uses the native
+    parts in the directory ``native``.
+    """
+    folders = [CHECKOUT, CHECKOUT / "examples", CHECKOUT / "scripts"]
+    paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {"PYTHONPATH": os.pathsep.join(paths), "QEMU_VMSTATE_NATIVE": native}
+    os.execve(environment.python, [environment.python, *arguments], os.environ | settings)
 
 
 def ensure(purpose: str = "test") -> Environment:

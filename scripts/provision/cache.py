@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from console import SetupError, output_of, run, say
-from debian import Apt, missing_packages
-from pythons import Interpreter, make_environment
-from qemu_build import Tree, TreeError, open_tree
+from .console import SetupError, output_of, run, say
+from .debian import Apt, missing_packages
+from .pythons import Interpreter, make_environment
+from .qemu_build import Tree, TreeError, open_tree
 
 # What the configure scripts need of Python; distlib and tomli are what 10.x would vendor.
 TOOLS = ("meson>=1.5", "ninja", "setuptools", "distlib", "tomli", "wheel")

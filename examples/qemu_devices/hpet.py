@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A Python twin of the PC's HPET: the section ``hpet`` of hw/timer/hpet.c.
+"""A Python model of the PC's HPET: the section ``hpet`` of hw/timer/hpet.c.
 
 The bytes are the same in QEMU 7.2, 10.0 and 10.2 and in its Rust device (rust/hw/timer/hpet).
 What differs is what else is read, and what is refused:

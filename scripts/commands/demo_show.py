@@ -18,7 +18,7 @@ import qemu_vmstate
 from qemu_vmstate.vm.vm import VM, VMError
 
 SCRIPT = Path(demo_device.__file__)
-CHECKOUT = SCRIPT.parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 Steps = tuple[int, int, int]
 
 console = Console(highlight=False)
