@@ -24,6 +24,7 @@ from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
 from ..state.to_migration_state import migrated_class
 from ..vmsd.description import VMStateDescription, descriptions_of
+from ..vmsd.priority import MigrationPriority
 from ..wire.annotations import find_wire_type, subsection_of, timer, wire_type
 from ..wire.field_options import FieldOptions
 from ..wire.types import (
@@ -137,7 +138,7 @@ class Device:
     device was saved, loaded or registered: C knows where it lies.
     """
 
-    __description__: ClassVar[tuple[str, int, int, int]]
+    __description__: ClassVar[tuple[str, int, int, MigrationPriority]]
     __parts__: ClassVar[dict[str, Any]] = {}
     __options__: ClassVar[dict[str, FieldOptions]] = {}
     __vmsd_flags__: ClassVar[dict[str, bool]] = {}
@@ -153,7 +154,7 @@ class Device:
         name: str | None = None,
         version_id: int = 1,
         minimum_version_id: int = 1,
-        priority: int = 0,
+        priority: MigrationPriority = MigrationPriority.DEFAULT,
         unmigratable: bool = False,
         early_setup: bool = False,
         **kwargs: Any,
@@ -162,6 +163,11 @@ class Device:
         what = f"class {cls.__name__}"
         check_name(name, what)
         check_versions(version_id, minimum_version_id, what)
+        if not isinstance(priority, MigrationPriority):
+            raise DeclarationError(
+                f"{what}: priority={priority!r} is no MigrationPriority; give a member of it, as in "
+                "priority=MigrationPriority.IOMMU"
+            )
         cls.__description__ = (str(name), version_id, minimum_version_id, priority)
         cls.__parts__ = dict(cls.__parts__)
         cls.__options__ = dict(cls.__options__)
@@ -507,5 +513,5 @@ def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
     cls = migrated_class(value)
     layout = cls.__layout__
     section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
-    description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
+    description = _description(cls, section, layout.version_id, layout.minimum_version_id)
     return make_staging(description, [StatePart(section, None, value)])

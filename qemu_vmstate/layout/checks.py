@@ -158,7 +158,9 @@ def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int
     low = type_.low if options.minimum is None else options.minimum
     high = type_.high if options.maximum is None else options.maximum
     if type_.info == "int32_le" and low > 0:
-        raise DeclarationError(f"{where}: minimum: QEMU takes any i32_le from 0 on; leave it out")
+        raise DeclarationError(
+            f"{where}: minimum: QEMU takes any i32_positive_le from 0 on; leave it out"
+        )
     if type_.kind == "d" or type_.kind == "?":
         raise DeclarationError(f"{where}: minimum and maximum are for whole numbers")
     if not type_.low <= low <= high <= type_.high or high < 0:
