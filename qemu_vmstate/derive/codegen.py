@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from ..bindings.loader import _state
 from ..errors import BqlError, DeclarationError, InvalidError
 from ..layout.descriptors import compact
-from ..layout.vmstruct import VMStruct, VMStructMeta, structs_of
+from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..state.bql import bql_lock_guard
 from ..state.to_migration_state import Former
 from ..wire.field_options import NO_OPTIONS, FieldOptions
-from ..wire.types import SCALARS, ArrayType, Scalar, WireType
+from ..wire.types import SCALARS, ArrayType, Scalar, WireType, structs_of
 from .packing import _Numbers, _packer, _Run
 from .runtime import (
     _UNFIT,

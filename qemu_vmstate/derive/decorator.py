@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from ..errors import DeclarationError
-from ..layout.vmstruct import own_annotations
+from ..layout.annotations import own_annotations
 from ..state.to_migration_state import (
     ToMigrationState,
 )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError
+from ..layout.annotations import check_name, check_versions, own_annotations
 from ..layout.descriptors import filled
 from ..layout.validation import Validator, validators_of
-from ..layout.vmstruct import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
+from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..staging.parts import Hooks, Part, PutBack, StatePart
 from ..staging.python_staging import make_staging
 from ..staging.staging import StagingStruct
@@ -165,7 +166,7 @@ class Device:
         check_versions(version_id, minimum_version_id, what)
         if not isinstance(priority, MigrationPriority):
             raise DeclarationError(
-                f"{what}: priority={priority!r} is no MigrationPriority; give a member of it, as in "
+                f"{what}: priority={priority!r} is no MigrationPriority; give a member, as in "
                 "priority=MigrationPriority.IOMMU"
             )
         cls.__description__ = (str(name), version_id, minimum_version_id, priority)

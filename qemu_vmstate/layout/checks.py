@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import DeclarationError
 from ..wire.field_options import FieldOptions
@@ -12,6 +12,8 @@ from ..wire.types import (
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
+    Layout,
     ListType,
     PointersType,
     Scalar,
@@ -21,9 +23,6 @@ from ..wire.types import (
     UnusedType,
     WireType,
 )
-
-if TYPE_CHECKING:
-    from .descriptors import FieldInfo, Layout
 
 __all__ = ["check_neighbours", "check_options", "check_subsections", "limits_of"]
 

@@ -13,7 +13,6 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi, lib
 from ..errors import DeclarationError
 from ..layout.checks import check_subsections
-from ..layout.descriptors import FieldInfo
 from ..layout.vmstruct import VMStruct
 from ..wire.types import (
     POINTER,
@@ -21,6 +20,7 @@ from ..wire.types import (
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
     ListType,
     PointersType,
     Scalar,
