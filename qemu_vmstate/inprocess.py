@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .bindings.native import ffi, lib, take_text
 from .device.device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
-from .layout.traversal import has_nested_subsections, wire_fields
+from .layout.traversal import has_nested_subsections
 from .staging.python_staging import running
 from .staging.staging import StagingStruct
 from .state.bql import check_bql_order
@@ -166,7 +166,7 @@ def _stream_error(staging: StagingStruct, size: int, version_id: int, *, ends: b
     offset = 0
     cut = ""
     # The length of some fields depends on what was loaded before the end.
-    for path, width in wire_fields(staging.staged, name, version_id):
+    for path, width in staging.cls.__layout__.walk(staging.staged, name, version_id):
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from ..errors import DeclarationError
 from ..layout.annotations import check_name, check_versions, own_annotations
-from ..layout.descriptors import filled
 from ..layout.validation import Validator, validators_of
 from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..staging.parts import Hooks, Part, StatePart
@@ -413,7 +412,7 @@ def _make(hint: Any) -> Any:
         if isinstance(type_, StructType):
             return BqlCell(type_.cls())
         initial: Any = False if args[0] is bool else 0
-        return BqlCell(filled(type_, initial))
+        return BqlCell(type_.filled(initial))
     if origin in (Migratable, Mutex, BqlRefCell, Arc):
         return origin(_make(args[0]))
     return (origin or hint)()
