@@ -188,9 +188,6 @@ static int short_snapshot(void *opaque, int keep, char **why)
         gil = qv_python_table->enter();
         ret = qv_python_table->snapshot(object->extras->trampoline, too, object, why);
         qv_python_table->leave(gil);
-        if (ret == QV_LONG_WAY) {
-            qv_object_reset(object, false);
-        }
     }
     return ret;
 }
@@ -266,8 +263,7 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
         return ret;
     }
     begin(object, !keep);
-    /* The short way does it itself, where it has to be done. */
-    if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->extras->trampoline)) {
+    if (object->hooks & QV_HOOK_SNAPSHOT) {
         qv_object_reset(object, false);
     }
     object->dirty = true;

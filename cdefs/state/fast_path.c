@@ -14,16 +14,9 @@
  */
 enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_LONG_WAY };
 
-/* To a state in a Mutex: the Mutex's and a Step's. */
-#define OWN_REFERENCES 2
-
-/* A smaller one is quicker brought to rest than asked whether it has to be. */
-#define LAZY_SIZE 4096
-
 typedef struct {
     PyObject *state;    /* strong; a ToMigrationState */
     Memory *staged;     /* strong; its part of the staging struct */
-    char *image;        /* owner: the trampoline's images; what staged holds at rest */
     int undo;
     int forgets;        /* its restore keeps nothing of its source */
 } Step;
@@ -39,7 +32,6 @@ typedef struct {
     PyObject *failed;   /* strong: failed(whose, index, saving, exception, &why) -> errno */
     PyObject *undo;     /* strong: undo(whose, index, former, exception) */
     PyObject *owner;    /* strong: the distinct Cells of all parts, C's too */
-    Py_buffer *images;  /* owner: this object; one for each step */
 } Trampoline;
 
 static PyObject *snapshot_name, *restore_name, *former_name;
@@ -58,7 +50,6 @@ static int trampoline_clear(PyObject *obj)
     for (i = 0; i < self->count; i++) {
         Py_CLEAR(self->steps[i].state);
         Py_CLEAR(self->steps[i].staged);
-        PyBuffer_Release(&self->images[i]);
     }
     self->count = 0;
     return 0;
@@ -86,14 +77,12 @@ static void trampoline_dealloc(PyObject *obj)
     PyObject_GC_UnTrack(obj);
     trampoline_clear(obj);
     PyMem_Free(((Trampoline *)obj)->steps);
-    PyMem_Free(((Trampoline *)obj)->images);
     qv_free_object(obj);
 }
 
 static int add_step(Trampoline *self, PyObject *item)
 {
     Step *step = &self->steps[self->count];
-    Py_buffer *image = &self->images[self->count];
     PyObject *state, *staged;
     int undo, forgets;
 
@@ -104,10 +93,6 @@ static int add_step(Trampoline *self, PyObject *item)
         PyErr_SetString(PyExc_TypeError, "a step is (state, Memory, undo, forgets)");
         return -1;
     }
-    if (qv_get_image((PyObject *)Py_TYPE(staged), image) < 0) {
-        return -1;
-    }
-    step->image = image->buf;
     step->state = Py_NewRef(state);
     step->staged = (Memory *)Py_NewRef(staged);
     step->undo = undo;
@@ -148,13 +133,12 @@ static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kw
         return NULL;
     }
     self->steps = PyMem_Calloc(1, count * sizeof(Step) + self->n_cells * sizeof(*distinct) + 1);
-    self->images = PyMem_Calloc(count + 1, sizeof(Py_buffer));
     if (self->steps) {
         self->cells = (QvCell **)(self->steps + count);
         memcpy(self->cells, distinct, self->n_cells * sizeof(*distinct));
     }
     PyMem_Free(distinct);
-    if (!self->steps || !self->images || !snapshot_name || !restore_name || !former_name) {
+    if (!self->steps || !snapshot_name || !restore_name || !former_name) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -217,15 +201,6 @@ static bool lock(Trampoline *self)
     return whole;
 }
 
-static void bring_to_rest(Step *step)
-{
-    step->staged->image = step->image;
-    step->staged->lazy = QV_UNRESET;
-    if (step->staged->size < LAZY_SIZE) {
-        qv_settle(step->staged);
-    }
-}
-
 static int snapshot(void *context, QvWithLocks *with_locks, void *object, char **why)
 {
     Trampoline *self = context;
@@ -239,9 +214,7 @@ static int snapshot(void *context, QvWithLocks *with_locks, void *object, char *
         Step *step = &self->steps[i];
         PyObject *done;
 
-        bring_to_rest(step);
         done = PyObject_CallMethodObjArgs(step->state, snapshot_name, step->staged, NULL);
-        qv_settle(step->staged);
         if (!done) {
             ret = fail(self, i, true, why);
         }
@@ -251,34 +224,6 @@ static int snapshot(void *context, QvWithLocks *with_locks, void *object, char *
         with_locks(object);
     }
     qv_cells_unlock(self->cells, self->n_cells);
-    return ret;
-}
-
-/* What is staged, for a state that may keep it; who does gets a copy. */
-static PyObject *lend_staged(Step *step)
-{
-    PyObject *obj = PyType_GenericAlloc(Py_TYPE((PyObject *)step->staged), 0);
-    Memory *lent = (Memory *)obj;
-
-    if (lent) {
-        lent->mem = step->staged->mem;
-        lent->size = step->staged->size;
-        lent->owner = Py_NewRef((PyObject *)step->staged);
-        lent->lazy = QV_BORROWED;
-    }
-    return obj;
-}
-
-/* Ends that; -1 with an exception. */
-static int take_back(PyObject *obj)
-{
-    Memory *lent = (Memory *)obj;
-    int ret = 0;
-
-    if (Py_REFCNT(obj) > 1 && lent->lazy == QV_BORROWED) {
-        ret = qv_settle(lent);
-    }
-    Py_DECREF(obj);
     return ret;
 }
 
@@ -305,59 +250,20 @@ PyObject *qv_add_formers(PyObject *module, PyObject *entry)
     return formers && PyList_Append(formers, entry) == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
-static bool has_block(const Step *step)
-{
-    return step->undo == UNDO_MEMORY && ((Memory *)step->state)->size >= LAZY_SIZE;
-}
-
 /*
- * The formers of a restore lie one behind the other, each its state's memory, a pointer to
- * a block of that, or a PyObject *, which is NULL if it is not needed.
+ * The formers of a restore lie one behind the other, each its state's memory or a
+ * PyObject *, which is NULL if it is not needed.
  */
 static size_t former_size(const Step *step)
 {
-    size_t size = step->undo == UNDO_MEMORY && !has_block(step)
-                  ? ((Memory *)step->state)->size : 0;
+    size_t size = step->undo == UNDO_MEMORY ? ((Memory *)step->state)->size : 0;
 
     return size ? (size + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *) : sizeof(void *);
-}
-
-static char *former_memory(const Step *step, char *former)
-{
-    return has_block(step) ? *(char **)former : former;
-}
-
-/*
- * Most restores overwrite all of a state.  So it gets other memory, which is to hold what
- * it had before anyone looks, and the former one is kept as it is.  But who has the state
- * from elsewhere may have views of its memory too: then that stays, and is copied.
- */
-static int keep_block(Step *step, char *former)
-{
-    Memory *state = (Memory *)step->state;
-    char *block = PyMem_Malloc(state->size);
-
-    if (!block) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (Py_REFCNT(step->state) == OWN_REFERENCES && !state->owner && !state->lazy) {
-        *(char **)former = state->mem;
-        state->image = state->mem;
-        state->mem = block;
-        state->lazy = QV_UNRESET;
-    } else {
-        *(char **)former = memcpy(block, state->mem, state->size);
-    }
-    return 0;
 }
 
 /* -1 with an exception. */
 static int keep_former(Step *step, char *former, bool needed)
 {
-    if (has_block(step)) {
-        return keep_block(step, former);
-    }
     if (step->undo == UNDO_MEMORY) {
         memcpy(former, ((Memory *)step->state)->mem, ((Memory *)step->state)->size);
         return 0;
@@ -381,7 +287,7 @@ static void undo_step(Trampoline *self, Py_ssize_t index, char *former, PyObject
         return;
     }
     if (step->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former_memory(step, former), state->size);
+        memcpy(state->mem, former, state->size);
     }
     done = PyObject_CallFunction(self->undo, "OnOO", self->whose, index, kept, exception);
     if (!done) {
@@ -389,7 +295,7 @@ static void undo_step(Trampoline *self, Py_ssize_t index, char *former, PyObject
     }
     Py_XDECREF(done);
     if (step->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former_memory(step, former), state->size);
+        memcpy(state->mem, former, state->size);
     }
 }
 
@@ -418,8 +324,7 @@ static void remember(Trampoline *self, char *former)
         PyObject *one;
 
         if (step->undo == UNDO_MEMORY) {
-            one = PyBytes_FromStringAndSize(former_memory(step, former),
-                                            ((Memory *)step->state)->size);
+            one = PyBytes_FromStringAndSize(former, ((Memory *)step->state)->size);
         } else {
             one = Py_NewRef(*(PyObject **)former);
         }
@@ -442,9 +347,7 @@ static void forget_formers(Trampoline *self, Py_ssize_t count, char *former)
     Py_ssize_t i;
 
     for (i = 0; i < count; i++) {
-        if (has_block(&self->steps[i])) {
-            PyMem_Free(*(char **)former);
-        } else if (self->steps[i].undo != UNDO_MEMORY) {
+        if (self->steps[i].undo != UNDO_MEMORY) {
             Py_XDECREF(*(PyObject **)former);
         }
         former += former_size(&self->steps[i]);
@@ -454,21 +357,18 @@ static void forget_formers(Trampoline *self, Py_ssize_t count, char *former)
 /* -1 with an exception. */
 static int restore_step(Step *step, PyObject *version)
 {
-    PyObject *source = step->forgets ? Py_NewRef((PyObject *)step->staged) : lend_staged(step);
-    PyObject *done = NULL;
+    PyObject *staged = (PyObject *)step->staged, *done = NULL;
+    PyObject *source = step->forgets ? Py_NewRef(staged) : qv_memory_lend(step->staged);
 
     if (source) {
         done = PyObject_CallMethodObjArgs(step->state, restore_name, source, version, NULL);
     }
     if (step->forgets) {
         Py_XDECREF(source);
-    } else if (source && take_back(source) < 0) {
+    } else if (source && qv_memory_end_loan(source) < 0) {
         Py_CLEAR(done);
     }
     Py_XDECREF(done);
-    if (has_block(step)) {
-        qv_settle((Memory *)step->state);
-    }
     return done ? 0 : -1;
 }
 

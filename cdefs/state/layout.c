@@ -142,27 +142,8 @@ static void field_dealloc(PyObject *obj)
     qv_free_object(obj);
 }
 
-int qv_settle(Memory *memory)
-{
-    char *copy;
-
-    if (memory->lazy == QV_UNRESET) {
-        memcpy(memory->mem, memory->image, memory->size);
-    } else if (memory->lazy == QV_BORROWED) {
-        copy = PyMem_Malloc(memory->size);
-        if (!copy) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        memory->mem = memcpy(copy, memory->mem, memory->size);
-        Py_CLEAR(memory->owner);
-    }
-    memory->lazy = QV_SETTLED;
-    return 0;
-}
-
 /* The memory under obj, or NULL with an exception when it is not this layout's. */
-static Memory *memory_of(Field *field, PyObject *obj, bool to_read)
+static Memory *memory_of(Field *field, PyObject *obj)
 {
     Memory *memory = (Memory *)obj;
 
@@ -174,11 +155,45 @@ static Memory *memory_of(Field *field, PyObject *obj, bool to_read)
         PyErr_Format(PyExc_TypeError, "%U: lies outside this object's memory", field->name);
         return NULL;
     }
-    if (memory->lazy && !(memory->lazy == QV_BORROWED && to_read && !memchr("sav", field->kind, 3))
-        && qv_settle(memory) < 0) {
-        return NULL;
-    }
     return memory;
+}
+
+/* Let a lent instance have memory of its own; -1 with an exception. */
+static int own_memory(Memory *memory)
+{
+    char *copy = PyMem_Malloc(memory->size);
+
+    if (!copy) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memory->mem = memcpy(copy, memory->mem, memory->size);
+    memory->lent = false;
+    Py_CLEAR(memory->owner);
+    return 0;
+}
+
+PyObject *qv_memory_lend(Memory *memory)
+{
+    PyObject *obj = PyType_GenericAlloc(Py_TYPE((PyObject *)memory), 0);
+    Memory *lent = (Memory *)obj;
+
+    if (lent) {
+        lent->mem = memory->mem;
+        lent->size = memory->size;
+        lent->owner = Py_NewRef((PyObject *)memory);
+        lent->lent = true;
+    }
+    return obj;
+}
+
+int qv_memory_end_loan(PyObject *obj)
+{
+    Memory *lent = (Memory *)obj;
+    int ret = Py_REFCNT(obj) > 1 && lent->lent ? own_memory(lent) : 0;
+
+    Py_DECREF(obj);
+    return ret;
 }
 
 static PyObject *field_get(PyObject *descr, PyObject *obj, PyObject *type)
@@ -191,14 +206,17 @@ static PyObject *field_get(PyObject *descr, PyObject *obj, PyObject *type)
         Py_INCREF(descr);
         return descr;
     }
-    memory = memory_of(self, obj, true);
+    memory = memory_of(self, obj);
+    if (memory && memory->lent && memchr("sav", self->kind, 3) && own_memory(memory) < 0) {
+        return NULL;
+    }
     return memory ? qv_load_value(self, memory->mem + self->offset, obj) : NULL;
 }
 
 static int field_set(PyObject *descr, PyObject *obj, PyObject *value)
 {
     Field *self = (Field *)descr;
-    Memory *memory = memory_of(self, obj, false);
+    Memory *memory = memory_of(self, obj);
 
     if (!memory) {
         return -1;
@@ -340,7 +358,7 @@ static int memory_getbuffer(PyObject *obj, Py_buffer *view, int flags)
     Memory *self = (Memory *)obj;
     int checked = is_checked((PyObject *)Py_TYPE(obj));
 
-    if (self->lazy && qv_settle(self) < 0) {
+    if (self->lent && own_memory(self) < 0) {
         return -1;
     }
     return checked < 0 ? -1
@@ -353,9 +371,6 @@ static PyObject *memory_richcompare(PyObject *a, PyObject *b, int op)
 
     if ((op != Py_EQ && op != Py_NE) || Py_TYPE(a) != Py_TYPE(b)) {
         Py_RETURN_NOTIMPLEMENTED;
-    }
-    if (qv_settle((Memory *)a) < 0 || qv_settle((Memory *)b) < 0) {
-        return NULL;
     }
     same = memcmp(((Memory *)a)->mem, ((Memory *)b)->mem, ((Memory *)a)->size) == 0;
     return PyBool_FromLong(same == (op == Py_EQ));
@@ -370,12 +385,7 @@ PyObject *qv_assign(PyObject *target, PyObject *source)
         PyErr_SetString(PyExc_TypeError, "two instances of one layout class are needed");
         return NULL;
     }
-    if ((from->lazy == QV_UNRESET && qv_settle(from) < 0)
-        || (to->lazy == QV_BORROWED && qv_settle(to) < 0)) {
-        return NULL;
-    }
     memmove(to->mem, from->mem, to->size);
-    to->lazy = QV_SETTLED;
     Py_RETURN_NONE;
 }
 

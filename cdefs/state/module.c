@@ -61,9 +61,6 @@ static PyObject *state_raw(PyObject *module, PyObject *obj)
         PyErr_SetString(PyExc_TypeError, "raw() takes a layout class instance");
         return NULL;
     }
-    if (((Memory *)obj)->lazy && qv_settle((Memory *)obj) < 0) {
-        return NULL;
-    }
     return PyMemoryView_FromMemory(((Memory *)obj)->mem, ((Memory *)obj)->size, PyBUF_WRITE);
 }
 
@@ -78,15 +75,12 @@ static PyObject *state_fill(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "Oy*", &target, &data)) {
         return NULL;
     }
-    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len
-        && qv_settle((Memory *)target) == 0) {
+    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len) {
         memcpy(((Memory *)target)->mem, data.buf, data.len);
         ret = 0;
     } else {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError,
-                            "fill() takes a layout class instance and as many bytes");
-        }
+        PyErr_SetString(PyExc_ValueError,
+                        "fill() takes a layout class instance and as many bytes");
     }
     PyBuffer_Release(&data);
     return ret < 0 ? NULL : Py_NewRef(Py_None);

@@ -23,17 +23,9 @@ typedef struct {
     PyObject_HEAD
     char *mem;          /* owner: this object if owner is NULL, else owner */
     PyObject *owner;    /* strong; keeps mem alive */
-    const char *image;  /* owner: who made it lazy */
     int size;           /* VMStructMeta has no larger ones */
-    int lazy;           /* of QvLazy; else 0 */
+    int lent;           /* see qv_memory_lend() */
 } Memory;
-
-/* Copies of large states that turn out not to be needed; see qv_settle(). */
-typedef enum {
-    QV_SETTLED,
-    QV_UNRESET,         /* mem is to hold image before anyone looks */
-    QV_BORROWED         /* mem is good for now: who could keep it gets a copy */
-} QvLazy;
 
 /*
  * One field of a layout, and at the same time one element of an array: an
@@ -124,8 +116,13 @@ PyObject *qv_new_memory_snapshot(void);
 PyObject *qv_new_memory_restore(void);
 /* What an instance of a layout class holds at rest; -1 with an exception. */
 int qv_get_image(PyObject *cls, Py_buffer *image);
-/* Do what was put off; -1 with an exception. */
-int qv_settle(Memory *memory);
+/*
+ * An instance over the same memory, for one call; NULL with an exception.  The call may keep
+ * it: what gives out a pointer into it, and the end of the call, take a copy first.
+ */
+PyObject *qv_memory_lend(Memory *memory);
+/* End that, and give the reference back; -1 with an exception. */
+int qv_memory_end_loan(PyObject *lent);
 /* What every tp_dealloc here ends with. */
 void qv_free_object(PyObject *obj);
 
