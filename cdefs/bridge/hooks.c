@@ -182,7 +182,7 @@ static int short_snapshot(void *opaque, int keep, char **why)
 {
     QvObject *object = opaque;
     QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_out : NULL;
-    int gil, ret = QV_LONG_WAY;
+    int gil, ret = QV_FALL_BACK;
 
     if (!keep) {
         gil = qv_python_table->enter();
@@ -207,13 +207,13 @@ static int short_restore(void *opaque, int version_id, char **why)
 static int short_way(QvObject *object, QvPythonHook *call, int argument,
                      char **why)
 {
-    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_LONG_WAY;
+    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_FALL_BACK;
 }
 
 /* A hook's Python part; argument: of the callback. */
 static int call_python(QvObject *object, int hook, int argument, char **why)
 {
-    int ret = QV_LONG_WAY;
+    int ret = QV_FALL_BACK;
 
     if (!(object->hooks & hook)) {
         return 0;
@@ -221,12 +221,12 @@ static int call_python(QvObject *object, int hook, int argument, char **why)
     hook_depth++;
     if (hook == QV_HOOK_SNAPSHOT) {
         ret = short_way(object, short_snapshot, argument, why);
-        if (ret == QV_LONG_WAY) {
+        if (ret == QV_FALL_BACK) {
             ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, why);
         }
     } else if (hook == QV_HOOK_RESTORE) {
         ret = short_way(object, short_restore, argument, why);
-        if (ret == QV_LONG_WAY) {
+        if (ret == QV_FALL_BACK) {
             ret = qv_call_python(qv_py_restore, object->extras->handle, argument, why);
         }
     } else {

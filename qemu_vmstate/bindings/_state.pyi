@@ -81,13 +81,13 @@ def add_formers(entry: tuple[Any, Any], /) -> None: ...
 def take_formers(n: int, /) -> list[tuple[Any, Any]]: ...
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None: ...
 
-class Trampoline:
+class FastPath:
     def __init__(
         self,
-        whose: Any,
+        owner_ref: Any,
         failed: Callable[[Any, int, int, BaseException, int], int],
         undo: Callable[[Any, int, Any, BaseException], object],
-        steps: tuple[tuple[Any, Memory, int, bool], ...],
+        conversions: tuple[tuple[Any, Memory, int, bool], ...],
         cells: tuple[Cell, ...],
         /,
     ) -> None: ...

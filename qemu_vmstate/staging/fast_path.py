@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The short way from QEMU's hooks to states that only convert themselves.
 
-cdefs/trampoline.c locks all of an object's Mutexes, calls each state's conversion and
+cdefs/state/fast_path.c locks all of an object's Mutexes, calls each state's conversion and
 unlocks, without a frame of this package in between.  A restore that raises undoes those
 before it: their memory as it was, or what their class made of them.  Whatever else there
 is to do, and every lock that this thread has or that is poisoned, is left to the long
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["put_back_last", "short_way"]
 
-# As in cdefs/trampoline.c.
-_UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_LONG_WAY = range(4)
+# As in cdefs/state/fast_path.c.
+_UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_SLOW_PATH = range(4)
 
 
-def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoline | None:
+def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.FastPath | None:
     """The trampoline of ``parts``, each a value and where it is staged; ``None``: there is none."""
     steps = []
     for value, staged in parts:
@@ -40,7 +40,7 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoli
         restore = type(value._value).restore_migrated_state_mut
         forgets = getattr(restore, "keeps_nothing", False)
         steps.append((value._value, staged, _undo(value._value), forgets))
-    return _state.Trampoline(
+    return _state.FastPath(
         weakref.ref(staging),
         _failed,
         _put_back,
@@ -60,7 +60,7 @@ def _undo(state: ToMigrationState[Any]) -> int:
     restore = cls.__dict__.get("restore_migrated_state_mut")
     if getattr(restore, "all_or_nothing", False):
         return _UNDO_NOTHING
-    return _UNDO_FORMER if hasattr(cls, "_former_migrated_state") else _UNDO_LONG_WAY
+    return _UNDO_FORMER if hasattr(cls, "_former_migrated_state") else _UNDO_SLOW_PATH
 
 
 def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: BaseException) -> None:
