@@ -147,7 +147,7 @@ static void copy_in(void *opaque)
     QvObject *object = opaque;
 
     if (object->kind->n_parts && qv_object_undoes(object)) {
-        qv_undo_remember(object, false);
+        qv_undo_add_parts(object);
     }
     qv_object_copy_parts(object, false);
 }
@@ -198,7 +198,8 @@ static int short_restore(void *opaque, int version_id, char **why)
     QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_in : NULL;
     int gil = qv_python_table->enter();
     int ret = qv_python_table->restore(object->extras->trampoline, version_id,
-                                       qv_object_undoes(object), too, object, why);
+                                       qv_object_undoes(object) ? &object->extras->undo : NULL,
+                                       too, object, why);
 
     qv_python_table->leave(gil);
     return ret;
@@ -396,8 +397,8 @@ int qv_commit_staging(void *opaque, int version_id, char **why)
     if (ret == 0) {
         ret = call_python(object, QV_HOOK_RESTORE, version_id, why);
     }
-    if (ret == 0 && (object->hooks & QV_HOOK_RESTORE) && qv_object_undoes(object)) {
-        qv_undo_remember(object, true);
+    if (object->extras && object->extras->undo) {
+        qv_undo_add_python(g_steal_pointer(&object->extras->undo));
     }
     if (ret == 0 && !(object->hooks & QV_HOOK_TOGETHER)) {
         ret = copy_parts(object, false, NULL, why);

@@ -21,9 +21,11 @@ typedef struct QvPython {
     void (*leave)(int state);
     /* With the GIL: 0, a negative errno with a sentence in *why, or QV_FALL_BACK. */
     int (*snapshot)(void *trampoline, QvWithLocks *with_locks, void *object, char **why);
-    /* undoes: keeps what undoes it, for take_formers(). */
-    int (*restore)(void *trampoline, int version_id, bool undoes, QvWithLocks *with_locks,
+    /* undo: where to leave what rolls it back (owner: then the caller), or NULL. */
+    int (*restore)(void *trampoline, int version_id, void **undo, QvWithLocks *with_locks,
                    void *object, char **why);
+    /* With the GIL: give back what restore() left in *undo, which was not rolled back. */
+    void (*release)(void *undo);
 } QvPython;
 
 #endif

@@ -33,12 +33,11 @@ typedef struct {
     PyObject *owner_ref;    /* strong: for Python, which of them this is */
     PyObject *failed;   /* strong: failed(owner_ref, index, saving, exception, &errmsg) -> errno */
     PyObject *undo;     /* strong: undo(owner_ref, index, former, exception) */
+    PyObject *make_undo; /* strong: make_undo(owner_ref, formers) -> Undo */
     PyObject *owner;    /* strong: the distinct Cells of all parts, C's too */
 } FastPath;
 
 static PyObject *snapshot_name, *restore_name, *former_name;
-/* Of a load that may fail later: (owner_ref, formers) of each object; see module.c. */
-static PyObject *formers;
 
 static int fast_path_clear(PyObject *obj)
 {
@@ -48,6 +47,7 @@ static int fast_path_clear(PyObject *obj)
     Py_CLEAR(self->owner_ref);
     Py_CLEAR(self->failed);
     Py_CLEAR(self->undo);
+    Py_CLEAR(self->make_undo);
     Py_CLEAR(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_CLEAR(self->conversions[i].state);
@@ -66,6 +66,7 @@ static int fast_path_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->owner_ref);
     Py_VISIT(self->failed);
     Py_VISIT(self->undo);
+    Py_VISIT(self->make_undo);
     Py_VISIT(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_VISIT(self->conversions[i].state);
@@ -105,14 +106,14 @@ static int add_conversion(FastPath *self, PyObject *item)
 
 static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *owner_ref, *failed, *undo, *conversions, *cells;
+    PyObject *owner_ref, *failed, *undo, *make_undo, *conversions, *cells;
     Py_ssize_t i, count;
     QvCell **distinct;
     FastPath *self;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOOO!O!", &owner_ref, &failed, &undo, &PyTuple_Type, &conversions,
-                          &PyTuple_Type, &cells)) {
+    if (!PyArg_ParseTuple(args, "OOOOO!O!", &owner_ref, &failed, &undo, &make_undo,
+                          &PyTuple_Type, &conversions, &PyTuple_Type, &cells)) {
         return NULL;
     }
     if (!snapshot_name) {
@@ -128,6 +129,7 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     self->owner_ref = Py_NewRef(owner_ref);
     self->failed = Py_NewRef(failed);
     self->undo = Py_NewRef(undo);
+    self->make_undo = Py_NewRef(make_undo);
     self->owner = Py_NewRef(cells);
     distinct = qv_cells_of(cells, &self->n_cells);
     if (!distinct) {
@@ -231,27 +233,31 @@ static int snapshot(void *context, QvWithLocks *with_locks, void *object, char *
     return ret;
 }
 
-PyObject *qv_take_formers(PyObject *module, PyObject *count)
+PyObject *qv_hand_over(PyObject *module, PyObject *obj)
 {
-    Py_ssize_t has = formers ? PyList_Size(formers) : 0;
-    Py_ssize_t wanted = PyNumber_AsSsize_t(count, NULL);
-    Py_ssize_t from = wanted < has ? has - wanted : 0;
-    PyObject *taken = formers ? PyList_GetSlice(formers, from, has) : PyList_New(0);
+    PyObject *address = PyLong_FromVoidPtr(obj);
 
     (void)module;
-    if (PyErr_Occurred() || (formers && PyList_SetSlice(formers, from, has, NULL) < 0)) {
-        Py_CLEAR(taken);
+    if (address) {
+        Py_INCREF(obj);
     }
-    return taken;
+    return address;
 }
 
-PyObject *qv_add_formers(PyObject *module, PyObject *entry)
+PyObject *qv_take_over(PyObject *module, PyObject *address)
 {
+    PyObject *obj = PyLong_AsVoidPtr(address);
+
     (void)module;
-    if (!formers) {
-        formers = PyList_New(0);
+    if (!obj && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, "take_over() of address 0");
     }
-    return formers && PyList_Append(formers, entry) == 0 ? Py_NewRef(Py_None) : NULL;
+    return obj;
+}
+
+static void release(void *undo)
+{
+    Py_DECREF((PyObject *)undo);
 }
 
 /*
@@ -317,10 +323,10 @@ static void undo_conversions(FastPath *self, Py_ssize_t count, char *past)
     PyErr_Restore(type, value, traceback);
 }
 
-/* For a failure that comes later. */
-static void remember(FastPath *self, char *former)
+/* What rolls all of it back at a failure that comes later. */
+static PyObject *make_undo(FastPath *self, char *former)
 {
-    PyObject *kept = PyTuple_New(self->count), *entry, *added;
+    PyObject *kept = PyTuple_New(self->count), *made;
     Py_ssize_t i;
 
     for (i = 0; kept && i < self->count; i++) {
@@ -337,13 +343,12 @@ static void remember(FastPath *self, char *former)
         }
         former += former_size(conversion);
     }
-    entry = kept ? Py_BuildValue("(ON)", self->owner_ref, kept) : NULL;
-    added = entry ? qv_add_formers(NULL, entry) : NULL;
-    if (!added) {
+    made = kept ? PyObject_CallFunctionObjArgs(self->make_undo, self->owner_ref, kept, NULL) : NULL;
+    if (!made) {
         PyErr_WriteUnraisable(self->owner_ref);
     }
-    Py_XDECREF(added);
-    Py_XDECREF(entry);
+    Py_XDECREF(kept);
+    return made;
 }
 
 static void forget_formers(FastPath *self, Py_ssize_t count, char *former)
@@ -377,7 +382,7 @@ static int restore_conversion(Conversion *conversion, PyObject *version)
 }
 
 /* All of them or none: how many were restored; the exception is that of the next. */
-static Py_ssize_t restore_conversions(FastPath *self, int version_id, bool undoes, char *kept)
+static Py_ssize_t restore_conversions(FastPath *self, int version_id, void **undo, char *kept)
 {
     PyObject *version = PyLong_FromLong(version_id);
     char *past = kept;
@@ -386,7 +391,7 @@ static Py_ssize_t restore_conversions(FastPath *self, int version_id, bool undoe
     for (i = 0; version && i < self->count; i++) {
         Conversion *conversion = &self->conversions[i];
 
-        if (keep_former(conversion, past, undoes || i + 1 < self->count) < 0) {
+        if (keep_former(conversion, past, undo || i + 1 < self->count) < 0) {
             break;
         }
         past += former_size(conversion);
@@ -398,14 +403,14 @@ static Py_ssize_t restore_conversions(FastPath *self, int version_id, bool undoe
     Py_XDECREF(version);
     if (i < self->count) {
         undo_conversions(self, known, past);
-    } else if (undoes) {
-        remember(self, kept);
+    } else if (undo) {
+        *undo = make_undo(self, kept);
     }
     forget_formers(self, known, kept);
     return i;
 }
 
-static int restore(void *context, int version_id, bool undoes, QvWithLocks *with_locks,
+static int restore(void *context, int version_id, void **undo, QvWithLocks *with_locks,
                    void *object, char **errmsg)
 {
     FastPath *self = context;
@@ -426,7 +431,7 @@ static int restore(void *context, int version_id, bool undoes, QvWithLocks *with
     if (!kept || !lock(self)) {
         i = -1;
     } else {
-        i = restore_conversions(self, version_id, undoes, kept);
+        i = restore_conversions(self, version_id, undo, kept);
         if (i == self->count && with_locks) {
             with_locks(object);
         }
@@ -456,6 +461,7 @@ const QvPython qv_python = {
     .leave = leave,
     .snapshot = snapshot,
     .restore = restore,
+    .release = release,
 };
 
 static PyType_Slot fast_path_slots[] = {

@@ -10,7 +10,7 @@ extern PyType_Spec qv_fast_path_spec;
 /* What the bridge calls. */
 extern const QvPython qv_python;
 
-PyObject *qv_add_formers(PyObject *module, PyObject *entry);
-PyObject *qv_take_formers(PyObject *module, PyObject *count);
+PyObject *qv_hand_over(PyObject *module, PyObject *obj);
+PyObject *qv_take_over(PyObject *module, PyObject *address);
 
 #endif

@@ -112,12 +112,10 @@ static PyMethodDef state_methods[] = {
       "lock_cells(cells) -> -1: a tuple of distinct Cells, all locked; or the index of one that\n"
       "this thread has already, and none locked.  Waits for ever, without the GIL." },
     { "unlock_cells", qv_unlock_cells, METH_O, "unlock_cells(cells): what lock_cells() locked." },
-    { "add_formers", qv_add_formers, METH_O,
-      "add_formers((owner_ref, formers)): remember what undoes an object's restore, of a load of\n"
-      "QEMU's that may fail later." },
-    { "take_formers", qv_take_formers, METH_O,
-      "take_formers(n) -> [(owner_ref, formers)]: the last n that were added, oldest first; by a\n"
-      "FastPath its owner_ref, and a tuple of each state's bytes or what its class made." },
+    { "hand_over", qv_hand_over, METH_O,
+      "hand_over(object): its address, and a reference for the bridge." },
+    { "take_over", qv_take_over, METH_O,
+      "take_over(address): the object of hand_over(), and its reference." },
     { "set_bql", qv_state_set_bql, METH_O,
       "set_bql(address): where the QvBql lies, before any of the next three is called." },
     { "bql_lock", qv_state_bql_lock, METH_NOARGS, "bql_lock(): waits without the GIL." },

@@ -17,13 +17,14 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi
 from ..layout.vmstruct import VMStruct
 from ..state.cells import Arc, Mutex, together
-from ..state.to_migration_state import Former, ToMigrationState, noted
+from ..state.to_migration_state import Former, ToMigrationState
+from ..state.undo import Undo, noted
 from .parts import StatePart, pointed_to
 
 if TYPE_CHECKING:
     from .python_staging import Staging
 
-__all__ = ["put_back_last", "short_way"]
+__all__ = ["short_way"]
 
 # As in cdefs/state/fast_path.c.
 _UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_SLOW_PATH = range(4)
@@ -44,6 +45,7 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.FastPath
         weakref.ref(staging),
         _failed,
         _put_back,
+        _make_undo,
         tuple(steps),
         tuple(staging._mutexes),
     )
@@ -85,19 +87,20 @@ def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: Bas
             state._put_back_migrated_state(former, own_version)
 
 
-def put_back_last(count: int, exc: BaseException) -> None:
-    """Undo the last restores of a load of QEMU's; what goes wrong is noted on ``exc``."""
-    for reference, formers in reversed(_state.take_formers(count)):
+def _make_undo(reference: weakref.ref[Staging], formers: tuple[Any, ...]) -> Undo:
+    """Return what rolls a whole restore back; ``formers`` is what ``_put_back`` takes."""
+    staging = reference()
+    assert staging is not None
+
+    def roll_back(exc: BaseException) -> None:
         staging = reference()
         if staging is None:
-            continue
-        with noted(exc, staging.description.name):
-            if isinstance(formers, list):  # of the long way
-                staging.undo(formers, exc)
-                continue
-            with together(staging._mutexes):
-                for index in reversed(range(len(formers))):
-                    _put_back(reference, index, formers[index], exc)
+            return
+        with together(staging._mutexes):
+            for index in reversed(range(len(formers))):
+                _put_back(reference, index, formers[index], exc)
+
+    return Undo(staging.description.name, roll_back)
 
 
 def _failed(

@@ -31,10 +31,10 @@ from ..errors import InvalidError, VMStateError, to_errno
 from ..layout.traversal import check_struct, path_at, structs
 from ..layout.vmstruct import VMStruct
 from ..state.cells import Mutex, together
-from ..state.to_migration_state import noted
+from ..state.undo import Undo, roll_back_all
 from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks, forget, watch
-from .fast_path import put_back_last, short_way
+from .fast_path import short_way
 from .object_class import ByC, Plan, plan_of
 from .parts import Hooks, Part, PutBack, StatePart, copied_by_c, memory_of, pointed_to
 from .staging import StagingStruct
@@ -217,19 +217,20 @@ class Staging(StagingStruct):
         """Commit the staging struct to every part that Python copies, or to none."""
         self._validate()
         source = copy.copy(self._view)
-        formers: list[tuple[str, PutBack]] = []
+        formers: list[Undo] = []
         with self._together():
             try:
                 for part in self._parts:
                     self._current = part.path
                     if self._has(source, part):
-                        formers.append((part.path, part.former()))
+                        formers.append(self._part_undo(part.path, part.former()))
                         part.load(source, version_id)
             except BaseException as exc:
-                self._put_back(formers, exc)
+                roll_back_all(formers, exc)
                 raise
             if self._by_c:
-                formers += [(self.description.name, memory_of(inner)) for inner in self._by_c]
+                name = self.description.name
+                formers += [self._part_undo(name, memory_of(inner)) for inner in self._by_c]
                 lib().qv_object_copy_parts(self.cdata, False)
         if self._hooks.post_load:
             self._current = f"{self.description.name}.post_load()"
@@ -239,17 +240,29 @@ class Staging(StagingStruct):
                 self.undo(formers, exc)
                 raise
         if id(self) not in running.failures and lib().qv_object_undoes(self.cdata):
-            _state.add_formers((weakref.ref(self), formers))
+            undo = self._undo_of(formers)
+            address = ffi.cast("void *", _state.hand_over(undo))
+            lib().qv_object_set_undo(self.cdata, address)
 
-    def undo(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
+    def undo(self, formers: list[Undo], exc: BaseException) -> None:
         """Take a whole load back; what goes wrong is noted on ``exc``."""
         with together(self._mutexes):
-            self._put_back(formers, exc)
+            roll_back_all(formers, exc)
 
-    def _put_back(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
-        for path, put_back in reversed(formers):
-            with noted(exc, f"the former state of {path}"):
-                put_back(self.description.version_id)
+    def _part_undo(self, path: str, put_back: PutBack) -> Undo:
+        own_version = self.description.version_id
+        return Undo(f"the former state of {path}", lambda _exc: put_back(own_version))
+
+    def _undo_of(self, formers: list[Undo]) -> Undo:
+        """Return what rolls a whole restore back, as long as this object is there."""
+        reference = weakref.ref(self)
+
+        def roll_back(exc: BaseException) -> None:
+            staging = reference()
+            if staging is not None:
+                staging.undo(formers, exc)
+
+        return Undo(self.description.name, roll_back)
 
     def _has(self, source: Any, part: Part) -> bool:
         """Whether a loaded staging struct has this part."""
@@ -395,13 +408,10 @@ def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_end_load(_handle: Any, undo: int, _why: Any) -> int:
-    """A load of QEMU's is over; ``undo``: it has failed, after so many more objects. 0: forget."""
+def qv_py_roll_back(undo: Any, _unused: int, _why: Any) -> int:
+    """Roll one restore of a failed load back; ``undo``: what ``_state.hand_over()`` gave."""
     failed = VMStateError("the load failed")
-    if undo:
-        put_back_last(undo, failed)
-    else:
-        _state.take_formers(sys.maxsize)
+    roll_back_all([_state.take_over(int(ffi.cast("uintptr_t", undo)))], failed)
     if not hasattr(failed, "__notes__"):
         return 0
     traceback.print_exception(failed, file=sys.stderr)

@@ -23,16 +23,15 @@ the source may have to run on (docs/devel/migration/main.rst).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError
+from .undo import noted
 
 if TYPE_CHECKING:
     from ..layout.vmstruct import VMStruct
@@ -42,7 +41,6 @@ __all__ = [
     "ToMigrationState",
     "ToMigrationStateShared",
     "migrated_class",
-    "noted",
     "restore_or_undo",
 ]
 
@@ -190,15 +188,6 @@ def restore_or_undo(
         with noted(exc, "its former state"):
             former.put_back(own_version)
         raise
-
-
-@contextlib.contextmanager
-def noted(exc: BaseException, what: str) -> Iterator[None]:
-    """Note what is raised while ``what`` is taken back on the ``exc`` that is the reason."""
-    try:
-        yield
-    except BaseException as second:
-        exc.add_note(f"and taking {what} back raised {type(second).__name__}")
 
 
 def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:
