@@ -19,8 +19,8 @@ from .bindings.native import ffi, lib, take_text
 from .device.device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
 from .layout.traversal import has_nested_subsections, wire_fields
-from .staging.python_staging import running
-from .staging.staging import StagingStruct
+from .staging.failures import running
+from .staging.staging import Staging
 from .state.bql import check_bql_order
 from .state.migratable import unwrap
 
@@ -112,7 +112,7 @@ _active = _Active()
 
 
 @contextlib.contextmanager
-def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
+def _turn(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
     """Refuse a save or load of an object from inside its own snapshot or restore.
 
     What the object's hooks raise meanwhile.
@@ -134,7 +134,7 @@ def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
 
 
 def _raise(
-    staging: StagingStruct,
+    staging: Staging,
     ret: int,
     why: Any,
     raised: list[BaseException],
@@ -159,14 +159,14 @@ def _raise(
     raise error
 
 
-def _stream_error(staging: StagingStruct, size: int, version_id: int, *, ends: bool) -> StreamError:
+def _stream_error(staging: Staging, size: int, version_id: int, *, ends: bool) -> StreamError:
     """Which field a stream of ``size`` bytes ends in, or how many bytes are left."""
     name = staging.description.name
     own, nested = bool(staging.cls.__layout__.subsections), has_nested_subsections(staging.cls)
     offset = 0
     cut = ""
     # What was loaded before the end tells how long the rest is.
-    for path, width in wire_fields(staging.staged, name, version_id):
+    for path, width in wire_fields(staging.migration_state, name, version_id):
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width

@@ -16,9 +16,9 @@ from ..errors import DeclarationError
 from ..layout.descriptors import filled
 from ..layout.validation import Validator, validators_of
 from ..layout.vmstruct import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
+from ..staging.build import make_staging
 from ..staging.parts import Hooks, Part, PutBack, StatePart
-from ..staging.python_staging import make_staging
-from ..staging.staging import StagingStruct
+from ..staging.staging import Staging
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
@@ -145,7 +145,7 @@ class Device:
     Migrated: ClassVar[type[Any]] = VMStruct
     _plain_class: ClassVar[type[VMStruct]] = VMStruct
     _plain: VMStruct
-    _staging: StagingStruct | None = None
+    _staging: Staging | None = None
 
     def __init_subclass__(
         cls,
@@ -327,7 +327,7 @@ class Device:
             value = BqlCell(value)
         return value
 
-    def _make_staging(self) -> StagingStruct:
+    def _make_staging(self) -> Staging:
         name = self.__description__[0]
         parts: list[Part] = []
         if self._plain_class.__layout__.fields:
@@ -491,7 +491,7 @@ def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescriptio
     return of_class[rest]
 
 
-def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
+def staging_of(obj: Any, name: str | None = None) -> Staging:
     """The staging struct of a device, or a new one of any other ``ToMigrationState``.
 
     ``name`` is that of the section of anything but a device; default: the name

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The short way from QEMU's hooks to states that only convert themselves.
+"""The fast path from QEMU's hooks to states that only convert themselves.
 
 cdefs/state/fast_path.c locks all of an object's Mutexes, calls each state's conversion and
 unlocks, without a frame of this package in between.  A restore that raises undoes those
 before it: their memory as it was, or what their class made of them.  Whatever else there
-is to do, and every lock that this thread has or that is poisoned, is left to the long
-way: staging.py.
+is to do, and every lock that this thread has or that is poisoned, is left to the slow
+path: python_staging.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..bindings.loader import _state
-from ..bindings.native import ffi
+from ..bindings.native import ffi, lib
 from ..layout.vmstruct import VMStruct
 from ..state.cells import Arc, Mutex, together
 from ..state.to_migration_state import Former, ToMigrationState
@@ -22,17 +22,35 @@ from ..state.undo import Undo, noted
 from .parts import StatePart, pointed_to
 
 if TYPE_CHECKING:
-    from .python_staging import Staging
+    from .python_staging import PythonStaging
 
-__all__ = ["short_way"]
+__all__ = ["attach_fast_path"]
 
 # As in cdefs/state/fast_path.c.
 _UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_SLOW_PATH = range(4)
 
 
-def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.FastPath | None:
-    """The trampoline of ``parts``, each a value and where it is staged; ``None``: there is none."""
-    steps = []
+def attach_fast_path(staging: PythonStaging) -> None:
+    """Give ``staging`` its fast path, if its parts have one; known when it is made."""
+    if not staging.only_converts:
+        return
+    parts = [
+        (part.value, part.place(staging.migration_state))
+        for part in staging.python_parts
+        if isinstance(part, StatePart) and not part.count_of(staging.cls)
+    ]
+    if len(parts) != len(staging.python_parts):
+        return
+    staging.fast_path = _fast_path(staging, parts)
+    if staging.fast_path:
+        # The staging keeps it as long as the object.
+        address = ffi.cast("void *", id(staging.fast_path))
+        lib().qv_object_set_trampoline(staging.cdata, address)
+
+
+def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.FastPath | None:
+    """Return the fast path of ``parts``, each a value and its place, or ``None``."""
+    conversions = []
     for value, staged in parts:
         while type(value) is Arc:
             value = value.target
@@ -40,14 +58,14 @@ def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.FastPath
             return None
         restore = type(value._value).restore_migrated_state_mut
         forgets = getattr(restore, "keeps_nothing", False)
-        steps.append((value._value, staged, _undo(value._value), forgets))
+        conversions.append((value._value, staged, _undo(value._value), forgets))
     return _state.FastPath(
         weakref.ref(staging),
         _failed,
         _put_back,
         _make_undo,
-        tuple(steps),
-        tuple(staging._mutexes),
+        tuple(conversions),
+        tuple(staging.mutexes),
     )
 
 
@@ -65,7 +83,9 @@ def _undo(state: ToMigrationState[Any]) -> int:
     return _UNDO_FORMER if hasattr(cls, "_former_migrated_state") else _UNDO_SLOW_PATH
 
 
-def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: BaseException) -> None:
+def _put_back(
+    reference: weakref.ref[PythonStaging], index: int, former: Any, exc: BaseException
+) -> None:
     """Undo a part's restore; what goes wrong is noted on ``exc``.
 
     ``former``: the state's bytes; ``None``: it has them, but may keep more elsewhere;
@@ -73,7 +93,7 @@ def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: Bas
     """
     staging = reference()
     assert staging is not None
-    part = staging._parts[index]
+    part = staging.python_parts[index]
     assert isinstance(part, StatePart)
     state = pointed_to(part.value)._value
     own_version = staging.description.version_id
@@ -87,7 +107,7 @@ def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: Bas
             state._put_back_migrated_state(former, own_version)
 
 
-def _make_undo(reference: weakref.ref[Staging], formers: tuple[Any, ...]) -> Undo:
+def _make_undo(reference: weakref.ref[PythonStaging], formers: tuple[Any, ...]) -> Undo:
     """Return what rolls a whole restore back; ``formers`` is what ``_put_back`` takes."""
     staging = reference()
     assert staging is not None
@@ -96,7 +116,7 @@ def _make_undo(reference: weakref.ref[Staging], formers: tuple[Any, ...]) -> Und
         staging = reference()
         if staging is None:
             return
-        with together(staging._mutexes):
+        with together(staging.mutexes):
             for index in reversed(range(len(formers))):
                 _put_back(reference, index, formers[index], exc)
 
@@ -104,7 +124,7 @@ def _make_undo(reference: weakref.ref[Staging], formers: tuple[Any, ...]) -> Und
 
 
 def _failed(
-    reference: weakref.ref[Staging], index: int, saving: int, exc: BaseException, why: int
+    reference: weakref.ref[PythonStaging], index: int, saving: int, exc: BaseException, why: int
 ) -> int:
     staging = reference()
     assert staging is not None
