@@ -19,8 +19,8 @@ from .bindings.native import ffi, lib, take_text
 from .device.device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
 from .layout.traversal import has_nested_subsections
-from .staging.python_staging import running
-from .staging.staging import StagingStruct
+from .staging.failures import running
+from .staging.staging import Staging
 from .state.bql import check_bql_order
 from .state.migratable import unwrap
 
@@ -112,7 +112,7 @@ _active = _Active()
 
 
 @contextlib.contextmanager
-def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
+def _turn(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
     """Refuse a save or load of an object from inside its own snapshot or restore.
 
     Gives a list, to which the object's hooks add what they raise meanwhile.
@@ -134,7 +134,7 @@ def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
 
 
 def _raise(
-    staging: StagingStruct,
+    staging: Staging,
     ret: int,
     errmsg: Any,
     raised: list[BaseException],
@@ -159,14 +159,14 @@ def _raise(
     raise error
 
 
-def _stream_error(staging: StagingStruct, size: int, version_id: int, *, ends: bool) -> StreamError:
+def _stream_error(staging: Staging, size: int, version_id: int, *, ends: bool) -> StreamError:
     """Return the error for a stream of ``size`` bytes that is too short or too long."""
     name = staging.description.name
     own, nested = bool(staging.cls.__layout__.subsections), has_nested_subsections(staging.cls)
     offset = 0
     cut = ""
     # The length of some fields depends on what was loaded before the end.
-    for path, width in staging.cls.__layout__.walk(staging.staged, name, version_id):
+    for path, width in staging.cls.__layout__.walk(staging.migration_state, name, version_id):
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width

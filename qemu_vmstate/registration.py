@@ -18,7 +18,7 @@ from typing import Any
 from .bindings.native import ffi, in_vm, lib, take_text
 from .device.device import staging_of
 from .errors import RegistrationError
-from .staging.staging import StagingStruct
+from .staging.staging import Staging
 from .state.bql import check_bql_order
 
 __all__ = ["Registration", "register", "unregister"]
@@ -38,14 +38,14 @@ class _Section:
 
     def __init__(self) -> None:
         self.ids = array("I")
-        self.stagings: list[StagingStruct] = []
+        self.stagings: list[Staging] = []
 
-    def get(self, instance_id: int) -> StagingStruct | None:
+    def get(self, instance_id: int) -> Staging | None:
         at = bisect_left(self.ids, instance_id)
         there = at < len(self.ids) and self.ids[at] == instance_id
         return self.stagings[at] if there else None
 
-    def add(self, instance_id: int, staging: StagingStruct, owner: Any) -> None:
+    def add(self, instance_id: int, staging: Staging, owner: Any) -> None:
         at = bisect_left(self.ids, instance_id)
         self.ids.insert(at, instance_id)
         self.stagings.insert(at, staging)
@@ -70,7 +70,7 @@ class Registration:
 
     __slots__ = ("_staging", "instance_id", "name", "obj")
 
-    def __init__(self, obj: Any, staging: StagingStruct, instance_id: int) -> None:
+    def __init__(self, obj: Any, staging: Staging, instance_id: int) -> None:
         self.obj = obj
         self.name = staging.description.name
         self.instance_id = instance_id

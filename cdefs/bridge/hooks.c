@@ -147,7 +147,7 @@ static void copy_in(void *opaque)
     QvObject *object = opaque;
 
     if (object->kind->n_parts && qv_object_undoes(object)) {
-        qv_undo_remember(object, false);
+        qv_undo_add_parts(object);
     }
     qv_object_copy_parts(object, false);
 }
@@ -182,15 +182,12 @@ static int short_snapshot(void *opaque, int keep, char **why)
 {
     QvObject *object = opaque;
     QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_out : NULL;
-    int gil, ret = QV_LONG_WAY;
+    int gil, ret = QV_FALL_BACK;
 
     if (!keep) {
         gil = qv_python_table->enter();
         ret = qv_python_table->snapshot(object->extras->trampoline, too, object, why);
         qv_python_table->leave(gil);
-        if (ret == QV_LONG_WAY) {
-            qv_object_reset(object, false);
-        }
     }
     return ret;
 }
@@ -201,7 +198,8 @@ static int short_restore(void *opaque, int version_id, char **why)
     QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_in : NULL;
     int gil = qv_python_table->enter();
     int ret = qv_python_table->restore(object->extras->trampoline, version_id,
-                                       qv_object_undoes(object), too, object, why);
+                                       qv_object_undoes(object) ? &object->extras->undo : NULL,
+                                       too, object, why);
 
     qv_python_table->leave(gil);
     return ret;
@@ -210,13 +208,13 @@ static int short_restore(void *opaque, int version_id, char **why)
 static int short_way(QvObject *object, QvPythonHook *call, int argument,
                      char **why)
 {
-    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_LONG_WAY;
+    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_FALL_BACK;
 }
 
 /* A hook's Python part; argument: of the callback. */
 static int call_python(QvObject *object, int hook, int argument, char **why)
 {
-    int ret = QV_LONG_WAY;
+    int ret = QV_FALL_BACK;
 
     if (!(object->hooks & hook)) {
         return 0;
@@ -224,12 +222,12 @@ static int call_python(QvObject *object, int hook, int argument, char **why)
     hook_depth++;
     if (hook == QV_HOOK_SNAPSHOT) {
         ret = short_way(object, short_snapshot, argument, why);
-        if (ret == QV_LONG_WAY) {
+        if (ret == QV_FALL_BACK) {
             ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, why);
         }
     } else if (hook == QV_HOOK_RESTORE) {
         ret = short_way(object, short_restore, argument, why);
-        if (ret == QV_LONG_WAY) {
+        if (ret == QV_FALL_BACK) {
             ret = qv_call_python(qv_py_restore, object->extras->handle, argument, why);
         }
     } else {
@@ -266,8 +264,7 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
         return ret;
     }
     begin(object, !keep);
-    /* The short way does it itself, where it has to be done. */
-    if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->extras->trampoline)) {
+    if (object->hooks & QV_HOOK_SNAPSHOT) {
         qv_object_reset(object, false);
     }
     object->dirty = true;
@@ -400,8 +397,8 @@ int qv_commit_staging(void *opaque, int version_id, char **why)
     if (ret == 0) {
         ret = call_python(object, QV_HOOK_RESTORE, version_id, why);
     }
-    if (ret == 0 && (object->hooks & QV_HOOK_RESTORE) && qv_object_undoes(object)) {
-        qv_undo_remember(object, true);
+    if (object->extras && object->extras->undo) {
+        qv_undo_add_python(g_steal_pointer(&object->extras->undo));
     }
     if (ret == 0 && !(object->hooks & QV_HOOK_TOGETHER)) {
         ret = copy_parts(object, false, NULL, why);

@@ -157,6 +157,11 @@ void qv_object_set_trampoline(QvObject *object, void *trampoline)
     object->extras->trampoline = trampoline;
 }
 
+void qv_object_set_undo(QvObject *object, void *undo)
+{
+    object->extras->undo = undo;
+}
+
 void qv_object_copy_parts(QvObject *object, int out)
 {
     const QvKind *kind = object->kind;

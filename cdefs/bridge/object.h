@@ -45,6 +45,7 @@ typedef struct QvExtras {
     bool told;                  /* and the log has it */
     bool left_out;              /* what QV_HOOK_NEEDED answered, or: */
     QvFailure unanswered;
+    void *undo;                 /* owner: this object, until the undo log takes it; or NULL */
     /* round.c */
     bool in_rounds;
     bool taken;                 /* staging has this round's snapshot, or: */

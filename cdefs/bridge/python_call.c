@@ -8,6 +8,13 @@
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
 int qv_py_call(void *handle, int unused, char **why);
 
+const QvPython *qv_python_table;
+
+void qv_set_python(void *table)
+{
+    qv_python_table = table;
+}
+
 /* Address space: a page of it takes memory once something was that deep. */
 #define STACK_SIZE (16 * 1024 * 1024)
 #define GUARD_SIZE (64 * 1024)

@@ -116,6 +116,8 @@ void qv_object_rest(QvObject *object);
 void qv_object_copy_parts(QvObject *object, int out);
 /* A load of the whole savevm list runs, which may fail later: see undo.c. */
 int qv_object_undoes(QvObject *object);
+/* What rolls its restore back: an object of _state.hand_over(), for qv_py_roll_back(). */
+void qv_object_set_undo(QvObject *object, void *undo);
 /* A needed that asks Python, by QV_HOOK_NEEDED; one that fails lets the save fail. */
 bool qv_section_needed(void *opaque);
 void qv_object_set_left_out(QvObject *object, int left_out);

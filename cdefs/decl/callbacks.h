@@ -4,6 +4,6 @@ extern "Python+C" {
     int qv_py_restore(void *handle, int version_id, char **why);
     int qv_py_hook(void *handle, int hook, char **why);
     int qv_py_call(void *handle, int unused, char **why);
-    int qv_py_end_load(void *handle, int undo, char **why);
+    int qv_py_roll_back(void *undo, int unused, char **why);
     void qv_py_timer(void *handle);
 }

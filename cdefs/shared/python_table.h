@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 /* Nothing was changed; everything has to be asked of the long way (callbacks.h). */
-#define QV_LONG_WAY 1
+#define QV_FALL_BACK 1
 
 /* What C copies beside Python, under the same locks, once that has succeeded; or NULL. */
 typedef void QvWithLocks(void *object);
@@ -19,11 +19,13 @@ typedef struct QvPython {
     /* Take the GIL, and give it back; what the first returned is for the second. */
     int (*enter)(void);
     void (*leave)(int state);
-    /* With the GIL: 0, a negative errno with a sentence in *why, or QV_LONG_WAY. */
+    /* With the GIL: 0, a negative errno with a sentence in *why, or QV_FALL_BACK. */
     int (*snapshot)(void *trampoline, QvWithLocks *with_locks, void *object, char **why);
-    /* undoes: keeps what undoes it, for take_formers(). */
-    int (*restore)(void *trampoline, int version_id, bool undoes, QvWithLocks *with_locks,
+    /* undo: where to leave what rolls it back (owner: then the caller), or NULL. */
+    int (*restore)(void *trampoline, int version_id, void **undo, QvWithLocks *with_locks,
                    void *object, char **why);
+    /* With the GIL: give back what restore() left in *undo, which was not rolled back. */
+    void (*release)(void *undo);
 } QvPython;
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ArrayView: an array inside a layout class, of a fixed number of elements or a counted one. */
-#include "state/state.h"
+#include "state/array.h"
+#include "state/object_util.h"
+#include "state/values.h"
 
 static int array_traverse(PyObject *obj, visitproc visit, void *arg)
 {

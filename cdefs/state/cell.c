@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Cell: what Mutex and BqlRefCell derive from, with the lock as Python uses it. */
-#include "state/state.h"
+#include "state/cell.h"
+#include "state/object_util.h"
 #include "shared/cells.h"
+
+PyTypeObject *qv_cell_type;
 
 static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -76,7 +79,6 @@ static PyObject *cell_release(PyObject *obj, PyObject *unused)
     return PyLong_FromLong(qv_cell_unlock(&((Cell *)obj)->cell));
 }
 
-/* The QvCells of a tuple of Cells, which the caller frees; NULL with an exception set. */
 QvCell **qv_cells_of(PyObject *tuple, size_t *n)
 {
     QvCell **cells;

@@ -3,7 +3,9 @@
  * Guard: a locked Mutex.  What happens each time a device looks at a register, a free lock
  * that is taken, used and released, is done here; everything else is cells.py's.
  */
-#include "state/state.h"
+#include "state/guard.h"
+#include "state/cell.h"
+#include "state/object_util.h"
 
 typedef struct {
     PyObject_HEAD
@@ -21,29 +23,6 @@ static Cell *locked_by(PyObject *obj)
     PyObject *mutex = ((Guard *)obj)->mutex;
 
     return mutex && PyObject_TypeCheck(mutex, qv_cell_type) ? (Cell *)mutex : NULL;
-}
-
-PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
-                  PyObject *names)
-{
-    PyObject *method = PyObject_GetAttrString(obj, name), *answer = NULL;
-    PyObject *tuple = PyTuple_New(count), *keywords = names ? PyDict_New() : NULL;
-    Py_ssize_t i, given = names ? PyTuple_Size(names) : 0;
-    bool whole = method && tuple && (keywords || !names);
-
-    for (i = 0; whole && i < count; i++) {
-        whole = PyTuple_SetItem(tuple, i, Py_NewRef(args[i])) == 0;
-    }
-    for (i = 0; whole && i < given; i++) {
-        whole = PyDict_SetItem(keywords, PyTuple_GetItem(names, i), args[count + i]) == 0;
-    }
-    if (whole) {
-        answer = PyObject_Call(method, tuple, keywords);
-    }
-    Py_XDECREF(method);
-    Py_XDECREF(tuple);
-    Py_XDECREF(keywords);
-    return answer;
 }
 
 static PyObject *mutex_lock(PyObject *obj, PyObject *const *args, Py_ssize_t count,

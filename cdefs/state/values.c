@@ -1,16 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a field's memory is as a Python object, and back, with every range checked. */
-#include "state/state.h"
+#include "state/values.h"
+#include "state/memory.h"
+
+PyTypeObject *qv_field_type, *qv_array_type;
+/* Strong, for the process's life. */
+static PyObject *error_factory;
+
+
+PyObject *qv_set_error_factory(PyObject *module, PyObject *factory)
+{
+    (void)module;
+    Py_INCREF(factory);
+    Py_XDECREF(error_factory);
+    error_factory = factory;
+    Py_RETURN_NONE;
+}
 
 static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *why)
 {
     PyObject *exc;
 
-    if (!qv_error_factory) {
+    if (!error_factory) {
         PyErr_SetString(PyExc_SystemError, "qemu_vmstate.bindings._state is not set up");
         return;
     }
-    exc = PyObject_CallFunction(qv_error_factory, "OnOs", field, index, value, why);
+    exc = PyObject_CallFunction(error_factory, "OnOs", field, index, value, why);
     if (exc) {
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         Py_DECREF(exc);

@@ -13,9 +13,9 @@ from ..errors import DeclarationError
 from ..layout.annotations import check_name, check_versions, own_annotations
 from ..layout.validation import Validator, validators_of
 from ..layout.vmstruct import VMStruct, VMStructMeta
+from ..staging.build import make_staging
 from ..staging.parts import Hooks, Part, StatePart
-from ..staging.python_staging import make_staging
-from ..staging.staging import StagingStruct
+from ..staging.staging import Staging
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
@@ -83,7 +83,7 @@ class Device:
     Migrated: ClassVar[type[Any]] = VMStruct
     __plain_class__: ClassVar[type[VMStruct]] = VMStruct
     __plain__: VMStruct
-    __staging__: StagingStruct | None = None
+    __staging__: Staging | None = None
 
     def __init_subclass__(
         cls,
@@ -270,7 +270,7 @@ class Device:
             value = BqlCell(value)
         return value
 
-    def __make_staging__(self) -> StagingStruct:
+    def __make_staging__(self) -> Staging:
         name = self.__description__[0]
         parts: list[Part] = []
         if self.__plain_class__.__layout__.fields:
@@ -434,7 +434,7 @@ def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescriptio
     return of_class[rest]
 
 
-def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
+def staging_of(obj: Any, name: str | None = None) -> Staging:
     """Return the staging struct of a device, or a new one of any other ``ToMigrationState``.
 
     ``name`` is that of the section of anything but a device; default: the name

@@ -210,7 +210,7 @@ def mark(obj: Any, data: bytes) -> Payload:
     """``data``, which the last save of ``obj`` gave, and what lies where in it."""
     if isinstance(obj, Device):
         staging = staging_of(obj)
-        staged, version = staging.staged, staging.description.version_id
+        staged, version = staging.migration_state, staging.description.version_id
     else:
         with bql_lock_guard():
             staged = obj.to_migration_state()

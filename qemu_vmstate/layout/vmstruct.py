@@ -249,10 +249,10 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
     if TYPE_CHECKING:
 
         def snapshot_migration_state(self, target: Any) -> None:
-            """As in cdefs/layout.c: one copy."""
+            """As in cdefs/state/memory.c: one copy."""
 
         def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
-            """As in cdefs/layout.c: one copy."""
+            """As in cdefs/state/memory.c: one copy."""
     else:
         snapshot_migration_state = _state.memory_snapshot
         restore_migrated_state_mut = _state.memory_restore

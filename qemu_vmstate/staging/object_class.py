@@ -13,13 +13,13 @@ from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks
 from .parts import StatePart
 
-__all__ = ["ByC", "Plan", "kind_of", "plan_of"]
+__all__ = ["ClassData", "NativePart", "class_data_of", "kind_of"]
 
-ByC = tuple[StatePart, Any, VMStruct]
+NativePart = tuple[StatePart, Any, VMStruct]
 """A part that C copies, the cell that guards it, and its memory."""
 
 
-class Plan:
+class ClassData:
     """What the staging structs of a class have in common; lives as long as the class."""
 
     def __init__(self, cls: type[VMStruct]) -> None:
@@ -37,34 +37,34 @@ class Plan:
         return self.offsets[part.attribute] + (part.index or 0) * size
 
 
-def plan_of(cls: type[VMStruct]) -> Plan:
+def class_data_of(cls: type[VMStruct]) -> ClassData:
     """That of ``cls``."""
-    found: Plan | None = cls.__dict__.get("__plan__")
+    found: ClassData | None = cls.__dict__.get("__plan__")
     if found is None:
-        found = Plan(cls)
+        found = ClassData(cls)
         cls.__plan__ = found
     return found
 
 
-def kind_of(description: VMStateDescription, by_c: list[ByC]) -> Any:
+def kind_of(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
     """The ``QvKind *`` of its objects with these parts for C."""
-    key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in by_c)
+    key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in native_parts)
     if key not in description.kinds:
-        description.kinds[key] = _make_kind(description, by_c)
+        description.kinds[key] = _make_kind(description, native_parts)
     return description.kinds[key]
 
 
-def _make_kind(description: VMStateDescription, by_c: list[ByC]) -> Any:
+def _make_kind(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
     cls = description.cls
-    plan = plan_of(cls)
-    made = lib().qv_kind_new(description.cdata, plan.image, always_whole(cls))
-    keep: list[Any] = [plan.image]
+    class_data = class_data_of(cls)
+    made = lib().qv_kind_new(description.cdata, class_data.image, always_whole(cls))
+    keep: list[Any] = [class_data.image]
     kind = ffi.gc(made, lambda kind, _=keep: lib().qv_kind_free(kind))
-    for part, cell, inner in by_c:
+    for part, cell, inner in native_parts:
         size = inner.__layout__.size
         name = ffi.new("char[]", part.path.removeprefix(f"{description.name}.").encode())
         keep.append(name)
-        offset = plan.offset(part, size)
+        offset = class_data.offset(part, size)
         lib().qv_kind_add_part(made, name, isinstance(cell, BqlRefCell), offset, size)
     for offset, length in kept(cls):
         lib().qv_kind_keep(made, offset, length)

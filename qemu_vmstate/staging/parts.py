@@ -75,7 +75,8 @@ class StatePart:
                 return info.num.attribute, (self.index or 0) // info.options.multiply
         return None
 
-    def _of(self, struct: Any) -> Any:
+    def place(self, struct: Any) -> Any:
+        """Return the piece of a staging struct that is this part's."""
         if self.attribute is None:
             return struct
         if self.index is None:
@@ -85,15 +86,15 @@ class StatePart:
 
     def save(self, staging: Any) -> None:
         """Snapshot into the staging struct."""
-        self.value.snapshot_migration_state(self._of(staging))
+        self.value.snapshot_migration_state(self.place(staging))
 
     def load(self, source: Any, version_id: int) -> None:
         """Restore under the state's own lock."""
         shared: Any = pointee(self.value)
         if hasattr(shared, "restore_unguarded"):
-            shared.restore_unguarded(self._of(source), version_id)
+            shared.restore_unguarded(self.place(source), version_id)
         else:
-            shared.restore_migrated_state_mut(self._of(source), version_id)
+            shared.restore_migrated_state_mut(self.place(source), version_id)
 
     def former(self) -> PutBack:
         """Of the state inside the lock, if there is one."""

@@ -23,24 +23,22 @@ the source may have to run on (docs/devel/migration/main.rst).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from types import MemberDescriptorType
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError
 from ..wire.types import HasLayout
+from .undo import noted
 
 __all__ = [
     "Former",
     "ToMigrationState",
     "ToMigrationStateShared",
     "migrated_class",
-    "noted",
     "restore_or_undo",
 ]
 
@@ -188,15 +186,6 @@ def restore_or_undo(
         with noted(exc, "its former state"):
             former.put_back(own_version)
         raise
-
-
-@contextlib.contextmanager
-def noted(exc: BaseException, what: str) -> Iterator[None]:
-    """Note what is raised while ``what`` is taken back on the ``exc`` that is the reason."""
-    try:
-        yield
-    except BaseException as second:
-        exc.add_note(f"and taking {what} back raised {type(second).__name__}")
 
 
 def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:

@@ -35,7 +35,7 @@ from qemu_vmstate import (
     validate,
 )
 from qemu_vmstate.device.device import staging_of
-from qemu_vmstate.staging.python_staging import Staging
+from qemu_vmstate.staging.python_staging import PythonStaging
 
 
 class Channel(VMStruct):
@@ -284,8 +284,8 @@ def test_validation_fails_a_save() -> None:
 
 def test_validated_state_is_still_copied_by_c() -> None:
     staging = staging_of(Port())
-    assert isinstance(staging, Staging)
-    assert not staging._parts[1:], "only the plain fields are Python's"
+    assert isinstance(staging, PythonStaging)
+    assert not staging.python_parts[1:], "only the plain fields are Python's"
 
 
 # What else a description has

@@ -39,7 +39,7 @@ from qemu_vmstate import (
     validate,
 )
 from qemu_vmstate.device.device import staging_of
-from qemu_vmstate.staging.python_staging import Staging
+from qemu_vmstate.staging.python_staging import PythonStaging
 
 from ..conftest import own_memory, until
 
@@ -191,7 +191,7 @@ def device(kinds: list[str], long: bool = False, name: str = "several", **space:
         space["no_short_way"] = validate("always")(long_way)
     namespace = {"__module__": __name__, "__annotations__": hints, **space}
     made = make_class("Several", (Device,), namespace, name=name)()
-    assert hasattr(staging_of(made), "_trampoline") != long
+    assert bool(getattr(staging_of(made), "fast_path", None)) != long
     for part in range(len(kinds)):
         elsewhere[id(inner(made, part))] = 0
     return made
@@ -289,8 +289,8 @@ def test_objects_of_any_kind_go_the_short_way(
         raise AssertionError("the long way")
 
     dev = device([kind] * count)
-    monkeypatch.setattr(Staging, "restore", never)
-    monkeypatch.setattr(Staging, "snapshot", never)
+    monkeypatch.setattr(PythonStaging, "restore", never)
+    monkeypatch.setattr(PythonStaging, "snapshot", never)
     load(dev, wire_of([5] * count))
     assert save(dev) == wire_of([5] * count)
     if kind in RAISING:

@@ -39,7 +39,7 @@ class Tail(VMStruct):
 
 
 class Pages(VMStruct):
-    """More than a page, so that its memory is exchanged and not copied."""
+    """More than a page, and more than the fast path keeps on the stack."""
 
     head: u32 = 0
     data: Buffer[Literal[8192]] = zeroed()
