@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Derived dataclasses: fields since a version, with limits, and what an old stream lacks."""
+"""Derived dataclasses: fields since a version, limits, and values that an old stream lacks."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_default_that_cannot_be_on_the_wire_counts_where_a_stream_may_lack_it(
 @derive_to_migration_state
 @dataclass
 class LimitedAndLarge(DerivedState):
-    """Large enough to be brought to rest when it is looked at, and not before."""
+    """A state whose layout object is larger than a page."""
 
     level: u8 = field(default=3, minimum=1, maximum=5)
     data: bytes = field(default_factory=lambda: bytes(8192), length=8192)
@@ -233,9 +233,9 @@ def test_derived_state_in_a_subsection() -> None:
         more.speed = 7
     wire = b"\x05\x09pump/more\0\0\0\1\7"
     assert save(pump) == wire
-    twin = Pump()
-    load(twin, wire)
-    with twin.more.lock() as more:
+    copy = Pump()
+    load(copy, wire)
+    with copy.more.lock() as more:
         assert more.speed == 7
 
 
