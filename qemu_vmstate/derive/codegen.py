@@ -12,10 +12,10 @@ from types import MemberDescriptorType
 from typing import Any
 
 from ..bindings.loader import _state
-from ..layout.vmstruct import VMStruct, structs_of
+from ..layout.vmstruct import VMStruct
 from ..state.to_migration_state import Former
 from ..wire.field_options import FieldOptions
-from ..wire.types import SCALARS, ArrayType, Scalar
+from ..wire.types import SCALARS, ArrayType, Scalar, structs_of
 from .functions import Lines, Read, compile_functions
 from .migrated import MigratedFields
 from .packing import NumberList, PackedNumber, packer

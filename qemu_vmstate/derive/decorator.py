@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from ..errors import DeclarationError
-from ..layout.vmstruct import own_annotations
+from ..layout.annotations import own_annotations
 from ..state.to_migration_state import ToMigrationState
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions

@@ -10,9 +10,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from ..errors import DeclarationError
+from ..layout.annotations import check_name, check_versions, own_annotations
 from ..layout.descriptors import filled
 from ..layout.validation import Validator, validators_of
-from ..layout.vmstruct import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
+from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..staging.parts import Hooks, Part, StatePart
 from ..staging.python_staging import make_staging
 from ..staging.staging import StagingStruct
@@ -21,6 +22,7 @@ from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
 from ..state.to_migration_state import migrated_class
 from ..vmsd.description import VMStateDescription, descriptions_of
+from ..vmsd.priority import MigrationPriority
 from ..wire.annotations import find_wire_type, subsection_of, timer, wire_type
 from ..wire.caller import caller_locals
 from ..wire.field_options import FieldOptions
@@ -74,7 +76,7 @@ class Device:
     device was saved, loaded or registered: C knows where it lies.
     """
 
-    __description__: ClassVar[tuple[str, int, int, int]]
+    __description__: ClassVar[tuple[str, int, int, MigrationPriority]]
     __parts__: ClassVar[dict[str, Any]] = {}
     __options__: ClassVar[dict[str, FieldOptions]] = {}
     __vmsd_flags__: ClassVar[dict[str, bool]] = {}
@@ -90,7 +92,7 @@ class Device:
         name: str | None = None,
         version_id: int = 1,
         minimum_version_id: int = 1,
-        priority: int = 0,
+        priority: MigrationPriority = MigrationPriority.DEFAULT,
         unmigratable: bool = False,
         early_setup: bool = False,
         **kwargs: Any,
@@ -99,6 +101,11 @@ class Device:
         what = f"class {cls.__name__}"
         check_name(name, what)
         check_versions(version_id, minimum_version_id, what)
+        if not isinstance(priority, MigrationPriority):
+            raise DeclarationError(
+                f"{what}: priority={priority!r} is no MigrationPriority; give a member, as in "
+                "priority=MigrationPriority.IOMMU"
+            )
         cls.__description__ = (str(name), version_id, minimum_version_id, priority)
         cls.__parts__ = dict(cls.__parts__)
         cls.__options__ = dict(cls.__options__)
@@ -444,5 +451,5 @@ def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
     cls = migrated_class(value)
     layout = cls.__layout__
     section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
-    description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
+    description = _description(cls, section, layout.version_id, layout.minimum_version_id)
     return make_staging(description, [StatePart(section, None, value)])

@@ -18,8 +18,8 @@ from .dataclass_states import IMPORTS, WHOLE, derived
 __all__ = ["Drawn", "draw", "make"]
 
 _SCALARS = ("bool", *WHOLE)
-_COUNTERS = ("u8", "u16", "u32", "i32", "Equal[u32]", "Equal[u8]", "i32_le")
-_SIZES = ("u32", "i32", "Equal[u32]", "i32_le")
+_COUNTERS = ("u8", "u16", "u32", "i32", "Equal[u32]", "Equal[u8]", "i32_positive_le")
+_SIZES = ("u32", "i32", "Equal[u32]", "i32_positive_le")
 _LENGTHS = (1, 2, 2, 3, 4, 5, 7, 8)
 _BYTES = (1, 2, 3, 4, 7, 8, 16, 33, 255, 256, 5000)
 
@@ -167,10 +167,12 @@ class _Drawing:
 
     def scalar(self, cls: _Class, depth: int) -> None:
         name = cls.new()
-        type_ = self.rng.choice((*_SCALARS, *WHOLE, "cpudouble", "timer", "Equal[u16]", "i32_le"))
+        type_ = self.rng.choice(
+            (*_SCALARS, *WHOLE, "cpudouble", "timer", "Equal[u16]", "i32_positive_le")
+        )
         if self.chance(0.1):
             type_ = self.rng.choice(
-                ("Equal[u8]", "Equal[u32]", "Equal[u64]", "Equal[i32]", "i32_le")
+                ("Equal[u8]", "Equal[u32]", "Equal[u64]", "Equal[i32]", "i32_positive_le")
             )
         options = self.common(cls)
         whole = type_.removeprefix("Equal[").removesuffix("]").removesuffix("_le")
@@ -206,7 +208,7 @@ class _Drawing:
     def element(self, depth: int) -> str:
         if depth < 3 and self.left > 0 and self.chance(0.4):
             return self.struct(depth + 1, simple=self.chance(0.4)).name
-        return self.rng.choice((*_SCALARS, "cpudouble", "timer", "Equal[u8]", "i32_le"))
+        return self.rng.choice((*_SCALARS, "cpudouble", "timer", "Equal[u8]", "i32_positive_le"))
 
     def array(self, cls: _Class, depth: int) -> None:
         length = self.rng.choice(_LENGTHS)
@@ -391,7 +393,14 @@ class _Drawing:
         self.add(device, device.new(), f"VArray[{hint}, {length}]", options)
 
     def cell(self, device: _Class) -> None:
-        types = (*_SCALARS, "cpudouble", "Equal[u32]", "i32_le", "Array[u16, 3]", "Buffer[5]")
+        types = (
+            *_SCALARS,
+            "cpudouble",
+            "Equal[u32]",
+            "i32_positive_le",
+            "Array[u16, 3]",
+            "Buffer[5]",
+        )
         self.add(device, device.new(), f"BqlCell[{self.rng.choice(types)}]", self.common(device))
 
     def plain(self, device: _Class) -> None:

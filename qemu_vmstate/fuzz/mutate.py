@@ -14,9 +14,8 @@ from typing import Any
 from ..bindings.loader import _state
 from ..device.device import Device, staging_of
 from ..errors import InvalidError
-from ..layout.descriptors import FieldInfo
 from ..layout.traversal import wire_fields
-from ..layout.vmstruct import VMStruct, asdict, structs_of
+from ..layout.vmstruct import VMStruct, asdict
 from ..state.bql import bql_lock_guard
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import unwrap
@@ -24,12 +23,14 @@ from ..wire.types import (
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
     ListType,
     PointersType,
     Scalar,
     StructType,
     UnusedType,
     WireType,
+    structs_of,
 )
 
 __all__ = [

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import DeclarationError
 from ..wire.field_options import FieldOptions
@@ -12,6 +12,8 @@ from ..wire.types import (
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
+    Layout,
     ListType,
     PointersType,
     Scalar,
@@ -21,9 +23,6 @@ from ..wire.types import (
     UnusedType,
     WireType,
 )
-
-if TYPE_CHECKING:
-    from .descriptors import FieldInfo, Layout
 
 __all__ = ["check_neighbours", "check_options", "check_subsections", "limits_of"]
 
@@ -158,7 +157,9 @@ def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int
     low = type_.low if options.minimum is None else options.minimum
     high = type_.high if options.maximum is None else options.maximum
     if type_.info == "int32_le" and low > 0:
-        raise DeclarationError(f"{where}: minimum: QEMU takes any i32_le from 0 on; leave it out")
+        raise DeclarationError(
+            f"{where}: minimum: QEMU takes any i32_positive_le from 0 on; leave it out"
+        )
     if type_.kind == "d" or type_.kind == "?":
         raise DeclarationError(f"{where}: minimum and maximum are for whole numbers")
     if not type_.low <= low <= high <= type_.high or high < 0:

@@ -6,83 +6,26 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..bindings.loader import _state
 from ..errors import OutOfRangeError
-from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.types import (
     SCALARS,
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
     ListType,
     PointersType,
     Scalar,
     StructType,
-    SubsectionType,
     UnusedType,
     WireType,
 )
 
-if TYPE_CHECKING:
-    from .vmstruct import VMStruct
-
-__all__ = ["FieldInfo", "Layout", "attribute_of", "elements_of", "filled", "image_of"]
-
-
-@dataclass(frozen=True)
-class FieldInfo:
-    """One field: its attribute, its name in the description, where it lies.
-
-    ``num`` is the field that counts its elements.
-    """
-
-    attribute: str
-    name: str
-    type: WireType
-    offset: int
-    options: FieldOptions = NO_OPTIONS
-    num: FieldInfo | None = None
-
-    @property
-    def data(self) -> int:
-        """Where its value or its first element lies."""
-        at = 0
-        if isinstance(self.type, BitmapType | ListType | PointersType):
-            at = self.type.data_at
-        return self.offset + at
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a layout class is for C: ``size`` and ``align`` in bytes.
-
-    ``subsections`` are those of ``fields`` that are no fields for C.
-    """
-
-    name: str
-    version_id: int
-    minimum_version_id: int
-    fields: tuple[FieldInfo, ...]
-    size: int
-    align: int
-
-    @property
-    def wire(self) -> list[FieldInfo]:
-        """What C has as fields, in wire order."""
-        return [info for info in self.fields if not _is_subsection(info)]
-
-    @property
-    def subsections(self) -> list[FieldInfo]:
-        """What C has as subsections, in wire order."""
-        return [info for info in self.fields if _is_subsection(info)]
-
-
-def _is_subsection(info: FieldInfo) -> bool:
-    return isinstance(info.type, SubsectionType)
+__all__ = ["attribute_of", "elements_of", "filled", "image_of"]
 
 
 def image_of(type_: WireType) -> bytes:
@@ -222,7 +165,7 @@ class _Tree:
             return key
         return tuple(getattr(key, info.attribute) for info in key.__layout__.fields)
 
-    def __set__(self, instance: Any, value: Mapping[Any, VMStruct]) -> None:
+    def __set__(self, instance: Any, value: Mapping[Any, _state.Memory]) -> None:
         if not isinstance(value, Mapping):
             raise OutOfRangeError(f"{value!r} is no dict", self._entries.name)
         entry_cls: Any = self._type.element.cls

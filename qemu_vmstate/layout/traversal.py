@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..wire.types import (
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
+    HasLayout,
+    Layout,
     ListType,
     PointersType,
     Scalar,
@@ -17,12 +20,8 @@ from ..wire.types import (
     SubsectionType,
     UnusedType,
     WireType,
+    structs_of,
 )
-from .descriptors import FieldInfo
-from .vmstruct import VMStruct, structs_in, structs_of
-
-if TYPE_CHECKING:
-    from .descriptors import Layout
 
 __all__ = [
     "always_whole",
@@ -35,6 +34,7 @@ __all__ = [
     "path_at",
     "pointer_arrays",
     "structs",
+    "structs_in",
     "wire_fields",
 ]
 
@@ -44,7 +44,7 @@ _PARTLY = (
 )
 
 
-def _nested(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
+def _nested(cls: type[HasLayout]) -> Iterator[type[HasLayout]]:
     """``cls`` and every class inside it."""
     yield cls
     for info in cls.__layout__.fields:
@@ -52,7 +52,7 @@ def _nested(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
             yield from _nested(inner)
 
 
-def has_predicates(cls: type[VMStruct]) -> bool:
+def has_predicates(cls: type[HasLayout]) -> bool:
     """Whether C asks Python while it walks the struct."""
     return any(
         info.options.field_exists or isinstance(info.type, SubsectionType)
@@ -61,19 +61,19 @@ def has_predicates(cls: type[VMStruct]) -> bool:
     )
 
 
-def has_nested_subsections(cls: type[VMStruct]) -> bool:
+def has_nested_subsections(cls: type[HasLayout]) -> bool:
     """Whether a struct inside ``cls`` has subsections, so that they come between its fields."""
     return any(
         has_subsections(inner) for info in cls.__layout__.wire for inner in structs_of(info.type)
     )
 
 
-def has_subsections(cls: type[VMStruct]) -> bool:
+def has_subsections(cls: type[HasLayout]) -> bool:
     """Whether ``cls`` or a struct inside it has subsections."""
     return any(inner.__layout__.subsections for inner in _nested(cls))
 
 
-def memory_is_value(cls: type[VMStruct]) -> bool:
+def memory_is_value(cls: type[HasLayout]) -> bool:
     """Whether two structs of different memory always have different bytes on the wire."""
     return not has_subsections(cls) and not any(
         isinstance(info.type, CountedType | ListType | PointersType)
@@ -82,7 +82,7 @@ def memory_is_value(cls: type[VMStruct]) -> bool:
     )
 
 
-def always_whole(cls: type[VMStruct]) -> bool:
+def always_whole(cls: type[HasLayout]) -> bool:
     """Whether every stream has every byte of every field, so that no default is ever needed."""
     for info in cls.__layout__.fields:
         options, type_ = info.options, info.type
@@ -102,7 +102,7 @@ def _under(path: str, info: FieldInfo) -> str:
     return f"{path}.{info.attribute if isinstance(info.type, SubsectionType) else info.name}"
 
 
-def check_struct(struct: VMStruct, path: str) -> None:
+def check_struct(struct: HasLayout, path: str) -> None:
     """Call every validator of a staged struct and of what is inside; raises what they raise."""
     for validator in type(struct).__validators__:
         validator.check(struct, path)
@@ -113,7 +113,7 @@ def check_struct(struct: VMStruct, path: str) -> None:
                 check_struct(inner, _under(path, info) + ("" if alone else f"[{index}]"))
 
 
-def _places(cls: type[VMStruct], base: int) -> Iterator[tuple[FieldInfo, int]]:
+def _places(cls: type[HasLayout], base: int) -> Iterator[tuple[FieldInfo, int]]:
     """Every field of ``cls`` and of all structs inside, with where the struct around it lies."""
     for info in cls.__layout__.fields:
         yield info, base
@@ -123,7 +123,7 @@ def _places(cls: type[VMStruct], base: int) -> Iterator[tuple[FieldInfo, int]]:
                     yield from _places(inner, place)
 
 
-def _has_places(cls: type[VMStruct]) -> bool:
+def _has_places(cls: type[HasLayout]) -> bool:
     return any(
         _is_kept(info) or isinstance(info.type, PointersType)
         for inner in _nested(cls)
@@ -150,7 +150,7 @@ def _is_live(type_: WireType) -> bool:
     return isinstance(type_, Scalar) and type_.live
 
 
-def kept(cls: type[VMStruct]) -> Iterator[tuple[int, int]]:
+def kept(cls: type[HasLayout]) -> Iterator[tuple[int, int]]:
     """Offset and size of what a load begins with as it is in the live object."""
     if not _has_places(cls):
         return
@@ -161,7 +161,7 @@ def kept(cls: type[VMStruct]) -> Iterator[tuple[int, int]]:
             yield base + info.offset, info.type.size
 
 
-def pointer_arrays(cls: type[VMStruct]) -> Iterator[tuple[int, int, int, int, int]]:
+def pointer_arrays(cls: type[HasLayout]) -> Iterator[tuple[int, int, int, int, int]]:
     """Of every ``PointerArray``: slots, elements and marks, an element's size, how many."""
     if not _has_places(cls):
         return
@@ -175,7 +175,7 @@ def pointer_arrays(cls: type[VMStruct]) -> Iterator[tuple[int, int, int, int, in
             )
 
 
-def structs(cls: type[VMStruct], path: str) -> Iterator[tuple[str, type[VMStruct]]]:
+def structs(cls: type[HasLayout], path: str) -> Iterator[tuple[str, type[HasLayout]]]:
     """Every struct under this one, with its path; of an array its elements as one."""
     yield path, cls
     for info in cls.__layout__.fields:
@@ -185,7 +185,7 @@ def structs(cls: type[VMStruct], path: str) -> Iterator[tuple[str, type[VMStruct
 
 
 def path_at(
-    cls: type[VMStruct], offset: int, wanted: type[VMStruct] | None, path: str
+    cls: type[HasLayout], offset: int, wanted: type[HasLayout] | None, path: str
 ) -> str | None:
     """The path of the ``wanted`` that lies at ``offset`` in a ``cls``."""
     if offset == 0 and cls is wanted:
@@ -200,7 +200,26 @@ def path_at(
     return None
 
 
-def wire_fields(struct: VMStruct, path: str, version_id: int) -> Iterator[tuple[str, int]]:
+def structs_in(struct: HasLayout, info: FieldInfo) -> Iterator[Any]:
+    """The structs inside a field of ``struct``, as many as it has now."""
+
+    def flat(value: Any, type_: WireType) -> Iterator[Any]:
+        if isinstance(type_, StructType):
+            yield value
+        elif isinstance(type_, ArrayType | CountedType | PointersType | ListType):
+            for item in value:
+                if item is not None:
+                    yield from flat(item, type_.element)
+
+    if next(structs_of(info.type), None) is None:
+        return iter(())
+    if isinstance(info.type, ListType) and info.type.key:
+        entries: dict[Any, Any] = getattr(struct, info.attribute)
+        return iter(entries.values())
+    return flat(getattr(struct, info.attribute), info.type)
+
+
+def wire_fields(struct: HasLayout, path: str, version_id: int) -> Iterator[tuple[str, int]]:
     """Every scalar and buffer of a staged struct in wire order: its path, its bytes on the wire.
 
     Subsections are left out: a stream decides which of them it has.
@@ -213,13 +232,13 @@ def wire_fields(struct: VMStruct, path: str, version_id: int) -> Iterator[tuple[
             yield from _field(struct, info, f"{path}.{info.name}")
 
 
-def _number(struct: VMStruct, info: FieldInfo) -> int:
+def _number(struct: HasLayout, info: FieldInfo) -> int:
     assert info.num is not None
     number: int = getattr(struct, info.num.attribute)
     return max(0, number) * info.options.multiply
 
 
-def _field(struct: VMStruct, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+def _field(struct: HasLayout, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
     options = info.options
     match info.type:
         case UnusedType():
@@ -263,7 +282,7 @@ def _value(value: Any, type_: WireType, path: str) -> Iterator[tuple[str, int]]:
 
 
 def _list(
-    struct: VMStruct, info: FieldInfo, type_: ListType, path: str
+    struct: HasLayout, info: FieldInfo, type_: ListType, path: str
 ) -> Iterator[tuple[str, int]]:
     value = getattr(struct, info.attribute)
     if type_.key:

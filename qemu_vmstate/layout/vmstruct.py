@@ -8,12 +8,11 @@ of range is refused where it is assigned.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from abc import ABCMeta
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Mapping, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError, OutOfRangeError
@@ -21,11 +20,12 @@ from ..state.to_migration_state import ToMigrationState
 from ..wire.annotations import wire_type
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.types import (
-    LONGEST_NAME,
     SCALARS,
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
+    Layout,
     ListType,
     PointersType,
     Scalar,
@@ -33,64 +33,22 @@ from ..wire.types import (
     SubsectionType,
     UnusedType,
     WireType,
+    structs_of,
     up,
 )
+from .annotations import check_name, check_versions, own_annotations
 from .checks import check_neighbours, check_options, check_subsections, limits_of
 from .descriptors import (
-    FieldInfo,
-    Layout,
     attribute_of,
     compact,
     elements_of,
     filled,
     image_of,
 )
+from .traversal import structs_in
 from .validation import Validator, validators_of
 
 __all__ = ["VMStruct", "asdict"]
-
-
-def check_name(name: object, what: str) -> str:
-    """Refuse a name that would crash QEMU or that its tools cannot read."""
-    if not isinstance(name, str) or not name:
-        raise DeclarationError(
-            f"{what} has no name; QEMU dereferences it while it saves, so give one: name='...'"
-        )
-    if "\0" in name or len(name.encode()) > LONGEST_NAME:
-        raise DeclarationError(
-            f"{what}: the name {name[:40]!r}... has {len(name.encode())} bytes; a section's name "
-            f"has at most {LONGEST_NAME}, and no NUL"
-        )
-    return name
-
-
-def check_versions(version_id: int, minimum_version_id: int, what: str) -> None:
-    """Refuse versions that no stream could have."""
-    if not 0 <= minimum_version_id <= version_id < 2**31:
-        raise DeclarationError(
-            f"{what}: minimum_version_id {minimum_version_id} and version_id {version_id}; "
-            "they must be 0 or more, and the minimum not above the version"
-        )
-
-
-def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """A class's own annotations, evaluated; ``namespace`` has the names around it."""
-    hints = {}
-    for name, hint in inspect.get_annotations(cls).items():
-        if isinstance(hint, str):
-            scope = vars(sys.modules[cls.__module__])
-            try:
-                hint = eval(hint, dict(scope), dict(namespace))
-            except DeclarationError:
-                raise
-            except Exception as exc:
-                raise DeclarationError(
-                    f"{cls.__name__}.{name}: the annotation {hint!r} cannot be evaluated: {exc}"
-                ) from exc
-        origin: Any = get_origin(hint)
-        if origin is not ClassVar:
-            hints[name] = hint
-    return hints
 
 
 def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
@@ -246,7 +204,8 @@ class VMStructMeta(ABCMeta):
         if options.name is not None:
             return check_name(options.name, where)
         if isinstance(type_, SubsectionType):
-            return type_.cls.__layout__.name
+            own: str = type_.cls.__layout__.name
+            return own
         return check_name("unused" if isinstance(type_, UnusedType) else attribute, where)
 
     def __set_attribute(
@@ -276,15 +235,6 @@ class VMStructMeta(ABCMeta):
             if option.has_default:
                 setattr(struct, info.attribute, filled(info.type, option.default))
         cls.__image__ = compact(bytes(struct))
-
-
-def structs_of(type_: WireType) -> Iterator[type[VMStruct]]:
-    """The layout class of a struct, or of the elements of what has some."""
-    while not isinstance(type_, StructType):
-        if isinstance(type_, Scalar | BitmapType | UnusedType):
-            return
-        type_ = type_.element
-    yield type_.cls
 
 
 def _entry_class(where: str, type_: ListType) -> type[VMStruct]:
@@ -383,25 +333,6 @@ def _check_again(struct: VMStruct) -> None:
             setattr(struct, info.attribute, getattr(struct, info.attribute))
         for inner in structs_in(struct, info):
             _check_again(inner)
-
-
-def structs_in(struct: VMStruct, info: FieldInfo) -> Iterator[VMStruct]:
-    """The structs inside a field of ``struct``, as many as it has now."""
-
-    def flat(value: Any, type_: WireType) -> Iterator[VMStruct]:
-        if isinstance(type_, StructType):
-            yield value
-        elif isinstance(type_, ArrayType | CountedType | PointersType | ListType):
-            for item in value:
-                if item is not None:
-                    yield from flat(item, type_.element)
-
-    if next(structs_of(info.type), None) is None:
-        return iter(())
-    if isinstance(info.type, ListType) and info.type.key:
-        entries: dict[Any, VMStruct] = getattr(struct, info.attribute)
-        return iter(entries.values())
-    return flat(getattr(struct, info.attribute), info.type)
 
 
 def asdict(struct: VMStruct) -> dict[str, Any]:

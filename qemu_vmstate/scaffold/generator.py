@@ -32,7 +32,7 @@ _SCALARS = {
 }
 # What C compares with the value that the object has.
 _LIVE = {
-    "int32 le": ("i32_le", 4),
+    "int32 le": ("i32_positive_le", 4),
     "int32 equal": ("Equal[i32]", 4),
     # VMSTATE_UINT64_EQUAL's own name.
     "int64 equal": ("Equal[u64]", 8),

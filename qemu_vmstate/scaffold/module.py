@@ -28,7 +28,19 @@ _VOCABULARY = frozenset(
     {
         *("Array", "Bitmap", "Buffer", "Device", "Equal", "GTree", "Literal", "PointerArray"),
         *("QList", "QTailQ", "Subsection", "Tmp", "Unused", "VMStruct", "bool", "cpudouble"),
-        *("field", "i16", "i32", "i32_le", "i64", "i8", "timer", "u16", "u32", "u64", "u8"),
+        *(
+            "field",
+            "i16",
+            "i32",
+            "i32_positive_le",
+            "i64",
+            "i8",
+            "timer",
+            "u16",
+            "u32",
+            "u64",
+            "u8",
+        ),
         *("SECTIONS", "zeroed"),
     }
 )

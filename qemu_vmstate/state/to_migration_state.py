@@ -29,13 +29,11 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError
-
-if TYPE_CHECKING:
-    from ..layout.vmstruct import VMStruct
+from ..wire.types import HasLayout
 
 __all__ = [
     "Former",
@@ -46,7 +44,7 @@ __all__ = [
     "restore_or_undo",
 ]
 
-M = TypeVar("M", bound="VMStruct")
+M = TypeVar("M", bound=HasLayout)
 
 
 class ToMigrationState(ABC, Generic[M]):

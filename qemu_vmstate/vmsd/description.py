@@ -13,7 +13,6 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi, lib
 from ..errors import DeclarationError
 from ..layout.checks import check_subsections
-from ..layout.descriptors import FieldInfo
 from ..layout.vmstruct import VMStruct
 from ..wire.types import (
     POINTER,
@@ -21,6 +20,7 @@ from ..wire.types import (
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
     ListType,
     PointersType,
     Scalar,
@@ -30,6 +30,7 @@ from ..wire.types import (
     WireType,
 )
 from .predicates import differs_callback, exists_callback, needed_callback
+from .priority import MigrationPriority
 
 __all__ = ["VMStateDescription", "descriptions_of"]
 
@@ -60,7 +61,7 @@ class VMStateDescription:
         name: str,
         version_id: int,
         minimum_version_id: int,
-        priority: int = 0,
+        priority: MigrationPriority = MigrationPriority.DEFAULT,
         *,
         unmigratable: bool = False,
         early_setup: bool = False,
@@ -95,7 +96,7 @@ class VMStateDescription:
                 "name": self._text(name),
                 "version_id": version_id,
                 "minimum_version_id": minimum_version_id,
-                "priority": priority,
+                "priority": priority.number,
                 "fields": self._fields,
             },
         )

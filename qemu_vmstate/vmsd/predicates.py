@@ -16,17 +16,13 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..bindings.loader import _state
 from ..bindings.native import ffi, in_vm, lib
-from ..layout.traversal import has_subsections, memory_is_value
-from ..layout.vmstruct import asdict, structs_in, structs_of
-from ..wire.types import StructType, SubsectionType
-
-if TYPE_CHECKING:
-    from ..layout.descriptors import FieldInfo
-    from ..layout.vmstruct import VMStruct
+from ..layout.traversal import has_subsections, memory_is_value, structs_in
+from ..layout.vmstruct import VMStruct, asdict
+from ..wire.types import FieldInfo, StructType, SubsectionType, structs_of
 
 __all__ = ["asks", "differs", "exists_callback", "forget", "needed_callback", "watch"]
 

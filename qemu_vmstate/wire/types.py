@@ -7,17 +7,20 @@ length varies has room for its declared maximum, a list lies there as a count an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from ..layout.vmstruct import VMStruct
+from .field_options import NO_OPTIONS, FieldOptions
 
 __all__ = [
     "SCALARS",
     "ArrayType",
     "BitmapType",
     "CountedType",
+    "FieldInfo",
+    "HasLayout",
+    "Layout",
     "ListType",
     "PointersType",
     "Scalar",
@@ -27,6 +30,7 @@ __all__ = [
     "TmpType",
     "UnusedType",
     "WireType",
+    "structs_of",
     "up",
 ]
 
@@ -100,17 +104,18 @@ class CountedType(_Row):
 class StructType:
     """A layout class inside another."""
 
-    cls: type[VMStruct]
+    cls: type[Any]
+    """Layout class, as :class:`HasLayout`."""
 
     @property
     def size(self) -> int:
         """Bytes in memory, padding included."""
-        return self.cls.__layout__.size
+        return _layout_of(self.cls).size
 
     @property
     def align(self) -> int:
         """Bytes that its offset in memory is a multiple of."""
-        return self.cls.__layout__.align
+        return _layout_of(self.cls).align
 
 
 @dataclass(frozen=True)
@@ -250,3 +255,78 @@ SCALARS = {
     )
 }
 """Every scalar by its letter in :mod:`struct`."""
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """One field: its attribute, its name in the description, where it lies.
+
+    ``num`` is the field that counts its elements.
+    """
+
+    attribute: str
+    name: str
+    type: WireType
+    offset: int
+    options: FieldOptions = NO_OPTIONS
+    num: FieldInfo | None = None
+
+    @property
+    def data(self) -> int:
+        """Where its value or its first element lies."""
+        at = 0
+        if isinstance(self.type, BitmapType | ListType | PointersType):
+            at = self.type.data_at
+        return self.offset + at
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a layout class is for C: ``size`` and ``align`` in bytes.
+
+    ``subsections`` are those of ``fields`` that are no fields for C.
+    """
+
+    name: str
+    version_id: int
+    minimum_version_id: int
+    fields: tuple[FieldInfo, ...]
+    size: int
+    align: int
+
+    @property
+    def wire(self) -> list[FieldInfo]:
+        """What C has as fields, in wire order."""
+        return [info for info in self.fields if not _is_subsection(info)]
+
+    @property
+    def subsections(self) -> list[FieldInfo]:
+        """What C has as subsections, in wire order."""
+        return [info for info in self.fields if _is_subsection(info)]
+
+
+def _is_subsection(info: FieldInfo) -> bool:
+    return isinstance(info.type, SubsectionType)
+
+
+class HasLayout(Protocol):
+    """A layout class's instance, as far as a wire type knows it."""
+
+    __layout__: ClassVar[Layout]
+    __image__: ClassVar[bytes | memoryview]
+    __checked__: ClassVar[bool]
+    __validators__: ClassVar[tuple[Any, ...]]
+    __validated__: ClassVar[bool]
+
+
+def _layout_of(cls: type[HasLayout]) -> Layout:
+    return cls.__layout__
+
+
+def structs_of(type_: WireType) -> Iterator[type[Any]]:
+    """The layout class of a struct, or of the elements of what has some."""
+    while not isinstance(type_, StructType):
+        if isinstance(type_, Scalar | BitmapType | UnusedType):
+            return
+        type_ = type_.element
+    yield type_.cls

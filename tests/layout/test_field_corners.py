@@ -25,7 +25,7 @@ from qemu_vmstate import (
     bql_lock_guard,
     cpudouble,
     field,
-    i32_le,
+    i32_positive_le,
     load,
     save,
     u8,
@@ -53,7 +53,7 @@ class Arrays(VMStruct):
     n: u8 = 0
     counted: VArray[Equal[u8], Literal[2]] = field(num="n")
     pointers: PointerArray[Equal[u8], Literal[2]] = zeroed()
-    most: Array[i32_le, Literal[1]] = zeroed()
+    most: Array[i32_positive_le, Literal[1]] = zeroed()
     structs: Array[EqualItem, Literal[2]] = zeroed()
     listed: QTailQ[EqualItem, Literal[2]] = zeroed()
 

@@ -35,7 +35,7 @@ from qemu_vmstate import (
     field,
     i8,
     i32,
-    i32_le,
+    i32_positive_le,
     i64,
     load,
     save,
@@ -302,7 +302,7 @@ def test_tree_with_keys() -> None:
 def test_equal_and_positive_le_look_at_the_live_value() -> None:
     class State(VMStruct):
         ports: Equal[u8] = field(default=4, err_hint="start it with as many ports")
-        level: i32_le = 10
+        level: i32_positive_le = 10
         data: u8 = 0
 
     state = State()

@@ -137,7 +137,7 @@ SECTIONS: dict[tuple[str, int], type[Device]] = {
         ("uint8 equal", "07", {}, "f: Equal[u8] = 7"),
         ("int32 equal", "fffffffe", {}, "f: Equal[i32] = -2"),
         ("int64 equal", "0000000000000009", {}, "f: Equal[u64] = 9"),
-        ("int32 le", "00000005", {}, "f: i32_le = 5"),
+        ("int32 le", "00000005", {}, "f: i32_positive_le = 5"),
         (
             *("uint8 equal", "0702", {"array_len": 2}),
             "f: Array[Equal[u8], Literal[2]] = field(default=[7, 2])",
