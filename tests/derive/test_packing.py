@@ -214,7 +214,7 @@ def test_a_hand_written_state_inside_may_keep_its_source() -> None:
     assert [source.value for source in sources] == [1, 2, 3]
 
 
-def test_what_was_loaded_is_no_part_of_what_is_staged() -> None:
+def test_loaded_objects_are_no_part_of_the_migration_state() -> None:
     mutex = Mutex(Around())
     state = mutex.into_inner()
     load(mutex, struct.pack(">HI2BH", *[1] * 5))

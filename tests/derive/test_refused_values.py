@@ -68,7 +68,7 @@ def test_refused_value_is_named_with_its_path_in_the_device(
     assert str(caught.value).startswith(message)
 
 
-def test_what_a_field_takes_does_not_depend_on_its_neighbours() -> None:
+def test_accepted_values_of_a_field_do_not_depend_on_its_neighbours() -> None:
     class Index:
         def __index__(self) -> int:
             return 7
