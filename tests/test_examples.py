@@ -39,7 +39,7 @@ def hpet(count: int | None, *timers: bytes) -> bytes:
 
 
 def pl011(**changes: int) -> bytes:
-    """The registers of a section, in their order, the clock's subsection following."""
+    """Return a section: the registers in their order, then the clock's subsection."""
     words = {"unused": 0, "flags": 0x90, "lcr": 0, "rsr": 0, "cr": 0x300, "dmacr": 0}
     words |= {"int_enabled": 0, "int_level": 0} | {f"fifo_{i}": 0 for i in range(16)}
     words |= {"ilpr": 0, "ibrd": 0, "fbrd": 0, "ifl": 0x12}
