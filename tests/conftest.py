@@ -65,7 +65,7 @@ class Running(Protocol):
         """Whether it has returned or raised."""
 
     def result(self) -> Any:
-        """What the call returned, or raise what it raised."""
+        """Return what the call returned, or raise what it raised."""
 
 
 class _Running:

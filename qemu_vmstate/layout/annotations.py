@@ -38,7 +38,7 @@ def check_versions(version_id: int, minimum_version_id: int, what: str) -> None:
 
 
 def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """A class's own annotations, evaluated; ``namespace`` has the names around it."""
+    """Return a class's own annotations, evaluated; ``namespace`` has the names around it."""
     hints = {}
     for name, hint in inspect.get_annotations(cls).items():
         if isinstance(hint, str):

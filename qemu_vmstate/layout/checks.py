@@ -90,7 +90,7 @@ def _check_struct_version(type_: WireType, options: FieldOptions, where: str) ->
 
 
 def _loaded_as(type_: WireType, options: FieldOptions) -> Iterator[tuple[StructType, int]]:
-    """The structs that a field loads as of a version that it says."""
+    """Yield the structs that a field loads as of a version that it says."""
     if isinstance(type_, ListType | TmpType):
         # QEMU has one number for both.
         version = options.version_id or None
@@ -128,7 +128,7 @@ def _check_part(length: int, start: int, count: object, option: str, where: str)
 def limits_of(
     cls_name: str, fields: Sequence[Declared]
 ) -> dict[str, tuple[int | None, int | None]]:
-    """What each number may be, by attribute: as declared, and what it counts has room for."""
+    """Return each number's limits by attribute: as declared, and by the room of what it counts."""
     found: dict[str, tuple[int | None, int | None]] = {}
     types: dict[str, tuple[WireType, FieldOptions]] = {}
     for attribute, type_, options in fields:
@@ -242,7 +242,7 @@ def check_neighbours(layout: Layout, what: str) -> None:
 
 
 def _ends_of(type_: Any) -> Iterator[str]:
-    """The names of the structs whose subsections can be the last of a value."""
+    """Yield the names of the structs whose subsections can be the last of a value."""
     while isinstance(type_, ArrayType | CountedType | PointersType):
         type_ = type_.element
     if isinstance(type_, StructType):
@@ -251,7 +251,7 @@ def _ends_of(type_: Any) -> Iterator[str]:
 
 
 def _heads_of(type_: Any) -> Iterator[str]:
-    """The names of the subsections that can be the first of a value."""
+    """Yield the names of the subsections that can be the first of a value."""
     while isinstance(type_, ArrayType | CountedType | PointersType):
         type_ = type_.element
     if isinstance(type_, StructType):
@@ -264,7 +264,7 @@ def _heads_of(type_: Any) -> Iterator[str]:
 
 
 def _heads_between(type_: Any) -> Iterator[str]:
-    """The same of every element but the first."""
+    """Yield the same of every element but the first."""
     if isinstance(type_, ArrayType | CountedType | PointersType):
         if type_.length > 1:
             yield from _heads_of(type_.element)
@@ -287,7 +287,7 @@ def _can_be_nothing(info: FieldInfo) -> bool:
 
 
 def _at_the_end(layout: Layout) -> Iterator[str]:
-    """The names of the structs after which the subsections can come at once."""
+    """Yield the names of the structs after which the subsections can come at once."""
     for info in reversed(layout.wire):
         type_: Any = info.type
         while isinstance(type_, ArrayType | CountedType | PointersType):

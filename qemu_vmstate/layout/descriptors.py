@@ -29,7 +29,7 @@ __all__ = ["attribute_of", "elements_of", "filled", "image_of"]
 
 
 def image_of(type_: WireType) -> bytes:
-    """A field's memory at rest, unless a default is declared."""
+    """Return a field's initial memory, unless a default is declared."""
     match type_:
         case Scalar():
             return struct.pack(f"={type_.kind}", type_.rest)
@@ -54,7 +54,7 @@ _PAGE = mmap.PAGESIZE
 
 
 def compact(image: bytes) -> bytes | memoryview:
-    """The same bytes; of a large image the pages of zeros take no memory."""
+    """Return the same bytes; of a large image the pages of zeros take no memory."""
     if len(image) < _LARGE_IMAGE:
         return image
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -85,7 +85,7 @@ def _number(
 
 
 def _field(where: str, type_: WireType, offset: int) -> _state.Field:
-    """The descriptor of a value that says by itself how long it is."""
+    """Return the descriptor of a value that says by itself how long it is."""
     if isinstance(type_, Scalar):
         return _number(where, type_, offset)
     if isinstance(type_, StructType):
@@ -109,7 +109,7 @@ def _counted(
 
 
 def elements_of(info: FieldInfo, where: str) -> _state.Field | None:
-    """The descriptor of all elements that there is room for, however many count."""
+    """Return the descriptor of all elements that there is room for, however many count."""
     type_ = info.type
     if isinstance(type_, CountedType | ListType | PointersType | ArrayType):
         return _row(where, type_.element, type_.length, info.data)
@@ -117,7 +117,7 @@ def elements_of(info: FieldInfo, where: str) -> _state.Field | None:
 
 
 def attribute_of(info: FieldInfo, where: str, low: int | None, high: int | None) -> Any:
-    """The descriptor that becomes the class's attribute; ``None``: it has none."""
+    """Return the descriptor that becomes the class's attribute, or ``None``."""
     type_ = info.type
     match type_:
         case Scalar():

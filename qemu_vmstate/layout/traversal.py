@@ -98,7 +98,7 @@ def always_whole(cls: type[HasLayout]) -> bool:
 
 
 def _under(path: str, info: FieldInfo) -> str:
-    """The path of a field in a struct; a subsection's own name has the struct's in it."""
+    """Return the path of a field in a struct; a subsection's own name has the struct's in it."""
     return f"{path}.{info.attribute if isinstance(info.type, SubsectionType) else info.name}"
 
 
@@ -187,7 +187,7 @@ def structs(cls: type[HasLayout], path: str) -> Iterator[tuple[str, type[HasLayo
 def path_at(
     cls: type[HasLayout], offset: int, wanted: type[HasLayout] | None, path: str
 ) -> str | None:
-    """The path of the ``wanted`` that lies at ``offset`` in a ``cls``."""
+    """Return the path of the ``wanted`` that lies at ``offset`` in a ``cls``."""
     if offset == 0 and cls is wanted:
         return path
     for info in cls.__layout__.fields:
@@ -201,7 +201,7 @@ def path_at(
 
 
 def structs_in(struct: HasLayout, info: FieldInfo) -> Iterator[Any]:
-    """The structs inside a field of ``struct``, as many as it has now."""
+    """Yield the structs inside a field of ``struct``, as many as it has now."""
 
     def flat(value: Any, type_: WireType) -> Iterator[Any]:
         if isinstance(type_, StructType):

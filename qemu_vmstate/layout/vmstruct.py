@@ -52,7 +52,7 @@ __all__ = ["VMStruct", "asdict"]
 
 
 def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
-    """What a refused store raises; called from cdefs/values.c."""
+    """Return the exception for a refused store; called from cdefs/state/values.c."""
     path = target.name if index < 0 else f"{target.name}[{index}]"
     scalar = SCALARS.get(target.kind)
     if why == "range" and scalar:
@@ -75,7 +75,7 @@ def _refused(target: _state.Field, index: int, value: object, why: str) -> Excep
 
 
 def _shown(value: object) -> str:
-    """A value's ``repr``, cut to what a sentence can hold."""
+    """Return a value's ``repr``, cut to what a sentence can hold."""
     try:
         text = repr(value)
     except Exception:  # a number of thousands of digits has none, for instance
@@ -238,7 +238,7 @@ class VMStructMeta(ABCMeta):
 
 
 def _entry_class(where: str, type_: ListType) -> type[VMStruct]:
-    """A gtree's key and value as one layout class, for its memory."""
+    """Return a gtree's key and value as one layout class, for its memory."""
     assert type_.key is not None
     fields = {"key": type_.key, "value": type_.element}
     made: Any = VMStructMeta(
@@ -336,7 +336,7 @@ def _check_again(struct: VMStruct) -> None:
 
 
 def asdict(struct: VMStruct) -> dict[str, Any]:
-    """A layout class instance as plain Python: numbers, lists, bytes and dicts.
+    """Return a layout class instance as plain Python: numbers, lists, bytes and dicts.
 
     Keys are the attributes' names, in wire order; a ``Buffer`` becomes ``bytes``.
     """

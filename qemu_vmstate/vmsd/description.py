@@ -143,7 +143,7 @@ class VMStateDescription:
         return callback
 
     def _fill(self, c_field: Any, info: FieldInfo) -> None:
-        """The members, as the VMSTATE_* macros set them."""
+        """Set the members as the VMSTATE_* macros do."""
         where = f"{self.name}.{info.name}"
         options = info.options
         c_field.name = self._text(info.name)
@@ -235,7 +235,7 @@ class VMStateDescription:
         c_field.flags = lib().VMS_ARRAY | self._element(c_field, element, where)
 
     def _count(self, c_field: Any, info: FieldInfo) -> None:
-        """What the field counts by, if it does; flags are complete but for the element's."""
+        """Set the number that counts the elements; flags are complete but for the element's."""
         if info.num is None:
             return
         assert isinstance(info.num.type, Scalar)

@@ -390,7 +390,7 @@ else:
 
 
 def wire_type(annotation: object, where: str) -> WireType:
-    """What an annotation means; raises ``DeclarationError`` that begins with ``where``."""
+    """Return what an annotation means; raises ``DeclarationError`` that begins with ``where``."""
     found = find_wire_type(annotation)
     if found is None:
         if isinstance(annotation, StatesType):
@@ -404,7 +404,7 @@ def wire_type(annotation: object, where: str) -> WireType:
 
 
 def find_wire_type(annotation: object) -> WireType | None:
-    """What an annotation means, or ``None`` if it is not a wire type."""
+    """Return what an annotation means, or ``None`` if it is not a wire type."""
     if isinstance(annotation, WireType):
         return annotation
     if get_origin(annotation) is Annotated:
@@ -432,7 +432,7 @@ def _annotated(inner: object, *extras: object) -> WireType | None:
 
 
 def subsection_of(annotation: object) -> object:
-    """What ``Subsection[...]`` is of, or ``None`` of another annotation."""
+    """Return what ``Subsection[...]`` is of, or ``None`` of another annotation."""
     if get_origin(annotation) is Annotated and _SUBSECTION in annotation.__metadata__:  # type: ignore[attr-defined]
         return get_args(annotation)[0]
     return None

@@ -324,7 +324,7 @@ def _layout_of(cls: type[HasLayout]) -> Layout:
 
 
 def structs_of(type_: WireType) -> Iterator[type[Any]]:
-    """The layout class of a struct, or of the elements of what has some."""
+    """Yield the layout class of a struct, or of the elements of what has some."""
     while not isinstance(type_, StructType):
         if isinstance(type_, Scalar | BitmapType | UnusedType):
             return

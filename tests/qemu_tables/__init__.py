@@ -52,5 +52,5 @@ def section(name: str) -> bytes:
 
 @cache
 def cases() -> list[str]:
-    """The paths of its test cases."""
+    """Return the paths of its test cases."""
     return re.findall(r'g_test_add_func\("([^"]+)"', _source())

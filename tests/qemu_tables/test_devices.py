@@ -155,7 +155,7 @@ def mixed(values: Mapping[str, Any]) -> Mixed:
 
 
 def there(values: Mapping[str, Any]) -> Mixed:
-    """An object to load into: NULL where the other is NULL."""
+    """Return an object to load into: NULL where the other is NULL."""
     return Mixed(slots=[None if one is None else Pair() for one in values["slots"]])
 
 
@@ -309,7 +309,7 @@ BASE = save(Subs(base=7))
 
 
 def part(name: str, version_id: int, payload: bytes) -> bytes:
-    """A subsection on the wire (docs/devel/migration/main.rst)."""
+    """Return a subsection on the wire (docs/devel/migration/main.rst)."""
     return b"\5" + bytes([len(name)]) + name.encode() + version_id.to_bytes(4, "big") + payload
 
 

@@ -64,7 +64,7 @@ def spellings() -> dict[str, Spelling]:
 
 
 def in_python() -> list[str]:
-    """The macros of this version that have a Python."""
+    """Return the macros of this version that have a Python."""
     return [one.macro for one in spellings().values() if one.python and one.here]
 
 
@@ -74,7 +74,7 @@ def vocabulary() -> ModuleType:
 
 
 def declare(spelling: Spelling) -> type[VMStruct]:
-    """The class whose body the row shows."""
+    """Return the class whose body the row shows."""
     body = textwrap.indent(spelling.python.replace("; ", "\n"), "    ")
     namespace = dict(vars(vocabulary()))
     versions = "version_id=3, minimum_version_id=1"
@@ -135,7 +135,7 @@ def c_values(row: c_twin.Row) -> dict[str, Any]:
 
 
 def c_object(row: c_twin.Row) -> Any:
-    """A C struct with values; a list or a tree has LISTED in it."""
+    """Return a C struct with values; a list or a tree has LISTED in it."""
     if row.twin.type in ("List", "Tree"):
         made = row.twin.make({})
         lib = c_twin.library()
@@ -155,7 +155,7 @@ def c_object(row: c_twin.Row) -> Any:
 
 
 def python_values(row: c_twin.Row) -> dict[str, Any]:
-    """The same values as the Python class has them."""
+    """Return the same values as the Python class has them."""
     if "Q" in row.macro and row.twin.type == "List":
         return {"a": list(LISTED.values())}
     if row.macro == "VMSTATE_GTREE_V":
@@ -191,7 +191,7 @@ def _element(value: Any) -> Any:
 
 
 def read(obj: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the attributes named in ``values`` are now, as plain values."""
+    """Return what the attributes named in ``values`` are now, as plain values."""
     return {name: _plain(getattr(obj, name), value) for name, value in values.items()}
 
 
@@ -217,7 +217,7 @@ def blank(value: Any) -> Any:
 
 
 def live(row: c_twin.Row, values: dict[str, Any]) -> dict[str, Any]:
-    """What the object that is loaded into holds before."""
+    """Return what the object that is loaded into holds before."""
     compared = ("_EQUAL", "POSITIVE_LE", "SINGLE_FULL")
     return values if any(word in row.macro for word in compared) else blank(values)
 
