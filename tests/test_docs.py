@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the pages in docs/ show works when pasted."""
+"""Pages in docs/: every block of code runs when it is pasted."""
 
 from __future__ import annotations
 
