@@ -49,6 +49,9 @@ NUMBERS: list[tuple[Any, str, int, int]] = [
 Kind = tuple[Any, dict[str, Any], str, Any, Callable[[Any], list[Any]]]
 """Annotation, options, format for ``struct``, strategy of values, a value's numbers on the wire."""
 
+Derived = tuple[Any, str, Any, Callable[[Any], list[Any]]]
+"""Derived class, format for ``struct``, strategy of objects, an object's numbers on the wire."""
+
 
 @st.composite
 def kinds(draw: st.DrawFn, depth: int = 2) -> Kind:
@@ -92,23 +95,29 @@ def kinds(draw: st.DrawFn, depth: int = 2) -> Kind:
             st.none() | st.integers(0, 0x7FFF),
             lambda value: [0x8000 if value is None else value],
         )
-    if shape in ("state", "states"):
+    if shape == "state":
         cls, letters, values, wire = draw(classes(depth - 1))
-        if shape == "state":
-            return cls, {}, letters, values, wire
-        return (
-            any_list[cls],
-            {"length": length},
-            letters * length,
-            st.lists(values, min_size=length, max_size=length),
-            lambda value: [number for each in value for number in wire(each)],
-        )
+        return cls, {}, letters, values, wire
+    if shape == "states":
+        return _list_of(draw(classes(depth - 1)), length)
     return hint, {}, letter, number, lambda value: [value]
 
 
+def _list_of(derived: Derived, length: int) -> Kind:
+    """Return the declaration of a list of ``length`` states."""
+    cls, letters, values, wire = derived
+    return (
+        any_list[cls],
+        {"length": length},
+        letters * length,
+        st.lists(values, min_size=length, max_size=length),
+        lambda value: [number for each in value for number in wire(each)],
+    )
+
+
 @st.composite
-def classes(draw: st.DrawFn, depth: int = 2) -> tuple[Any, str, Any, Callable[[Any], list[Any]]]:
-    """Draw a derived class, its format for ``struct``, a strategy of objects, their numbers."""
+def classes(draw: st.DrawFn, depth: int = 2) -> Derived:
+    """Draw a derived class with up to six fields."""
     fields = draw(st.lists(kinds(depth), max_size=6))
     slots = draw(st.booleans())
     made = make_dataclass(

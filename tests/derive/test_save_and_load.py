@@ -175,7 +175,7 @@ def test_restore_keeps_the_identity_of_nested_states_and_lists() -> None:
     assert ticks.raw == b"cd"
 
 
-def test_tuples_arrays_and_lists_of_lists_stay_what_they_are() -> None:
+def test_tuples_arrays_and_lists_of_lists_keep_their_types() -> None:
     @derive_to_migration_state
     @dataclass
     class Shapes:

@@ -72,7 +72,7 @@ def three(*numbers: int) -> bytes:
     return struct.pack(">IHIHIH", *numbers)
 
 
-def test_conversion_decides_what_is_on_the_wire() -> None:
+def test_conversion_determines_the_values_on_the_wire() -> None:
     state = Seen()
     assert save(state) == struct.pack(">IH", 2, 4)
     load(state, struct.pack(">IH", 3, 9))
