@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the pages in docs/ show works when pasted."""
+"""Pages in docs/: every block of code runs when it is pasted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCS = sorted((Path(__file__).resolve().parent.parent / "docs").glob("*.md"))
 
 
 def run_blocks(page: Path, *kinds: str) -> ModuleType:
-    """A module of all the page's blocks of these kinds, in their order, that were run."""
+    """Run all the page's blocks of these kinds, in their order, and return their module."""
     blocks = re.findall(r"^```(.+)\n((?s:.*?))^```$", page.read_text(), re.MULTILINE)
     module = ModuleType(f"pasted_from_{page.stem}")
     sys.modules[module.__name__] = module  # where annotations are looked up
