@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import VMStateError
 from ..stream.decoder import Field
-from ..stream.reader import Section, Stream
+from ..stream.sections import Section, Stream
 from .module import Class, Member, Module, Type
 from .text import plain
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..stream.reader import Section
+from ..stream.sections import Section
 from ..wire.types import LONGEST_NAME
 from .text import (
     WIDTH,

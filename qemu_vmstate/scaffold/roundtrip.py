@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO, TypeAlias
 from ..errors import VMStateError
 from ..inprocess import load, save
 from ..stream.decoder import Field
-from ..stream.reader import Section, Stream
+from ..stream.sections import Section, Stream
 from ..stream.source import Source, printable
 from .generator import Made, Scaffold, sections_named
 

@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from .reader import Field, Section, Stream
+from .decoder import Field
+from .sections import Section, Stream
 from .source import printable
 
 __all__ = ["as_json", "show", "write_json"]

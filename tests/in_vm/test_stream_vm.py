@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from qemu_vmstate.errors import StreamError
-from qemu_vmstate.stream.reader import Field, Section, Stream, read
+from qemu_vmstate.stream.decoder import Field
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.sections import Section, Stream
 from qemu_vmstate.vm.machine import DISK_NODE
 from qemu_vmstate.vm.vm import VM, VMLaunchError
 

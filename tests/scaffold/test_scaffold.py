@@ -18,7 +18,8 @@ from qemu_vmstate import Device, VMStateError, VMStruct, cli
 from qemu_vmstate.scaffold.generator import scaffold
 from qemu_vmstate.scaffold.module import _ATTRIBUTES
 from qemu_vmstate.scaffold.text import class_name
-from qemu_vmstate.stream.reader import Stream, read
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.sections import Stream
 
 from ..stream.test_stream import (
     EOF,

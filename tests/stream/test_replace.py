@@ -14,7 +14,9 @@ import pytest
 
 from qemu_vmstate import Device, QTailQ, VMStruct, describe, save, u8
 from qemu_vmstate.errors import StreamError
-from qemu_vmstate.stream.reader import Stream, read, replace
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.replace import replace
+from qemu_vmstate.stream.sections import Stream
 from qemu_vmstate.stream.source import WINDOW
 
 from .test_stream import (

@@ -20,7 +20,10 @@ from hypothesis import strategies as st
 
 from qemu_vmstate import cli
 from qemu_vmstate.errors import StreamError
-from qemu_vmstate.stream.reader import Configuration, Pages, Section, Stream, read
+from qemu_vmstate.stream.configuration import Configuration
+from qemu_vmstate.stream.iterable import Pages
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.sections import Section, Stream
 from qemu_vmstate.stream.show import as_json, show, write_json
 from qemu_vmstate.stream.source import WINDOW
 
