@@ -17,6 +17,13 @@ static __thread char *stack;
 /* A hook runs on it now. */
 static __thread bool in_use;
 
+const QvPython *qv_python_table;
+
+void qv_set_python(void *table)
+{
+    qv_python_table = table;
+}
+
 static char *new_stack(void)
 {
     char *memory = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,

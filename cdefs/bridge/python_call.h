@@ -2,6 +2,11 @@
 #ifndef QV_STACK_H
 #define QV_STACK_H
 
+#include "shared/python_table.h"
+
+/* From _state; NULL before qv_set_python(). */
+extern const QvPython *qv_python_table;
+
 /* A hook of callbacks.h. */
 typedef int QvPythonHook(void *handle, int argument, char **why);
 

@@ -9,9 +9,6 @@
 #define QV_ROUND_H
 
 #include "bridge/object.h"
-#include "shared/python_table.h"
-
-extern const QvPython *qv_python_table;
 
 /* An object that is in the savevm list and whose snapshot needs Python. */
 int qv_round_add(QvObject *object);
