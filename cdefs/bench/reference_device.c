@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The C side of the benchmark; see twin.h.  Nothing else uses it. */
-#include "bridge/qemu.h"
+#include "bridge/bql.h"
 #include "bench/reference_device.h"
 
 /* ----------------------------------------------------------------- twins */

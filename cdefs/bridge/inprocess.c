@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Saving and loading one object without a migration. */
 #include "bridge/inprocess.h"
+#include "bridge/bql.h"
+#include "bridge/migration_error.h"
 
 /*
  * What qv_load() puts behind the stream: QEMU peeks for a subsection after each

@@ -9,5 +9,7 @@
  * little must not change the object.
  */
 int qv_check_all_read(QvObject *object, char **why);
+/* Whether QEMU is to be told: a migration failed, and not a qv_save() or qv_load(). */
+bool qv_hook_failed(void *opaque, int ret, const char *why);
 
 #endif

@@ -91,7 +91,7 @@ static inline QvCell **qv_cells(QvObject *object)
 
 /* What is not a native part of the staging struct, or all of it, as it is at rest. */
 void qv_object_reset(QvObject *object, bool all);
-/* Which subsections are needed because they are not as at rest. */
-void qv_object_compare_subsections(QvObject *object);
+/* A save or a load of the object begins. */
+void qv_object_begin(QvObject *object, bool saving);
 
 #endif

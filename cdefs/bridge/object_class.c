@@ -116,7 +116,7 @@ int qv_kind_add_pointers(QvKind *kind, size_t slots, size_t elements, size_t pre
 
 int qv_kind_add_subsection(QvKind *kind, size_t offset, size_t size)
 {
-    if (!inside(kind, offset, size) || !qv_needed_at(kind->n_subsections)) {
+    if (!inside(kind, offset, size) || kind->n_subsections >= QV_MOST_SUBSECTIONS) {
         return -EINVAL;
     }
     kind->subsections = g_renew(QvRange, kind->subsections, kind->n_subsections + 1);

@@ -48,6 +48,9 @@ struct QvKind {
     size_t n_subsections;
 };
 
+/* One bit of QvExtras.needed for each. */
+#define QV_MOST_SUBSECTIONS 64
+
 QvKind *qv_kind_use(QvKind *kind);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "shared/python_table.h"
 
-/* Owner: _state; for the process's life. */
+/* Owner: _state, for the process's life; NULL before qv_set_python(). */
 extern const QvPython *qv_python_table;
 
 /* A hook of callbacks.h. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Objects' place in a VM's savevm list. */
-#include "bridge/hooks.h"
+#include "bridge/bql.h"
+#include "bridge/load_watch.h"
+#include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
 #include "bridge/undo_log.h"
 

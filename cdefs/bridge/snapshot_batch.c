@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See round.h. */
 #include "bridge/snapshot_batch.h"
-#include "bridge/hooks.h"
 #include "bridge/python_call.h"
+#include "bridge/snapshot.h"
 
 static GPtrArray *objects;      /* owner: the process, for its life */
 static bool begun;              /* a save began, and nobody took the snapshots yet */

@@ -6,7 +6,7 @@
  * What they need to know lies in members of VMStateField that QEMU leaves alone
  * for such a field; description.py fills them.
  */
-#include "bridge/qemu.h"
+#include "bridge/migration_error.h"
 
 /* ---------------------------------------------------- numbers with limits */
 
@@ -296,9 +296,4 @@ const VMStateInfo *qv_own_info(const char *name, int bounded)
         }
     }
     return NULL;
-}
-
-bool qv_always(void *opaque)
-{
-    return true;
 }

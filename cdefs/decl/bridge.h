@@ -100,6 +100,8 @@ QvNeeded *qv_needed_at(int number);
  * staging struct.
  */
 QvObject *qv_object_new(QvKind *kind, void *handle, int hooks);
+/* Gives its description the hooks that it needs; for each new object. */
+void qv_object_set_hooks(QvObject *object);
 void qv_object_free(QvObject *object);
 /* Where its kind's part of that number lies: lock (QvCell) and memory, which outlive it. */
 void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory);

@@ -40,6 +40,7 @@ class Staging:
         if self.cdata == ffi.NULL:
             size = self.cls.__layout__.size
             raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
+        lib().qv_object_set_hooks(self.cdata)
         # C points to their locks and states.
         guards = tuple(cell for _, cell, _ in native_parts)
         self._guards = guards[0] if len(guards) == 1 else guards

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See snapshot.h. */
+#include "bridge/snapshot.h"
+#include "bridge/python_call.h"
+#include "bridge/undo_log.h"
+
+/* extern "Python+C" of callbacks.h, defined by the cffi module. */
+int qv_py_snapshot(void *handle, int keep, char **why);
+int qv_py_restore(void *handle, int version_id, char **why);
+int qv_py_hook(void *handle, int hook, char **why);
+
+static __thread int hook_depth;
+
+bool qv_in_hook(void)
+{
+    return hook_depth != 0;
+}
+
+static int refuse_borrowed(QvObject *object, size_t index, char **why)
+{
+    *why = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
+                           "released", object->kind->vmsd->name,
+                           object->kind->parts[index].name,
+                           qv_lives(object)[index].cell->borrow < 0 ? "mutably " : "");
+    return -EBUSY;
+}
+
+static int refuse_locked(QvObject *object, size_t index, char **why)
+{
+    *why = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
+                           object->kind->vmsd->name, object->kind->parts[index].name);
+    return -EDEADLK;
+}
+
+static int refuse_poisoned(QvObject *object, size_t index, char **why)
+{
+    *why = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
+                           "may contradict each other; repair them, then clear_poison()",
+                           object->kind->vmsd->name, object->kind->parts[index].name);
+    return -EOWNERDEAD;
+}
+
+/*
+ * All of them at once, so that no other thread sees one part without the other.
+ * Who has a lock may need the GIL to get on: never wait for the one with the other.
+ */
+static int lock_parts(QvObject *object, int *gil, char **why)
+{
+    size_t which = 0, i = 0;
+    QvCell **cells = qv_cells(object);
+    int ret = qv_cells_trylock(cells, object->n_cells);
+
+    if (ret) {
+        if (gil) {
+            qv_python_table->leave(*gil);
+        }
+        ret = qv_cells_lock(cells, object->n_cells, &which);
+        if (gil) {
+            *gil = qv_python_table->enter();
+        }
+    }
+    if (ret == 0) {
+        return 0;
+    }
+    while (object->kind->parts[i].is_ref_cell || qv_lives(object)[i].cell != cells[which]) {
+        i++;
+    }
+    return refuse_locked(object, i, why);
+}
+
+/*
+ * Whether every part can be copied.  Nothing is waited for: who has a lock now
+ * may poison it until the copy, and then it is as if he did it after that.
+ */
+static int check_parts(QvObject *object, bool to_change, char **why)
+{
+    const QvKind *kind = object->kind;
+    QvLive *lives = qv_lives(object);
+    size_t i;
+
+    for (i = 0; i < kind->n_parts; i++) {
+        QvCell *cell = lives[i].cell;
+
+        if (kind->parts[i].is_ref_cell && (to_change ? cell->borrow : cell->borrow < 0)) {
+            return refuse_borrowed(object, i, why);
+        }
+        if (__atomic_load_n(&cell->poisoned, __ATOMIC_RELAXED)) {
+            return refuse_poisoned(object, i, why);
+        }
+    }
+    return 0;
+}
+
+static int check_not_locked(QvObject *object, char **why)
+{
+    size_t i;
+
+    for (i = 0; i < object->kind->n_parts; i++) {
+        if (!object->kind->parts[i].is_ref_cell && qv_cell_is_mine(qv_lives(object)[i].cell)) {
+            return refuse_locked(object, i, why);
+        }
+    }
+    return 0;
+}
+
+static void copy_out(void *opaque)
+{
+    qv_object_copy_parts(opaque, true);
+}
+
+static void copy_in(void *opaque)
+{
+    QvObject *object = opaque;
+
+    if (object->kind->n_parts && qv_object_undoes(object)) {
+        qv_undo_add_parts(object);
+    }
+    qv_object_copy_parts(object, false);
+}
+
+static int copy_parts(QvObject *object, bool out, int *gil, char **why)
+{
+    int ret = lock_parts(object, gil, why);
+
+    if (ret == 0) {
+        ret = out ? check_parts(object, false, why) : 0;
+        if (ret == 0) {
+            (out ? copy_out : copy_in)(object);
+        }
+        qv_cells_unlock(qv_cells(object), object->n_cells);
+    }
+    return ret;
+}
+
+/* Python answers 0 or a negative errno; anything else is a failure all the same. */
+static int from_python(int ret, char **why)
+{
+    if (ret == 0) {
+        return 0;
+    }
+    if (!*why) {
+        *why = g_strdup("the Python hook failed before it could say why; see the log");
+    }
+    return ret < 0 ? ret : -EINVAL;
+}
+
+static int short_snapshot(void *opaque, int keep, char **why)
+{
+    QvObject *object = opaque;
+    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_out : NULL;
+    int gil, ret = QV_FALL_BACK;
+
+    if (!keep) {
+        gil = qv_python_table->enter();
+        ret = qv_python_table->snapshot(object->extras->trampoline, too, object, why);
+        qv_python_table->leave(gil);
+    }
+    return ret;
+}
+
+static int short_restore(void *opaque, int version_id, char **why)
+{
+    QvObject *object = opaque;
+    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_in : NULL;
+    int gil = qv_python_table->enter();
+    int ret = qv_python_table->restore(object->extras->trampoline, version_id,
+                                       qv_object_undoes(object) ? &object->extras->undo : NULL,
+                                       too, object, why);
+
+    qv_python_table->leave(gil);
+    return ret;
+}
+
+static int short_way(QvObject *object, QvPythonHook *call, int argument,
+                     char **why)
+{
+    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_FALL_BACK;
+}
+
+int qv_object_call_python(QvObject *object, int hook, int argument, char **why)
+{
+    int ret = QV_FALL_BACK;
+
+    if (!(object->hooks & hook)) {
+        return 0;
+    }
+    hook_depth++;
+    if (hook == QV_HOOK_SNAPSHOT) {
+        ret = short_way(object, short_snapshot, argument, why);
+        if (ret == QV_FALL_BACK) {
+            ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, why);
+        }
+    } else if (hook == QV_HOOK_RESTORE) {
+        ret = short_way(object, short_restore, argument, why);
+        if (ret == QV_FALL_BACK) {
+            ret = qv_call_python(qv_py_restore, object->extras->handle, argument, why);
+        }
+    } else {
+        ret = qv_call_python(qv_py_hook, object->extras->handle, hook, why);
+    }
+    hook_depth--;
+    return from_python(ret, why);
+}
+
+/* What needed could not answer, when the snapshot of what it could not is wanted. */
+static int unanswered(QvObject *object, char **why)
+{
+    bool asked = object->extras && !object->direct;
+
+    return asked ? qv_failure_take(&object->extras->unanswered, why) : 0;
+}
+
+int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
+{
+    int ret = keep ? 0 : unanswered(object, why);
+
+    if (ret) {
+        return ret;
+    }
+    qv_object_begin(object, !keep);
+    if (object->hooks & QV_HOOK_SNAPSHOT) {
+        qv_object_reset(object, false);
+    }
+    object->dirty = true;
+    if (object->hooks & QV_HOOK_TOGETHER) {
+        ret = check_parts(object, false, why);
+        ret = ret ? ret : check_not_locked(object, why);
+    } else {
+        ret = copy_parts(object, true, gil, why);
+    }
+    return ret < 0 ? ret : qv_object_call_python(object, QV_HOOK_SNAPSHOT, keep, why);
+}
+
+/* Most objects have one Mutex, and it is free: false if not, or what it guards is broken. */
+static bool copy_only_part(QvObject *object)
+{
+    const QvKind *kind = object->kind;
+    QvCell *cell = object->only.cell;
+    bool whole;
+
+    if (kind->n_parts != 1 || kind->parts->is_ref_cell || qv_cell_trylock(cell)) {
+        return false;
+    }
+    whole = !cell->poisoned;
+    if (whole) {
+        memcpy(object->staging + kind->parts->offset, object->only.memory, kind->parts->size);
+    }
+    qv_cell_unlock(cell);
+    return whole;
+}
+
+int qv_object_fill_native(QvObject *object, char **why)
+{
+    object->dirty = true;
+    return copy_only_part(object) ? 0 : copy_parts(object, true, NULL, why);
+}
+
+int qv_object_commit(QvObject *object, int version_id, char **why)
+{
+    int ret = check_parts(object, true, why);
+
+    if (ret == 0) {
+        ret = check_not_locked(object, why);
+    }
+    if (ret == 0) {
+        ret = qv_object_call_python(object, QV_HOOK_RESTORE, version_id, why);
+    }
+    if (object->extras && object->extras->undo) {
+        qv_undo_add_python(g_steal_pointer(&object->extras->undo));
+    }
+    if (ret == 0 && !(object->hooks & QV_HOOK_TOGETHER)) {
+        ret = copy_parts(object, false, NULL, why);
+    }
+    return ret;
+}
