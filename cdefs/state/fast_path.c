@@ -119,7 +119,7 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     if (!snapshot_name) {
         snapshot_name = PyUnicode_InternFromString("snapshot_migration_state");
         restore_name = PyUnicode_InternFromString("restore_migrated_state_mut");
-        former_name = PyUnicode_InternFromString("_former_migrated_state");
+        former_name = PyUnicode_InternFromString("__former_migrated_state__");
     }
     self = (FastPath *)PyType_GenericAlloc(type, 0);
     count = PyTuple_Size(conversions);

@@ -16,7 +16,7 @@ __all__ = ["make_staging"]
 def make_staging(
     description: VMStateDescription, parts: list[Part], hooks: Hooks | None = None
 ) -> Staging:
-    """The staging struct that ``parts`` fill."""
+    """Return the staging struct that ``parts`` fill."""
     cls = description.cls
     # What comes first and last is Python's: then all of it is, for one to undo the other.
     all_python = hooks is not None and (hooks.pre_save or hooks.post_load)

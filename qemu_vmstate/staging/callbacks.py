@@ -19,7 +19,7 @@ __all__ = ["qv_py_hook", "qv_py_restore", "qv_py_roll_back", "qv_py_snapshot"]
 
 
 def _plain_hooks() -> dict[int, str]:
-    """The names of those that copy nothing."""
+    """Return the names of those that copy nothing."""
     return {
         lib().QV_HOOK_POST_SAVE: "post_save",
         lib().QV_HOOK_PRE_LOAD: "pre_load",
@@ -28,7 +28,7 @@ def _plain_hooks() -> dict[int, str]:
 
 
 def _lost(_type: object, exc: BaseException, _trace: object) -> None:
-    """An exception outside a hook's own ``try``: a signal handler's, for instance."""
+    """Return an exception outside a hook's own ``try``: a signal handler's, for instance."""
     traceback.print_exception(exc, file=sys.stderr)
 
 

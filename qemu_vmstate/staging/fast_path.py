@@ -79,7 +79,7 @@ def _undo(state: ToMigrationState[Any]) -> int:
     restore = cls.__dict__.get("restore_migrated_state_mut")
     if getattr(restore, "all_or_nothing", False):
         return _UNDO_NOTHING
-    return _UNDO_FORMER if hasattr(cls, "_former_migrated_state") else _UNDO_SLOW_PATH
+    return _UNDO_FORMER if hasattr(cls, "__former_migrated_state__") else _UNDO_SLOW_PATH
 
 
 def _put_back(
@@ -103,7 +103,7 @@ def _put_back(
         if former is None:
             Former(state).put_back(own_version)
         else:
-            state._put_back_migrated_state(former, own_version)
+            state.__put_back_migrated_state__(former, own_version)
 
 
 def _make_undo(reference: weakref.ref[PythonStaging], formers: tuple[Any, ...]) -> Undo:

@@ -38,7 +38,7 @@ class ClassData:
 
 
 def class_data_of(cls: type[VMStruct]) -> ClassData:
-    """That of ``cls``."""
+    """Return the data of ``cls``, made when it is first asked for."""
     found: ClassData | None = cls.__dict__.get("__plan__")
     if found is None:
         found = ClassData(cls)
@@ -47,7 +47,7 @@ def class_data_of(cls: type[VMStruct]) -> ClassData:
 
 
 def kind_of(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
-    """The ``QvKind *`` of its objects with these parts for C."""
+    """Return the ``QvKind *`` of its objects with these parts for C."""
     key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in native_parts)
     if key not in description.kinds:
         description.kinds[key] = _make_kind(description, native_parts)

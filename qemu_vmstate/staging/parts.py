@@ -46,7 +46,7 @@ class Part(Protocol):
         """Take this piece of ``source`` over; what raises may have taken half of it."""
 
     def former(self) -> PutBack:
-        """What makes this piece again what it is now."""
+        """Return what makes this piece again what it is now."""
 
 
 class StatePart:
@@ -69,7 +69,7 @@ class StatePart:
         self.index = index
 
     def count_of(self, cls: type[VMStruct]) -> tuple[str, int] | None:
-        """The attribute of ``cls`` that counts, and what it exceeds if it has this element."""
+        """Return the attribute that counts, and the number it exceeds if it has this element."""
         for info in cls.__layout__.fields if self.index is not None else ():
             if info.attribute == self.attribute and info.num is not None:
                 return info.num.attribute, (self.index or 0) // info.options.multiply
@@ -106,7 +106,7 @@ class StatePart:
 
 
 def copied_by_c(value: Any) -> tuple[Any, Any] | None:
-    """The cell and the memory of a part that C can copy without Python, or ``None``."""
+    """Return the cell and the memory of a part that C can copy without Python, or ``None``."""
     value = pointee(value)
     if type(value) not in (Mutex, BqlRefCell):
         return None
@@ -120,6 +120,6 @@ def copied_by_c(value: Any) -> tuple[Any, Any] | None:
 
 
 def memory_of(inner: VMStruct) -> PutBack:
-    """What puts a layout class instance's memory back."""
+    """Return what puts a layout class instance's memory back."""
     before = copy.copy(inner)
     return lambda _own_version: _state.assign(inner, before)

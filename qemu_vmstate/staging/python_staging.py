@@ -105,7 +105,7 @@ class PythonStaging(Staging):
             weakref.finalize(self, forget, self.address)
 
     def _set_locks(self, parts: list[Part]) -> None:
-        """What Python locks: every part's, unless the one that there is does it by itself."""
+        """Set what Python locks: every part's, unless there is one that locks itself."""
         for part in parts:
             shared = pointee(getattr(part, "value", None))
             if isinstance(shared, Mutex):
@@ -142,7 +142,7 @@ class PythonStaging(Staging):
                 yield number, f"{description.name}.{info.attribute}.needed()", needed
 
     def __del__(self, free: Any = None) -> None:
-        """What owns the memory frees it."""
+        """Return what owns the memory frees it."""
 
     @property
     def migration_state(self) -> Any:
@@ -246,7 +246,7 @@ class PythonStaging(Staging):
         return counter is None or bool(getattr(source, counter[0]) > counter[1])
 
     def run(self, name: str) -> None:
-        """The hook of that name, one that copies nothing."""
+        """Return the hook of that name, one that copies nothing."""
         self._current = f"{self.description.name}.{name}()"
         answer = getattr(self._hooks, name)()
         if name == "needed":
@@ -312,4 +312,4 @@ class PythonStaging(Staging):
 
 
 def _nobody(*_failure: object) -> None:
-    """The object is gone, and so is whoever walked it."""
+    """Return the object is gone, and so is whoever walked it."""

@@ -64,7 +64,7 @@ class Staging:
         return int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
 
     def view(self, owner: Any) -> Any:
-        """The staging struct, as the last save or load left it; it keeps ``owner`` alive."""
+        """Return the staging struct, as the last save or load left it; it keeps ``owner`` alive."""
         return _state.view(self.cls, self.address, self.cls.__layout__.size, owner)
 
     @property

@@ -202,7 +202,7 @@ def inner(dev: Any, part: int) -> Any:
 
 
 def shape(value: Any) -> Any:
-    """A state with all that is in it, and which objects they are; what is as large for both."""
+    """Return a state with all that is in it, and the identities of those objects."""
     if isinstance(value, VMStruct):
         return type(value), bytes(value), getattr(value, "seen", None), elsewhere.get(id(value))
     if isinstance(value, list):
@@ -233,7 +233,7 @@ def told(exc: BaseException) -> list[str]:
 
 
 def refused(dev: Any, data: bytes, count: int) -> list[str]:
-    """What a load was refused with; nothing has changed, and the same objects are there."""
+    """Return what a load was refused with; nothing has changed, and the same objects are there."""
     before, same = seen(dev, shape, count), seen(dev, objects, count)
     with pytest.raises((InvalidError, KeyError)) as caught:
         load(dev, data)
@@ -549,7 +549,7 @@ def prepare_array(state: Any) -> None:
 
 
 def prepare_unfit(state: Any) -> None:
-    """It cannot be saved; a stream may repair it, and one that is refused undoes that."""
+    """Check that a stream may repair what cannot be saved, and a refused one undoes that."""
     state.items[1] = 300
     state.number = -1
 

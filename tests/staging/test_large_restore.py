@@ -115,7 +115,7 @@ def new() -> Pages:
 
 
 def expected(way: Restore) -> Pages:
-    """What the restore makes of an instance that nobody migrates."""
+    """Return what the restore makes of an instance that nobody migrates."""
     state = old()
     way(state, new())
     return state
@@ -132,7 +132,7 @@ def wire_of(cls: Any) -> bytes:
 
 
 def filled(cls: Any) -> Any:
-    """A device whose states nobody else has."""
+    """Return a device whose states nobody else has."""
     return cls(**{name: Mutex(old()) for name in cls.__parts__})
 
 
