@@ -83,7 +83,7 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
         if ret != 0:
             _raise(staging, ret, errmsg, raised, (len(view), version))
     finally:
-        lib().qv_object_rest(staging.cdata)
+        lib().qv_object_release_pages(staging.cdata)
 
 
 def _save(obj: Any, vmdesc: Any) -> bytes:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The C side of the benchmark; see twin.h.  Nothing else uses it. */
+/* The C side of the benchmark; see reference_device.h.  Nothing else uses it. */
 #include "bridge/bql.h"
 #include "bench/reference_device.h"
 

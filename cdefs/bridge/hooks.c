@@ -8,9 +8,9 @@
 #include "bridge/undo_log.h"
 
 /* The failure of a predicate, which had no way to say so. */
-static int late_failure(QvObject *object, char **why)
+static int late_failure(QvObject *object, char **errmsg)
 {
-    return object->extras ? qv_failure_take(&object->extras->predicate, why) : 0;
+    return object->extras ? qv_failure_take(&object->extras->predicate, errmsg) : 0;
 }
 
 /* C finds the elements of pointer arrays, or NULL, while it walks; nobody else does. */
@@ -18,8 +18,8 @@ static void set_pointers(QvObject *object, bool walking)
 {
     size_t i, j;
 
-    for (i = 0; i < object->kind->n_pointers; i++) {
-        const QvPointers *array = &object->kind->pointers[i];
+    for (i = 0; i < object->object_class->n_pointers; i++) {
+        const QvPointers *array = &object->object_class->pointers[i];
         void **slots = (void **)(object->staging + array->slots);
 
         for (j = 0; j < array->count; j++) {
@@ -37,75 +37,75 @@ bool qv_section_needed(void *opaque)
 
     qv_failure_clear(&extras->unanswered);
     extras->left_out = false;
-    extras->unanswered.ret = qv_object_call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.why);
+    extras->unanswered.ret = qv_object_call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.errmsg);
     return extras->unanswered.ret || !extras->left_out;
 }
 
-int qv_take_snapshot(void *opaque, char **why)
+int qv_pre_save(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
     int ret;
 
     /* Nothing but native parts: most objects, and all that are to be as quick as C's. */
     if (likely(!object->hooks && !object->extras)) {
-        ret = qv_object_fill_native(object, why);
-    } else if (!qv_round_took(object, &ret, why)) {
-        ret = qv_object_fill(object, false, NULL, why);
+        ret = qv_object_fill_native(object, errmsg);
+    } else if (!qv_snapshot_batch_prefetched(object, &ret, errmsg)) {
+        ret = qv_object_fill(object, false, NULL, errmsg);
     }
     if (object->extras) {
         qv_object_compare_subsections(object);
         set_pointers(object, true);
     }
     if (ret < 0) {
-        qv_object_rest(object);
+        qv_object_release_pages(object);
     }
     return ret;
 }
 
-int qv_after_save(void *opaque, char **why)
+int qv_post_save(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
-    int ret = late_failure(object, why);
+    int ret = late_failure(object, errmsg);
     g_autofree char *second = NULL;
     int late = qv_object_call_python(object, QV_HOOK_POST_SAVE, 0, &second);
 
     if (ret == 0 && late) {
         ret = late;
-        *why = g_steal_pointer(&second);
+        *errmsg = g_steal_pointer(&second);
     }
-    qv_object_rest(object);
+    qv_object_release_pages(object);
     return ret;
 }
 
 /* The staging struct as it is at rest, but for what is kept of the live state. */
-static int keep_live(QvObject *object, char **why)
+static int keep_live(QvObject *object, char **errmsg)
 {
     g_autofree unsigned char *live = NULL;
     size_t i;
-    int ret = qv_object_fill(object, true, NULL, why);
+    int ret = qv_object_fill(object, true, NULL, errmsg);
 
     if (ret < 0) {
         return ret;
     }
-    live = g_memdup2(object->staging, object->kind->size);
+    live = g_memdup2(object->staging, object->object_class->size);
     qv_object_reset(object, true);
-    for (i = 0; i < object->kind->n_keeps; i++) {
-        const QvRange *range = &object->kind->keeps[i];
+    for (i = 0; i < object->object_class->n_preserved; i++) {
+        const QvRange *range = &object->object_class->preserved[i];
 
         memcpy(object->staging + range->offset, live + range->offset, range->size);
     }
     return 0;
 }
 
-int qv_begin_load(void *opaque, char **why)
+int qv_pre_load(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
     int ret;
 
     if (object->extras) {
-        qv_round_forget(object);
+        qv_snapshot_batch_discard(object);
     }
-    if (!object->kind->whole) {
+    if (!object->object_class->fully_overwritten) {
         qv_object_reset(object, true);
     }
     object->dirty = true;
@@ -116,28 +116,28 @@ int qv_begin_load(void *opaque, char **why)
     if (likely(!object->hooks && !object->extras)) {
         return 0;
     }
-    ret = qv_object_call_python(object, QV_HOOK_PRE_LOAD, 0, why);
-    if (ret == 0 && object->kind->n_keeps) {
-        ret = keep_live(object, why);
+    ret = qv_object_call_python(object, QV_HOOK_PRE_LOAD, 0, errmsg);
+    if (ret == 0 && object->object_class->n_preserved) {
+        ret = keep_live(object, errmsg);
     }
     set_pointers(object, true);
     return ret;
 }
 
-int qv_commit_staging(void *opaque, int version_id, char **why)
+int qv_post_load(void *opaque, int version_id, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
-    int ret = late_failure(object, why);
+    int ret = late_failure(object, errmsg);
 
-    if (ret == 0 && object->direct) {
-        ret = qv_check_all_read(object, why);
+    if (ret == 0 && object->inprocess) {
+        ret = qv_check_all_read(object, errmsg);
     }
     set_pointers(object, false);
     if (ret == 0) {
-        ret = qv_object_commit(object, version_id, why);
+        ret = qv_object_commit(object, version_id, errmsg);
     }
-    if (!object->direct) {
-        qv_object_rest(object);
+    if (!object->inprocess) {
+        qv_object_release_pages(object);
     }
     return ret;
 }

@@ -8,9 +8,9 @@
 
 #include "bridge/object.h"
 
-int qv_take_snapshot(void *opaque, char **why);
-int qv_after_save(void *opaque, char **why);
-int qv_begin_load(void *opaque, char **why);
-int qv_commit_staging(void *opaque, int version_id, char **why);
+int qv_pre_save(void *opaque, char **errmsg);
+int qv_post_save(void *opaque, char **errmsg);
+int qv_pre_load(void *opaque, char **errmsg);
+int qv_post_load(void *opaque, int version_id, char **errmsg);
 
 #endif

@@ -4,16 +4,16 @@
 
 char *qv_refusal;           /* owner: this file; guarded by the BQL */
 
-void qv_tell(bool saving, const char *why)
+void qv_report_failure(bool saving, const char *errmsg)
 {
-    qv.error_report("%s", why);
+    qv.error_report("%s", errmsg);
     /*
      * For query-migrate, which would else have an errno at most.  The load of a
      * snapshot is no migration: it has a job to tell, and an error that stays here
      * would fail the next load in QEMU 10.
      */
     if (saving || qv_expects_incoming()) {
-        qv_set_migrate_error(why);
+        qv_set_migrate_error(errmsg);
     }
 }
 
@@ -26,7 +26,7 @@ void qv_refuse(const char *format, ...)
     sentence = g_strdup_vprintf(format, arguments);
     va_end(arguments);
     if (!qv_reported) {
-        qv_tell(false, sentence);
+        qv_report_failure(false, sentence);
     } else if (!qv_refusal) {
         qv_refusal = g_steal_pointer(&sentence);
     }

@@ -13,6 +13,6 @@ extern char *qv_refusal;
 void qv_refuse(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /* A migration fails: for the log, and for query-migrate. */
-void qv_tell(bool saving, const char *why);
+void qv_report_failure(bool saving, const char *errmsg);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See stack.h. */
+/* See python_call.h. */
 #include "bridge/qemu.h"
 #include <sys/mman.h>
 
 #include "bridge/python_call.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
-int qv_py_call(void *handle, int unused, char **why);
+int qv_py_call(void *handle, int unused, char **errmsg);
 
 const QvPython *qv_python_table;
 
@@ -43,7 +43,7 @@ static char *new_stack(void)
  * Not swapcontext(): its three system calls take longer than most hooks, and
  * they are in the downtime.
  */
-static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, char **why)
+static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, char **errmsg)
 {
     int ret;
 
@@ -53,7 +53,7 @@ static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, ch
                      "movq %[top], %%rsp\n\t"
                      "call *%[hook]\n\t"
                      "movq %%rbx, %%rsp"
-                     : "=a" (ret), "+D" (handle), "+S" (argument), "+d" (why)
+                     : "=a" (ret), "+D" (handle), "+S" (argument), "+d" (errmsg)
                      : [top] "r" (top), [hook] "r" (hook)
                      : "rbx", "rcx", "r8", "r9", "r10", "r11",
                        "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
@@ -65,13 +65,13 @@ static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, ch
     return ret;
 }
 
-int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **why)
+int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg)
 {
     int ret;
 
     /* A thread's own stack is large; and a hook that saves another object is on ours. */
     if (in_use || !qv_in_coroutine()) {
-        return hook(handle, argument, why);
+        return hook(handle, argument, errmsg);
     }
     if (!stack) {
         stack = new_stack();
@@ -80,7 +80,7 @@ int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **why)
         }
     }
     in_use = true;
-    ret = call_on(stack + STACK_SIZE, hook, handle, argument, why);
+    ret = call_on(stack + STACK_SIZE, hook, handle, argument, errmsg);
     in_use = false;
     return ret;
 }

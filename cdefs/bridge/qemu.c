@@ -152,7 +152,7 @@ static void *resolve(const char *name)
 }
 
 /* First of all: another version's QEMU lacks other functions, which is not the point. */
-static int check_version(char **why)
+static int check_version(char **errmsg)
 {
     VersionInfo *version;
     bool same;
@@ -160,7 +160,7 @@ static int check_version(char **why)
     qv_internal.qmp_query_version = resolve("qmp_query_version");
     qv_internal.qapi_free_VersionInfo = resolve("qapi_free_VersionInfo");
     if (!qv_internal.qmp_query_version || !qv_internal.qapi_free_VersionInfo) {
-        *why = g_strdup("this executable shows no QEMU functions: it is no qemu-system-*, or "
+        *errmsg = g_strdup("this executable shows no QEMU functions: it is no qemu-system-*, or "
                         "it was built without --enable-modules and then stripped; take one "
                         "that is not stripped, or relink it with -Wl,--export-dynamic");
         return -ENOSYS;
@@ -170,7 +170,7 @@ static int check_version(char **why)
         && version->qemu->minor == QEMU_VERSION_MINOR;
 
     if (!same) {
-        *why = g_strdup_printf("this QEMU is %" PRId64 ".%" PRId64 ".%" PRId64
+        *errmsg = g_strdup_printf("this QEMU is %" PRId64 ".%" PRId64 ".%" PRId64
                                ", but qemu_vmstate was built for QEMU " QEMU_VERSION,
                                version->qemu->major, version->qemu->minor,
                                version->qemu->micro);
@@ -179,7 +179,7 @@ static int check_version(char **why)
     return same ? 0 : -EPROTO;
 }
 
-int qv_init(const char *library, char **why)
+int qv_init(const char *library, char **errmsg)
 {
     g_autoptr(GString) missing = g_string_new(NULL);
 
@@ -191,7 +191,7 @@ int qv_init(const char *library, char **why)
 
         library_handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
         if (!library_handle) {
-            *why = g_strdup(dlerror());
+            *errmsg = g_strdup(dlerror());
             return -ENOENT;
         }
         sink = resolve("qv_report_sink");
@@ -199,7 +199,7 @@ int qv_init(const char *library, char **why)
             *sink = report_sink;
         }
     } else {
-        int ret = check_version(why);
+        int ret = check_version(errmsg);
 
         if (ret < 0) {
             return ret;
@@ -219,7 +219,7 @@ int qv_init(const char *library, char **why)
         QV_INTERNAL_VM_SYMBOLS(QV_RESOLVE_INTERNAL)
     }
     if (missing->len) {
-        *why = g_strdup_printf("%s lacks%s", library ? library : "this executable",
+        *errmsg = g_strdup_printf("%s lacks%s", library ? library : "this executable",
                                missing->str);
         return -ENOSYS;
     }

@@ -5,9 +5,9 @@
 #include "bridge/undo_log.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
-int qv_py_snapshot(void *handle, int keep, char **why);
-int qv_py_restore(void *handle, int version_id, char **why);
-int qv_py_hook(void *handle, int hook, char **why);
+int qv_py_snapshot(void *handle, int keep, char **errmsg);
+int qv_py_restore(void *handle, int version_id, char **errmsg);
+int qv_py_hook(void *handle, int hook, char **errmsg);
 
 static __thread int hook_depth;
 
@@ -16,27 +16,27 @@ bool qv_in_hook(void)
     return hook_depth != 0;
 }
 
-static int refuse_borrowed(QvObject *object, size_t index, char **why)
+static int refuse_borrowed(QvObject *object, size_t index, char **errmsg)
 {
-    *why = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
-                           "released", object->kind->vmsd->name,
-                           object->kind->parts[index].name,
-                           qv_lives(object)[index].cell->borrow < 0 ? "mutably " : "");
+    *errmsg = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
+                           "released", object->object_class->vmsd->name,
+                           object->object_class->parts[index].name,
+                           qv_runtime_parts(object)[index].cell->borrow < 0 ? "mutably " : "");
     return -EBUSY;
 }
 
-static int refuse_locked(QvObject *object, size_t index, char **why)
+static int refuse_locked(QvObject *object, size_t index, char **errmsg)
 {
-    *why = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
-                           object->kind->vmsd->name, object->kind->parts[index].name);
+    *errmsg = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
+                           object->object_class->vmsd->name, object->object_class->parts[index].name);
     return -EDEADLK;
 }
 
-static int refuse_poisoned(QvObject *object, size_t index, char **why)
+static int refuse_poisoned(QvObject *object, size_t index, char **errmsg)
 {
-    *why = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
+    *errmsg = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
                            "may contradict each other; repair them, then clear_poison()",
-                           object->kind->vmsd->name, object->kind->parts[index].name);
+                           object->object_class->vmsd->name, object->object_class->parts[index].name);
     return -EOWNERDEAD;
 }
 
@@ -44,7 +44,7 @@ static int refuse_poisoned(QvObject *object, size_t index, char **why)
  * All of them at once, so that no other thread sees one part without the other.
  * Who has a lock may need the GIL to get on: never wait for the one with the other.
  */
-static int lock_parts(QvObject *object, int *gil, char **why)
+static int lock_parts(QvObject *object, int *gil, char **errmsg)
 {
     size_t which = 0, i = 0;
     QvCell **cells = qv_cells(object);
@@ -62,42 +62,42 @@ static int lock_parts(QvObject *object, int *gil, char **why)
     if (ret == 0) {
         return 0;
     }
-    while (object->kind->parts[i].is_ref_cell || qv_lives(object)[i].cell != cells[which]) {
+    while (object->object_class->parts[i].is_ref_cell || qv_runtime_parts(object)[i].cell != cells[which]) {
         i++;
     }
-    return refuse_locked(object, i, why);
+    return refuse_locked(object, i, errmsg);
 }
 
 /*
  * Whether every part can be copied.  Nothing is waited for: who has a lock now
  * may poison it until the copy, and then it is as if he did it after that.
  */
-static int check_parts(QvObject *object, bool to_change, char **why)
+static int check_parts(QvObject *object, bool to_change, char **errmsg)
 {
-    const QvKind *kind = object->kind;
-    QvLive *lives = qv_lives(object);
+    const QvObjectClass *object_class = object->object_class;
+    QvRuntimePart *runtime = qv_runtime_parts(object);
     size_t i;
 
-    for (i = 0; i < kind->n_parts; i++) {
-        QvCell *cell = lives[i].cell;
+    for (i = 0; i < object_class->n_parts; i++) {
+        QvCell *cell = runtime[i].cell;
 
-        if (kind->parts[i].is_ref_cell && (to_change ? cell->borrow : cell->borrow < 0)) {
-            return refuse_borrowed(object, i, why);
+        if (object_class->parts[i].is_ref_cell && (to_change ? cell->borrow : cell->borrow < 0)) {
+            return refuse_borrowed(object, i, errmsg);
         }
         if (__atomic_load_n(&cell->poisoned, __ATOMIC_RELAXED)) {
-            return refuse_poisoned(object, i, why);
+            return refuse_poisoned(object, i, errmsg);
         }
     }
     return 0;
 }
 
-static int check_not_locked(QvObject *object, char **why)
+static int check_not_locked(QvObject *object, char **errmsg)
 {
     size_t i;
 
-    for (i = 0; i < object->kind->n_parts; i++) {
-        if (!object->kind->parts[i].is_ref_cell && qv_cell_is_mine(qv_lives(object)[i].cell)) {
-            return refuse_locked(object, i, why);
+    for (i = 0; i < object->object_class->n_parts; i++) {
+        if (!object->object_class->parts[i].is_ref_cell && qv_cell_is_mine(qv_runtime_parts(object)[i].cell)) {
+            return refuse_locked(object, i, errmsg);
         }
     }
     return 0;
@@ -112,18 +112,18 @@ static void copy_in(void *opaque)
 {
     QvObject *object = opaque;
 
-    if (object->kind->n_parts && qv_object_undoes(object)) {
+    if (object->object_class->n_parts && qv_object_undoes(object)) {
         qv_undo_add_parts(object);
     }
     qv_object_copy_parts(object, false);
 }
 
-static int copy_parts(QvObject *object, bool out, int *gil, char **why)
+static int copy_parts(QvObject *object, bool out, int *gil, char **errmsg)
 {
-    int ret = lock_parts(object, gil, why);
+    int ret = lock_parts(object, gil, errmsg);
 
     if (ret == 0) {
-        ret = out ? check_parts(object, false, why) : 0;
+        ret = out ? check_parts(object, false, errmsg) : 0;
         if (ret == 0) {
             (out ? copy_out : copy_in)(object);
         }
@@ -133,51 +133,51 @@ static int copy_parts(QvObject *object, bool out, int *gil, char **why)
 }
 
 /* Python answers 0 or a negative errno; anything else is a failure all the same. */
-static int from_python(int ret, char **why)
+static int from_python(int ret, char **errmsg)
 {
     if (ret == 0) {
         return 0;
     }
-    if (!*why) {
-        *why = g_strdup("the Python hook failed before it could say why; see the log");
+    if (!*errmsg) {
+        *errmsg = g_strdup("the Python hook failed before it could say why; see the log");
     }
     return ret < 0 ? ret : -EINVAL;
 }
 
-static int short_snapshot(void *opaque, int keep, char **why)
+static int fast_snapshot(void *opaque, int keep, char **errmsg)
 {
     QvObject *object = opaque;
-    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_out : NULL;
+    QvWithLocks *too = object->hooks & QV_HOOK_LOCK_ALL ? copy_out : NULL;
     int gil, ret = QV_FALL_BACK;
 
     if (!keep) {
         gil = qv_python_table->enter();
-        ret = qv_python_table->snapshot(object->extras->trampoline, too, object, why);
+        ret = qv_python_table->snapshot(object->extras->fast_path, too, object, errmsg);
         qv_python_table->leave(gil);
     }
     return ret;
 }
 
-static int short_restore(void *opaque, int version_id, char **why)
+static int fast_restore(void *opaque, int version_id, char **errmsg)
 {
     QvObject *object = opaque;
-    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_in : NULL;
+    QvWithLocks *too = object->hooks & QV_HOOK_LOCK_ALL ? copy_in : NULL;
     int gil = qv_python_table->enter();
-    int ret = qv_python_table->restore(object->extras->trampoline, version_id,
+    int ret = qv_python_table->restore(object->extras->fast_path, version_id,
                                        qv_object_undoes(object) ? &object->extras->undo : NULL,
-                                       too, object, why);
+                                       too, object, errmsg);
 
     qv_python_table->leave(gil);
     return ret;
 }
 
-static int short_way(QvObject *object, QvPythonHook *call, int argument,
-                     char **why)
+static int try_fast_path(QvObject *object, QvPythonHook *call, int argument,
+                     char **errmsg)
 {
-    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_FALL_BACK;
+    return object->extras->fast_path ? qv_call_python(call, object, argument, errmsg) : QV_FALL_BACK;
 }
 
-int qv_object_call_python(QvObject *object, int hook, int argument, char **why)
+int qv_object_call_python(QvObject *object, int hook, int argument, char **errmsg)
 {
     int ret = QV_FALL_BACK;
 
@@ -186,33 +186,33 @@ int qv_object_call_python(QvObject *object, int hook, int argument, char **why)
     }
     hook_depth++;
     if (hook == QV_HOOK_SNAPSHOT) {
-        ret = short_way(object, short_snapshot, argument, why);
+        ret = try_fast_path(object, fast_snapshot, argument, errmsg);
         if (ret == QV_FALL_BACK) {
-            ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, why);
+            ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, errmsg);
         }
     } else if (hook == QV_HOOK_RESTORE) {
-        ret = short_way(object, short_restore, argument, why);
+        ret = try_fast_path(object, fast_restore, argument, errmsg);
         if (ret == QV_FALL_BACK) {
-            ret = qv_call_python(qv_py_restore, object->extras->handle, argument, why);
+            ret = qv_call_python(qv_py_restore, object->extras->handle, argument, errmsg);
         }
     } else {
-        ret = qv_call_python(qv_py_hook, object->extras->handle, hook, why);
+        ret = qv_call_python(qv_py_hook, object->extras->handle, hook, errmsg);
     }
     hook_depth--;
-    return from_python(ret, why);
+    return from_python(ret, errmsg);
 }
 
 /* What needed could not answer, when the snapshot of what it could not is wanted. */
-static int unanswered(QvObject *object, char **why)
+static int unanswered(QvObject *object, char **errmsg)
 {
-    bool asked = object->extras && !object->direct;
+    bool asked = object->extras && !object->inprocess;
 
-    return asked ? qv_failure_take(&object->extras->unanswered, why) : 0;
+    return asked ? qv_failure_take(&object->extras->unanswered, errmsg) : 0;
 }
 
-int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
+int qv_object_fill(QvObject *object, bool keep, int *gil, char **errmsg)
 {
-    int ret = keep ? 0 : unanswered(object, why);
+    int ret = keep ? 0 : unanswered(object, errmsg);
 
     if (ret) {
         return ret;
@@ -222,54 +222,54 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
         qv_object_reset(object, false);
     }
     object->dirty = true;
-    if (object->hooks & QV_HOOK_TOGETHER) {
-        ret = check_parts(object, false, why);
-        ret = ret ? ret : check_not_locked(object, why);
+    if (object->hooks & QV_HOOK_LOCK_ALL) {
+        ret = check_parts(object, false, errmsg);
+        ret = ret ? ret : check_not_locked(object, errmsg);
     } else {
-        ret = copy_parts(object, true, gil, why);
+        ret = copy_parts(object, true, gil, errmsg);
     }
-    return ret < 0 ? ret : qv_object_call_python(object, QV_HOOK_SNAPSHOT, keep, why);
+    return ret < 0 ? ret : qv_object_call_python(object, QV_HOOK_SNAPSHOT, keep, errmsg);
 }
 
 /* Most objects have one Mutex, and it is free: false if not, or what it guards is broken. */
 static bool copy_only_part(QvObject *object)
 {
-    const QvKind *kind = object->kind;
+    const QvObjectClass *object_class = object->object_class;
     QvCell *cell = object->only.cell;
-    bool whole;
+    bool fully_overwritten;
 
-    if (kind->n_parts != 1 || kind->parts->is_ref_cell || qv_cell_trylock(cell)) {
+    if (object_class->n_parts != 1 || object_class->parts->is_ref_cell || qv_cell_trylock(cell)) {
         return false;
     }
-    whole = !cell->poisoned;
-    if (whole) {
-        memcpy(object->staging + kind->parts->offset, object->only.memory, kind->parts->size);
+    fully_overwritten = !cell->poisoned;
+    if (fully_overwritten) {
+        memcpy(object->staging + object_class->parts->offset, object->only.memory, object_class->parts->size);
     }
     qv_cell_unlock(cell);
-    return whole;
+    return fully_overwritten;
 }
 
-int qv_object_fill_native(QvObject *object, char **why)
+int qv_object_fill_native(QvObject *object, char **errmsg)
 {
     object->dirty = true;
-    return copy_only_part(object) ? 0 : copy_parts(object, true, NULL, why);
+    return copy_only_part(object) ? 0 : copy_parts(object, true, NULL, errmsg);
 }
 
-int qv_object_commit(QvObject *object, int version_id, char **why)
+int qv_object_commit(QvObject *object, int version_id, char **errmsg)
 {
-    int ret = check_parts(object, true, why);
+    int ret = check_parts(object, true, errmsg);
 
     if (ret == 0) {
-        ret = check_not_locked(object, why);
+        ret = check_not_locked(object, errmsg);
     }
     if (ret == 0) {
-        ret = qv_object_call_python(object, QV_HOOK_RESTORE, version_id, why);
+        ret = qv_object_call_python(object, QV_HOOK_RESTORE, version_id, errmsg);
     }
     if (object->extras && object->extras->undo) {
         qv_undo_add_python(g_steal_pointer(&object->extras->undo));
     }
-    if (ret == 0 && !(object->hooks & QV_HOOK_TOGETHER)) {
-        ret = copy_parts(object, false, NULL, why);
+    if (ret == 0 && !(object->hooks & QV_HOOK_LOCK_ALL)) {
+        ret = copy_parts(object, false, NULL, errmsg);
     }
     return ret;
 }

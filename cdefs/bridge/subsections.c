@@ -12,16 +12,16 @@ void qv_object_set_needed(QvObject *object, int number, int needed)
 
 void qv_object_compare_subsections(QvObject *object)
 {
-    const QvKind *kind = object->kind;
+    const QvObjectClass *object_class = object->object_class;
     size_t i;
 
-    for (i = 0; i < kind->n_subsections; i++) {
-        const QvRange *range = &kind->subsections[i];
+    for (i = 0; i < object_class->n_subsections; i++) {
+        const QvRange *range = &object_class->subsections[i];
 
         if (range->size) {
             qv_object_set_needed(object, i,
                                  memcmp(object->staging + range->offset,
-                                        kind->image->bytes + range->offset, range->size) != 0);
+                                        object_class->image->bytes + range->offset, range->size) != 0);
         }
     }
 }

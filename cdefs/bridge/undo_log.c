@@ -10,7 +10,7 @@
 #include "bridge/python_call.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module; takes the reference over. */
-int qv_py_roll_back(void *undo, int unused, char **why);
+int qv_py_roll_back(void *undo, int unused, char **errmsg);
 
 /*
  * One change.  Two objects may share a state, so all changes are rolled back in the reverse
@@ -29,25 +29,25 @@ static bool incoming;       /* the last load is a migration's, and not a snapsho
 
 static void copy(QvObject *object, unsigned char *memory, bool out)
 {
-    QvLive *lives = qv_lives(object);
+    QvRuntimePart *runtime = qv_runtime_parts(object);
     size_t i;
 
-    for (i = 0; i < object->kind->n_parts; i++) {
-        size_t size = object->kind->parts[i].size;
+    for (i = 0; i < object->object_class->n_parts; i++) {
+        size_t size = object->object_class->parts[i].size;
 
-        memcpy(out ? memory : lives[i].memory, out ? lives[i].memory : memory, size);
+        memcpy(out ? memory : runtime[i].memory, out ? runtime[i].memory : memory, size);
         memory += size;
     }
 }
 
 /* A QvPythonHook, to run on the large stack. */
-static int release_finished(void *unused, int unused_too, char **why)
+static int release_finished(void *unused, int unused_too, char **errmsg)
 {
     int gil = qv_python_table->enter();
 
     (void)unused;
     (void)unused_too;
-    (void)why;
+    (void)errmsg;
     while (finished) {
         UndoRecord *record = finished->data;
 
@@ -89,8 +89,8 @@ void qv_undo_add_parts(QvObject *object)
     size_t size = 0, i;
     UndoRecord *record;
 
-    for (i = 0; i < object->kind->n_parts; i++) {
-        size += object->kind->parts[i].size;
+    for (i = 0; i < object->object_class->n_parts; i++) {
+        size += object->object_class->parts[i].size;
     }
     record = g_malloc(sizeof(*record) + size);
     *record = (UndoRecord) { .object = object };
@@ -113,7 +113,7 @@ static void roll_back_parts(UndoRecord *record)
 
     if (qv_cells_lock(qv_cells(object), object->n_cells, &which)) {
         qv.error_report("%s keeps what a failed load put into it: it is locked by this very "
-                        "thread", object->kind->vmsd->name);
+                        "thread", object->object_class->vmsd->name);
         return;
     }
     copy(object, record->memory, false);
@@ -122,9 +122,9 @@ static void roll_back_parts(UndoRecord *record)
 
 static void roll_back_python(UndoRecord *record)
 {
-    g_autofree char *why = NULL;
+    g_autofree char *errmsg = NULL;
 
-    if (qv_call_python(qv_py_roll_back, record->undo, 0, &why)) {
+    if (qv_call_python(qv_py_roll_back, record->undo, 0, &errmsg)) {
         qv.error_report("what a failed load put into Python's objects is still there");
     }
 }

@@ -6,95 +6,95 @@
 #include "bridge/qemu_version.h"
 
 /* What a hook without an Error of its own answers; releases why, which a failure has. */
-static int answer(void *opaque, const char *hook, bool saving, int ret, char *why)
+static int answer(void *opaque, const char *hook, bool saving, int ret, char *errmsg)
 {
     if (likely(ret == 0)) {
         return 0;
     }
-    if (qv_hook_failed(opaque, ret, why)) {
-        g_autofree char *sentence = g_strdup_printf("%s failed: %s", hook, why);
+    if (qv_hook_failed(opaque, ret, errmsg)) {
+        g_autofree char *sentence = g_strdup_printf("%s failed: %s", hook, errmsg);
 
-        qv_tell(saving, sentence);
+        qv_report_failure(saving, sentence);
     }
-    g_free(why);
+    g_free(errmsg);
     return ret;
 }
 
 static int hook_post_save(void *opaque)
 {
-    char *why = NULL;
-    int ret = qv_after_save(opaque, &why);
+    char *errmsg = NULL;
+    int ret = qv_post_save(opaque, &errmsg);
 
-    return answer(opaque, "post_save", true, ret, why);
+    return answer(opaque, "post_save", true, ret, errmsg);
 }
 
 #if QV_ERRP_HOOKS
 /* QEMU logs the Error of a save, but not that of a load which it survives. */
-static bool answer_errp(void *opaque, const char *log_as, int ret, char *why, Error **errp)
+static bool answer_errp(void *opaque, const char *log_as, int ret, char *errmsg, Error **errp)
 {
     if (likely(ret == 0)) {
         return true;
     }
-    if (qv_hook_failed(opaque, ret, why) && log_as) {
-        qv.error_report("%s failed: %s", log_as, why);
+    if (qv_hook_failed(opaque, ret, errmsg) && log_as) {
+        qv.error_report("%s failed: %s", log_as, errmsg);
     }
-    qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", why);
-    g_free(why);
+    qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", errmsg);
+    g_free(errmsg);
     return false;
 }
 
 static bool hook_pre_save(void *opaque, Error **errp)
 {
-    char *why = NULL;
-    int ret = qv_take_snapshot(opaque, &why);
+    char *errmsg = NULL;
+    int ret = qv_pre_save(opaque, &errmsg);
 
-    return answer_errp(opaque, NULL, ret, why, errp);
+    return answer_errp(opaque, NULL, ret, errmsg, errp);
 }
 
 static bool hook_pre_load(void *opaque, Error **errp)
 {
-    char *why = NULL;
-    int ret = qv_begin_load(opaque, &why);
+    char *errmsg = NULL;
+    int ret = qv_pre_load(opaque, &errmsg);
 
-    return answer_errp(opaque, "pre_load", ret, why, errp);
+    return answer_errp(opaque, "pre_load", ret, errmsg, errp);
 }
 
 static bool hook_post_load(void *opaque, int version_id, Error **errp)
 {
-    char *why = NULL;
-    int ret = qv_commit_staging(opaque, version_id, &why);
+    char *errmsg = NULL;
+    int ret = qv_post_load(opaque, version_id, &errmsg);
 
-    return answer_errp(opaque, "post_load", ret, why, errp);
+    return answer_errp(opaque, "post_load", ret, errmsg, errp);
 }
 #else
 static int hook_pre_save(void *opaque)
 {
-    char *why = NULL;
-    int ret = qv_take_snapshot(opaque, &why);
+    char *errmsg = NULL;
+    int ret = qv_pre_save(opaque, &errmsg);
 
-    return answer(opaque, "pre_save", true, ret, why);
+    return answer(opaque, "pre_save", true, ret, errmsg);
 }
 
 static int hook_pre_load(void *opaque)
 {
-    char *why = NULL;
-    int ret = qv_begin_load(opaque, &why);
+    char *errmsg = NULL;
+    int ret = qv_pre_load(opaque, &errmsg);
 
-    return answer(opaque, "pre_load", false, ret, why);
+    return answer(opaque, "pre_load", false, ret, errmsg);
 }
 
 static int hook_post_load(void *opaque, int version_id)
 {
-    char *why = NULL;
-    int ret = qv_commit_staging(opaque, version_id, &why);
+    char *errmsg = NULL;
+    int ret = qv_post_load(opaque, version_id, &errmsg);
 
-    return answer(opaque, "post_load", false, ret, why);
+    return answer(opaque, "post_load", false, ret, errmsg);
 }
 #endif
 
 void qv_object_set_hooks(QvObject *object)
 {
-    VMStateDescription *vmsd = object->kind->vmsd;
+    VMStateDescription *vmsd = object->object_class->vmsd;
 
     if (object->mapped || (object->hooks & (QV_HOOK_POST_SAVE | QV_HOOK_PREDICATES))) {
         vmsd->post_save = hook_post_save;

@@ -33,29 +33,29 @@ static int check_unsigned(const VMStateField *field, uint64_t value)
     return -EINVAL;
 }
 
-#define QV_BOUNDED(kind, check)                                                     \
-    static int get_bounded_##kind(QEMUFile *f, void *pv, size_t size,               \
+#define QV_BOUNDED(object_class, check)                                                     \
+    static int get_bounded_##object_class(QEMUFile *f, void *pv, size_t size,               \
                                   const VMStateField *field)                        \
     {                                                                               \
-        kind##_t former = *(kind##_t *)pv;                                          \
-        int ret = qv.vmstate_info_##kind->get(f, pv, size, field);                  \
+        object_class##_t former = *(object_class##_t *)pv;                                          \
+        int ret = qv.vmstate_info_##object_class->get(f, pv, size, field);                  \
                                                                                     \
         if (ret == 0) {                                                             \
-            ret = check(field, *(kind##_t *)pv);                                    \
+            ret = check(field, *(object_class##_t *)pv);                                    \
         }                                                                           \
         if (ret) {                                                                  \
             /* Who explains the failure counts by it. */                            \
-            *(kind##_t *)pv = former;                                               \
+            *(object_class##_t *)pv = former;                                               \
         }                                                                           \
         return ret;                                                                 \
     }                                                                               \
-    static int put_bounded_##kind(QEMUFile *f, void *pv, size_t size,               \
+    static int put_bounded_##object_class(QEMUFile *f, void *pv, size_t size,               \
                                   const VMStateField *field, JSONWriter *vmdesc)    \
     {                                                                               \
-        return qv.vmstate_info_##kind->put(f, pv, size, field, vmdesc);             \
+        return qv.vmstate_info_##object_class->put(f, pv, size, field, vmdesc);             \
     }                                                                               \
-    static const VMStateInfo bounded_##kind = {                                     \
-        .name = #kind, .get = get_bounded_##kind, .put = put_bounded_##kind,        \
+    static const VMStateInfo bounded_##object_class = {                                     \
+        .name = #object_class, .get = get_bounded_##object_class, .put = put_bounded_##object_class,        \
     };
 
 QV_BOUNDED(int8, check_signed)

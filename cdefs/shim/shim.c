@@ -44,9 +44,9 @@ static struct {
 } py;
 #pragma GCC diagnostic pop
 
-static void complain(const char *what, const char *why)
+static void complain(const char *what, const char *errmsg)
 {
-    fprintf(stderr, "qemu_vmstate: %s: %s\n", what, why);
+    fprintf(stderr, "qemu_vmstate: %s: %s\n", what, errmsg);
 }
 
 static bool open_libpython(const char *path)

@@ -144,7 +144,7 @@ static PyObject *cell_get_lent(PyObject *obj, void *closure)
     QvCell *cell = &((Cell *)obj)->cell;
 
     (void)closure;
-    return PyBool_FromLong(qv_cell_is_mine(cell) && cell->lent);
+    return PyBool_FromLong(qv_cell_is_mine(cell) && cell->held_by_group);
 }
 
 static PyObject *cell_get_poisoned(PyObject *obj, void *closure)

@@ -17,7 +17,7 @@ PyObject *qv_set_error_factory(PyObject *module, PyObject *factory)
     Py_RETURN_NONE;
 }
 
-static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *why)
+static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *errmsg)
 {
     PyObject *exc;
 
@@ -25,7 +25,7 @@ static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *
         PyErr_SetString(PyExc_SystemError, "qemu_vmstate.bindings._state is not set up");
         return;
     }
-    exc = PyObject_CallFunction(error_factory, "OnOs", field, index, value, why);
+    exc = PyObject_CallFunction(error_factory, "OnOs", field, index, value, errmsg);
     if (exc) {
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         Py_DECREF(exc);

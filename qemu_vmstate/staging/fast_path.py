@@ -45,7 +45,7 @@ def attach_fast_path(staging: PythonStaging) -> None:
     if staging.fast_path:
         # The staging keeps it as long as the object.
         address = ffi.cast("void *", id(staging.fast_path))
-        lib().qv_object_set_trampoline(staging.cdata, address)
+        lib().qv_object_set_fast_path(staging.cdata, address)
 
 
 def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.FastPath | None:

@@ -24,9 +24,9 @@ class ClassData:
 
     def __init__(self, cls: type[VMStruct]) -> None:
         data = ffi.from_buffer(cls.__image__)
-        made = lib().qv_image_new(data, len(data))
+        made = lib().qv_initial_image_new(data, len(data))
         # The image points into the data, and so keeps it.
-        self.image = ffi.gc(made, lambda image, _=data: lib().qv_image_free(image))
+        self.image = ffi.gc(made, lambda image, _=data: lib().qv_initial_image_free(image))
         self.has_predicates = has_predicates(cls)
         self.offsets = {info.attribute: info.data for info in cls.__layout__.fields}
 
@@ -57,20 +57,20 @@ def kind_of(description: VMStateDescription, native_parts: list[NativePart]) -> 
 def _make_kind(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
     cls = description.cls
     class_data = class_data_of(cls)
-    made = lib().qv_kind_new(description.cdata, class_data.image, always_whole(cls))
+    made = lib().qv_object_class_new(description.cdata, class_data.image, always_whole(cls))
     keep: list[Any] = [class_data.image]
-    kind = ffi.gc(made, lambda kind, _=keep: lib().qv_kind_free(kind))
+    kind = ffi.gc(made, lambda kind, _=keep: lib().qv_object_class_free(kind))
     for part, cell, inner in native_parts:
         size = inner.__layout__.size
         name = ffi.new("char[]", part.path.removeprefix(f"{description.name}.").encode())
         keep.append(name)
         offset = class_data.offset(part, size)
-        lib().qv_kind_add_part(made, name, isinstance(cell, BqlRefCell), offset, size)
+        lib().qv_object_class_add_part(made, name, isinstance(cell, BqlRefCell), offset, size)
     for offset, length in kept(cls):
-        lib().qv_kind_keep(made, offset, length)
+        lib().qv_object_class_preserve(made, offset, length)
     for array in pointer_arrays(cls):
-        lib().qv_kind_add_pointers(made, *array)
+        lib().qv_object_class_add_pointers(made, *array)
     for info in description.numbered:
         size = 0 if asks(info) else info.type.size
-        lib().qv_kind_add_subsection(made, info.offset, size)
+        lib().qv_object_class_add_subsection(made, info.offset, size)
     return kind

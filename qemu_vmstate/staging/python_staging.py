@@ -126,7 +126,7 @@ class PythonStaging(Staging):
             lib().QV_HOOK_POST_SAVE: self._hooks.post_save,
             lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
             lib().QV_HOOK_PREDICATES: class_data.has_predicates,
-            lib().QV_HOOK_TOGETHER: self._native_memory,
+            lib().QV_HOOK_LOCK_ALL: self._native_memory,
             lib().QV_HOOK_NEEDED: self._hooks.needed,
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
