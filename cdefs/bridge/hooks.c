@@ -37,7 +37,8 @@ bool qv_section_needed(void *opaque)
 
     qv_failure_clear(&extras->unanswered);
     extras->left_out = false;
-    extras->unanswered.ret = qv_object_call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.errmsg);
+    extras->unanswered.ret =
+        qv_object_call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.errmsg);
     return extras->unanswered.ret || !extras->left_out;
 }
 

@@ -25,13 +25,13 @@ static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
  * another one.  Guarded by the BQL.
  */
 typedef struct InprocessCall {
-    struct InprocessCall *outer;       /* owner: its own call */
-    QvObject *object;           /* owner: Python */
-    QEMUFile *in;               /* owner: qv_load(); or NULL */
-    const QIOChannelBuffer *channel;    /* what in reads from */
-    GString *reported;          /* owner: the outer one */
-    int error;                  /* the failing hook's errno */
-    char *errmsg;                  /* owner: this call; the failing hook's sentence */
+    struct InprocessCall *outer;     /* owner: its own call */
+    QvObject *object;                /* owner: Python */
+    QEMUFile *in;                    /* owner: qv_load(); or NULL */
+    const QIOChannelBuffer *channel; /* what in reads from */
+    GString *reported;               /* owner: the outer one */
+    int error;                       /* the failing hook's errno */
+    char *errmsg;                    /* owner: this call; the failing hook's sentence */
 } InprocessCall;
 
 static InprocessCall *innermost_call;
@@ -51,7 +51,7 @@ int qv_check_all_read(QvObject *object, char **errmsg)
         return 0;
     }
     *errmsg = g_strdup_printf("%s: the stream %s the last field", object->object_class->vmsd->name,
-                           left > STREAM_TAIL ? "goes on after" : "ends before");
+                              left > STREAM_TAIL ? "goes on after" : "ends before");
     return left > STREAM_TAIL ? -E2BIG : -ENODATA;
 }
 
@@ -86,7 +86,7 @@ static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
         g_autofree char *reported = g_strjoinv("; ", lines);
 
         *errmsg = err ? g_strdup_printf("%s: %s", qv.error_get_pretty(err), reported)
-                   : g_steal_pointer(&reported);
+                      : g_steal_pointer(&reported);
     } else if (err) {
         *errmsg = g_strdup(qv.error_get_pretty(err));
     } else {
@@ -100,7 +100,7 @@ static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
 
 static void begin_inprocess(InprocessCall *call, QvObject *object)
 {
-    *call = (InprocessCall) { .outer = innermost_call, .object = object, .reported = qv_reported };
+    *call = (InprocessCall){ .outer = innermost_call, .object = object, .reported = qv_reported };
     innermost_call = call;
     object->inprocess = true;
     qv_reported = g_string_new(NULL);
@@ -159,8 +159,7 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **errmsg)
     return ret;
 }
 
-int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id,
-            char **errmsg)
+int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id, char **errmsg)
 {
     bool taken = qv_bql_enter();
     QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + STREAM_TAIL);

@@ -59,7 +59,8 @@ void qv_watch_loads(void)
 #if QV_VERSION >= 1000
         .load_setup = on_load_setup,
 #endif
-        .load_state = on_load_state, .load_cleanup = on_load_cleanup,
+        .load_state = on_load_state,
+        .load_cleanup = on_load_cleanup,
     };
     static bool watching;
 

@@ -2,7 +2,7 @@
 /* See migration_error.h. */
 #include "bridge/migration_error.h"
 
-char *qv_refusal;           /* owner: this file; guarded by the BQL */
+char *qv_refusal; /* owner: this file; guarded by the BQL */
 
 void qv_report_failure(bool saving, const char *errmsg)
 {

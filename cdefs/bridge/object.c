@@ -89,7 +89,8 @@ QvObject *qv_object_new(QvObjectClass *object_class, void *handle, int hooks)
     object->mapped = mapped;
     object->object_class = qv_object_class_use(object_class);
     object->hooks = hooks;
-    if (hooks || object_class->n_preserved || object_class->n_pointers || object_class->n_subsections) {
+    if (hooks || object_class->n_preserved || object_class->n_pointers
+        || object_class->n_subsections) {
         object->extras = g_new0(QvExtras, 1);
         object->extras->handle = handle;
     }
@@ -133,7 +134,7 @@ void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory
     for (i = 0; i < object->n_cells && !known; i++) {
         known = cells[i] == cell;
     }
-    qv_runtime_parts(object)[index] = (QvRuntimePart) { cell, memory };
+    qv_runtime_parts(object)[index] = (QvRuntimePart){ cell, memory };
     if (!known) {
         cells[object->n_cells++] = cell;
     }
@@ -202,7 +203,7 @@ void qv_object_fail(QvObject *object, int error, const char *errmsg)
     if (extras->predicate.ret) {
         return;
     }
-    extras->predicate = (QvFailure) { error < 0 ? error : -EINVAL, g_strdup(errmsg) };
+    extras->predicate = (QvFailure){ error < 0 ? error : -EINVAL, g_strdup(errmsg) };
     if (!object->inprocess) {
         /* At once: C may stumble over what follows and never come to post_load. */
         qv_report_failure(object->saving, errmsg);

@@ -8,14 +8,14 @@
 
 /* Where an object has a part of its kind's. */
 typedef struct QvRuntimePart {
-    QvCell *cell;               /* owner: Python */
-    unsigned char *memory;      /* owner: Python */
+    QvCell *cell;          /* owner: Python */
+    unsigned char *memory; /* owner: Python */
 } QvRuntimePart;
 
 /* A negative errno and its sentence, until whoever can tell QEMU takes them; or 0 and NULL. */
 typedef struct QvFailure {
     int ret;
-    char *errmsg;                  /* owner: this failure */
+    char *errmsg; /* owner: this failure */
 } QvFailure;
 
 /* Its errno; *errmsg: its sentence, now the caller's. */
@@ -38,38 +38,38 @@ static inline void qv_failure_clear(QvFailure *failure)
 
 /* What an object has that C alone neither fills nor commits. */
 typedef struct QvExtras {
-    void *handle;               /* owner: Python */
-    void *fast_path;           /* owner: Python; or NULL */
-    uint64_t needed;            /* a bit for each of its subsections */
-    QvFailure predicate;        /* what a predicate could not tell QEMU */
-    bool reported;                  /* and the log has it */
-    bool left_out;              /* what QV_HOOK_NEEDED answered, or: */
+    void *handle;        /* owner: Python */
+    void *fast_path;     /* owner: Python; or NULL */
+    uint64_t needed;     /* a bit for each of its subsections */
+    QvFailure predicate; /* what a predicate could not tell QEMU */
+    bool reported;       /* and the log has it */
+    bool left_out;       /* what QV_HOOK_NEEDED answered, or: */
     QvFailure unanswered;
-    void *undo;                 /* owner: this object, until the undo log takes it; or NULL */
+    void *undo; /* owner: this object, until the undo log takes it; or NULL */
     /* snapshot_batch.c */
     bool batched;
-    bool prefetched;                /* staging has this batch's snapshot, or: */
+    bool prefetched; /* staging has this batch's snapshot, or: */
     QvFailure prefetch_error;
 } QvExtras;
 
 /* There may be ten thousand, and each is in the way of a migration's downtime. */
 struct QvObject {
-    QvObjectClass *object_class;               /* owner: who uses it last */
-    QvExtras *extras;           /* owner: this object; or NULL */
+    QvObjectClass *object_class; /* owner: who uses it last */
+    QvExtras *extras;            /* owner: this object; or NULL */
     union {
-        QvRuntimePart only;            /* of the only part; its cell is the only one to lock */
+        QvRuntimePart only; /* of the only part; its cell is the only one to lock */
         struct {
-            QvRuntimePart *runtime;      /* owner: this object; one for each part */
-            QvCell **cells;     /* owner: this object; the distinct ones to lock */
+            QvRuntimePart *runtime; /* owner: this object; one for each part */
+            QvCell **cells;         /* owner: this object; the distinct ones to lock */
         };
     };
     unsigned n_cells;
-    uint8_t hooks;              /* of QvHook */
-    bool mapped : 1;            /* staging is memory of its own, given back at rest */
-    bool dirty : 1;             /* and something is in it */
+    uint8_t hooks;   /* of QvHook */
+    bool mapped : 1; /* staging is memory of its own, given back at rest */
+    bool dirty : 1;  /* and something is in it */
     bool registered : 1;
-    bool inprocess : 1;            /* qv_save() or qv_load() runs, not a migration */
-    bool saving : 1;            /* what runs, or ran last, began with pre_save */
+    bool inprocess : 1; /* qv_save() or qv_load() runs, not a migration */
+    bool saving : 1;    /* what runs, or ran last, began with pre_save */
     /* What C walks: opaque points here. */
     unsigned char staging[] __attribute__((aligned(8)));
 };

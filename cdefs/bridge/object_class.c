@@ -27,7 +27,7 @@ QvInitialImage *qv_initial_image_new(const void *bytes, size_t size)
             last->size += n;
         } else {
             image->runs = g_renew(QvRange, image->runs, image->n_runs + 1);
-            image->runs[image->n_runs++] = (QvRange) { at, n };
+            image->runs[image->n_runs++] = (QvRange){ at, n };
         }
     }
     return image;
@@ -39,7 +39,8 @@ void qv_initial_image_free(QvInitialImage *image)
     g_free(image);
 }
 
-QvObjectClass *qv_object_class_new(VMStateDescription *description, const QvInitialImage *image, int fully_overwritten)
+QvObjectClass *qv_object_class_new(VMStateDescription *description, const QvInitialImage *image,
+                                   int fully_overwritten)
 {
     QvObjectClass *object_class = g_new0(QvObjectClass, 1);
 
@@ -74,7 +75,8 @@ static bool inside(const QvObjectClass *object_class, size_t offset, size_t size
     return offset <= object_class->size && size <= object_class->size - offset;
 }
 
-int qv_object_class_add_part(QvObjectClass *object_class, const char *name, int is_ref_cell, size_t offset, size_t size)
+int qv_object_class_add_part(QvObjectClass *object_class, const char *name, int is_ref_cell,
+                             size_t offset, size_t size)
 {
     QvPart *last = object_class->n_parts ? &object_class->parts[object_class->n_parts - 1] : NULL;
 
@@ -82,8 +84,11 @@ int qv_object_class_add_part(QvObjectClass *object_class, const char *name, int 
         return -EINVAL;
     }
     object_class->parts = g_renew(QvPart, object_class->parts, object_class->n_parts + 1);
-    object_class->parts[object_class->n_parts++] = (QvPart) {
-        .name = name, .offset = offset, .size = size, .is_ref_cell = is_ref_cell,
+    object_class->parts[object_class->n_parts++] = (QvPart){
+        .name = name,
+        .offset = offset,
+        .size = size,
+        .is_ref_cell = is_ref_cell,
     };
     return 0;
 }
@@ -93,13 +98,14 @@ int qv_object_class_preserve(QvObjectClass *object_class, size_t offset, size_t 
     if (!inside(object_class, offset, size)) {
         return -EINVAL;
     }
-    object_class->preserved = g_renew(QvRange, object_class->preserved, object_class->n_preserved + 1);
-    object_class->preserved[object_class->n_preserved++] = (QvRange) { offset, size };
+    object_class->preserved =
+        g_renew(QvRange, object_class->preserved, object_class->n_preserved + 1);
+    object_class->preserved[object_class->n_preserved++] = (QvRange){ offset, size };
     return 0;
 }
 
-int qv_object_class_add_pointers(QvObjectClass *object_class, size_t slots, size_t elements, size_t present,
-                         size_t size, size_t count)
+int qv_object_class_add_pointers(QvObjectClass *object_class, size_t slots, size_t elements,
+                                 size_t present, size_t size, size_t count)
 {
     size_t most = object_class->size;
 
@@ -107,10 +113,10 @@ int qv_object_class_add_pointers(QvObjectClass *object_class, size_t slots, size
         || !inside(object_class, elements, count * size) || !inside(object_class, present, count)) {
         return -EINVAL;
     }
-    object_class->pointers = g_renew(QvPointers, object_class->pointers, object_class->n_pointers + 1);
-    object_class->pointers[object_class->n_pointers++] = (QvPointers) {
-        slots, elements, present, size, count
-    };
+    object_class->pointers =
+        g_renew(QvPointers, object_class->pointers, object_class->n_pointers + 1);
+    object_class->pointers[object_class->n_pointers++] =
+        (QvPointers){ slots, elements, present, size, count };
     return 0;
 }
 
@@ -119,7 +125,8 @@ int qv_object_class_add_subsection(QvObjectClass *object_class, size_t offset, s
     if (!inside(object_class, offset, size) || object_class->n_subsections >= QV_MOST_SUBSECTIONS) {
         return -EINVAL;
     }
-    object_class->subsections = g_renew(QvRange, object_class->subsections, object_class->n_subsections + 1);
-    object_class->subsections[object_class->n_subsections++] = (QvRange) { offset, size };
+    object_class->subsections =
+        g_renew(QvRange, object_class->subsections, object_class->n_subsections + 1);
+    object_class->subsections[object_class->n_subsections++] = (QvRange){ offset, size };
     return 0;
 }

@@ -6,7 +6,7 @@
 #include "bridge/qemu.h"
 
 typedef struct QvPart {
-    const char *name;           /* owner: Python */
+    const char *name; /* owner: Python */
     size_t offset;
     size_t size;
     bool is_ref_cell;
@@ -28,23 +28,23 @@ typedef struct QvPointers {
 struct QvInitialImage {
     const unsigned char *bytes; /* owner: Python */
     size_t size;
-    QvRange *runs;              /* owner: this image; where bytes are not 0, by pages */
+    QvRange *runs; /* owner: this image; where bytes are not 0, by pages */
     size_t n_runs;
 };
 
 struct QvObjectClass {
-    gint uses;                  /* Python's, and each object's: whoever is last frees it */
-    VMStateDescription *vmsd;   /* owner: Python */
-    const QvInitialImage *image;       /* owner: Python */
-    size_t size;                /* of a staging struct */
-    bool fully_overwritten;                 /* see qv_object_class_new() */
-    QvPart *parts;              /* owner: this kind; by offset */
+    gint uses;                   /* Python's, and each object's: whoever is last frees it */
+    VMStateDescription *vmsd;    /* owner: Python */
+    const QvInitialImage *image; /* owner: Python */
+    size_t size;                 /* of a staging struct */
+    bool fully_overwritten;      /* see qv_object_class_new() */
+    QvPart *parts;               /* owner: this kind; by offset */
     size_t n_parts;
-    QvRange *preserved;             /* owner: this kind */
+    QvRange *preserved; /* owner: this kind */
     size_t n_preserved;
-    QvPointers *pointers;       /* owner: this kind */
+    QvPointers *pointers; /* owner: this kind */
     size_t n_pointers;
-    QvRange *subsections;       /* owner: this kind */
+    QvRange *subsections; /* owner: this kind */
     size_t n_subsections;
 };
 

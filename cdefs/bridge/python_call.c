@@ -53,12 +53,11 @@ static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, ch
                      "movq %[top], %%rsp\n\t"
                      "call *%[hook]\n\t"
                      "movq %%rbx, %%rsp"
-                     : "=a" (ret), "+D" (handle), "+S" (argument), "+d" (errmsg)
-                     : [top] "r" (top), [hook] "r" (hook)
-                     : "rbx", "rcx", "r8", "r9", "r10", "r11",
-                       "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
-                       "cc", "memory");
+                     : "=a"(ret), "+D"(handle), "+S"(argument), "+d"(errmsg)
+                     : [top] "r"(top), [hook] "r"(hook)
+                     : "rbx", "rcx", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3",
+                       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+                       "xmm13", "xmm14", "xmm15", "cc", "memory");
 #else
 #error "qemu_vmstate knows how to change stacks on x86-64 only"
 #endif

@@ -14,11 +14,11 @@ QvQemu qv;
 GString *qv_reported;
 QvQemuInternal qv_internal;
 
-static void *library_handle;    /* owner: the process, never closed; NULL in a VM */
+static void *library_handle; /* owner: the process, never closed; NULL in a VM */
 static bool ready;
 
-int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
-                  JSONWriter *vmdesc, Error **errp)
+int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSONWriter *vmdesc,
+                  Error **errp)
 {
 #if QV_ERRP_HOOKS
     return qv_internal.vmstate_save_state(f, vmsd, opaque, vmdesc, errp);
@@ -29,8 +29,8 @@ int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
 #endif
 }
 
-int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
-                  int version_id, Error **errp)
+int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, int version_id,
+                  Error **errp)
 {
 #if QV_ERRP_HOOKS
     return qv_internal.vmstate_load_state(f, vmsd, opaque, version_id, errp);
@@ -79,7 +79,7 @@ bool qv_expects_incoming(void)
 bool qv_load_is_incoming(void)
 {
     return qv_expects_incoming()
-        && qv_internal.migration_incoming_get_current()->state != MIGRATION_STATUS_NONE;
+           && qv_internal.migration_incoming_get_current()->state != MIGRATION_STATUS_NONE;
 }
 
 void qv_set_migrate_error(const char *message)
@@ -98,13 +98,12 @@ void qv_end_of_list(VMStateField *field)
 
 int qv_capabilities(void)
 {
-    return (QV_ERRP_HOOKS ? QV_CAP_ERRP_HOOKS : 0)
-         | (QV_VERSION >= 1000 ? QV_CAP_EARLY_SETUP : 0)
-         | (qv.in_vm ? QV_CAP_IN_VM : 0);
+    return (QV_ERRP_HOOKS ? QV_CAP_ERRP_HOOKS : 0) | (QV_VERSION >= 1000 ? QV_CAP_EARLY_SETUP : 0)
+           | (qv.in_vm ? QV_CAP_IN_VM : 0);
 }
 
-void qv_complete(VMStateDescription *vmsd, const VMStateDescription **subsections,
-                 int unmigratable, int early_setup)
+void qv_complete(VMStateDescription *vmsd, const VMStateDescription **subsections, int unmigratable,
+                 int early_setup)
 {
     vmsd->subsections = subsections;
     vmsd->unmigratable = unmigratable;
@@ -161,19 +160,17 @@ static int check_version(char **errmsg)
     qv_internal.qapi_free_VersionInfo = resolve("qapi_free_VersionInfo");
     if (!qv_internal.qmp_query_version || !qv_internal.qapi_free_VersionInfo) {
         *errmsg = g_strdup("this executable shows no QEMU functions: it is no qemu-system-*, or "
-                        "it was built without --enable-modules and then stripped; take one "
-                        "that is not stripped, or relink it with -Wl,--export-dynamic");
+                           "it was built without --enable-modules and then stripped; take one "
+                           "that is not stripped, or relink it with -Wl,--export-dynamic");
         return -ENOSYS;
     }
     version = qv_internal.qmp_query_version(NULL);
-    same = version->qemu->major == QEMU_VERSION_MAJOR
-        && version->qemu->minor == QEMU_VERSION_MINOR;
+    same = version->qemu->major == QEMU_VERSION_MAJOR && version->qemu->minor == QEMU_VERSION_MINOR;
 
     if (!same) {
         *errmsg = g_strdup_printf("this QEMU is %" PRId64 ".%" PRId64 ".%" PRId64
-                               ", but qemu_vmstate was built for QEMU " QEMU_VERSION,
-                               version->qemu->major, version->qemu->minor,
-                               version->qemu->micro);
+                                  ", but qemu_vmstate was built for QEMU " QEMU_VERSION,
+                                  version->qemu->major, version->qemu->minor, version->qemu->micro);
     }
     qv_internal.qapi_free_VersionInfo(version);
     return same ? 0 : -EPROTO;
@@ -205,10 +202,10 @@ int qv_init(const char *library, char **errmsg)
             return ret;
         }
     }
-#define QV_RESOLVE(table, name)                                         \
-    table.name = resolve(#name);                                        \
-    if (!table.name) {                                                  \
-        g_string_append(missing, " " #name);                            \
+#define QV_RESOLVE(table, name)              \
+    table.name = resolve(#name);             \
+    if (!table.name) {                       \
+        g_string_append(missing, " " #name); \
     }
 #define QV_RESOLVE_SHARED(name) QV_RESOLVE(qv, name)
 #define QV_RESOLVE_INTERNAL(name) QV_RESOLVE(qv_internal, name)
@@ -219,8 +216,8 @@ int qv_init(const char *library, char **errmsg)
         QV_INTERNAL_VM_SYMBOLS(QV_RESOLVE_INTERNAL)
     }
     if (missing->len) {
-        *errmsg = g_strdup_printf("%s lacks%s", library ? library : "this executable",
-                               missing->str);
+        *errmsg =
+            g_strdup_printf("%s lacks%s", library ? library : "this executable", missing->str);
         return -ENOSYS;
     }
     if (library) {

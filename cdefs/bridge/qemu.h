@@ -15,6 +15,7 @@
 #include "decl/bridge.h"
 
 /* QEMU's functions that every version has alike, needed in both worlds. */
+/* clang-format off */
 #define QV_SYMBOLS(X)                                                   \
     X(error_free) X(error_get_pretty) X(error_setg_internal)            \
     X(object_unref) X(qemu_fclose) X(qemu_fflush) X(qemu_file_get_error) \
@@ -25,12 +26,15 @@
     X(vmstate_info_int8) X(vmstate_info_int16) X(vmstate_info_int32)    \
     X(vmstate_info_int64) X(vmstate_info_uint8) X(vmstate_info_uint16)  \
     X(vmstate_info_uint32) X(vmstate_info_uint64)
+/* clang-format on */
 
 /* Needed in a VM only; the migration code alone has stubs of them. */
+/* clang-format off */
 #define QV_VM_SYMBOLS(X)                                                \
     X(error_report) X(qemu_clock_get_ns) X(timer_deinit) X(timer_del)   \
     X(timer_expire_time_ns) X(timer_init_full) X(timer_mod_ns)          \
     X(vmstate_register_with_alias_id) X(vmstate_unregister)
+/* clang-format on */
 
 /* Where qv_init() found them. */
 typedef struct QvQemu {
@@ -46,10 +50,10 @@ extern QvQemu qv;
 /* What error_report() said, while this is not NULL; guarded by the BQL. */
 extern GString *qv_reported;
 
-int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
-                  JSONWriter *vmdesc, Error **errp);
-int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
-                  int version_id, Error **errp);
+int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSONWriter *vmdesc,
+                  Error **errp);
+int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, int version_id,
+                  Error **errp);
 JSONWriter *qv_vmdesc_begin(void);
 /* Ends and frees it; its text, which the caller frees. */
 char *qv_vmdesc_end(JSONWriter *vmdesc);

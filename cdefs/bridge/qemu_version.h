@@ -44,16 +44,20 @@
 #endif
 
 /* QEMU's functions that only the files which know versions call; as in qemu.h. */
+/* clang-format off */
 #define QV_INTERNAL_SYMBOLS(X)                                          \
     X(json_writer_end_object) X(json_writer_free) X(json_writer_get)    \
     X(json_writer_new) X(json_writer_start_object) X(module_call_init)  \
     X(vmstate_load_state) QV_SAVE_SYMBOL(X)
+/* clang-format on */
+/* clang-format off */
 #define QV_INTERNAL_VM_SYMBOLS(X)                                       \
     X(migrate_get_current) X(migrate_set_error)                         \
     X(qapi_free_VersionInfo) X(qemu_in_coroutine) X(qmp_query_version)  \
     X(migration_incoming_get_current) X(qemu_add_vm_change_state_handler) \
     X(register_savevm_live) X(runstate_check)                           \
     QV_BQL_SYMBOLS(X) QV_IDLE_SYMBOLS(X)
+/* clang-format on */
 
 /* Where qv_init() found them. */
 typedef struct QvQemuInternal {

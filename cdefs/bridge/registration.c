@@ -21,7 +21,7 @@ static bool batched(QvObject *object)
     bool may_be_left_out = object->hooks & QV_HOOK_NEEDED;
 
     return (object->hooks & QV_HOOK_SNAPSHOT) && !may_be_left_out
-        && !qv_is_early(object->object_class->vmsd);
+           && !qv_is_early(object->object_class->vmsd);
 }
 
 int qv_register(QvObject *object, uint32_t instance_id, char **errmsg)

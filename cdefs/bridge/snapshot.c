@@ -18,25 +18,28 @@ bool qv_in_hook(void)
 
 static int refuse_borrowed(QvObject *object, size_t index, char **errmsg)
 {
-    *errmsg = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
-                           "released", object->object_class->vmsd->name,
-                           object->object_class->parts[index].name,
-                           qv_runtime_parts(object)[index].cell->borrow < 0 ? "mutably " : "");
+    *errmsg =
+        g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
+                        "released",
+                        object->object_class->vmsd->name, object->object_class->parts[index].name,
+                        qv_runtime_parts(object)[index].cell->borrow < 0 ? "mutably " : "");
     return -EBUSY;
 }
 
 static int refuse_locked(QvObject *object, size_t index, char **errmsg)
 {
-    *errmsg = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
-                           object->object_class->vmsd->name, object->object_class->parts[index].name);
+    *errmsg =
+        g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
+                        object->object_class->vmsd->name, object->object_class->parts[index].name);
     return -EDEADLK;
 }
 
 static int refuse_poisoned(QvObject *object, size_t index, char **errmsg)
 {
-    *errmsg = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
-                           "may contradict each other; repair them, then clear_poison()",
-                           object->object_class->vmsd->name, object->object_class->parts[index].name);
+    *errmsg =
+        g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
+                        "may contradict each other; repair them, then clear_poison()",
+                        object->object_class->vmsd->name, object->object_class->parts[index].name);
     return -EOWNERDEAD;
 }
 
@@ -62,7 +65,8 @@ static int lock_parts(QvObject *object, int *gil, char **errmsg)
     if (ret == 0) {
         return 0;
     }
-    while (object->object_class->parts[i].is_ref_cell || qv_runtime_parts(object)[i].cell != cells[which]) {
+    while (object->object_class->parts[i].is_ref_cell
+           || qv_runtime_parts(object)[i].cell != cells[which]) {
         i++;
     }
     return refuse_locked(object, i, errmsg);
@@ -96,7 +100,8 @@ static int check_not_locked(QvObject *object, char **errmsg)
     size_t i;
 
     for (i = 0; i < object->object_class->n_parts; i++) {
-        if (!object->object_class->parts[i].is_ref_cell && qv_cell_is_mine(qv_runtime_parts(object)[i].cell)) {
+        if (!object->object_class->parts[i].is_ref_cell
+            && qv_cell_is_mine(qv_runtime_parts(object)[i].cell)) {
             return refuse_locked(object, i, errmsg);
         }
     }
@@ -164,17 +169,17 @@ static int fast_restore(void *opaque, int version_id, char **errmsg)
     QvWithLocks *too = object->hooks & QV_HOOK_LOCK_ALL ? copy_in : NULL;
     int gil = qv_python_table->enter();
     int ret = qv_python_table->restore(object->extras->fast_path, version_id,
-                                       qv_object_undoes(object) ? &object->extras->undo : NULL,
-                                       too, object, errmsg);
+                                       qv_object_undoes(object) ? &object->extras->undo : NULL, too,
+                                       object, errmsg);
 
     qv_python_table->leave(gil);
     return ret;
 }
 
-static int try_fast_path(QvObject *object, QvPythonHook *call, int argument,
-                     char **errmsg)
+static int try_fast_path(QvObject *object, QvPythonHook *call, int argument, char **errmsg)
 {
-    return object->extras->fast_path ? qv_call_python(call, object, argument, errmsg) : QV_FALL_BACK;
+    return object->extras->fast_path ? qv_call_python(call, object, argument, errmsg)
+                                     : QV_FALL_BACK;
 }
 
 int qv_object_call_python(QvObject *object, int hook, int argument, char **errmsg)
@@ -243,7 +248,8 @@ static bool copy_only_part(QvObject *object)
     }
     fully_overwritten = !cell->poisoned;
     if (fully_overwritten) {
-        memcpy(object->staging + object_class->parts->offset, object->only.memory, object_class->parts->size);
+        memcpy(object->staging + object_class->parts->offset, object->only.memory,
+               object_class->parts->size);
     }
     qv_cell_unlock(cell);
     return fully_overwritten;

@@ -4,8 +4,8 @@
 #include "bridge/python_call.h"
 #include "bridge/snapshot.h"
 
-static GPtrArray *objects;      /* owner: the process, for its life */
-static bool begun;              /* a save began, and nobody took the snapshots yet */
+static GPtrArray *objects; /* owner: the process, for its life */
+static bool begun;         /* a save began, and nobody took the snapshots yet */
 
 void qv_snapshot_batch_discard(QvObject *object)
 {
@@ -27,7 +27,7 @@ static bool begin_batch(void *opaque)
     for (i = 0; i < objects->len; i++) {
         qv_snapshot_batch_discard(objects->pdata[i]);
     }
-    return false;               /* so nothing of it is in the stream */
+    return false; /* so nothing of it is in the stream */
 }
 
 static int add_beginning(void)
@@ -74,8 +74,8 @@ static void take_all(void)
     for (i = 0; i < objects->len; i++) {
         QvObject *object = objects->pdata[i];
 
-        object->extras->prefetch_error.ret = qv_object_fill(object, false, &gil,
-                                                     &object->extras->prefetch_error.errmsg);
+        object->extras->prefetch_error.ret =
+            qv_object_fill(object, false, &gil, &object->extras->prefetch_error.errmsg);
         object->extras->prefetched = true;
     }
     qv_python_table->leave(gil);

@@ -6,8 +6,7 @@ void qv_object_set_needed(QvObject *object, int number, int needed)
 {
     uint64_t bit = 1ull << number;
 
-    object->extras->needed = needed ? object->extras->needed | bit
-                                    : object->extras->needed & ~bit;
+    object->extras->needed = needed ? object->extras->needed | bit : object->extras->needed & ~bit;
 }
 
 void qv_object_compare_subsections(QvObject *object)
@@ -21,20 +20,22 @@ void qv_object_compare_subsections(QvObject *object)
         if (range->size) {
             qv_object_set_needed(object, i,
                                  memcmp(object->staging + range->offset,
-                                        object_class->image->bytes + range->offset, range->size) != 0);
+                                        object_class->image->bytes + range->offset, range->size)
+                                     != 0);
         }
     }
 }
 
 /* C asks a subsection's needed without saying which: each number has a function. */
-#define EIGHT(X, tens) X(tens##0) X(tens##1) X(tens##2) X(tens##3) \
-                       X(tens##4) X(tens##5) X(tens##6) X(tens##7)
-#define ALL(X) EIGHT(X, 00) EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) \
-               EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07)
+#define EIGHT(X, tens) \
+    X(tens##0) X(tens##1) X(tens##2) X(tens##3) X(tens##4) X(tens##5) X(tens##6) X(tens##7)
+#define ALL(X)   \
+    EIGHT(X, 00) \
+    EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07)
 
-#define NEEDED(octal)                                           \
-    static bool needed_##octal(void *opaque)                    \
-    {                                                           \
+#define NEEDED(octal)                                             \
+    static bool needed_##octal(void *opaque)                      \
+    {                                                             \
         return qv_object_of(opaque)->extras->needed >> octal & 1; \
     }
 ALL(NEEDED)

@@ -17,15 +17,15 @@ int qv_py_roll_back(void *undo, int unused, char **errmsg);
  * order, whoever made them.
  */
 typedef struct UndoRecord {
-    QvObject *object;           /* owner: Python; or NULL */
-    void *undo;                 /* owner: this record; Python's, if object is NULL */
-    unsigned char memory[];     /* what object's parts held, one behind the other */
+    QvObject *object;       /* owner: Python; or NULL */
+    void *undo;             /* owner: this record; Python's, if object is NULL */
+    unsigned char memory[]; /* what object's parts held, one behind the other */
 } UndoRecord;
 
 /* All guarded by the BQL. */
-static GSList *records;     /* owner: this file; newest first */
-static GSList *finished;    /* owner: this file; those of Python, of a load that succeeded */
-static bool incoming;       /* the last load is a migration's, and not a snapshot's */
+static GSList *records;  /* owner: this file; newest first */
+static GSList *finished; /* owner: this file; those of Python, of a load that succeeded */
+static bool incoming;    /* the last load is a migration's, and not a snapshot's */
 
 static void copy(QvObject *object, unsigned char *memory, bool out)
 {
@@ -93,7 +93,7 @@ void qv_undo_add_parts(QvObject *object)
         size += object->object_class->parts[i].size;
     }
     record = g_malloc(sizeof(*record) + size);
-    *record = (UndoRecord) { .object = object };
+    *record = (UndoRecord){ .object = object };
     copy(object, record->memory, true);
     records = g_slist_prepend(records, record);
 }
@@ -113,7 +113,8 @@ static void roll_back_parts(UndoRecord *record)
 
     if (qv_cells_lock(qv_cells(object), object->n_cells, &which)) {
         qv.error_report("%s keeps what a failed load put into it: it is locked by this very "
-                        "thread", object->object_class->vmsd->name);
+                        "thread",
+                        object->object_class->vmsd->name);
         return;
     }
     copy(object, record->memory, false);

@@ -7,16 +7,16 @@
  */
 
 enum QvCapability {
-    QV_CAP_ERRP_HOOKS = 1,      /* hooks hand their sentence to QEMU as an Error */
-    QV_CAP_EARLY_SETUP = 2,     /* VMStateDescription has early_setup */
-    QV_CAP_IN_VM = 4            /* inside a qemu-system-*, with a savevm list */
+    QV_CAP_ERRP_HOOKS = 1,  /* hooks hand their sentence to QEMU as an Error */
+    QV_CAP_EARLY_SETUP = 2, /* VMStateDescription has early_setup */
+    QV_CAP_IN_VM = 4        /* inside a qemu-system-*, with a savevm list */
 };
 
 /* One registered object: its description, its hooks' data, its staging struct. */
 typedef struct QvObject QvObject;
 
 typedef struct QvBytes {
-    unsigned char *data;        /* owner: the caller, release with qv_free() */
+    unsigned char *data; /* owner: the caller, release with qv_free() */
     size_t size;
 } QvBytes;
 
@@ -45,13 +45,13 @@ bool qv_always(void *opaque);
 
 /* Which hooks have something for Python to do. */
 enum QvHook {
-    QV_HOOK_SNAPSHOT = 1,       /* pre_save, and before a load what is to be kept */
-    QV_HOOK_RESTORE = 2,        /* post_load */
+    QV_HOOK_SNAPSHOT = 1, /* pre_save, and before a load what is to be kept */
+    QV_HOOK_RESTORE = 2,  /* post_load */
     QV_HOOK_POST_SAVE = 4,
     QV_HOOK_PRE_LOAD = 8,
-    QV_HOOK_PREDICATES = 16,    /* while C walks; post_save has their failures */
-    QV_HOOK_LOCK_ALL = 32,      /* Python locks all parts and calls qv_object_copy_parts() */
-    QV_HOOK_NEEDED = 64         /* answers with qv_object_set_left_out() */
+    QV_HOOK_PREDICATES = 16, /* while C walks; post_save has their failures */
+    QV_HOOK_LOCK_ALL = 32,   /* Python locks all parts and calls qv_object_copy_parts() */
+    QV_HOOK_NEEDED = 64      /* answers with qv_object_set_left_out() */
 };
 
 /*
@@ -68,23 +68,24 @@ void qv_initial_image_free(QvInitialImage *image);
  * whole: every stream has every byte of every field, and a load needs no defaults.
  */
 typedef struct QvObjectClass QvObjectClass;
-QvObjectClass *qv_object_class_new(VMStateDescription *description, const QvInitialImage *image, int fully_overwritten);
+QvObjectClass *qv_object_class_new(VMStateDescription *description, const QvInitialImage *image,
+                                   int fully_overwritten);
 void qv_object_class_free(QvObjectClass *object_class);
 /*
  * A part that C copies by itself: size bytes, which belong at offset in the staging struct,
  * behind the parts that were added before.  is_ref_cell: guarded by the BQL and the borrow
  * count instead of a mutex.  name: for sentences; must outlive the kind.
  */
-int qv_object_class_add_part(QvObjectClass *object_class, const char *name, int is_ref_cell, size_t offset,
-                     size_t size);
+int qv_object_class_add_part(QvObjectClass *object_class, const char *name, int is_ref_cell,
+                             size_t offset, size_t size);
 /* Live memory that a load begins with: what the stream lacks stays. */
 int qv_object_class_preserve(QvObjectClass *object_class, size_t offset, size_t size);
 /*
  * An array of pointers: count slots at slots point to elements of so many bytes
  * while C walks them, and are NULL where the byte at present is 0.
  */
-int qv_object_class_add_pointers(QvObjectClass *object_class, size_t slots, size_t elements, size_t present,
-                         size_t size, size_t count);
+int qv_object_class_add_pointers(QvObjectClass *object_class, size_t slots, size_t elements,
+                                 size_t present, size_t size, size_t count);
 /*
  * Which of an object's own subsections are needed is known when its snapshot is
  * taken.  size is not 0: a subsection is if so many bytes at offset differ from
@@ -138,9 +139,7 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
 int qv_register(QvObject *object, uint32_t instance_id, char **errmsg);
 int qv_unregister(QvObject *object, char **errmsg);
 
-enum QvClock {
-    QV_CLOCK_REALTIME, QV_CLOCK_VIRTUAL, QV_CLOCK_HOST, QV_CLOCK_VIRTUAL_RT
-};
+enum QvClock { QV_CLOCK_REALTIME, QV_CLOCK_VIRTUAL, QV_CLOCK_HOST, QV_CLOCK_VIRTUAL_RT };
 
 /* A QEMUTimer in a VM; handle comes back in qv_py_timer(). */
 typedef struct QvTimer QvTimer;

@@ -37,7 +37,7 @@ typedef struct QvCell {
 
 static inline void qv_cell_init(QvCell *cell)
 {
-    *cell = (QvCell) { .mutex = PTHREAD_MUTEX_INITIALIZER };
+    *cell = (QvCell){ .mutex = PTHREAD_MUTEX_INITIALIZER };
 }
 
 static inline void qv_cell_destroy(QvCell *cell)

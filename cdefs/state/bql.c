@@ -42,10 +42,10 @@ PyObject *qv_state_bql_lock(PyObject *module, PyObject *unused)
         rested = now;
     }
     Py_BEGIN_ALLOW_THREADS
-    if (rest) {
-        nanosleep(&shortest, NULL);
-    }
-    bql->lock();
+        if (rest) {
+            nanosleep(&shortest, NULL);
+        }
+        bql->lock();
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

@@ -51,23 +51,23 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
     ret = qv_cell_trylock(cell);
     if (ret == EBUSY && timeout != 0) {
         Py_BEGIN_ALLOW_THREADS
-        if (timeout < 0) {
-            ret = qv_cell_lock(cell, NULL);
-        } else {
-            struct timespec until;
+            if (timeout < 0) {
+                ret = qv_cell_lock(cell, NULL);
+            } else {
+                struct timespec until;
 
-            if (timeout > 1e9) {
-                timeout = 1e9;
+                if (timeout > 1e9) {
+                    timeout = 1e9;
+                }
+                clock_gettime(CLOCK_MONOTONIC, &until);
+                until.tv_sec += (time_t)timeout;
+                until.tv_nsec += (long)((timeout - (time_t)timeout) * 1e9);
+                if (until.tv_nsec >= 1000000000L) {
+                    until.tv_nsec -= 1000000000L;
+                    until.tv_sec++;
+                }
+                ret = qv_cell_lock(cell, &until);
             }
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            until.tv_sec += (time_t)timeout;
-            until.tv_nsec += (long)((timeout - (time_t)timeout) * 1e9);
-            if (until.tv_nsec >= 1000000000L) {
-                until.tv_nsec -= 1000000000L;
-                until.tv_sec++;
-            }
-            ret = qv_cell_lock(cell, &until);
-        }
         Py_END_ALLOW_THREADS
     }
     return PyLong_FromLong(ret);
@@ -112,7 +112,7 @@ PyObject *qv_lock_cells(PyObject *module, PyObject *tuple)
     ret = qv_cells_trylock(cells, n);
     if (ret) {
         Py_BEGIN_ALLOW_THREADS
-        ret = qv_cells_lock(cells, n, &which);
+            ret = qv_cells_lock(cells, n, &which);
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(cells);
@@ -206,8 +206,7 @@ static PyGetSetDef cell_getset[] = {
 };
 
 static PyMemberDef cell_members[] = {
-    { "_value", T_OBJECT_EX, offsetof(Cell, value), 0, "What is guarded." },
-    { 0 }
+    { "_value", T_OBJECT_EX, offsetof(Cell, value), 0, "What is guarded." }, { 0 }
 };
 
 static PyType_Slot cell_slots[] = {
@@ -222,7 +221,6 @@ static PyType_Slot cell_slots[] = {
     { 0, NULL }
 };
 
-PyType_Spec qv_cell_spec = {
-    "qemu_vmstate.bindings._state.Cell", sizeof(Cell), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, cell_slots
-};
+PyType_Spec qv_cell_spec = { "qemu_vmstate.bindings._state.Cell", sizeof(Cell), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                             cell_slots };

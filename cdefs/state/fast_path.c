@@ -17,24 +17,23 @@
 enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_SLOW_PATH };
 
 typedef struct {
-    PyObject *state;    /* strong; a ToMigrationState */
-    Memory *staged;     /* strong; its part of the staging struct */
+    PyObject *state; /* strong; a ToMigrationState */
+    Memory *staged;  /* strong; its part of the staging struct */
     int undo;
-    int forgets;        /* its restore keeps nothing of its source */
+    int forgets; /* its restore keeps nothing of its source */
 } Conversion;
 
 /* What a snapshot needs comes first: of ten thousand, each line of memory counts. */
 typedef struct {
-    PyObject_HEAD
-    Conversion *conversions;        /* owner: this object */
+    PyObject_HEAD Conversion *conversions; /* owner: this object */
     Py_ssize_t count;
-    QvCell **cells;     /* owner: conversions, behind them */
+    QvCell **cells; /* owner: conversions, behind them */
     size_t n_cells;
-    PyObject *owner_ref;    /* strong: for Python, which of them this is */
-    PyObject *failed;   /* strong: failed(owner_ref, index, saving, exception, &errmsg) -> errno */
-    PyObject *undo;     /* strong: undo(owner_ref, index, former, exception) */
+    PyObject *owner_ref; /* strong: for Python, which of them this is */
+    PyObject *failed;    /* strong: failed(owner_ref, index, saving, exception, &errmsg) -> errno */
+    PyObject *undo;      /* strong: undo(owner_ref, index, former, exception) */
     PyObject *make_undo; /* strong: make_undo(owner_ref, formers) -> Undo */
-    PyObject *owner;    /* strong: the distinct Cells of all parts, C's too */
+    PyObject *owner;     /* strong: the distinct Cells of all parts, C's too */
 } FastPath;
 
 static PyObject *snapshot_name, *restore_name, *former_name;
@@ -112,8 +111,8 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     FastPath *self;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOOOO!O!", &owner_ref, &failed, &undo, &make_undo,
-                          &PyTuple_Type, &conversions, &PyTuple_Type, &cells)) {
+    if (!PyArg_ParseTuple(args, "OOOOO!O!", &owner_ref, &failed, &undo, &make_undo, &PyTuple_Type,
+                          &conversions, &PyTuple_Type, &cells)) {
         return NULL;
     }
     if (!snapshot_name) {
@@ -136,8 +135,8 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         Py_DECREF(self);
         return NULL;
     }
-    self->conversions = PyMem_Calloc(1, count * sizeof(Conversion)
-                                        + self->n_cells * sizeof(*distinct) + 1);
+    self->conversions =
+        PyMem_Calloc(1, count * sizeof(Conversion) + self->n_cells * sizeof(*distinct) + 1);
     if (self->conversions) {
         self->cells = (QvCell **)(self->conversions + count);
         memcpy(self->cells, distinct, self->n_cells * sizeof(*distinct));
@@ -191,7 +190,7 @@ static bool lock(FastPath *self)
 
     if (ret) {
         Py_BEGIN_ALLOW_THREADS
-        ret = qv_cells_lock(self->cells, self->n_cells, &which);
+            ret = qv_cells_lock(self->cells, self->n_cells, &which);
         Py_END_ALLOW_THREADS
     }
     if (ret) {
@@ -219,8 +218,8 @@ static int snapshot(void *context, QvWithLocks *with_locks, void *object, char *
         Conversion *conversion = &self->conversions[i];
         PyObject *done;
 
-        done = PyObject_CallMethodObjArgs(conversion->state, snapshot_name, conversion->staged,
-                                          NULL);
+        done =
+            PyObject_CallMethodObjArgs(conversion->state, snapshot_name, conversion->staged, NULL);
         if (!done) {
             ret = fail(self, i, true, errmsg);
         }
@@ -474,7 +473,5 @@ static PyType_Slot fast_path_slots[] = {
     { 0, NULL }
 };
 
-PyType_Spec qv_fast_path_spec = {
-    "qemu_vmstate.bindings._state.FastPath", sizeof(FastPath), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, fast_path_slots
-};
+PyType_Spec qv_fast_path_spec = { "qemu_vmstate.bindings._state.FastPath", sizeof(FastPath), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, fast_path_slots };

@@ -10,9 +10,8 @@ static void default_range(Field *field)
 {
     static const char letters[] = "bhiqBHIQ";
     static const long long lows[] = { INT8_MIN, INT16_MIN, INT32_MIN, INT64_MIN };
-    static const unsigned long long highs[] = {
-        INT8_MAX, INT16_MAX, INT32_MAX, INT64_MAX, UINT8_MAX, UINT16_MAX, UINT32_MAX, UINT64_MAX
-    };
+    static const unsigned long long highs[] = { INT8_MAX,  INT16_MAX,  INT32_MAX,  INT64_MAX,
+                                                UINT8_MAX, UINT16_MAX, UINT32_MAX, UINT64_MAX };
     const char *letter = strchr(letters, field->kind);
 
     field->low = letter && letter < letters + 4 ? lows[letter - letters] : 0;
@@ -25,25 +24,26 @@ static bool describes_no_memory(Py_ssize_t offset, Py_ssize_t size, Py_ssize_t c
     bool array = kind == 'a' || kind == 'v';
 
     return offset < 0 || size <= 0 || count < 0 || !memchr("?bBhHiIqQdsav", kind, 13)
-        || (kind == 's') != (cls != NULL) || array != (inner != NULL)
-        || (cls && !PyType_Check(cls))
-        || (cls && !PyType_IsSubtype((PyTypeObject *)cls, qv_memory_type))
-        || (inner && (!PyObject_TypeCheck(inner, qv_field_type)
-                      || count != size / ((Field *)inner)->size));
+           || (kind == 's') != (cls != NULL) || array != (inner != NULL)
+           || (cls && !PyType_Check(cls))
+           || (cls && !PyType_IsSubtype((PyTypeObject *)cls, qv_memory_type))
+           || (inner
+               && (!PyObject_TypeCheck(inner, qv_field_type)
+                   || count != size / ((Field *)inner)->size));
 }
 
 static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = { "name", "kind", "offset", "size", "count", "cls", "inner",
-                             "num_delta", "num_kind", "multiply", "low", "high", NULL };
+    static char *names[] = { "name",      "kind",     "offset",   "size", "count", "cls", "inner",
+                             "num_delta", "num_kind", "multiply", "low",  "high",  NULL };
     PyObject *name, *cls = NULL, *inner = NULL, *low = NULL, *high = NULL;
     Py_ssize_t offset, size, count = 0, num_delta = 0, multiply = 1;
     int kind, num_kind = 0, checked;
     Field *self;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|nOOnCnOO", names, &name, &kind,
-                                     &offset, &size, &count, &cls, &inner, &num_delta,
-                                     &num_kind, &multiply, &low, &high)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UCnn|nOOnCnOO", names, &name, &kind, &offset,
+                                     &size, &count, &cls, &inner, &num_delta, &num_kind, &multiply,
+                                     &low, &high)) {
         return NULL;
     }
     if (cls == Py_None) {
@@ -183,19 +183,16 @@ static PyMemberDef field_members[] = {
     { 0 }
 };
 
-static PyType_Slot field_slots[] = {
-    { Py_tp_doc, "One field of a layout class; a data descriptor." },
-    { Py_tp_new, field_new },
-    { Py_tp_dealloc, field_dealloc },
-    { Py_tp_traverse, field_traverse },
-    { Py_tp_clear, field_clear },
-    { Py_tp_descr_get, field_get },
-    { Py_tp_descr_set, field_set },
-    { Py_tp_members, field_members },
-    { 0, NULL }
-};
+static PyType_Slot field_slots[] = { { Py_tp_doc,
+                                       "One field of a layout class; a data descriptor." },
+                                     { Py_tp_new, field_new },
+                                     { Py_tp_dealloc, field_dealloc },
+                                     { Py_tp_traverse, field_traverse },
+                                     { Py_tp_clear, field_clear },
+                                     { Py_tp_descr_get, field_get },
+                                     { Py_tp_descr_set, field_set },
+                                     { Py_tp_members, field_members },
+                                     { 0, NULL } };
 
-PyType_Spec qv_field_spec = {
-    "qemu_vmstate.bindings._state.Field", sizeof(Field), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, field_slots
-};
+PyType_Spec qv_field_spec = { "qemu_vmstate.bindings._state.Field", sizeof(Field), 0,
+                              Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, field_slots };

@@ -8,8 +8,7 @@
 #include "state/object_util.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *mutex;    /* strong: a Cell; NULL or None once it is released */
+    PyObject_HEAD PyObject *mutex; /* strong: a Cell; NULL or None once it is released */
 } Guard;
 
 static PyTypeObject *guard_type;
@@ -25,8 +24,7 @@ static Cell *locked_by(PyObject *obj)
     return mutex && PyObject_TypeCheck(mutex, qv_cell_type) ? (Cell *)mutex : NULL;
 }
 
-static PyObject *mutex_lock(PyObject *obj, PyObject *const *args, Py_ssize_t count,
-                            PyObject *names)
+static PyObject *mutex_lock(PyObject *obj, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     QvCell *cell = &((Cell *)obj)->cell;
 
@@ -167,27 +165,22 @@ static PyMethodDef guard_methods[] = {
     { 0 }
 };
 
-static PyMemberDef guard_members[] = {
-    { "_mutex", T_OBJECT, offsetof(Guard, mutex), 0, NULL },
-    { 0 }
-};
+static PyMemberDef guard_members[] = { { "_mutex", T_OBJECT, offsetof(Guard, mutex), 0, NULL },
+                                       { 0 } };
 
-static PyType_Slot guard_slots[] = {
-    { Py_tp_doc, "A locked Mutex." },
-    { Py_tp_new, guard_new },
-    { Py_tp_dealloc, guard_dealloc },
-    { Py_tp_finalize, guard_finalize },
-    { Py_tp_traverse, guard_traverse },
-    { Py_tp_clear, guard_clear },
-    { Py_tp_methods, guard_methods },
-    { Py_tp_members, guard_members },
-    { 0, NULL }
-};
+static PyType_Slot guard_slots[] = { { Py_tp_doc, "A locked Mutex." },
+                                     { Py_tp_new, guard_new },
+                                     { Py_tp_dealloc, guard_dealloc },
+                                     { Py_tp_finalize, guard_finalize },
+                                     { Py_tp_traverse, guard_traverse },
+                                     { Py_tp_clear, guard_clear },
+                                     { Py_tp_methods, guard_methods },
+                                     { Py_tp_members, guard_members },
+                                     { 0, NULL } };
 
-static PyType_Spec guard_spec = {
-    "qemu_vmstate.bindings._state.Guard", sizeof(Guard), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, guard_slots
-};
+static PyType_Spec guard_spec = { "qemu_vmstate.bindings._state.Guard", sizeof(Guard), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                                  guard_slots };
 
 PyTypeObject *qv_new_guard_type(void)
 {

@@ -158,8 +158,7 @@ static int memory_getbuffer(PyObject *obj, Py_buffer *view, int flags)
     if (self->lent && qv_memory_own(self) < 0) {
         return -1;
     }
-    return checked < 0 ? -1
-         : PyBuffer_FillInfo(view, obj, self->mem, self->size, checked, flags);
+    return checked < 0 ? -1 : PyBuffer_FillInfo(view, obj, self->mem, self->size, checked, flags);
 }
 
 static PyObject *memory_richcompare(PyObject *a, PyObject *b, int op)
@@ -236,7 +235,6 @@ static PyType_Slot memory_slots[] = {
     { 0, NULL }
 };
 
-PyType_Spec qv_memory_spec = {
-    "qemu_vmstate.bindings._state.Memory", sizeof(Memory), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, memory_slots
-};
+PyType_Spec qv_memory_spec = { "qemu_vmstate.bindings._state.Memory", sizeof(Memory), 0,
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+                               memory_slots };

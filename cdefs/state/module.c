@@ -83,8 +83,7 @@ static PyObject *state_fill(PyObject *module, PyObject *args)
         memcpy(((Memory *)target)->mem, data.buf, data.len);
         ret = 0;
     } else {
-        PyErr_SetString(PyExc_ValueError,
-                        "fill() takes a layout class instance and as many bytes");
+        PyErr_SetString(PyExc_ValueError, "fill() takes a layout class instance and as many bytes");
     }
     PyBuffer_Release(&data);
     return ret < 0 ? NULL : Py_NewRef(Py_None);
@@ -106,8 +105,7 @@ static PyMethodDef state_methods[] = {
     { "raw", state_raw, METH_O, "raw(memory): its bytes to write to, unchecked; do not keep it." },
     { "fill", state_fill, METH_VARARGS,
       "fill(memory, data): put raw bytes into an instance, unchecked." },
-    { "python", state_python, METH_NOARGS,
-      "python(): where the QvPython lies, for the bridge." },
+    { "python", state_python, METH_NOARGS, "python(): where the QvPython lies, for the bridge." },
     { "lock_cells", qv_lock_cells, METH_O,
       "lock_cells(cells) -> -1: a tuple of distinct Cells, all locked; or the index of one that\n"
       "this thread has already, and none locked.  Waits for ever, without the GIL." },
@@ -131,10 +129,15 @@ static PyMethodDef state_methods[] = {
     { 0 }
 };
 
-static struct PyModuleDef state_module = {
-    PyModuleDef_HEAD_INIT, "_state", "State as the C side sees it; see module.c.", -1,
-    state_methods, NULL, NULL, NULL, NULL
-};
+static struct PyModuleDef state_module = { PyModuleDef_HEAD_INIT,
+                                           "_state",
+                                           "State as the C side sees it; see module.c.",
+                                           -1,
+                                           state_methods,
+                                           NULL,
+                                           NULL,
+                                           NULL,
+                                           NULL };
 
 /* Steals object. */
 static int add(PyObject *module, const char *name, PyObject *object)

@@ -15,8 +15,7 @@ PyObject *qv_make_view(PyObject *cls, char *mem, PyObject *owner);
 PyObject *qv_load_value(Field *field, char *p, PyObject *owner);
 /* index: of an element, for the message; negative: a field of its own. */
 int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index);
-int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first,
-                      Py_ssize_t count);
+int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count);
 Field *qv_name_row(Field *field, Py_ssize_t index);
 /* How many elements an array has now; never more than it has room for. */
 Py_ssize_t qv_count(Field *field, const char *p);
