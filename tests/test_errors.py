@@ -75,9 +75,9 @@ def test_exceptions_survive_pickling(cls: type[Exception]) -> None:
     exc = cls("why")
     if isinstance(exc, InvalidError):
         exc.path = "timer.a"
-    twin = pickle.loads(pickle.dumps(exc))
-    assert type(twin) is cls
-    assert str(twin) == str(exc)
+    copy = pickle.loads(pickle.dumps(exc))
+    assert type(copy) is cls
+    assert str(copy) == str(exc)
 
 
 @pytest.mark.parametrize("name", sorted(set(qemu_vmstate.__all__) - set(ALIASES)))

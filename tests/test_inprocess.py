@@ -262,13 +262,13 @@ def test_buffers_across_the_borders_of_qemus_own_are_whole(size: int) -> None:
     state = cls(head=1, raw=filling[:size], tail=0xFFFE)
     wire = b"\1" + filling[:size] + b"\xff\xfe"
     assert save(state) == wire
-    twin = cls()
-    load(Migratable(Mutex(twin)), wire)
-    assert twin == state
+    copy = cls()
+    load(Migratable(Mutex(copy)), wire)
+    assert copy == state
     for bad in (wire[:-1], wire + b"\0", wire[: size // 2]):
         with pytest.raises(StreamError):
-            load(Migratable(Mutex(twin)), bad)
-    assert twin == state
+            load(Migratable(Mutex(copy)), bad)
+    assert copy == state
 
 
 def test_failing_load_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
