@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The models in examples/qemu_devices: what they send, what they read, and what they refuse.
+"""The models in examples/qemu_devices: the sections that they save, load and refuse.
 
-What C devices make of it is in tests/in_vm/test_c_devices.py.
+tests/in_vm/test_c_devices.py exchanges sections with the C devices.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from qemu_devices.serial_isa import SerialISA
 
 Unchanged = Callable[[Any], AbstractContextManager[None]]
 
-REST = 2**64 - 1
+INITIAL_CMP = 2**64 - 1
 UNARMED = b"\xff" * 8
 
 
-def hpet_timer(number: int, cmp: int = REST) -> bytes:
+def hpet_timer(number: int, cmp: int = INITIAL_CMP) -> bytes:
     return struct.pack(">BQQQQB", number, 0x4_0000_0030, cmp, 0, 0, 0) + UNARMED
 
 
@@ -39,7 +39,7 @@ def hpet(count: int | None, *timers: bytes) -> bytes:
 
 
 def pl011(**changes: int) -> bytes:
-    """The registers of a section, in their order, the clock's subsection following."""
+    """Return a section: the registers in their order, then the clock's subsection."""
     words = {"unused": 0, "flags": 0x90, "lcr": 0, "rsr": 0, "cr": 0x300, "dmacr": 0}
     words |= {"int_enabled": 0, "int_level": 0} | {f"fifo_{i}": 0 for i in range(16)}
     words |= {"ilpr": 0, "ibrd": 0, "fbrd": 0, "ifl": 0x12}
@@ -89,7 +89,7 @@ def test_pl011_without_a_fifo_holds_one_character() -> None:
     with pytest.raises(OverflowError, match="there is room for"):
         dev.receive(b"y")
     assert dev.read() == b"x"
-    # As QEMU 7.2 may send it: the one character is not in the first place.
+    # QEMU 7.2 may send the only character in another place than the first.
     load(dev, pl011(read_pos=5, read_count=1, fifo_5=ord("z"), ibrd=0x123456, fbrd=0xFF))
     with dev.regs.lock() as regs:
         assert (regs.read_pos, regs.read_fifo[0]) == (0, ord("z"))
@@ -100,13 +100,13 @@ def test_pl011_without_a_fifo_holds_one_character() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"read_pos": 16}, {"read_pos": -1}, {"read_count": 17}, {"read_count": -1}]
 )
-def test_pl011_refuses_what_lies_outside_the_fifo(
+def test_pl011_refuses_positions_outside_the_fifo(
     unchanged: Unchanged, wrong: dict[str, int]
 ) -> None:
     dev = PL011()
     dev.receive(b"x")
-    sentence = "pl011: the FIFO's position and level must lie inside it"
-    with unchanged(dev), pytest.raises(InvalidError, match=sentence):
+    message = "pl011: the FIFO's position and level must lie inside it"
+    with unchanged(dev), pytest.raises(InvalidError, match=message):
         load(dev, pl011(**wrong))
     load(dev, pl011(read_pos=15, read_count=16))
 
@@ -133,7 +133,7 @@ def test_hpet_has_as_many_timers_as_the_stream_says(count: int) -> None:
     assert save(dev) == wire
     with dev.timer[count - 1].lock() as one:
         assert one.cmp == count - 1
-    # One more than it had, and it is numbered.
+    # A timer that is added gets its number.
     if count < 32:
         dev.num_timers += 1
         assert save(dev) == hpet(count + 1) + wire[25:] + hpet_timer(count)
@@ -178,13 +178,13 @@ def test_hpets_counter_runs_until_it_is_saved() -> None:
 
 def test_serial_fifos_are_sent_if_something_is_in_them(unchanged: Unchanged) -> None:
     dev = SerialISA()
-    rest = save(dev)
+    initial = save(dev)
     with dev.state.lock() as regs:
         fifo = regs.recv_fifo.recv_fifo
         fifo.data, fifo.head, fifo.num = b"0123456789abcdef", 15, 2
     wire = save(dev)
     content = b"0123456789abcdef" + struct.pack(">II", 15, 2)
-    assert wire == rest + b"\x05\x10serial/recv_fifo" + struct.pack(">I", 1) + content
+    assert wire == initial + b"\x05\x10serial/recv_fifo" + struct.pack(">I", 1) + content
     copy = SerialISA()
     load(copy, wire)
     assert save(copy) == wire
@@ -196,7 +196,7 @@ def test_serial_fifos_are_sent_if_something_is_in_them(unchanged: Unchanged) -> 
             load(copy, wire[:-8] + wrong)
     with copy.state.lock() as regs:
         regs.recv_fifo.recv_fifo.num = 0
-    assert save(copy) == rest
+    assert save(copy) == initial
 
 
 def test_rtc_reads_every_version() -> None:

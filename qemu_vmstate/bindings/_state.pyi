@@ -117,11 +117,11 @@ def lock_cells(cells: tuple[Cell, ...], /) -> int:
 def unlock_cells(cells: tuple[Cell, ...], /) -> None:
     """Unlock the cells that ``lock_cells()`` locked."""
 
-def add_formers(entry: tuple[Any, Any], /) -> None:
-    """Add what undoes an object's restore, for a load of QEMU's that may fail later."""
+def hand_over(obj: object, /) -> int:
+    """Return the address of *obj* with a reference to it, which C owns from then on."""
 
-def take_formers(n: int, /) -> list[tuple[Any, Any]]:
-    """Remove the last *n* entries of ``add_formers()`` and return them, oldest first."""
+def take_over(address: int, /) -> Any:
+    """Return the object whose reference ``hand_over()`` gave to C, and take the reference back."""
 
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None:
     """Set the function that makes the exception of a refused store.
@@ -129,15 +129,16 @@ def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /
     It is called with the Field, an index, the value and a message.
     """
 
-class Trampoline:
+class FastPath:
     """The snapshot and the restore of an object's states in C, with a callback for failures."""
 
     def __init__(
         self,
-        whose: Any,
+        owner_ref: Any,
         failed: Callable[[Any, int, int, BaseException, int], int],
         undo: Callable[[Any, int, Any, BaseException], object],
-        steps: tuple[tuple[Any, Memory, int, bool], ...],
+        make_undo: Callable[[Any, tuple[Any, ...]], object],
+        conversions: tuple[tuple[Any, Memory, int, bool], ...],
         cells: tuple[Cell, ...],
         /,
     ) -> None: ...

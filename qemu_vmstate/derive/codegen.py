@@ -15,7 +15,7 @@ from ..bindings.loader import _state
 from ..layout.vmstruct import VMStruct
 from ..state.to_migration_state import Former
 from ..wire.field_options import FieldOptions
-from ..wire.types import SCALARS, ArrayType, Scalar, structs_of
+from ..wire.types import SCALARS, ArrayType, Scalar
 from .functions import Lines, Read, compile_functions
 from .migrated import MigratedFields
 from .packing import NumberList, PackedNumber, packer
@@ -332,7 +332,7 @@ class ClassWriter:
         type_ = field.type
 
         def to_wire(value: Any) -> Any:
-            (cls,) = structs_of(type_)
+            (cls,) = type_.structs()
             if not isinstance(type_, ArrayType):
                 made = cls()
                 snapshot_state(value, made, field.path)

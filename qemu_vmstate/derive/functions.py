@@ -15,8 +15,8 @@ CONVERSIONS = ("snapshot_migration_state", "restore_migrated_state_mut")
 _FUNCTIONS = (
     *CONVERSIONS,
     "__prepare_migrated_state__",
-    "_former_migrated_state",
-    "_put_back_migrated_state",
+    "__former_migrated_state__",
+    "__put_back_migrated_state__",
 )
 
 
@@ -157,7 +157,7 @@ def _former(lines: Lines, assigned: bool) -> str:
     ]
     if not assigned:
         keep = ["return _Former(self)"]
-    return _function("_former_migrated_state(self)", keep)
+    return _function("__former_migrated_state__(self)", keep)
 
 
 def _put_back(lines: Lines) -> str:
@@ -168,7 +168,7 @@ def _put_back(lines: Lines) -> str:
         "    return",
         *lines.put_back,
     ]
-    return _function("_put_back_migrated_state(self, former, own_version)", put_back)
+    return _function("__put_back_migrated_state__(self, former, own_version)", put_back)
 
 
 def _remember(cls: type, source: str) -> str:

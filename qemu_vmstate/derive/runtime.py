@@ -204,7 +204,7 @@ def _formers_of_states(states: Any) -> _Formers:
 def _former_of_state(state: Any) -> Any:
     own: Any = type(state)
     if _is_derived(own):
-        return own._former_migrated_state(state)
+        return own.__former_migrated_state__(state)
     if own.restore_migrated_state_mut is VMStruct.restore_migrated_state_mut:
         return bytes(state)
     raise TypeError
@@ -215,7 +215,7 @@ def _put_states_back(formers: _Formers, own_version: int) -> None:
         if isinstance(former, bytes):
             _state.fill(state, former)
         else:
-            state._put_back_migrated_state(former, own_version)
+            state.__put_back_migrated_state__(former, own_version)
 
 
 def _is_derived(cls: type) -> bool:

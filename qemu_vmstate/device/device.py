@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``Device``: several Migratables and plain fields under one description."""
+"""``Device``, an object with several Migratables and plain fields under one description."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from ..errors import DeclarationError
 from ..layout.annotations import check_name, check_versions, own_annotations
-from ..layout.descriptors import filled
 from ..layout.validation import Validator, validators_of
 from ..layout.vmstruct import VMStruct, VMStructMeta
+from ..staging.build import make_staging
 from ..staging.parts import Hooks, Part, StatePart
-from ..staging.python_staging import make_staging
-from ..staging.staging import StagingStruct
+from ..staging.staging import Staging
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
@@ -40,7 +39,7 @@ from .parts import CellPart, PlainField, PlainPart
 __all__ = ["Device", "staging_of"]
 
 
-# Who makes what an object has not yet takes it only to keep that.
+# Held only while a newly made field or staging struct is stored in its object.
 _keeping = threading.Lock()
 
 
@@ -69,11 +68,11 @@ class Device:
     ``early_setup`` (QEMU 8.1 and later).
 
     A subclass can define ``needed()``, ``pre_save()``, ``post_save()``, ``pre_load()`` and
-    ``post_load(version_id)``; what one of them raises fails the save or load.
+    ``post_load(version_id)``; an exception of one of them fails the save or load.
 
-    Keyword arguments of an instance are its fields; what is not given is made
-    from the annotation.  A ``Migratable`` field cannot be replaced once the
-    device was saved, loaded or registered: C knows where it lies.
+    Keyword arguments of an instance are its fields; a field that is not given is made
+    from the annotation.  A ``Migratable`` field cannot be replaced once the device was
+    saved, loaded or registered, because C has its address.
     """
 
     __description__: ClassVar[tuple[str, int, int, MigrationPriority]]
@@ -84,7 +83,7 @@ class Device:
     Migrated: ClassVar[type[Any]] = VMStruct
     __plain_class__: ClassVar[type[VMStruct]] = VMStruct
     __plain__: VMStruct
-    __staging__: StagingStruct | None = None
+    __staging__: Staging | None = None
 
     def __init_subclass__(
         cls,
@@ -156,11 +155,11 @@ class Device:
             options = FieldOptions(**{**vars(options), "default": FieldOptions().default})
         else:
             type_ = _plain_type(inner, where)
-            live = FieldOptions(
+            plain_options = FieldOptions(
                 **{name: getattr(options, name) for name in ("default", "minimum", "maximum")},
                 **{name: getattr(options, name) for name in ("num", "size", "multiply", "start")},
             )
-            plain[attribute] = (type_, live)
+            plain[attribute] = (type_, plain_options)
         if inner is not hint:
             if not isinstance(type_, StructType):
                 raise DeclarationError(f"{where}: a Subsection is of one struct")
@@ -186,7 +185,7 @@ class Device:
             return self._make_field(attribute)
 
     def _make_field(self, attribute: str) -> Any:
-        # Only for what is not there yet, so that a subclass's __init__ need not call ours.
+        # Makes a field when it is first used, so that a subclass's __init__ need not call ours.
         value: Any
         if attribute == "__plain__":
             value = self.__plain_class__()
@@ -205,8 +204,8 @@ class Device:
             value = self.__options__[attribute].make_default()
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
-        # Of two threads that ask first, both get the one that is kept.  Not by way of
-        # __dict__, which is made when someone asks for it: of each of ten thousand.
+        # Two threads that use it first at once get the same object.  __dict__ is avoided,
+        # because using it creates a dict for each of what may be ten thousand devices.
         with _keeping:
             try:
                 return object.__getattribute__(self, attribute)
@@ -215,12 +214,12 @@ class Device:
                 return value
 
     def needed(self) -> bool:
-        """Whether a migration or snapshot saves the device at all: without it, it does.
+        """Return whether a migration or snapshot saves the device; by default it does.
 
-        ``needed`` of include/migration/vmstate.h.  Called when QEMU comes to the section,
-        before ``pre_save``; the BQL is held, no lock of the device's.  The loading side takes
-        a section that is there, and misses none that is not.  ``save()`` and ``describe()``
-        do not ask, as ``vmstate_save_state()`` does not.
+        This is ``needed`` of include/migration/vmstate.h.  QEMU calls it when it comes to the
+        section, before ``pre_save``, with the BQL held and no lock of the device's.  The
+        loading side accepts a stream with the section and one without it.  ``save()`` and
+        ``describe()`` do not call it, as ``vmstate_save_state()`` does not.
         """
         return True
 
@@ -236,8 +235,9 @@ class Device:
     def post_load(self, version_id: int) -> None:
         """Finish a load that is committed; ``version_id`` is the stream's.
 
-        No lock of the device's is held.  What it raises undoes the load, as far as
-        snapshots tell; but other threads may have seen it, so refuse in ``@validate``.
+        No lock of the device's is held.  An exception rolls the load back, as far as
+        snapshots record the state; but other threads may have seen the new state, so
+        refuse a stream in ``@validate`` instead.
         """
 
     def __setattr__(self, attribute: str, value: Any) -> None:
@@ -271,7 +271,7 @@ class Device:
             value = BqlCell(value)
         return value
 
-    def __make_staging__(self) -> StagingStruct:
+    def __make_staging__(self) -> Staging:
         name = self.__description__[0]
         parts: list[Part] = []
         if self.__plain_class__.__layout__.fields:
@@ -358,8 +358,8 @@ def _plain_type(hint: Any, where: str) -> WireType:
 def _share_keys(cls: type[Device]) -> None:
     """Let all instances share the names of their attributes; a dict each is 270 bytes.
 
-    CPython shares those that one of the first thirty had, and a device makes its fields
-    when they are asked for.
+    CPython shares the names that one of the first thirty instances had, and a device makes
+    its fields only when they are used.
     """
     if hasattr(cls, "__del__"):
         return
@@ -376,13 +376,13 @@ def _limit_counts(plain: dict[str, Any], migrated: dict[str, Any]) -> None:
         counted = isinstance(type_, CountedType) and attribute not in plain
         if not counted or options.num not in plain:
             continue
-        of, live = plain[options.num]
+        of, count_options = plain[options.num]
         most = type_.length // options.multiply
         limits = {
-            "minimum": max(0, live.minimum or 0),
-            "maximum": most if live.maximum is None else min(most, live.maximum),
+            "minimum": max(0, count_options.minimum or 0),
+            "maximum": min(most, most if count_options.maximum is None else count_options.maximum),
         }
-        plain[options.num] = (of, FieldOptions(**{**vars(live), **limits}))
+        plain[options.num] = (of, FieldOptions(**{**vars(count_options), **limits}))
 
 
 def _layout_class(
@@ -413,14 +413,14 @@ def _make(hint: Any) -> Any:
         if isinstance(type_, StructType):
             return BqlCell(type_.cls())
         initial: Any = False if args[0] is bool else 0
-        return BqlCell(filled(type_, initial))
+        return BqlCell(type_.filled(initial))
     if origin in (Migratable, Mutex, BqlRefCell, Arc):
         return origin(_make(args[0]))
     return (origin or hint)()
 
 
 def _wrap(value: Any, hint: Any) -> Any:
-    """``value`` in the cells that the annotation names around it, unless it is in them."""
+    """Return ``value`` in the cells that the annotation names around it, unless it is in them."""
     origin = get_origin(hint)
     if origin not in (Migratable, Mutex, BqlRefCell, Arc) or isinstance(value, origin):
         return value
@@ -428,18 +428,18 @@ def _wrap(value: Any, hint: Any) -> Any:
     return inner if origin is Migratable else origin(inner)
 
 
-def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescription:
+def _description(cls: type[Any], *members: Any, **flags: bool) -> VMStateDescription:
     of_class = descriptions_of(cls)
-    if rest not in of_class:
-        of_class[rest] = VMStateDescription(cls, *rest, owned=True, **flags)  # type: ignore[arg-type]
-    return of_class[rest]
+    if members not in of_class:
+        of_class[members] = VMStateDescription(cls, *members, owned=True, **flags)  # type: ignore[arg-type]
+    return of_class[members]
 
 
-def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
+def staging_of(obj: Any, name: str | None = None) -> Staging:
     """Return the staging struct of a device, or a new one of any other ``ToMigrationState``.
 
-    ``name`` is that of the section of anything but a device; default: the name
-    of its ``Migrated``.
+    ``name`` is the name of the section of anything but a device, by default that of its
+    ``Migrated``.
     """
     if isinstance(obj, Device):
         if obj.__staging__ is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fields of a device that are not states of their own, as parts of its section."""
+"""The parts of a device's section that are no Migratables: plain fields, cells, timers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["CellPart", "PlainField", "PlainPart"]
 
 
 class PlainField:
-    """A wire-typed field of a device: kept in the device's own layout class."""
+    """A wire-typed field of a device, whose value lies in the device's plain layout object."""
 
     def __init__(self, attribute: str) -> None:
         self.attribute = attribute
@@ -48,7 +48,7 @@ class PlainPart:
             setattr(staging, attribute, getattr(self._plain, attribute))
 
     def load(self, source: Any, version_id: int) -> None:
-        """Take the values of ``source``."""
+        """Assign the values of ``source``."""
         for attribute in self._attributes:
             setattr(self._plain, attribute, getattr(source, attribute))
 
@@ -71,7 +71,7 @@ class CellPart:
         setattr(staging, self._attribute, self._cell.get())
 
     def load(self, source: Any, version_id: int) -> None:
-        """Take the values of ``source``."""
+        """Assign the values of ``source``."""
         value: Any = getattr(source, self._attribute)
         if isinstance(value, Mapping):
             value = dict(value)

@@ -14,7 +14,6 @@ from typing import Any
 from ..bindings.loader import _state
 from ..device.device import Device, staging_of
 from ..errors import InvalidError
-from ..layout.traversal import wire_fields
 from ..layout.vmstruct import VMStruct, asdict
 from ..state.bql import bql_lock_guard
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
@@ -30,7 +29,6 @@ from ..wire.types import (
     StructType,
     UnusedType,
     WireType,
-    structs_of,
 )
 
 __all__ = [
@@ -212,7 +210,7 @@ def mark(obj: Any, data: bytes) -> Payload:
     """``data``, which the last save of ``obj`` gave, and what lies where in it."""
     if isinstance(obj, Device):
         staging = staging_of(obj)
-        staged, version = staging.staged, staging.description.version_id
+        staged, version = staging.migration_state, staging.description.version_id
     else:
         with bql_lock_guard():
             staged = obj.to_migration_state()
@@ -221,7 +219,7 @@ def mark(obj: Any, data: bytes) -> Payload:
     edges, numbers = [0], []
     counted = _counters(cls)
     offset = 0
-    for path, width in wire_fields(staged, "", version):
+    for path, width in type(staged).__layout__.walk(staged, "", version):
         if (path.rpartition(".")[2] in counted and width <= 4) or path.endswith("]"):
             numbers.append((offset, width))
         offset += width
@@ -240,7 +238,7 @@ def mark(obj: Any, data: bytes) -> Payload:
 def _classes(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
     yield cls
     for info in cls.__layout__.fields:
-        for inner in structs_of(info.type):
+        for inner in info.type.structs():
             yield from _classes(inner)
 
 

@@ -165,12 +165,12 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
             restore_or_undo(value, source, version_id, type(source).__layout__.version_id)
 
     def restore_unguarded(self, source: Any, version_id: int) -> None:
-        """The same without the undoing, which ``former()`` is for."""
+        """Return the same without the undoing, which ``former()`` is for."""
         with self._held() as value:
             value.restore_migrated_state_mut(source, version_id)
 
     def former(self) -> Callable[[int], None]:
-        """What makes the state again what it is now; called with the ``version_id`` of that."""
+        """Return what restores the state as it is now; called with the ``version_id`` of that."""
         with self._held() as value:
             former = Former(value)
 

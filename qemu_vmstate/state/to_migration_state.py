@@ -23,24 +23,22 @@ the source may have to run on (docs/devel/migration/main.rst).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from types import MemberDescriptorType
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError
 from ..wire.types import HasLayout
+from .undo import noted
 
 __all__ = [
     "Former",
     "ToMigrationState",
     "ToMigrationStateShared",
     "migrated_class",
-    "noted",
     "restore_or_undo",
 ]
 
@@ -88,11 +86,11 @@ class ToMigrationState(ABC, Generic[M]):
         self.snapshot_migration_state(target)
         return target
 
-    def _former_migrated_state(self) -> Any:
-        """What undoes the next restore, for ``_put_back_migrated_state``."""
+    def __former_migrated_state__(self) -> Any:
+        """Return what undoes the next restore, for ``__put_back_migrated_state__``."""
         return Former(self)
 
-    def _put_back_migrated_state(self, former: Any, own_version: int) -> None:
+    def __put_back_migrated_state__(self, former: Any, own_version: int) -> None:
         """Make this again what it was when ``former`` was made."""
         former.put_back(own_version)
 
@@ -161,7 +159,7 @@ _slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDic
 
 
 def _slots(cls: type) -> tuple[str, ...]:
-    """The attributes that a class's objects have outside of a ``__dict__``."""
+    """Return the attributes that a class's objects have outside of a ``__dict__``."""
     if cls not in _slots_of:
         found = (vars(base).items() for base in cls.__mro__)
         _slots_of[cls] = tuple(
@@ -190,17 +188,8 @@ def restore_or_undo(
         raise
 
 
-@contextlib.contextmanager
-def noted(exc: BaseException, what: str) -> Iterator[None]:
-    """Note what is raised while ``what`` is taken back on the ``exc`` that is the reason."""
-    try:
-        yield
-    except BaseException as second:
-        exc.add_note(f"and taking {what} back raised {type(second).__name__}")
-
-
 def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:
-    """A snapshot, or ``None`` of a state that has none: a good stream may yet repair it."""
+    """Return a snapshot, or ``None`` of a state that has none: a good stream may yet repair it."""
     try:
         return value.to_migration_state()
     except Exception:

@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reads migration files, shows them and replaces sections in them; needs nothing compiled."""
 
-from .reader import Configuration, Field, Kind, Pages, Section, Stream, StreamError, read, replace
+from ..errors import StreamError
+from .configuration import Configuration
+from .decoder import Field
+from .iterable import Pages
+from .reader import read
+from .replace import replace
+from .sections import Kind, Section, Stream
 
 __all__ = [
     "Configuration",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reading a migration file without QEMU: its sections, and every field of its devices.
 
-Nothing compiled is needed, but for ``load`` and ``save``.
+Nothing compiled is needed, except for ``load`` and ``save``.
 
     stream = read("vm.mig")
     for section in stream:
@@ -11,52 +11,29 @@ Nothing compiled is needed, but for ``load`` and ``save``.
     ...
     replace("vm.mig", "changed.mig", {("hpet", 0): save(hpet)})
 
-A file is what ``migrate file:`` or ``exec:cat`` writes, of any target.  QEMU tells of it in
-docs/devel/migration/main.rst ("Stream structure"): a header, the configuration, sections, and at
-the end a description in JSON of the devices' sections, which is looked for first.  What lies
-inside a section is in :mod:`~qemu_vmstate.stream_fields`, where RAM's sections end in
-:mod:`~qemu_vmstate.stream_iterable`.  Pages of RAM are passed over, never kept.
+A file is the output of ``migrate file:`` or ``exec:cat``, for any target.  QEMU documents the
+format in docs/devel/migration/main.rst ("Stream structure"): a header, the configuration,
+sections, and at the end a JSON description of the devices' sections, which is looked for first.
+:mod:`~qemu_vmstate.stream.decoder` reads the inside of a device's section, and
+:mod:`~qemu_vmstate.stream.iterable` finds the end of a section of RAM.  Pages of RAM are skipped,
+never kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from ..errors import StreamError
 from .configuration import Configuration, read_configuration
-from .decoder import Budget, Decoder, Field, find
+from .decoder import Budget, Decoder, Field
 from .iterable import MEASURES, Pages, Ram
-from .replace import Key, write_replaced
+from .sections import Kind, Section, Stream
 from .source import Source, shown
-from .vmdesc import Description, by_device, find_description, parse
+from .vmdesc import by_device, find_description, parse
 
-__all__ = [
-    "Configuration",
-    "Field",
-    "Kind",
-    "Pages",
-    "Section",
-    "Stream",
-    "StreamError",
-    "read",
-    "replace",
-]
-
-Kind: TypeAlias = Literal[
-    "header",
-    "configuration",
-    "start",
-    "part",
-    "end",
-    "full",
-    "command",
-    "eof",
-    "description",
-    "padding",
-]
+__all__ = ["read"]
 
 MAGIC = b"QEVM"
 VERSION = 3
@@ -81,89 +58,6 @@ COMMANDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the file; together they cover it without gaps."""
-
-    kind: Kind
-    offset: int
-    """Where its first byte lies in the file, the one that says what it is."""
-    size: int
-    """All of its bytes, a footer included."""
-    payload_offset: int
-    payload_size: int
-    name: str = ""
-    """A device's idstr, or a command's name."""
-    section_id: int | None = None
-    instance_id: int | None = None
-    version_id: int | None = None
-    fields: tuple[Field, ...] | None = None
-    """What the payload has, subsections last; ``None`` where nothing describes it."""
-    pages: Pages | None = None
-    """What a section of RAM carries."""
-    vmsd_name: str | None = None
-    """The name of a device's ``VMStateDescription``, which *name* ends with."""
-
-    @property
-    def opaque(self) -> bool:
-        """Whether there is a payload of which only place and size are known."""
-        sections = ("start", "part", "end", "full")
-        return self.kind in sections and self.fields is None and self.pages is None
-
-    def field(self, path: str) -> Field:
-        """The field with that path (``"regs.fifo"``, ``"history[2].step"``), else KeyError.
-
-        Names are the description's, which have dots themselves: ``"env.regs[4]"``.
-        """
-        found = find(self.fields or (), path)
-        if found is None:
-            raise KeyError(path)
-        return found
-
-    def walk(self) -> Iterator[Field]:
-        """Every field, each before what is inside it."""
-        for field in self.fields or ():
-            yield from field.walk()
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A migration file, read."""
-
-    path: str
-    size: int
-    sections: tuple[Section, ...]
-    configuration: Configuration | None
-    """``None`` for a machine type before 2.4, which sends none."""
-    description: Description | None
-    """The JSON at the end; ``None`` if the machine type or a postcopy suppressed it."""
-    page_size: int
-    """The target's: the description's, the configuration's, or else 4096."""
-    ram_blocks: Mapping[str, int]
-    """The lengths of the blocks of RAM, in bytes."""
-    footers: bool
-    """Whether sections have footers; those of machine types before 2.4 have none."""
-
-    def __iter__(self) -> Iterator[Section]:
-        return iter(self.sections)
-
-    def section(self, name: str, instance_id: int = 0) -> Section:
-        """The first section of that device that has its fields, else its first; or KeyError."""
-        same = [s for s in self.sections if (s.name, s.instance_id) == (name, instance_id)]
-        if not same:
-            raise KeyError(f"{name}/{instance_id}")
-        return next((s for s in same if s.fields is not None), same[0])
-
-    def payload(self, name: str, instance_id: int = 0) -> bytes:
-        """The bytes of that section, read from the file now: what ``load`` takes.
-
-        Raises KeyError as :meth:`section`, OSError, and StreamError if the file got shorter.
-        """
-        section = self.section(name, instance_id)
-        with Source(self.path) as source:
-            return source.at(section.payload_offset, section.payload_size, f"the section {name!r}")
-
-
 def read(path: str | os.PathLike[str]) -> Stream:
     """Read the migration file *path*.
 
@@ -172,31 +66,6 @@ def read(path: str | os.PathLike[str]) -> Stream:
     """
     with Source(path) as source:
         return _Reader(source).read()
-
-
-def replace(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    payloads: Mapping[Key, bytes],
-    descriptions: Mapping[Key, Description] | None = None,
-) -> None:
-    """Write the migration file *path* to *out*, devices' sections having other payloads.
-
-    *payloads* are by name and instance id, ``{("hpet", 0): save(hpet)}``; the rest of the file
-    stays as it is, footers too.  *out* may be *path*; it is replaced when all is written, with
-    the permissions of *path*.  RAM is copied a piece at a time.
-
-    QEMU takes a payload of any length that its device reads, and ignores the JSON description
-    at the end of the file.  For all other readers that must go on to be true.  So a payload
-    which the section's description does not describe, a subsection more say, needs one of its
-    own in *descriptions*, which is what ``describe(hpet)`` returns; the file's JSON then has
-    it.  A section without a description can have any payload.
-
-    Raises :class:`StreamError` when *path* is broken, and for a section that is not there, is
-    there twice, comes in parts as RAM does, or that the payload does not fit; OSError for *path*
-    and *out*.  Nothing is written then.
-    """
-    write_replaced(read(path), out, payloads, descriptions or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,7 +284,7 @@ class _Reader:
             return False
 
     def _footer(self, head: _Head, end: int, payload: int, fields: tuple[Field, ...] | None) -> int:
-        """The end of a section whose payload ends at *end*, its footer being checked."""
+        """Return the end of a section whose payload ends at *end*, its footer being checked."""
         source = self._source
         if end > source.size:
             raise source.error(

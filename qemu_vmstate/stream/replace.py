@@ -13,17 +13,16 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import StreamError
 from .decoder import Budget, Decoder
+from .reader import read
+from .sections import Section, Stream
 from .source import Memory, Source, printable
 from .vmdesc import Description, as_json, by_device
 
-if TYPE_CHECKING:
-    from .reader import Section, Stream
-
-__all__ = ["Key", "write_replaced"]
+__all__ = ["Key", "replace"]
 
 Key: TypeAlias = tuple[str, int]
 """A section's name and instance id."""
@@ -33,13 +32,30 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
 
-def write_replaced(
-    stream: Stream,
+def replace(
+    path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     payloads: Mapping[Key, bytes],
-    descriptions: Mapping[Key, Description],
+    descriptions: Mapping[Key, Description] | None = None,
 ) -> None:
-    """Write *stream*'s file to *out* with those payloads, as :func:`.stream.replace` says."""
+    """Write the migration file *path* to *out*, devices' sections having other payloads.
+
+    *payloads* are by name and instance id, ``{("hpet", 0): save(hpet)}``; the rest of the file
+    stays as it is, footers too.  *out* may be *path*; it is replaced when all is written, with
+    the permissions of *path*.  RAM is copied a piece at a time.
+
+    QEMU takes a payload of any length that its device reads, and ignores the JSON description
+    at the end of the file.  For all other readers that must go on to be true.  So a payload
+    which the section's description does not describe, a subsection more say, needs one of its
+    own in *descriptions*, which is what ``describe(hpet)`` returns; the file's JSON then has
+    it.  A section without a description can have any payload.
+
+    Raises :class:`StreamError` when *path* is broken, and for a section that is not there, is
+    there twice, comes in parts as RAM does, or that the payload does not fit; OSError for *path*
+    and *out*.  Nothing is written then.
+    """
+    stream = read(path)
+    descriptions = descriptions or {}
     for key in descriptions:
         if key not in payloads:
             raise _refusal(stream, key, "has a new description without a new payload")
@@ -113,7 +129,7 @@ def _check(
 def _described(
     stream: Stream, source: Source, new: Mapping[Key, Description]
 ) -> tuple[int, int, bytes]:
-    """The edit that gives the JSON at the end new descriptions, the rest staying as it is."""
+    """Return the edit that gives the JSON at the end new descriptions and keeps the rest."""
     section = next(s for s in stream if s.kind == "description")
     begin, size = section.payload_offset, section.payload_size
     text = source.at(begin, size, "the description").decode("utf-8", "surrogateescape")
@@ -165,7 +181,7 @@ def _after_comma(text: str, at: int) -> int:
 def _write(
     source: Source, out: str | os.PathLike[str], edits: list[tuple[int, int, bytes]]
 ) -> None:
-    """The file with its edits, which replaces *out* when all of it is written."""
+    """Return the file with its edits, which replaces *out* when all of it is written."""
     folder, name = os.path.split(os.path.abspath(out))
     part, path = tempfile.mkstemp(prefix=f".{name[:100]}-", dir=folder)
     try:

@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from .reader import Field, Section, Stream
+from .decoder import Field
+from .sections import Section, Stream
 from .source import printable
 
 __all__ = ["as_json", "show", "write_json"]
@@ -94,7 +95,7 @@ def write_json(stream: Stream, out: TextIO) -> None:
 
 
 def show(stream: Stream, out: TextIO) -> None:
-    """A table of the sections: by ``rich`` on a terminal that has it, else plain text."""
+    """Return a table of the sections: by ``rich`` on a terminal that has it, else plain text."""
     configuration = stream.configuration
     described = "described" if stream.description else "not described"
     machine = f"machine {printable(configuration.machine)}, " if configuration else ""

@@ -22,7 +22,7 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi, in_vm, lib
 from ..layout.traversal import has_subsections, memory_is_value, structs_in
 from ..layout.vmstruct import VMStruct, asdict
-from ..wire.types import FieldInfo, StructType, SubsectionType, structs_of
+from ..wire.types import FieldInfo, StructType
 
 __all__ = ["asks", "differs", "exists_callback", "forget", "needed_callback", "watch"]
 
@@ -116,7 +116,7 @@ def _on_large_stack(function: Callable[[], bool]) -> bool:
 def exists_callback(
     cls: type[VMStruct], base: int, function: Callable[[Any, int], bool], what: str
 ) -> Any:
-    """Return a ``field_exists`` that asks ``function`` about the struct ``base`` bytes after opaque."""
+    """Return a ``field_exists`` that calls ``function`` with the struct at opaque + ``base``."""
     of = weakref.ref(cls)  # the class keeps its description, and so this
     what = f"{what}.field_exists()"
 
@@ -166,14 +166,14 @@ def differs(struct: VMStruct) -> bool:
 def _on_wire(struct: VMStruct) -> dict[str, Any]:
     values = asdict(struct)
     for info in struct.__layout__.fields:
-        if isinstance(info.type, SubsectionType):
+        if info.type.is_subsection:
             inner = getattr(struct, info.attribute)
             needed = info.options.needed
             there = differs(inner) if needed is None else needed
             if callable(there):
                 there = there(struct)
             values[info.attribute] = _on_wire(inner) if there else None
-        elif any(has_subsections(cls) for cls in structs_of(info.type)):
+        elif any(has_subsections(cls) for cls in info.type.structs()):
             values[info.attribute] = [_on_wire(inner) for inner in structs_in(struct, info)]
     return values
 

@@ -159,7 +159,7 @@ def field(
 
 
 def zeroed() -> Any:
-    """``= zeroed()``: a field that is zero at rest, as every field without a default is.
+    """Declare a field that is zero initially, as every field without a default is.
 
     It tells type checkers that the field need not be given.
     """

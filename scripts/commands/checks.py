@@ -51,6 +51,13 @@ class Run:
         status = self._call(name, [self.environment.python, "-m", *command], {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))
 
+    def command(self, name: str, program: str, *arguments: str) -> None:
+        """Run a step as ``tool()`` does, whose program has no module to run."""
+        started = time.monotonic()
+        path = Path(self.environment.python).with_name(program)
+        status = self._call(name, [str(path), *arguments], {})
+        self.results.append(Result(name, status == 0, time.monotonic() - started))
+
     def tests(self, name: str, arguments: Sequence[str], native: str, python: str) -> None:
         """A step that is a pytest run, against what is built in ``native``."""
         file = self._reports / f"{name.replace(' ', '-').replace(',', '')}.xml"
@@ -112,6 +119,9 @@ def run_all(environment: Environment, extra: Sequence[str]) -> list[Result]:
     steps.tool("ruff check", "ruff", "check", ".")
     steps.tool("ruff format", "ruff", "format", "--check", ".")
     steps.tool("mypy", "mypy")
+    steps.command("import-linter", "lint-imports")
+    sources = sorted(str(path) for path in (CHECKOUT / "cdefs").rglob("*.[ch]"))
+    steps.command("clang-format", "clang-format", "--dry-run", "-Werror", *sources)
     in_process = ["tests", *(f"--ignore=tests/{name}" for name in ONCE)]
     for tree in environment.trees:
         name = f"in process, QEMU {tree.version}"

@@ -234,7 +234,7 @@ def test_a_module_that_calls_c_imports_what_c_calls_back(host: str) -> None:
     program = (
         f"import sys; import qemu_vmstate.{host}; "
         "print(*(f'qemu_vmstate.{name}' in sys.modules for name in "
-        "('staging.python_staging', 'vmsd.predicates', 'state.qemu_timer')))"
+        "('staging.callbacks', 'vmsd.predicates', 'state.qemu_timer')))"
     )
     assert fresh(program) == "True True True"
 

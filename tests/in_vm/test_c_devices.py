@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from qemu_vmstate import InvalidError, describe, load, save
-from qemu_vmstate.stream.reader import Stream, read, replace
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.replace import replace
+from qemu_vmstate.stream.sections import Stream
 from qemu_vmstate.stream.vmdesc import by_device
 from qemu_vmstate.vm.vm import VM, MigrationError
 

@@ -13,7 +13,8 @@ import pytest
 from qemu_vmstate import load
 from qemu_vmstate.scaffold.generator import scaffold
 from qemu_vmstate.scaffold.roundtrip import Report, roundtrip
-from qemu_vmstate.stream.reader import Stream, read
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.sections import Stream
 from qemu_vmstate.vm.vm import VM
 
 from .conftest import Emulator, StartVM, environment

@@ -18,7 +18,8 @@ from qemu_vmstate import Device, VMStateError, VMStruct, cli
 from qemu_vmstate.scaffold.generator import scaffold
 from qemu_vmstate.scaffold.module import _ATTRIBUTES
 from qemu_vmstate.scaffold.text import class_name
-from qemu_vmstate.stream.reader import Stream, read
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.sections import Stream
 
 from ..stream.test_stream import (
     EOF,
@@ -61,7 +62,7 @@ def imported(source: str) -> dict[str, Any]:
 
 
 def declared(source: str, cls: str = "Dev") -> str:
-    """The body of a class without its docstring, whose lines are as they stand."""
+    """Return the body of a class without its docstring, whose lines are as they stand."""
     (node,) = (
         one for one in ast.parse(source).body if isinstance(one, ast.ClassDef) and one.name == cls
     )
@@ -352,7 +353,7 @@ def test_sections_are_chosen_by_their_names(parse: Parse) -> None:
 
 
 def wide(parse: Parse) -> str:
-    """A module with much in it that has to be wrapped, sorted and escaped."""
+    """Return a module with much in it that has to be wrapped, sorted and escaped."""
     long = "a_rather_long_name." * 2 + "with_an_end"
     inner = vmsd(f'{long}/it\'s "q"', entry(long, "uint32", 4), entry("b", "bool", 1))
     return scaffold(

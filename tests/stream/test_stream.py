@@ -20,7 +20,10 @@ from hypothesis import strategies as st
 
 from qemu_vmstate import cli
 from qemu_vmstate.errors import StreamError
-from qemu_vmstate.stream.reader import Configuration, Pages, Section, Stream, read
+from qemu_vmstate.stream.configuration import Configuration
+from qemu_vmstate.stream.iterable import Pages
+from qemu_vmstate.stream.reader import read
+from qemu_vmstate.stream.sections import Section, Stream
 from qemu_vmstate.stream.show import as_json, show, write_json
 from qemu_vmstate.stream.source import WINDOW
 
@@ -106,7 +109,7 @@ Parse = Callable[[bytes], Stream]
 
 
 def one(parse: Parse, payload: bytes, *fields: Any, **more: Any) -> Section:
-    """A device of those fields, read from a stream that has nothing else."""
+    """Return a device of those fields, read from a stream that has nothing else."""
     data = HEADER + full("dev", payload) + EOF + described(device("dev", *fields, **more))
     section = parse(data).section("dev")
     assert section.payload_offset == 8 + 1 + 4 + 4 + 8
@@ -182,7 +185,7 @@ def test_a_configuration_with_all_its_subsections(parse: Parse) -> None:
 
 
 def mapped(pages: int, bitmap: int = 0b101, **other: int) -> bytes:
-    """A stream of mapped-ram, whose only block has so many pages."""
+    """Return a stream of mapped-ram, whose only block has so many pages."""
     capability = be32(1) + counted("mapped-ram")
     name = b"\x05" + counted("configuration/capabilities")
     head = HEADER + CONFIGURATION + name + be32(1) + capability
@@ -533,7 +536,7 @@ def test_subsections_at_every_level(parse: Parse) -> None:
 
 
 def list_entry(name: str, type_: str, elements: list[Description]) -> str:
-    """A list's entry as QEMU writes it: all elements' keys in one object."""
+    """Return a list's entry as QEMU writes it: all elements' keys in one object."""
     keys = [f'"name": "{name}", "type": "{type_}"']
     keys += [json.dumps(element)[1:-1] for element in elements]
     return "{" + ", ".join([*keys, '"size": 1']) + "}"
@@ -857,7 +860,7 @@ LEAF = st.fixed_dictionaries(KEYS, optional=MORE)
 
 
 def holder(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """An entry, or a description, that has others inside."""
+    """Return an entry, or a description, that has others inside."""
     held = {
         "fields": st.lists(inner, max_size=4),
         "subsections": st.lists(inner, max_size=2),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Derived dataclasses: fields since a version, with limits, and what an old stream lacks."""
+"""Derived dataclasses: fields since a version, limits, and values that an old stream lacks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class State(DerivedState):
     peer: u8 | None = field(default=None, none=255, version_id=2)
 
 
-def test_what_an_old_stream_lacks_is_the_dataclass_default() -> None:
+def test_fields_that_an_old_stream_lacks_get_the_dataclass_default() -> None:
     state = Mutex(State(a=7, mode=Mode.OFF, pair=[8, 8], kept=3, peer=6))
     assert save(state) == bytes([7, 1, 8, 8, 3, 6])
     load(state, bytes([2]), version_id=1)
@@ -104,7 +104,7 @@ LATER: list[tuple[Any, dict[str, Any], Any]] = [
 
 @pytest.mark.parametrize(("hint", "options", "other"), LATER)
 @pytest.mark.parametrize("keep", [False, True], ids=["default", "keep"])
-def test_what_an_old_stream_lacks_is_the_default_or_is_kept_whatever_its_type(
+def test_fields_that_an_old_stream_lacks_get_the_default_or_are_preserved(
     hint: Any, options: dict[str, Any], other: Any, keep: bool
 ) -> None:
     @derive_to_migration_state(version_id=2)
@@ -148,7 +148,7 @@ class Holder(Device, name="holder", version_id=2, minimum_version_id=1):
     rare: Subsection[Migratable[Mutex[Rare]]]
 
 
-def test_a_part_that_a_stream_lacks_is_as_new_and_one_as_new_needs_no_subsection() -> None:
+def test_a_part_that_a_stream_lacks_is_initial_and_an_initial_one_needs_no_subsection() -> None:
     inner = bytes([1, 3, 4, 0, 0, 0, 6, 8]) + b"ab" + bytes([1])
     assert save(Holder()) == b"\0" + inner
     nines: Any = [9, 9]
@@ -184,7 +184,7 @@ def test_a_default_that_cannot_be_on_the_wire_counts_where_a_stream_may_lack_it(
 @derive_to_migration_state
 @dataclass
 class LimitedAndLarge(DerivedState):
-    """Large enough to be brought to rest when it is looked at, and not before."""
+    """A state whose layout object is larger than a page."""
 
     level: u8 = field(default=3, minimum=1, maximum=5)
     data: bytes = field(default_factory=lambda: bytes(8192), length=8192)
@@ -233,9 +233,9 @@ def test_derived_state_in_a_subsection() -> None:
         more.speed = 7
     wire = b"\x05\x09pump/more\0\0\0\1\7"
     assert save(pump) == wire
-    twin = Pump()
-    load(twin, wire)
-    with twin.more.lock() as more:
+    copy = Pump()
+    load(copy, wire)
+    with copy.more.lock() as more:
         assert more.speed == 7
 
 

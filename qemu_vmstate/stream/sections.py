@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A migration file as it was read: its sections and their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .configuration import Configuration
+from .decoder import Field, find
+from .iterable import Pages
+from .source import Source
+from .vmdesc import Description
+
+__all__ = ["Kind", "Section", "Stream"]
+
+Kind: TypeAlias = Literal[
+    "header",
+    "configuration",
+    "start",
+    "part",
+    "end",
+    "full",
+    "command",
+    "eof",
+    "description",
+    "padding",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the file; together they cover it without gaps."""
+
+    kind: Kind
+    offset: int
+    """Where its first byte lies in the file, the one that says what it is."""
+    size: int
+    """All of its bytes, a footer included."""
+    payload_offset: int
+    payload_size: int
+    name: str = ""
+    """A device's idstr, or a command's name."""
+    section_id: int | None = None
+    instance_id: int | None = None
+    version_id: int | None = None
+    fields: tuple[Field, ...] | None = None
+    """What the payload has, subsections last; ``None`` where nothing describes it."""
+    pages: Pages | None = None
+    """What a section of RAM carries."""
+    vmsd_name: str | None = None
+    """The name of a device's ``VMStateDescription``, which *name* ends with."""
+
+    @property
+    def opaque(self) -> bool:
+        """Whether there is a payload of which only place and size are known."""
+        sections = ("start", "part", "end", "full")
+        return self.kind in sections and self.fields is None and self.pages is None
+
+    def field(self, path: str) -> Field:
+        """Return the field with that path (``"regs.fifo"``, ``"history[2].step"``), else KeyError.
+
+        Names are the description's, which have dots themselves: ``"env.regs[4]"``.
+        """
+        found = find(self.fields or (), path)
+        if found is None:
+            raise KeyError(path)
+        return found
+
+    def walk(self) -> Iterator[Field]:
+        """Every field, each before what is inside it."""
+        for field in self.fields or ():
+            yield from field.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A migration file, read."""
+
+    path: str
+    size: int
+    sections: tuple[Section, ...]
+    configuration: Configuration | None
+    """``None`` for a machine type before 2.4, which sends none."""
+    description: Description | None
+    """The JSON at the end; ``None`` if the machine type or a postcopy suppressed it."""
+    page_size: int
+    """The target's: the description's, the configuration's, or else 4096."""
+    ram_blocks: Mapping[str, int]
+    """The lengths of the blocks of RAM, in bytes."""
+    footers: bool
+    """Whether sections have footers; those of machine types before 2.4 have none."""
+
+    def __iter__(self) -> Iterator[Section]:
+        return iter(self.sections)
+
+    def section(self, name: str, instance_id: int = 0) -> Section:
+        """Return the device's first section that has its fields, else its first; or KeyError."""
+        same = [s for s in self.sections if (s.name, s.instance_id) == (name, instance_id)]
+        if not same:
+            raise KeyError(f"{name}/{instance_id}")
+        return next((s for s in same if s.fields is not None), same[0])
+
+    def payload(self, name: str, instance_id: int = 0) -> bytes:
+        """Return the bytes of that section, read from the file now: what ``load`` takes.
+
+        Raises KeyError as :meth:`section`, OSError, and StreamError if the file got shorter.
+        """
+        section = self.section(name, instance_id)
+        with Source(self.path) as source:
+            return source.at(section.payload_offset, section.payload_size, f"the section {name!r}")
