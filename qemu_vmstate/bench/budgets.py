@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .process import C_TWIN, OPERATIONS, PICKLE
+from .process import OPERATIONS, PICKLE, REFERENCE
 
 __all__ = ["Budget", "budgets"]
 
@@ -41,21 +41,21 @@ def _where(rows: list[Row], **wanted: Any) -> list[Row]:
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
-def _over_twin(row: Row, result: dict[str, Any]) -> float:
-    """Microseconds more than the twin."""
-    [twin] = _process(result, shape=row["shape"], op=row["op"], path=C_TWIN)
-    return float(row["us"] - twin["us"])
+def _over_reference(row: Row, result: dict[str, Any]) -> float:
+    """Microseconds more than the reference."""
+    [reference] = _process(result, shape=row["shape"], op=row["op"], path=REFERENCE)
+    return float(row["us"] - reference["us"])
 
 
 def _native(result: dict[str, Any]) -> Iterator[Budget]:
     rows = _process(result, path="native")
     if rows:
-        middle = statistics.median(row["ratio_to_c_twin"] for row in rows)
-        worst = max(rows, key=lambda row: row["ratio_to_c_twin"])
-        ratio = worst["ratio_to_c_twin"]
+        middle = statistics.median(row["ratio_to_reference"] for row in rows)
+        worst = max(rows, key=lambda row: row["ratio_to_reference"])
+        ratio = worst["ratio_to_reference"]
         yield Budget(
             "native, save and load, every shape",
-            "1.00 x C twin, none over 1.05",
+            "1.00 x reference device, none over 1.05",
             f"median {middle:.2f}, most {ratio:.2f} ({worst['op']} of {worst['shape']})",
             middle <= 1.005 and ratio <= 1.05,
         )
@@ -63,10 +63,10 @@ def _native(result: dict[str, Any]) -> Iterator[Budget]:
 
 def _trampoline(result: dict[str, Any]) -> Iterator[Budget]:
     for row in _process(result, path="trampoline", shape="32 u32"):
-        more = _over_twin(row, result)
+        more = _over_reference(row, result)
         yield Budget(
             f"trampoline, 32 fields, {row['op']}",
-            "C twin + 0.5 us",
+            "reference device + 0.5 us",
             f"+ {more:.2f} us",
             more <= 0.5,
         )
@@ -75,18 +75,18 @@ def _trampoline(result: dict[str, Any]) -> Iterator[Budget]:
 def _large(result: dict[str, Any]) -> Iterator[Budget]:
     for row in _process(result, path="trampoline"):
         if row["shape"].startswith("buffer") and row["bytes"] >= 64 << 10:
-            ratio = row["ratio_to_c_twin"]
+            ratio = row["ratio_to_reference"]
             what = f"trampoline, {row['shape']}, {row['op']}"
-            yield Budget(what, "1.25 x C twin", f"{ratio:.2f}", ratio <= 1.25)
+            yield Budget(what, "1.25 x reference device", f"{ratio:.2f}", ratio <= 1.25)
 
 
 def _derived(result: dict[str, Any]) -> Iterator[Budget]:
     rows = _process(result, path="derived", shape="32 u32")
     for row in rows:
-        more, most = _over_twin(row, result), {"save": 1.2, "load": 0.8}[row["op"]]
+        more, most = _over_reference(row, result), {"save": 1.2, "load": 0.8}[row["op"]]
         yield Budget(
             f"derived dataclass of 32 ints, {row['op']}",
-            f"C twin + {most} us",
+            f"reference device + {most} us",
             f"+ {more:.2f} us",
             more <= most,
         )
@@ -106,10 +106,10 @@ def _vm(result: dict[str, Any], path: str, devices: int, busy: int) -> Row | Non
 def _busy(result: dict[str, Any]) -> Iterator[Budget]:
     for busy in (1, 4):
         if row := _vm(result, "native", 1000, busy):
-            ratio = row["ratio_to_c_twin"]
+            ratio = row["ratio_to_reference"]
             yield Budget(
                 f"1,000 native devices beside {busy} busy Python thread(s)",
-                "1.2 x the C twins'",
+                "1.2 x the reference devices'",
                 f"{ratio:.2f}",
                 ratio <= 1.2,
             )
@@ -127,23 +127,29 @@ def _busy(result: dict[str, Any]) -> Iterator[Budget]:
 def _growth(result: dict[str, Any]) -> Iterator[Budget]:
     for path in ("native", "trampoline"):
         ends = [
-            (_vm(result, path, devices, 0), _vm(result, C_TWIN, devices, 0))
+            (_vm(result, path, devices, 0), _vm(result, REFERENCE, devices, 0))
             for devices in (1_000, 10_000)
         ]
-        ratios = [mine["hooks_ms"] / twin["hooks_ms"] for mine, twin in ends if mine and twin]
+        ratios = [
+            mine["hooks_ms"] / reference["hooks_ms"]
+            for mine, reference in ends
+            if mine and reference
+        ]
         if len(ratios) == 2:
             grown = ratios[1] / ratios[0]
             what = f"downtime from 1,000 to 10,000 devices, {path}"
-            yield Budget(what, "grows as the C twins', x 1.2", f"{grown:.2f}", grown <= 1.2)
+            yield Budget(
+                what, "grows as the reference devices', x 1.2", f"{grown:.2f}", grown <= 1.2
+            )
 
 
 def _registered_as_most(result: dict[str, Any]) -> Iterator[Budget]:
     what = "register one device, up to 10000"
     rows = {row["with"]: row for row in _where(result["microbenchmarks"], what=what)}
-    most = rows.get(f"{C_TWIN}, numbered by QEMU")
+    most = rows.get(f"{REFERENCE}, numbered by QEMU")
     if most:
         ratio = rows["native"]["us"] / most["us"]
-        limit = "2 x C twin that QEMU numbers"
+        limit = "2 x reference device that QEMU numbers"
         yield Budget(what, limit, f"{ratio:.2f}", ratio <= 2)
 
 
@@ -152,7 +158,7 @@ def _microbenchmarks(result: dict[str, Any]) -> Iterator[Budget]:
         (
             "register one device, up to 10000",
             "native",
-            "2 x C twin with a given number",
+            "2 x reference device with a given number",
             lambda row: (f"{row['ratio']:.2f}", row["ratio"] <= 2),
         ),
         (

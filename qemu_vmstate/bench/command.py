@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``qemu-vmstate bench``: what saving and loading costs, beside C devices of the same fields.
 
-The C twins (cdefs/twin.c) lie in the same process and are walked by the same QEMU code.
+The reference devices (cdefs/bench/reference_device.c) are in the same process, and the same QEMU
+code walks them.
 Everything is measured in turn, A B A B; figures are medians, ratios those of each turn.
 In process it is CPU time, for nothing waits there.
 """

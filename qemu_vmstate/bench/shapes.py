@@ -21,7 +21,16 @@ from ..vmsd.description import VMStateDescription
 from ..wire.annotations import Buffer, VArray, u32
 from ..wire.field_options import field
 
-__all__ = ["PATHS", "SHAPES", "Pickled", "Python", "Shape", "Subject", "Twin", "make_device"]
+__all__ = [
+    "PATHS",
+    "SHAPES",
+    "Pickled",
+    "Python",
+    "ReferenceDevice",
+    "Shape",
+    "Subject",
+    "make_device",
+]
 
 PATHS = ("native", "trampoline", "derived")
 """A layout class; one whose conversions are overridden in Python; a derived dataclass."""
@@ -237,18 +246,19 @@ class Python(Subject):
 
 
 @functools.cache
-def _twin_description(shape: Shape) -> VMStateDescription:
+def _reference_description(shape: Shape) -> VMStateDescription:
     return VMStateDescription(device_class(shape, "native").Migrated, "bench-device", 1, 1)
 
 
-class Twin(Subject):
+class ReferenceDevice(Subject):
     """The C device of the same fields."""
 
     def __init__(self, shape: Shape) -> None:
         cls = device_class(shape, "native").Migrated
         size = cls.__layout__.size
         self.cdata = ffi.gc(
-            lib().qv_twin_new(_twin_description(shape).cdata, shape.parts, size), lib().qv_twin_free
+            lib().qv_twin_new(_reference_description(shape).cdata, shape.parts, size),
+            lib().qv_twin_free,
         )
         self._vmsd = lib().qv_twin_description(self.cdata)
         self._opaque = ffi.cast("void *", self.cdata)

@@ -9,12 +9,12 @@ from typing import Any
 
 from ..vm.vm import VM
 from . import vm_script as bench_guest
-from .process import C_TWIN
+from .process import REFERENCE
 from .samples import Samples, rounds
 
 __all__ = ["VM_PATHS", "in_vms"]
 
-VM_PATHS = (C_TWIN, "native", "trampoline")
+VM_PATHS = (REFERENCE, "native", "trampoline")
 
 _Rows = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -65,18 +65,18 @@ def in_vms(
                 rows += measured.rows(devices)
         if counts[-1] >= 1000:
             say("in VMs: registering C devices as most are")
-            registrations.append(_as_most(counts[-1], vms[C_TWIN], grown))
+            registrations.append(_as_most(counts[-1], vms[REFERENCE], grown))
     return rows, registrations
 
 
-def _as_most(devices: int, twins: VM, grown: dict[str, dict[str, float]]) -> dict[str, Any]:
-    us, twin = twins.python.call("register_again"), grown[C_TWIN]["register_us"]
+def _as_most(devices: int, references: VM, grown: dict[str, dict[str, float]]) -> dict[str, Any]:
+    us, reference = references.python.call("register_again"), grown[REFERENCE]["register_us"]
     return {
         "what": f"register one device, up to {devices}",
-        "with": f"{C_TWIN}, numbered by QEMU",
+        "with": f"{REFERENCE}, numbered by QEMU",
         "us": us,
-        "ratio": us / twin,
-        "to": C_TWIN,
+        "ratio": us / reference,
+        "to": REFERENCE,
     }
 
 
@@ -140,7 +140,7 @@ class _Measured:
         """One for each path."""
         # QEMU counts whole milliseconds; where they are few, the marks count finer.
         downtime = self._series["downtime_ms"]
-        fine = downtime.median(C_TWIN) >= 20
+        fine = downtime.median(REFERENCE) >= 20
         basis = "downtime_ms" if fine else "hooks_ms"
         for path in VM_PATHS:
             row: dict[str, Any] = {
@@ -150,14 +150,14 @@ class _Measured:
             }
             for name, series in self._series.items():
                 row[name] = series.median(path)
-            row["ratio_to_c_twin"] = self._series[basis].ratio(path, C_TWIN)
+            row["ratio_to_reference"] = self._series[basis].ratio(path, REFERENCE)
             row["ratio_of"] = basis
             row["noise"] = self._series[basis].noise(path)
             yield row
 
 
 def _registration(devices: int, grown: dict[str, dict[str, float]]) -> Iterator[dict[str, Any]]:
-    twin = grown[C_TWIN]
+    reference = grown[REFERENCE]
     for path, values in grown.items():
         for what, key, unit in (
             ("register one device", "register_us", "us"),
@@ -167,6 +167,6 @@ def _registration(devices: int, grown: dict[str, dict[str, float]]) -> Iterator[
                 "what": f"{what}, up to {devices}",
                 "with": path,
                 unit: values[key],
-                "ratio": values[key] / twin[key],
-                "to": C_TWIN,
+                "ratio": values[key] / reference[key],
+                "to": REFERENCE,
             }

@@ -49,18 +49,18 @@ def in_process() -> None:
         console.print(f"    {at:4}  {wire[at : at + 24].hex(' ', -4)}")
     console.print("  what QEMU's JSONWriter says of them (the first part's fields):")
     console.print(JSON(json.dumps(description["fields"][1]["struct"]["fields"]), indent=None))
-    twin = demo_device.Nic()
-    qemu_vmstate.load(twin, wire)
-    same = qemu_vmstate.save(twin) == wire
+    copy = demo_device.Nic()
+    qemu_vmstate.load(copy, wire)
+    same = qemu_vmstate.save(copy) == wire
     check("a second card, loaded from them, saves the same bytes", None if same else "it does not")
     check("they are the bytes of 100 steps", demo_device.fault(wire, card.steps()))
-    before = qemu_vmstate.save(twin)
+    before = qemu_vmstate.save(copy)
     try:
-        qemu_vmstate.load(twin, wire[:77])
+        qemu_vmstate.load(copy, wire[:77])
         wrong: str | None = "it was accepted"
     except qemu_vmstate.StreamError as error:
         console.print(f"  a stream cut short: {error}", markup=False, soft_wrap=True)
-        wrong = None if qemu_vmstate.save(twin) == before else "it changed the card"
+        wrong = None if qemu_vmstate.save(copy) == before else "it changed the card"
     check("a stream cut short is refused, and the card is as it was", wrong)
 
 

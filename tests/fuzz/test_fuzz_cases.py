@@ -109,9 +109,9 @@ def test_struct_of_subsections_only_may_be_the_last_of_its_kind() -> None:
 
     state = One()
     state.only.extra.value = 7
-    twin = One()
-    load(twin, save(state))
-    assert twin == state
+    copy = One()
+    load(copy, save(state))
+    assert copy == state
 
 
 def test_structs_of_subsections_only_in_a_row_are_refused() -> None:
@@ -140,6 +140,6 @@ def test_structs_of_subsections_only_in_a_row_are_refused() -> None:
 
     state = Apart()
     state.first.extra.value, state.second[1].extra.value = 1, 2
-    twin = Apart()
-    load(twin, save(state))
-    assert twin == state
+    copy = Apart()
+    load(copy, save(state))
+    assert copy == state

@@ -39,8 +39,8 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .. import c_twin
-from ..c_twin import description_text
+from .. import c_reference
+from ..c_reference import description_text
 from . import cases, section, wires
 
 PORTED: set[str] = set()
@@ -55,7 +55,7 @@ def case(path: str) -> Callable[[F], F]:
 
 def c_description(name: str) -> str:
     """Return what C's JSON writer emits for the object that QEMU's test of that table saves."""
-    table = c_twin.device(name)
+    table = c_reference.device(name)
     return table.save_as_text(table.make_c())[1]
 
 

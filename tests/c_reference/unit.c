@@ -3,8 +3,8 @@
 #include "unit.h"
 
 #include <linux/types.h>
-#define Device TwinDevice
-#include "twin.h"
+#define Device ReferenceDevice
+#include "reference.h"
 
 const Device *unit_device(int i);
 

@@ -10,9 +10,9 @@ typedef struct Field {              /* VMStateField's members; flags 0 and no na
     int num, flags, version_id, struct_version_id, tested;
 } Field;
 
-Field twin_field(const void *vmsd, int i);
+Field reference_field(const void *vmsd, int i);
 
-typedef struct Saved {              /* one vmstate_save_state(); twin_free() frees what it holds */
+typedef struct Saved {              /* one vmstate_save_state(); reference_free() frees what it holds */
     int ret;
     unsigned char *data;
     unsigned long size;
@@ -20,11 +20,11 @@ typedef struct Saved {              /* one vmstate_save_state(); twin_free() fre
     char *error;
 } Saved;
 
-Saved twin_save(const void *vmsd, void *opaque, int version_id);
-/* vmstate_load_state() on data and the one byte that follows a section; *error: twin_free(). */
-int twin_load(const void *vmsd, void *opaque, int version_id, const void *data,
+Saved reference_save(const void *vmsd, void *opaque, int version_id);
+/* vmstate_load_state() on data and the one byte that follows a section; *error: reference_free(). */
+int reference_load(const void *vmsd, void *opaque, int version_id, const void *data,
               unsigned long size, char **error);
-void twin_free(void *p);
+void reference_free(void *p);
 
 /* A device of devices.c, or a table of the tree's tests/unit/test-vmstate.c; NULL past the last. */
 typedef struct Device {
@@ -36,7 +36,7 @@ typedef struct Device {
     void *(*make)(void);            /* QEMU's own object of the test, which nobody frees */
 } Device;
 
-const Device *twin_device(int i);
+const Device *reference_device(int i);
 
 /* One for each VMSTATE_* macro: a description of version 3 with its field as the last. */
 typedef struct Row {
@@ -45,8 +45,8 @@ typedef struct Row {
     unsigned long size;             /* its sizeof */
 } Row;
 
-const Row *twin_row(int i);
-const void *twin_row_vmsd(int i);
+const Row *reference_row(int i);
+const void *reference_row_vmsd(int i);
 
 /* --- what the rows describe */
 typedef struct Bool { bool a; } Bool;
@@ -109,15 +109,15 @@ typedef struct Count { uint32_t n; } Count;
 
 /* QTAILQ, QLIST and GTREE: filled by functions, a pair at a time. */
 typedef struct List { unsigned long head[2]; } List;
-void twin_qtailq_append(List *list, Pair value);
-void twin_qlist_append(List *list, Pair value);
+void reference_qtailq_append(List *list, Pair value);
+void reference_qlist_append(List *list, Pair value);
 typedef struct Tree { void *a; } Tree;
-void twin_tree_insert(Tree *tree, uint64_t key, Pair value);       /* VMSTATE_GTREE_DIRECT_KEY_V */
-void twin_tree_insert_pair(Tree *tree, Pair key, Pair value);      /* VMSTATE_GTREE_V */
+void reference_tree_insert(Tree *tree, uint64_t key, Pair value);       /* VMSTATE_GTREE_DIRECT_KEY_V */
+void reference_tree_insert_pair(Tree *tree, Pair key, Pair value);      /* VMSTATE_GTREE_V */
 /* Their elements in order, at most max of them, keys only of a tree of pairs; how many. */
-int twin_qtailq_get(const List *list, Pair *values, int max);
-int twin_qlist_get(const List *list, Pair *values, int max);
-int twin_tree_get(const Tree *tree, uint64_t *keys, Pair *pair_keys, Pair *values, int max);
+int reference_qtailq_get(const List *list, Pair *values, int max);
+int reference_qlist_get(const List *list, Pair *values, int max);
+int reference_tree_get(const Tree *tree, uint64_t *keys, Pair *pair_keys, Pair *values, int max);
 
 /* --- the devices */
 typedef struct Channel { bool active; uint16_t used; uint16_t fifo[4]; } Channel;

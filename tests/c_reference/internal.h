@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#ifndef TWIN_INTERNAL_H
-#define TWIN_INTERNAL_H
+#ifndef REFERENCE_INTERNAL_H
+#define REFERENCE_INTERNAL_H
 
 #include "qemu/osdep.h"
 #include <linux/types.h>
@@ -9,7 +9,7 @@
 #include "qemu/queue.h"
 #include "qemu/timer.h"
 
-#include "twin.h"
+#include "reference.h"
 
 const Device *unit_device(int i);
 

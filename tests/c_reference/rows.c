@@ -83,7 +83,7 @@ static Node *new_node(Pair value)
     return node;
 }
 
-void twin_qtailq_append(List *list, Pair value)
+void reference_qtailq_append(List *list, Pair value)
 {
     TailQ *q = (TailQ *)list;
     Node *made = new_node(value);
@@ -94,7 +94,7 @@ void twin_qtailq_append(List *list, Pair value)
     QTAILQ_INSERT_TAIL(&q->a, made, tailq);
 }
 
-int twin_qtailq_get(const List *list, Pair *values, int max)
+int reference_qtailq_get(const List *list, Pair *values, int max)
 {
     Node *node;
     int n = 0;
@@ -108,7 +108,7 @@ int twin_qtailq_get(const List *list, Pair *values, int max)
     return n;
 }
 
-void twin_qlist_append(List *list, Pair value)
+void reference_qlist_append(List *list, Pair value)
 {
     QList *q = (QList *)list;
     Node *made = new_node(value), *node = QLIST_FIRST(&q->a);
@@ -123,7 +123,7 @@ void twin_qlist_append(List *list, Pair value)
     QLIST_INSERT_AFTER(node, made, list);
 }
 
-int twin_qlist_get(const List *list, Pair *values, int max)
+int reference_qlist_get(const List *list, Pair *values, int max)
 {
     Node *node;
     int n = 0;
@@ -149,7 +149,7 @@ static gint compare_pairs(gconstpointer a, gconstpointer b, gpointer data)
     return one->x != two->x ? one->x - two->x : (one->y > two->y) - (one->y < two->y);
 }
 
-void twin_tree_insert(Tree *tree, uint64_t key, Pair value)
+void reference_tree_insert(Tree *tree, uint64_t key, Pair value)
 {
     if (!tree->a) {
         tree->a = g_tree_new_full(compare_numbers, NULL, NULL, g_free);
@@ -157,7 +157,7 @@ void twin_tree_insert(Tree *tree, uint64_t key, Pair value)
     g_tree_insert(tree->a, (gpointer)(uintptr_t)key, g_memdup2(&value, sizeof(value)));
 }
 
-void twin_tree_insert_pair(Tree *tree, Pair key, Pair value)
+void reference_tree_insert_pair(Tree *tree, Pair key, Pair value)
 {
     if (!tree->a) {
         tree->a = g_tree_new_full(compare_pairs, NULL, g_free, g_free);
@@ -187,7 +187,7 @@ static gboolean walk_tree(gpointer key, gpointer value, gpointer data)
     return false;
 }
 
-int twin_tree_get(const Tree *tree, uint64_t *keys, Pair *pair_keys, Pair *values, int max)
+int reference_tree_get(const Tree *tree, uint64_t *keys, Pair *pair_keys, Pair *values, int max)
 {
     Walk walk = { .keys = keys, .pair_keys = pair_keys, .values = values, .max = max };
 
@@ -466,12 +466,12 @@ static Use uses[] = {
         VMSTATE_GTREE_DIRECT_KEY_V(a, Tree, 1, vmstate_value_and_key, Pair))
 };
 
-const Row *twin_row(int i)
+const Row *reference_row(int i)
 {
     return i < G_N_ELEMENTS(uses) ? &uses[i].row : NULL;
 }
 
-const void *twin_row_vmsd(int i)
+const void *reference_row_vmsd(int i)
 {
     static VMStateDescription described[G_N_ELEMENTS(uses)];
 

@@ -4,5 +4,5 @@
 
 int unit_test_main(int argc, char **argv);
 #define main unit_test_main
-#include TWIN_UNIT_TEST
+#include REFERENCE_UNIT_TEST
 #undef main

@@ -29,12 +29,12 @@ from qemu_vmstate.bindings.native import lib as bind_qemu
 from qemu_vmstate.bindings.native import take_text
 
 HERE = Path(__file__).parent
-SOURCES = ("twin.c", "rows.c", "devices.c", "unit.c")
+SOURCES = ("reference.c", "rows.c", "devices.c", "unit.c")
 
 ffi = FFI()
 ffi.cdef(
     "typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32; "
-    "typedef unsigned long long __u64;" + (HERE / "twin.h").read_text()
+    "typedef unsigned long long __u64;" + (HERE / "reference.h").read_text()
 )
 
 
@@ -68,12 +68,12 @@ def library() -> Any:
     bind_qemu()  # first: it loads the migration code and starts it
     folder = native_folder()
     with TemporaryDirectory() as made:
-        output = Path(made) / "twin.so"
+        output = Path(made) / "reference.so"
         unit = tree_source() / "tests" / "unit" / "test-vmstate.c"
         done = subprocess.run(
             [
                 *compile_words(),
-                *("-O0", "-shared", f"-DTWIN_UNIT_TEST={json.dumps(str(unit))}"),
+                *("-O0", "-shared", f"-DREFERENCE_UNIT_TEST={json.dumps(str(unit))}"),
                 *("-o", str(output)),
                 *(str(HERE / name) for name in SOURCES),
                 str(folder / "libqemu-vmstate.so"),
@@ -98,7 +98,7 @@ def text(pointer: Any) -> str | None:
 
 def _taken(pointer: Any) -> str | None:
     found = text(pointer)
-    library().twin_free(pointer)
+    library().reference_free(pointer)
     return found
 
 
@@ -111,7 +111,7 @@ class CError(Exception):
 
 
 @dataclass(frozen=True)
-class Twin:
+class ReferenceDevice:
     """A C struct of ``type`` and its ``VMStateDescription``."""
 
     vmsd: Any
@@ -138,10 +138,10 @@ class Twin:
     def save_as_text(self, struct: Any, version_id: int | None = None) -> tuple[bytes, str]:
         """As :meth:`save`; in the text are also keys that an object has twice."""
         version = self.version_id if version_id is None else version_id
-        saved = library().twin_save(self.vmsd, struct, version)
+        saved = library().reference_save(self.vmsd, struct, version)
         error = _taken(saved.error)
         data = bytes(ffi.buffer(saved.data, saved.size)) if saved.size else b""
-        library().twin_free(saved.data)
+        library().reference_free(saved.data)
         description = _taken(saved.vmdesc)
         if saved.ret:
             raise CError(saved.ret, error)
@@ -152,7 +152,7 @@ class Twin:
         """Let QEMU load ``data``, all of it, into the struct."""
         version = self.version_id if version_id is None else version_id
         error = ffi.new("char **")
-        ret = library().twin_load(self.vmsd, struct, version, data, len(data), error)
+        ret = library().reference_load(self.vmsd, struct, version, data, len(data), error)
         sentence = _taken(error[0])
         if ret:
             raise CError(ret, sentence)
@@ -231,21 +231,21 @@ class Row:
     """One use of a ``VMSTATE_*`` macro: the last field of the description."""
 
     macro: str
-    twin: Twin
+    reference: ReferenceDevice
 
 
 @cache
 def rows() -> dict[str, Row]:
     """Every macro's use, by its name."""
     found: dict[str, Row] = {}
-    while (row := library().twin_row(len(found))) != ffi.NULL:
+    while (row := library().reference_row(len(found))) != ffi.NULL:
         macro, type_ = text(row.macro), text(row.type)
         assert macro is not None
         assert macro not in found
         if type_ is not None:
             assert ffi.sizeof(type_) >= row.size, type_
-        twin = Twin(library().twin_row_vmsd(len(found)), type_ or "", 3)
-        found[macro] = Row(macro, twin)
+        reference = ReferenceDevice(library().reference_row_vmsd(len(found)), type_ or "", 3)
+        found[macro] = Row(macro, reference)
     return found
 
 
@@ -253,26 +253,26 @@ def fields(vmsd: Any) -> list[Any]:
     """The members of each ``VMStateField`` of a ``VMStateDescription``, ours or another's."""
     pointer = ffi.cast("void *", vmsd)
     found: list[Any] = []
-    while (one := library().twin_field(pointer, len(found))).name != ffi.NULL:
+    while (one := library().reference_field(pointer, len(found))).name != ffi.NULL:
         found.append(one)
     return found
 
 
 @cache
-def device(name: str) -> Twin:
+def device(name: str) -> ReferenceDevice:
     """The device of that name in devices.c, or QEMU's own in unit.c."""
     i = 0
-    while (found := library().twin_device(i)) != ffi.NULL:
+    while (found := library().reference_device(i)) != ffi.NULL:
         if text(found.name) == name:
             type_ = text(found.type) or ""
             assert not type_ or ffi.sizeof(type_) == found.size, type_
-            return Twin(found.vmsd, type_, found.version_id, found.make)
+            return ReferenceDevice(found.vmsd, type_, found.version_id, found.make)
         i += 1
     raise LookupError(name)
 
 
 def description_text(obj: Any) -> str:
-    """What the JSON writer emits for an object of Python's, as :meth:`Twin.save_as_text`."""
+    """Return the description that the JSON writer emits for a Python object, as text."""
     made = native_ffi.new("char **")
     inprocess._save(obj, made)
     return take_text(made[0])

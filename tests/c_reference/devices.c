@@ -193,7 +193,7 @@ static Device devices[] = {
     DEVICE(grown, Grown),
 };
 
-const Device *twin_device(int i)
+const Device *reference_device(int i)
 {
     Device *device;
 

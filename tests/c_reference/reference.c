@@ -38,7 +38,7 @@ static char *take_error(Error *err)
     return text;
 }
 
-Saved twin_save(const void *vmsd, void *opaque, int version_id)
+Saved reference_save(const void *vmsd, void *opaque, int version_id)
 {
     QIOChannelBuffer *buffer = qio_channel_buffer_new(0);
     QEMUFile *f = qemu_file_new_output(QIO_CHANNEL(buffer));
@@ -63,7 +63,7 @@ Saved twin_save(const void *vmsd, void *opaque, int version_id)
     return saved;
 }
 
-int twin_load(const void *vmsd, void *opaque, int version_id, const void *data,
+int reference_load(const void *vmsd, void *opaque, int version_id, const void *data,
               unsigned long size, char **error)
 {
     QIOChannelBuffer *buffer = qio_channel_buffer_new(size + 1);
@@ -88,12 +88,12 @@ int twin_load(const void *vmsd, void *opaque, int version_id, const void *data,
     return ret;
 }
 
-void twin_free(void *p)
+void reference_free(void *p)
 {
     g_free(p);
 }
 
-Field twin_field(const void *vmsd, int i)
+Field reference_field(const void *vmsd, int i)
 {
     const VMStateField *field = &((const VMStateDescription *)vmsd)->fields[i];
 

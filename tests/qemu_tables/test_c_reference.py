@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from .. import c_twin
+from .. import c_reference
 from . import section
 
 TABLES = {
@@ -25,21 +25,21 @@ TABLES = {
 
 @pytest.mark.parametrize(("wire", "table"), TABLES.items())
 def test_c_saves_what_qemus_tests_expect(wire: str, table: str) -> None:
-    data, description = c_twin.device(table).save_made()
+    data, description = c_reference.device(table).save_made()
     assert data == section(wire)
     assert description["vmsd_name"] == table.removesuffix(" with NULL")
 
 
 def test_c_loads_what_it_saved_and_refuses_what_is_cut_short() -> None:
-    twin = c_twin.device("mixed")
+    reference = c_reference.device("mixed")
     values = {"serial": 7, "pair": {"x": 1, "y": 2}, "regs": [0, 0, 3, 4, 5, 0, 0, 0], "last": -1}
     slots = {"slots": [{"x": 1, "y": 2}, None, {"x": 3, "y": 4}]}
-    data, _ = twin.save(twin.make({**values, **slots}))
-    loaded = twin.make(slots)
-    twin.load(loaded, data)
-    assert c_twin.read(loaded, values) == values
+    data, _ = reference.save(reference.make({**values, **slots}))
+    loaded = reference.make(slots)
+    reference.load(loaded, data)
+    assert c_reference.read(loaded, values) == values
     for length in range(len(data)):
-        with pytest.raises(c_twin.CError):
-            twin.load(twin.make(slots), data[:length])
-    with pytest.raises(c_twin.CError):
-        twin.load(twin.make(slots), data + b"\1")
+        with pytest.raises(c_reference.CError):
+            reference.load(reference.make(slots), data[:length])
+    with pytest.raises(c_reference.CError):
+        reference.load(reference.make(slots), data + b"\1")
