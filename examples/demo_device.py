@@ -70,7 +70,7 @@ class NicRegs(VMStruct, name="pynic/regs"):
 
     @classmethod
     def at(cls, steps: int) -> NicRegs:
-        """The registers after that many steps."""
+        """Return the registers after that many steps."""
         regs = cls()
         # Only the last packets are in the ring; what came before follows from counting.
         done = max(0, steps - 2 * RING)
@@ -102,7 +102,7 @@ class Link(VMStruct, name="pynic/link"):
     history: Array[LinkEvent, Literal[4]] = zeroed()
 
     def step(self) -> None:
-        """The link goes up, or down."""
+        """Return the link goes up, or down."""
         self.steps += 1
         self.up = self.steps % 2 == 1
         self.speed = 10 ** (1 + self.steps % 4) if self.up else 0
@@ -112,7 +112,7 @@ class Link(VMStruct, name="pynic/link"):
 
     @classmethod
     def at(cls, steps: int) -> Link:
-        """The link after that many steps."""
+        """Return the link after that many steps."""
         link = cls()
         link.steps = max(0, steps - 4)
         for _ in range(steps - link.steps):
@@ -160,7 +160,7 @@ class Stats(ToMigrationState[StatsMigration]):
 
     @classmethod
     def at(cls, steps: int) -> StatsMigration:
-        """The counters after that many steps, as they go on the wire."""
+        """Return the counters after that many steps, as they go on the wire."""
         counts = [steps // 3 + (0 < i <= steps % 3) for i in range(3)]
         return StatsMigration(steps=steps, counts=counts, balance=-(steps % 2))
 
@@ -212,7 +212,7 @@ class Nic(Device, name="pynic", version_id=1):
 
 
 def state_at(steps: tuple[int, int, int]) -> Nic:
-    """A card whose parts are that far."""
+    """Return a card whose parts are that far."""
     card = Nic(regs=NicRegs.at(steps[0]), link=Link.at(steps[1]))
     with card.stats.lock() as stats:
         stats.restore_migrated_state_mut(Stats.at(steps[2]), 1)
@@ -220,7 +220,7 @@ def state_at(steps: tuple[int, int, int]) -> Nic:
 
 
 def fault(wire: bytes, steps: tuple[int, int, int]) -> str | None:
-    """What is wrong with a saved card that claims to be that far, or ``None``."""
+    """Return what is wrong with a saved card that claims to be that far, or ``None``."""
     expected = save(state_at(steps))
     if wire == expected:
         return None
@@ -232,7 +232,7 @@ def fault(wire: bytes, steps: tuple[int, int, int]) -> str | None:
 
 
 def state() -> tuple[bytes, tuple[int, int, int], dict[str, object]]:
-    """This VM's card, its worker being stopped: wire bytes, steps, and fields to show."""
+    """Stop the worker, and return the card's wire bytes, steps, and fields to show."""
     with bql_lock_guard(), dev.link.borrow() as link:
         shown_link = asdict(link)
     with dev.regs.lock() as regs, dev.stats.lock() as stats:

@@ -112,7 +112,7 @@ def run() -> Callable[[Callable[[], Any]], Running]:
 
 @pytest.fixture
 def unchanged() -> Callable[[Any], AbstractContextManager[None]]:
-    """``with unchanged(obj):`` fails if ``obj`` saves other bytes after than before."""
+    """Return a context manager that fails if its object saves other bytes after it."""
     from qemu_vmstate import save
 
     @contextmanager

@@ -87,7 +87,7 @@ class PL011Registers(DerivedState):
         return FIFO_DEPTH if LineControl.FEN in self.lcr else 1
 
     def put(self, character: int) -> None:
-        """A character arrives, for which there is room."""
+        """Return a character arrives, for which there is room."""
         self.read_fifo[(self.read_pos + self.read_count) % self.depth] = character
         self.read_count += 1
         self.flags &= ~Flag.RXFE
@@ -97,7 +97,7 @@ class PL011Registers(DerivedState):
             self.int_level |= Interrupt.RX
 
     def take(self) -> int | None:
-        """What the guest reads next; ``None`` if nothing is there."""
+        """Return what the guest reads next; ``None`` if nothing is there."""
         if self.read_count == 0:
             return None
         character = self.read_fifo[self.read_pos]
@@ -140,7 +140,7 @@ class PL011(Device, name="pl011", version_id=2, minimum_version_id=2):
     clock: Subsection[ClockSubsection] = field(needed=True)
 
     def receive(self, characters: bytes) -> None:
-        """What comes in on the line; OverflowError, and none of it, if it does not all fit."""
+        """Receive bytes from the line; OverflowError, and none of them, if they do not all fit."""
         with self.regs.lock() as regs:
             room = regs.depth - regs.read_count
             for character in characters if len(characters) <= room else b"":
@@ -160,7 +160,7 @@ class PL011(Device, name="pl011", version_id=2, minimum_version_id=2):
         return bool(0 <= regs.read_pos < FIFO_DEPTH and 0 <= regs.read_count <= FIFO_DEPTH)
 
     def post_load(self, version_id: int) -> None:
-        """What older QEMUs sent otherwise becomes what this device assumes."""
+        """Return what older QEMUs sent otherwise becomes what this device assumes."""
         with self.regs.lock() as regs:
             if regs.depth == 1 and regs.read_count and regs.read_pos:
                 regs.read_fifo[0], regs.read_pos = regs.read_fifo[regs.read_pos], 0

@@ -17,7 +17,7 @@ from ..device.device import Device
 from ..inprocess import load, save
 from ..layout.vmstruct import VMStruct
 from ..state.cells import Mutex
-from ..state.migratable import Migratable
+from ..state.migratable import Migratable, unwrap
 from ..wire.annotations import u32
 from .samples import rounds
 
@@ -52,7 +52,7 @@ class PlainRegs:
 
 
 def _loop(statement: str, **names: Any) -> Callable[[], float]:
-    """A call that gives a statement's nanoseconds, as ``timeit`` would make it."""
+    """Return a call that gives a statement's nanoseconds, as ``timeit`` would make it."""
     body = statement.replace("\n", "\n        ")
     source = f"def run(n):\n    for _ in range(n):\n        {body}\n"
     exec(compile(source, "<bench>", "exec"), names)
@@ -74,7 +74,7 @@ def _empty(n: int) -> None:
 
 
 def _cases() -> dict[str, tuple[str, dict[str, Callable[[], float]]]]:
-    """What is measured, in ns: the thing that ratios are to, and everything."""
+    """Return what is measured, in ns: the thing that ratios are to, and everything."""
     dev = Counter()
     struct, plain, bare, lock = CRegs(1), PlainRegs(), Regs(), threading.Lock()
     guarded = dev.regs.lock()
@@ -100,7 +100,7 @@ def _cases() -> dict[str, tuple[str, dict[str, Callable[[], float]]]]:
             "threading.Lock",
             {
                 "threading.Lock": _loop("with lock:\n    pass", **other),
-                "Mutex": _loop("with mutex.lock():\n    pass", mutex=dev.regs._value),
+                "Mutex": _loop("with mutex.lock():\n    pass", mutex=unwrap(dev.regs)),
                 "Migratable of a Mutex": _loop("with dev.regs.lock():\n    pass", dev=dev),
             },
         ),

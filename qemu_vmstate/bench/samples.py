@@ -22,11 +22,11 @@ class Samples:
         self.samples.setdefault(name, []).append(value)
 
     def median(self, name: str) -> float:
-        """The median of ``name``'s samples."""
+        """Return the median of ``name``'s samples."""
         return statistics.median(self.samples[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """The median of the ratios of ``name`` to ``to`` in each turn: drift cancels out."""
+        """Return the median of the ratios of ``name`` to ``to`` in each turn: drift cancels out."""
         pairs = zip(self.samples[name], self.samples[to], strict=True)
         return statistics.median(mine / other if other else 1.0 for mine, other in pairs)
 

@@ -47,7 +47,7 @@ def _struct(name: str, hints: dict[str, Any], values: dict[str, Any] | None = No
 
 
 def _overridden(cls: Any) -> type[Any]:
-    """The same layout, with conversions that go through Python."""
+    """Return the same layout, with conversions that go through Python."""
 
     def snapshot_migration_state(self: Any, target: Any) -> None:
         super(made, self).snapshot_migration_state(target)
@@ -92,7 +92,7 @@ class Shape:
 
 @functools.cache
 def _class_of(shape: Shape, path: str) -> type[Any]:
-    """The class of a shape's parts that migrates by ``path``."""
+    """Return the class of a shape's parts that migrates by ``path``."""
     if path == "trampoline":
         return _overridden(shape.layout)
     return shape.layout if path == "native" else shape.derived
@@ -186,7 +186,7 @@ SHAPES: dict[str, Callable[[], Shape]] = {
 
 @functools.cache
 def device_class(shape: Shape, path: str) -> type[Device]:
-    """A device with the shape's parts, each in a ``Mutex`` of its own, at rest empty."""
+    """Return a device with the shape's parts, each in a ``Mutex`` of its own, at rest empty."""
     cls = _class_of(shape, path)
     hint = Migratable[Mutex[cls]]  # type: ignore[valid-type]
     namespace: dict[str, Any] = {
@@ -227,7 +227,7 @@ class Subject:
 
 
 def make_device(shape: Shape, path: str) -> Device:
-    """A device that migrates by ``path``, filled."""
+    """Return a device that migrates by ``path``, filled."""
     device = device_class(shape, path)()
     for index in range(shape.parts):
         with getattr(device, f"part{index}").lock() as state:

@@ -101,7 +101,7 @@ class _Measured:
             self._series.setdefault(name, Samples()).add(path, value)
 
     def migration(self, path: str) -> Any:
-        """A call that migrates the VM of ``path`` to nowhere."""
+        """Return a call that migrates the VM of ``path`` to nowhere."""
         vm = self._vms[path]
 
         def call() -> float:
@@ -121,7 +121,7 @@ class _Measured:
         return call
 
     def snapshot(self, path: str) -> Any:
-        """A call that loads the VM of ``path`` from a snapshot."""
+        """Return a call that loads the VM of ``path`` from a snapshot."""
         vm = self._vms[path]
         tag = f"with-{len(self._series)}-{self._busy}-{id(self)}"
         vm.snapshot_save(tag)

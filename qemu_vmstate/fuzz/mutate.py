@@ -53,7 +53,7 @@ _ENDS = (0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
 
 
 def _states(obj: Any) -> Iterator[Any]:
-    """What an object's parts guard."""
+    """Yield what an object's parts guard."""
     parts = [obj]
     if isinstance(obj, Device):
         parts = []
@@ -83,7 +83,7 @@ def held_structs(obj: Any) -> Iterator[VMStruct]:
 
 
 def held_values(obj: Any) -> Iterator[Any]:
-    """What every derived dataclass of an object holds, to the last element."""
+    """Return what every derived dataclass of an object holds, to the last element."""
     return (_held(value) for value in _states(obj) if dataclasses.is_dataclass(value))
 
 
@@ -110,7 +110,10 @@ def randomize(obj: Any, rng: random.Random) -> None:
         cell = getattr(obj, attribute)
         if isinstance(cell, BqlCell):
             info = next(i for i in obj.Migrated.__layout__.fields if i.attribute == attribute)
-            cell._value = _value(info.type, rng, getattr(obj.Migrated, attribute, None))
+            # Set without the BQL: the object is not in use yet.
+            cell._value = _value(  # noqa: SLF001
+                info.type, rng, getattr(obj.Migrated, attribute, None)
+            )
 
 
 def _fill_derived(state: Any, rng: random.Random) -> None:
@@ -207,7 +210,7 @@ class Payload:
 
 
 def mark(obj: Any, data: bytes) -> Payload:
-    """``data``, which the last save of ``obj`` gave, and what lies where in it."""
+    """Return ``data``, which the last save of ``obj`` gave, with what lies where in it."""
     if isinstance(obj, Device):
         staging = staging_of(obj)
         staged, version = staging.migration_state, staging.description.version_id
@@ -294,7 +297,7 @@ class Mutator:
         ]
 
     def version(self) -> int | None:
-        """A version to load a stream as; ``None``: the newest."""
+        """Return a version to load a stream as; ``None``: the newest."""
         rng = self._rng
         if rng.random() < 0.85:
             return None
@@ -303,7 +306,7 @@ class Mutator:
         return rng.choice((0, 1, -1, 2**31 - 1, self._versions[-1] + 1))
 
     def stream(self, corpus: list[Payload]) -> bytes:
-        """A stream out of those of ``corpus``, or of nothing."""
+        """Return a stream out of those of ``corpus``, or of nothing."""
         rng = self._rng
         payload = rng.choice(corpus)
         draw = rng.random()

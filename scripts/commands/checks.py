@@ -46,7 +46,7 @@ class Run:
         self._reports.mkdir(parents=True, exist_ok=True)
 
     def tool(self, name: str, *command: str) -> None:
-        """A step that passes or fails as a whole."""
+        """Return a step that passes or fails as a whole."""
         started = time.monotonic()
         status = self._call(name, [self.environment.python, "-m", *command], {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))
@@ -100,7 +100,7 @@ class Run:
 
 
 def _counts(file: Path) -> tuple[int, int, int] | None:
-    """Passed, failed and skipped of a JUnit file; None if there is none that can be read."""
+    """Return passed, failed and skipped of a JUnit file; None if it cannot be read."""
     try:
         root = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError):
@@ -143,7 +143,7 @@ def _python_name(python: Path) -> str:
 
 
 def summary(environment: Environment, results: Sequence[Result]) -> str:
-    """The table at the end, what was not tested, and a last line with the sums."""
+    """Return the table at the end, what was not tested, and a last line with the sums."""
     width = max(len(result.name) for result in results)
     head = f"{'step':<{width}}  result  passed  failed  skipped  seconds"
     lines = ["", head, "-" * len(head)]
@@ -162,7 +162,7 @@ def summary(environment: Environment, results: Sequence[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of ``scripts/test``: every argument goes to every pytest."""
+    """Return the command line of ``scripts/test``: every argument goes to every pytest."""
     extra = list(sys.argv[1:] if arguments is None else arguments)
     if extra[:1] in (["-h"], ["--help"]):
         print(

@@ -65,7 +65,7 @@ def in_process() -> None:
 
 
 def fields_of(card: demo_device.Nic) -> dict[str, Any]:
-    """A card's fields, as ``demo_device.state()`` gives a VM's."""
+    """Return a card's fields, as ``demo_device.state()`` gives a VM's."""
     with qemu_vmstate.bql_lock_guard(), card.link.borrow() as state:
         link = qemu_vmstate.asdict(state)
     with card.regs.lock() as regs, card.stats.lock() as stats:
@@ -78,7 +78,7 @@ def fields_of(card: demo_device.Nic) -> dict[str, Any]:
 
 
 def show_fields(columns: dict[str, dict[str, Any]]) -> None:
-    """A table of fields, a column for each state."""
+    """Return a table of fields, a column for each state."""
     table = Table(box=None, padding=(0, 2), show_header=len(columns) > 1)
     table.add_column("field")
     for name in columns:

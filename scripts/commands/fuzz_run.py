@@ -27,7 +27,7 @@ SANITIZED = {
 
 
 def _runtime_libraries() -> str:
-    """The compiler's libasan and libubsan, for LD_PRELOAD."""
+    """Return the compiler's libasan and libubsan, for LD_PRELOAD."""
     found = []
     for name in ("libasan.so", "libubsan.so"):
         path = subprocess.run(

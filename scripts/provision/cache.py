@@ -47,7 +47,7 @@ NEWEST = (10, 2)
 
 
 def folder() -> Path:
-    """The cache folder: $QEMU_VMSTATE_CACHE, or qemu-vmstate in the user's cache."""
+    """Return the cache folder: $QEMU_VMSTATE_CACHE, or qemu-vmstate in the user's cache."""
     named = os.environ.get("QEMU_VMSTATE_CACHE")
     if named:
         return Path(named).absolute()
@@ -69,14 +69,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The upstream part of a version, to compare and to sort."""
+    """Return the upstream part of a version, to compare and to sort."""
     upstream = re.sub(r"^\d+:", "", version)
     match = re.match(r"\d+(?:\.\d+)*", upstream)
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
 def emulator_version(path: str | os.PathLike[str]) -> str | None:
-    """The version an emulator says it is; None if it does not start."""
+    """Return the version an emulator says it is; None if it does not start."""
     match = re.search(r"version (\d+(?:\.\d+)+)", output_of([path, "--version"]) or "")
     return match.group(1) if match else None
 
@@ -112,7 +112,7 @@ class Cache:
         return python.parent
 
     def tree(self, wanted: str, *, all_suites: bool) -> Tree:
-        """A configured QEMU tree: ``7.2``, ``10.0``, or ``newest`` (10.2 if it can be had)."""
+        """Return a configured QEMU tree: ``7.2``, ``10.0`` or ``newest`` (10.2 if available)."""
         present = self._configured(wanted)
         if present:
             return present
@@ -201,7 +201,7 @@ class Cache:
         return tree
 
     def emulator(self, tree: Tree) -> Path:
-        """The emulator of one of our trees, built."""
+        """Return the emulator of one of our trees, built."""
         path = tree.build / "qemu-system-x86_64"
         run(
             [self._tools() / "ninja", "-C", tree.build, path.name],
@@ -212,7 +212,7 @@ class Cache:
         return path
 
     def backported_emulator(self, minor: str) -> Path:
-        """The root that the emulator of Debian's backports is unpacked in.
+        """Return the root that the emulator of Debian's backports is unpacked in.
 
         Raises ``SetupError`` if the machine's Debian has no backport of this version.
         """
@@ -249,7 +249,7 @@ class Cache:
             )
 
     def target_emulators(self) -> dict[str, Path]:
-        """The distribution's emulators of other targets, by target, unpacked."""
+        """Return the distribution's emulators of other targets, by target, unpacked."""
         place = self.root / "emulators-of-targets"
         stamp = place / "unpacked"
         paths = {

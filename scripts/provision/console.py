@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 def shown(command: Sequence[str | os.PathLike[str]]) -> str:
-    """A command as a sentence can hold it."""
+    """Return a command as a sentence can hold it."""
     words = " ".join(os.fspath(word) for word in command)
     return words if len(words) < 160 else words[:157] + "..."
 
@@ -36,7 +36,7 @@ def shown(command: Sequence[str | os.PathLike[str]]) -> str:
 def output_of(
     command: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None
 ) -> str | None:
-    """What a quick command prints, or None if it fails or is not there."""
+    """Return what a quick command prints, or None if it fails or is not there."""
     try:
         result = subprocess.run(
             command,

@@ -27,7 +27,7 @@ LISTS_SECONDS = 12 * 3600
 
 
 def release() -> str | None:
-    """The code name of the Debian this machine runs; None if it runs something else."""
+    """Return the code name of the Debian this machine runs; None if it runs something else."""
     try:
         text = Path("/etc/os-release").read_text()
     except OSError:
@@ -76,7 +76,7 @@ class Apt:
         return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
     def command(self, program: str, *words: str) -> list[str]:
-        """A command line for one of apt's programs."""
+        """Return a command line for one of apt's programs."""
         return [program, *self._options(), *words]
 
     def _machine_sources(self) -> list[tuple[str, str, str]]:
@@ -175,14 +175,14 @@ class Apt:
         )
 
     def source_versions(self, package: str) -> list[str]:
-        """The versions of a source package that can be had, as the lists have them."""
+        """Return the versions of a source package that can be had, as the lists have them."""
         text = output_of(self.command("apt-cache", "madison", package)) or ""
         rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
         found = [row[1] for row in rows if len(row) > 2 and row[2].endswith("Sources")]
         return list(dict.fromkeys(found))
 
     def binary_versions(self, package: str, suite: str) -> list[str]:
-        """The versions of a binary package that ``suite`` has."""
+        """Return the versions of a binary package that ``suite`` has."""
         text = output_of(self.command("apt-cache", "madison", package)) or ""
         rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
         return [row[1] for row in rows if len(row) > 2 and f" {suite}/" in row[2]]

@@ -83,7 +83,7 @@ class Environment:
     missing: list[str] = field(default_factory=list)
 
     def native_of(self, minor: str) -> str | None:
-        """The directory of what is built against QEMU ``minor`` (such as ``7.2``)."""
+        """Return the directory of what is built against QEMU ``minor`` (such as ``7.2``)."""
         return next((tree.native for tree in self.trees if tree.name == minor), None)
 
 
@@ -356,7 +356,7 @@ def report(environment: Environment) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of ``scripts/setup``."""
+    """Return the command line of ``scripts/setup``."""
     parser = argparse.ArgumentParser(
         prog="scripts/setup",
         description="Install, fetch and build what the demo and the tests need. Run it again at "

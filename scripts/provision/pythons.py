@@ -72,7 +72,7 @@ class Interpreter:
 
 
 def ask(executable: str) -> Interpreter | None:
-    """What the Python at ``executable`` is; None if it does not start."""
+    """Return what the Python at ``executable`` is; None if it does not start."""
     # Isolated, and outside any environment of ours: the answer must be the installation's.
     text = output_of([executable, "-I", "-c", _QUESTION])
     if text is None:
@@ -83,7 +83,7 @@ def ask(executable: str) -> Interpreter | None:
 
 
 def choose() -> tuple[Interpreter, list[str]]:
-    """The Python to run the project in, and the Debian packages that it wants.
+    """Return the Python to run the project in, and the Debian packages that it wants.
 
     The running one if it serves, else any other found, else Debian's own with packages.
     """
@@ -107,7 +107,7 @@ def choose() -> tuple[Interpreter, list[str]]:
 
 
 def choose_later(than: tuple[int, ...]) -> tuple[Interpreter | None, str]:
-    """The latest Python after ``than`` that serves, or None and why not."""
+    """Return the latest Python after ``than`` that serves, or None and why not."""
     reasons: list[str] = []
     asked: set[str] = set()
     for path in interpreters():
@@ -133,7 +133,7 @@ def _group(groups: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def requirements(checkout: Path) -> list[str]:
-    """What pyproject.toml asks for: to run, to build, to test."""
+    """Return what pyproject.toml asks for: to run, to build, to test."""
     try:
         text = (checkout / "pyproject.toml").read_text()
         data = tomllib.loads(text)
@@ -153,7 +153,7 @@ def requirements(checkout: Path) -> list[str]:
 def make_environment(
     directory: Path, interpreter: Interpreter, wanted: Sequence[str], purpose: str
 ) -> Path:
-    """A virtual environment with ``wanted`` installed; its python."""
+    """Return a virtual environment with ``wanted`` installed; its python."""
     python = directory / "bin" / "python"
     stamp = directory / "setup.json"
     key = {

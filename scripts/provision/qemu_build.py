@@ -135,7 +135,7 @@ def open_tree(build: str | os.PathLike[str]) -> Tree:
 
 
 def vmstate_entry(tree: Tree) -> dict[str, str]:
-    """The compile command of migration/vmstate.c, of the migration library where there are two."""
+    """Return the compile command of migration/vmstate.c, the migration library's of two."""
     commands = tree.build / "compile_commands.json"
     entries = load_json(commands)
     found = [entry for entry in entries if entry["file"].endswith("migration/vmstate.c")]

@@ -75,7 +75,7 @@ class Scratch:
         return self.root / "stamp.json"
 
     def wanted_stamp(self) -> dict[str, Any]:
-        """What the stamp says when the scratch is up to date."""
+        """Return what the stamp says when the scratch is up to date."""
         status = (self.tree.build / "build.ninja").stat()
         return {
             "layout": LAYOUT,
@@ -212,7 +212,7 @@ def ninja_outputs(text: str) -> set[str]:
 
 
 def _scratch_ninja(scratch: Scratch, text: str) -> str:
-    """The tree's build.ninja as the scratch needs it."""
+    """Return the tree's build.ninja as the scratch needs it."""
     build = re.escape(str(scratch.tree.build))
     text = re.sub(rf"{build}(?!/pyvenv\b)(?![\w.+-])", lambda _: str(scratch.build), text)
     # The copy must not run meson: it would configure the scratch from the user's files.

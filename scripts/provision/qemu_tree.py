@@ -54,7 +54,7 @@ def _split_word(option: str) -> tuple[str, str] | None:
 
 
 def absolute_flags(command: str, directory: Path) -> list[str]:
-    """The flags of a compile command, good for any file and any current directory.
+    """Return the flags of a compile command, good for any file and any current directory.
 
     Every path becomes absolute, seen from ``directory``; the compiler, the input and the outputs
     go; code is position independent and not deferred to link time.
@@ -84,7 +84,7 @@ def absolute_flags(command: str, directory: Path) -> list[str]:
 
 
 def _generated_headers(text: str, target: str) -> list[str]:
-    """The generated headers that ``target`` waits for and that our own C includes."""
+    """Return the generated headers that ``target`` waits for and that our own C includes."""
     match = re.search(rf"^build {re.escape(target)}: (.*)$", text, re.MULTILINE)
     words = ninja_words(match.group(1)) if match else []
     return [
@@ -107,7 +107,7 @@ def make_headers(scratch: Scratch) -> list[str]:
 
 
 def _archives(tree: Tree) -> list[str]:
-    """The static libraries we link, by their names in the build directory."""
+    """Return the static libraries we link, by their names in the build directory."""
     targets = load_json(tree.build / "meson-info" / "intro-targets.json")
     found = {
         target["name"]: os.path.relpath(target["filename"][0], tree.build)
@@ -140,7 +140,7 @@ def _defined_symbols(scratch: Scratch, archives: Sequence[str]) -> set[str]:
 
 
 def read_symbols(path: str | os.PathLike[str]) -> list[str]:
-    """The names a symbols file lists: one a line, ``#`` starts a comment."""
+    """Return the names a symbols file lists: one a line, ``#`` starts a comment."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError as error:
@@ -150,7 +150,7 @@ def read_symbols(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _external_libraries(tree: Tree) -> list[str]:
-    """The linker's words for what QEMU's objects need; a word too many is dropped by the linker.
+    """Return the linker's words for what QEMU's objects need; it drops a word too many.
 
     QEMU's own lists cannot be taken as they are: meson names the static glib where there is one.
     """
@@ -171,7 +171,7 @@ def _external_libraries(tree: Tree) -> list[str]:
 
 
 def _compiler(scratch: Scratch) -> list[str]:
-    """The tree's own C compiler, with what chooses its machine (such as ``cc -m64``)."""
+    """Return the tree's own C compiler, with what chooses its machine (such as ``cc -m64``)."""
     text = (scratch.build / "build.ninja").read_text()
     match = re.search(r"^rule c_COMPILER\n command = (.*?) \$ARGS", text, re.MULTILINE)
     return shlex.split(match.group(1)) if match else ["cc"]

@@ -133,7 +133,7 @@ class Crowd(Device, name="pycrowd"):
             raise
 
     def parts(self) -> tuple[Counts, Counts, Counts]:
-        """A copy of each part, taken under its lock."""
+        """Return a copy of each part, taken under its lock."""
         copies = Counts(), Counts(), Counts()
         with self.by_c.lock() as counts:
             counts.snapshot_migration_state(copies[0])
@@ -144,11 +144,11 @@ class Crowd(Device, name="pycrowd"):
         return copies
 
     def fault(self) -> str | None:
-        """The first part that is torn, or ``None``."""
+        """Return the first part that is torn, or ``None``."""
         return next((fault for part in self.parts() if (fault := part.fault())), None)
 
     def lost(self) -> str | None:
-        """An update that the threads made and the parts lack, or ``None``; after ``stop()``.
+        """Return an update that the threads made and the parts lack, or ``None``; after ``stop()``.
 
         Nothing must have been loaded since ``start()``.
         """
@@ -165,7 +165,7 @@ class Crowd(Device, name="pycrowd"):
         return [part.total for part in self.parts()]
 
     def held(self) -> list[list[int]]:
-        """What each part has of each thread."""
+        """Return what each part has of each thread."""
         return [list(part.by_thread) for part in self.parts()]
 
 

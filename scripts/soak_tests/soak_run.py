@@ -71,7 +71,7 @@ class Item:
 def each(
     trial: Callable[[Emulator, random.Random], str], emulator: Emulator, dice: random.Random
 ) -> Generator[str, None, None]:
-    """The same trial again and again."""
+    """Yield the same trial again and again."""
     while True:
         yield trial(emulator, dice)
 

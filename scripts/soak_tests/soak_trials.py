@@ -65,7 +65,7 @@ def expect_whole(vm: VM, before: list[int]) -> None:
 
 
 def expect_nothing_lost(vm: VM) -> None:
-    """The threads run, none has failed, and every update of theirs is there."""
+    """Return the threads run, none has failed, and every update of theirs is there."""
     done: list[list[int]] = vm.python.eval("dev.done")
 
     def all_went_on() -> bool | None:
@@ -160,7 +160,7 @@ def _destination_after_kill(there: VM, before: list[int]) -> str:
 
 
 def _source_goes_on(here: VM, emulator: Emulator) -> str:
-    """The source runs on after its migration, and migrates again; how the first one ended."""
+    """Check that the source runs on and migrates again; return how the first one ended."""
     ends = ("completed", "failed", "cancelled")
     end: str = here.wait_until(
         lambda: status if (status := here.qmp("query-migrate").get("status")) in ends else None,
@@ -209,7 +209,7 @@ def snapshots(emulator: Emulator) -> Generator[int, None, None]:
 
 
 def resident(pid: int) -> int:
-    """The process's resident memory in KiB."""
+    """Return the process's resident memory in KiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1])

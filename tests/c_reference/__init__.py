@@ -40,7 +40,7 @@ ffi.cdef(
 
 @cache
 def compile_words() -> list[str]:
-    """The compiler and flags that the native parts' own C was compiled with, for this tree."""
+    """Return the compiler and flags of the native parts' own C, for this tree."""
     commands = json.loads((native_folder() / "compile_commands.json").read_text())
     (entry,) = (one for one in commands if one["file"].endswith("cdefs/bridge/qemu.c"))
     words = iter(shlex.split(entry["command"]))
@@ -55,7 +55,7 @@ def compile_words() -> list[str]:
 
 @cache
 def tree_source() -> Path:
-    """The source of the QEMU tree that the native parts were built for."""
+    """Return the source of the QEMU tree that the native parts were built for."""
     options = json.loads((native_folder() / "meson-info" / "intro-buildoptions.json").read_text())
     (build,) = (Path(one["value"]) for one in options if one["name"] == "qemu_build")
     info = json.loads((build / "meson-info" / "meson-info.json").read_text())
@@ -64,7 +64,7 @@ def tree_source() -> Path:
 
 @cache
 def library() -> Any:
-    """The C devices, compiled and loaded."""
+    """Return the C devices, compiled and loaded."""
     bind_qemu()  # first: it loads the migration code and starts it
     folder = native_folder()
     with TemporaryDirectory() as made:
@@ -88,7 +88,7 @@ def library() -> Any:
 
 
 def text(pointer: Any) -> str | None:
-    """A C string that someone else owns."""
+    """Return a C string that someone else owns."""
     if pointer == ffi.NULL:
         return None
     found = ffi.string(pointer)
@@ -124,7 +124,7 @@ class ReferenceDevice:
         return self.save(self.make_c())
 
     def make(self, values: Mapping[str, Any]) -> Any:
-        """A struct with these values; it owns what its pointers point to."""
+        """Return a struct with these values; it owns what its pointers point to."""
         made = ffi.new(f"{self.type} *")
         fill(made, values)
         return made
@@ -208,7 +208,7 @@ def _fill_array(array: Any, item: Any, values: Sequence[Any], owner: Any, kept: 
 
 
 def read(struct: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the members named in ``values`` are now, in the shape ``values`` gives them."""
+    """Return what the members named in ``values`` are now, in the shape ``values`` gives them."""
     return {name: _read(getattr(struct, name), value) for name, value in values.items()}
 
 
@@ -250,7 +250,7 @@ def rows() -> dict[str, Row]:
 
 
 def fields(vmsd: Any) -> list[Any]:
-    """The members of each ``VMStateField`` of a ``VMStateDescription``, ours or another's."""
+    """Return the members of each ``VMStateField`` of a ``VMStateDescription``, whoever's it is."""
     pointer = ffi.cast("void *", vmsd)
     found: list[Any] = []
     while (one := library().reference_field(pointer, len(found))).name != ffi.NULL:
@@ -260,7 +260,7 @@ def fields(vmsd: Any) -> list[Any]:
 
 @cache
 def device(name: str) -> ReferenceDevice:
-    """The device of that name in devices.c, or QEMU's own in unit.c."""
+    """Return the device of that name in devices.c, or QEMU's own in unit.c."""
     i = 0
     while (found := library().reference_device(i)) != ffi.NULL:
         if text(found.name) == name:
@@ -274,7 +274,8 @@ def device(name: str) -> ReferenceDevice:
 def description_text(obj: Any) -> str:
     """Return the description that the JSON writer emits for a Python object, as text."""
     made = native_ffi.new("char **")
-    inprocess._save(obj, made)
+    # describe() has it parsed, and the text is compared.
+    inprocess._save(obj, made)  # noqa: SLF001
     return take_text(made[0])
 
 
