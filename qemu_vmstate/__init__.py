@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         check_lock_order,
         clock_get_ns,
     )
-    from .vmsd import VMStateDescription
+    from .vmsd import MigrationPriority
     from .wire import (
         Array,
         Bitmap,
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         i8,
         i16,
         i32,
-        i32_le,
+        i32_positive_le,
         i64,
         timer,
         u8,
@@ -101,6 +101,7 @@ __all__ = [
     "InvalidError",
     "LockError",
     "Migratable",
+    "MigrationPriority",
     "Mutex",
     "MutexGuard",
     "NativeError",
@@ -121,7 +122,6 @@ __all__ = [
     "Unused",
     "VArray",
     "VBuffer",
-    "VMStateDescription",
     "VMStateError",
     "VMStruct",
     "VersionError",
@@ -138,7 +138,7 @@ __all__ = [
     "i8",
     "i16",
     "i32",
-    "i32_le",
+    "i32_positive_le",
     "i64",
     "in_vm",
     "load",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command ``qemu-vmstate``, also ``python -m qemu_vmstate``.
 
-A verb imports what it needs itself: some work where nothing was compiled.
+Each verb imports what it needs when it runs, because some work where nothing was compiled.
 """
 
 from __future__ import annotations
@@ -14,17 +14,27 @@ from functools import partial
 from typing import NoReturn, TextIO, TypeAlias
 
 from .errors import VMStateError
-from .scaffold.generator import scaffold
-from .stream.reader import read
-from .stream.sections import Stream
-from .stream.show import show, write_json
-from .vm.launch import Script, VMLaunchError, shim_path
 
 __all__ = ["main"]
 
+_AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
+"""``add_parser`` of argparse's subparsers."""
+_Result: TypeAlias = tuple[int, Callable[[TextIO], object]]
+"""An exit status, and a function that writes the verb's output."""
 
-def _info() -> int:
+# ------------------------------------------------------------------ info
+
+
+def _add_info(add_parser: _AddParser) -> None:
+    parser = add_parser(
+        "info", help="show the QEMU this was built for, and where the compiled parts are"
+    )
+    parser.set_defaults(run_verb=_info)
+
+
+def _info(_options: argparse.Namespace) -> int:
     from .bindings import folder, native
+    from .vm.launch import shim_path
 
     capabilities = native.capabilities()
     print(f"built for QEMU   {capabilities.qemu}")
@@ -34,33 +44,19 @@ def _info() -> int:
     return 0
 
 
-_Answer: TypeAlias = tuple[int, Callable[[TextIO], object]]
-"""An exit status, and what writes the rest."""
+# ---------------------------------------------------- verbs on a migration file
 
 
-def _inspect(stream: Stream, options: argparse.Namespace) -> _Answer:
-    return 0, partial(write_json if options.json else show, stream)
+def _add_file(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], _Result]
+) -> None:
+    parser.add_argument("file", help="what `migrate file:...` or `migrate exec:cat>...` wrote")
+    parser.set_defaults(run_verb=partial(_run_on_file, run))
 
 
-def _scaffold(stream: Stream, options: argparse.Namespace) -> _Answer:
-    source = scaffold(stream, options.section)
-    return 0, lambda out: out.write(source)
-
-
-def _roundtrip(stream: Stream, options: argparse.Namespace) -> _Answer:
-    from .scaffold.roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
-
-    report = roundtrip(stream)
-    status = 0 if report.identical == len(report.results) else 1
-    return status, partial(write_roundtrip_json if options.json else show_roundtrip, report)
-
-
-_ON_FILES = {"inspect": _inspect, "scaffold": _scaffold, "roundtrip": _roundtrip}
-
-
-def _on_file(options: argparse.Namespace) -> int:
+def _run_on_file(run: Callable[[argparse.Namespace], _Result], options: argparse.Namespace) -> int:
     try:
-        status, write = _ON_FILES[options.verb](read(options.file), options)
+        status, write = run(options)
     except OSError as error:
         print(f"qemu-vmstate: {options.file} cannot be read: {error.strerror}", file=sys.stderr)
         return 1
@@ -68,107 +64,172 @@ def _on_file(options: argparse.Namespace) -> int:
         write(sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has enough; Python would complain again when it flushes at its end.
+        # The reader has closed the pipe; Python's flush at exit would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
-def _run(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:
-    script = Script(options.script, options.args, options.door)
-    whole = [*command, *script.qemu_arguments()]
-    try:
-        os.execvpe(whole[0], whole, script.environment(os.environ))
-    except OSError as error:
-        raise VMLaunchError(f"{whole[0]} cannot be started: {error.strerror}") from error
-
-
-def _parser(asked: str) -> argparse.ArgumentParser:
-    """The parser of all verbs; bench's and fuzz's options it has when they are *asked* for."""
-    parser = argparse.ArgumentParser(
-        prog="qemu-vmstate", description="Python objects in QEMU's migration stream."
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("info", help="say what QEMU this was built for, and where its parts are")
-    inspect = verbs.add_parser(
+def _add_inspect(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "inspect",
-        help="show what a migration file holds",
+        help="show the contents of a migration file",
         description="Show the sections of a migration file of any QEMU; --json shows every field.",
     )
-    inspect.add_argument("--json", action="store_true", help="one JSON object with every field")
-    scaffolding = verbs.add_parser(
+    parser.add_argument("--json", action="store_true", help="one JSON object with every field")
+    _add_file(parser, _inspect)
+
+
+def _inspect(options: argparse.Namespace) -> _Result:
+    from .stream.reader import read
+    from .stream.show import show, write_json
+
+    return 0, partial(write_json if options.json else show, read(options.file))
+
+
+def _add_scaffold(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "scaffold",
         help="write Python classes for a migration file's devices",
         description="Write a Python module with a Device class for each section of a device, as "
         "the file's own description has them.",
     )
-    scaffolding.add_argument(
+    parser.add_argument(
         "--section", metavar="NAME", help="only those of this name: e1000, cpu/1, ..."
     )
-    rounds = verbs.add_parser(
+    _add_file(parser, _scaffold)
+
+
+def _scaffold(options: argparse.Namespace) -> _Result:
+    from .scaffold.generator import scaffold
+    from .stream.reader import read
+
+    source = scaffold(read(options.file), options.section)
+    return 0, lambda out: out.write(source)
+
+
+def _add_roundtrip(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "roundtrip",
         help="load and save every device's section by QEMU's code, and compare",
         description="Make the classes that scaffold writes, load each section into a fresh object "
         "through QEMU's C code and save it again. The status is 0 if all are identical.",
     )
-    rounds.add_argument("--json", action="store_true", help="one JSON object with every section")
-    for verb in (inspect, scaffolding, rounds):
-        verb.add_argument("file", help="what `migrate file:...` or `migrate exec:cat>...` wrote")
-    measured = verbs.add_parser(
+    parser.add_argument("--json", action="store_true", help="one JSON object with every section")
+    _add_file(parser, _roundtrip)
+
+
+def _roundtrip(options: argparse.Namespace) -> _Result:
+    from .stream.reader import read
+
+    # The file's errors come before those of missing compiled modules.
+    stream = read(options.file)
+    from .scaffold.roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
+
+    report = roundtrip(stream)
+    status = 0 if report.identical == len(report.results) else 1
+    return status, partial(write_roundtrip_json if options.json else show_roundtrip, report)
+
+
+# --------------------------------------------------------------- bench, fuzz
+
+
+def _add_bench(add_parser: _AddParser, selected: bool) -> None:
+    parser = add_parser(
         "bench",
         help="measure what saving and loading costs, beside C devices of the same fields",
         description="Measure what saving and loading costs beside C devices of the same fields, in "
         "process and in a QEMU, and what ordinary work costs. Takes some two minutes.",
     )
-    if asked == "bench":
-        from .bench import command as bench
+    if selected:  # its options and its work need the compiled modules
+        from .bench import command
 
-        bench.add_arguments(measured)
-        measured.set_defaults(run_verb=bench.run)
-    fuzzed = verbs.add_parser(
+        command.add_arguments(parser)
+        parser.set_defaults(run_verb=command.run)
+
+
+def _add_fuzz(add_parser: _AddParser, selected: bool) -> None:
+    parser = add_parser(
         "fuzz",
-        help="try streams that mean harm on declarations drawn at random, or on devices of yours",
+        help="load malformed streams into declarations drawn at random, or into your devices",
         description="Load streams that are nearly valid into declarations drawn at random, or "
         "into objects of yours. Each must be refused and change nothing, or give a valid state.",
     )
-    if asked == "fuzz":
-        from .fuzz import command as fuzz
+    if selected:  # its options and its work need the compiled modules
+        from .fuzz import command
 
-        fuzz.add_arguments(fuzzed)
-        fuzzed.set_defaults(run_verb=fuzz.run)
-    run = verbs.add_parser(
+        command.add_arguments(parser)
+        parser.set_defaults(run_verb=command.run)
+
+
+# ------------------------------------------------------------------- run
+
+
+def _add_run(add_parser: _AddParser) -> None:
+    parser = add_parser(
         "run",
-        usage="qemu-vmstate run [--door DOOR] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
+        usage="qemu-vmstate run [--shim {plugin,preload}] SCRIPT [ARG ...] -- QEMU [QEMU-ARG ...]",
         help="start a QEMU with a Python script inside",
         description="Start a QEMU of your own with a Python script inside; the QEMU takes this "
         "process's place. Example: qemu-vmstate run dev.py -- qemu-system-x86_64 -M none",
     )
-    run.add_argument(
-        "--door",
+    parser.add_argument(
+        "--shim",
         choices=["plugin", "preload"],
         default="plugin",
-        help="a TCG plugin, or LD_PRELOAD: under KVM, and in a QEMU without plugins",
+        help="how the shim is loaded: as a TCG plugin, or by LD_PRELOAD, which also works under "
+        "KVM and in a QEMU without plugins",
     )
-    run.add_argument("script", help="the Python script")
-    run.add_argument("args", nargs="*", help="its arguments")
+    parser.add_argument("script", help="the Python script")
+    parser.add_argument("args", nargs="*", help="its arguments")
+    parser.set_defaults(run_verb=_run)
+
+
+def _run(options: argparse.Namespace) -> NoReturn:
+    from .vm.launch import Script, VMLaunchError
+
+    script = Script(options.script, options.args, options.shim)
+    command = [*options.qemu_command, *script.qemu_arguments()]
+    try:
+        os.execvpe(command[0], command, script.environment(os.environ))
+    except OSError as error:
+        raise VMLaunchError(f"{command[0]} cannot be started: {error.strerror}") from error
+
+
+# ------------------------------------------------------------------ main
+
+
+def _parser(selected: str) -> argparse.ArgumentParser:
+    """Return the parser of all verbs; bench and fuzz have options only when *selected*."""
+    parser = argparse.ArgumentParser(
+        prog="qemu-vmstate", description="Python objects in QEMU's migration stream."
+    )
+    add_parser = parser.add_subparsers(dest="verb", required=True).add_parser
+    _add_info(add_parser)
+    _add_inspect(add_parser)
+    _add_scaffold(add_parser)
+    _add_roundtrip(add_parser)
+    _add_bench(add_parser, selected == "bench")
+    _add_fuzz(add_parser, selected == "fuzz")
+    _add_run(add_parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit status: 0, 1 after a sentence on stderr, 2 for wrong usage."""
+    """Run one verb and return its exit status.
+
+    The status is 0, or 1 after a message on stderr; SystemExit(2) is raised for wrong usage.
+    *arguments* are those of the command line by default.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     mark = given.index("--") if "--" in given else len(given)
     command = given[mark + 1 :]
     try:
         parser = _parser(given[0] if given else "")
-        options = parser.parse_args(given[:mark])
+        options = parser.parse_args(given[:mark], argparse.Namespace(qemu_command=command))
         if (options.verb == "run") != bool(command):
             parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, no other")
-        if options.verb in _ON_FILES:
-            return _on_file(options)
-        if options.verb in ("bench", "fuzz"):
-            status: int = options.run_verb(options)
-            return status
-        return _info() if options.verb == "info" else _run(options, command)
+        status: int = options.run_verb(options)
+        return status
     except VMStateError as error:
         print(f"qemu-vmstate: {error}", file=sys.stderr)
     return 1

@@ -120,13 +120,13 @@ _BY_ERRNO: dict[int, type[VMStateError]] = {
 }
 
 
-def from_errno(ret: int, sentence: str) -> VMStateError:
-    """The exception for a negative errno and C's sentence."""
-    return _BY_ERRNO.get(-ret, InvalidError)(sentence)
+def from_errno(ret: int, errmsg: str) -> VMStateError:
+    """Return the exception for a negative errno and C's error message."""
+    return _BY_ERRNO.get(-ret, InvalidError)(errmsg)
 
 
 def to_errno(exc: BaseException) -> int:
-    """The negative errno that C gets for an exception."""
+    """Return the negative errno that C gets for an exception."""
     if isinstance(exc, OSError) and isinstance(exc.errno, int) and exc.errno in errno.errorcode:
         return -exc.errno
     for number, cls in _BY_ERRNO.items():

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``save``, ``load`` and ``describe``: QEMU's code on a QEMUFile in memory, without a VM.
+"""``save``, ``load`` and ``describe``, which run QEMU's code on a QEMUFile in memory.
 
-They call ``vmstate_save_state()`` and ``vmstate_load_state()``
-(migration/vmstate.c) under the BQL, as a migration does.  Inside a VM they work
-too, beside its migrations.
+They call ``vmstate_save_state()`` and ``vmstate_load_state()`` (migration/vmstate.c) under the
+BQL, as a migration does, and need no VM.  They work inside a VM too, beside its migrations.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from .bindings.native import ffi, lib, take_text
 from .device.device import staging_of
 from .errors import InvalidError, StreamError, VersionError, VMStateError, from_errno
-from .layout.traversal import has_nested_subsections, wire_fields
-from .staging.python_staging import running
-from .staging.staging import StagingStruct
+from .layout.traversal import has_nested_subsections
+from .staging.failures import running
+from .staging.staging import Staging
 from .state.bql import check_bql_order
 from .state.migratable import unwrap
 
@@ -31,24 +30,24 @@ __all__ = ["describe", "load", "save"]
 
 
 def save(obj: Any) -> bytes:
-    """The bytes of ``obj``'s section, without header and footer.
+    """Return the bytes of ``obj``'s section, without header and footer.
 
-    ``obj`` is a ``Device``, a ``Migratable`` or any ``ToMigrationState``.  Raises
-    what its snapshot raised, ``OutOfRangeError`` for a value that its field
-    cannot hold, ``PoisonError``, ``BorrowError`` or ``LockError`` from its locks.
+    ``obj`` is a ``Device``, a ``Migratable`` or any ``ToMigrationState``.  Raises the exception
+    of a snapshot or hook that fails, ``OutOfRangeError`` for a value that its field cannot
+    hold, and ``PoisonError``, ``BorrowError`` or ``LockError`` from the locks.
     """
     return _save(obj, None)
 
 
 def describe(obj: Any) -> dict[str, Any]:
-    """The description that QEMU's JSONWriter emits while it saves ``obj``.
+    """Return the description that QEMU's JSONWriter emits while it saves ``obj``.
 
-    It is the object that a migration stream has at its end for the section:
-    ``vmsd_name``, ``version``, ``fields`` with name, type and size in bytes on
-    the wire (docs/devel/migration/main.rst).  Elements of a list all have the keys
-    of its field's own object, where ``pairs`` has each of them.  Raises as :func:`save`.
+    A migration stream has this object at its end for the section: ``vmsd_name``,
+    ``version``, and ``fields`` with name, type and size in bytes on the wire
+    (docs/devel/migration/main.rst).  QEMU writes the keys of all elements of a list into the
+    object of its field; ``pairs`` of that object has each of them.  Raises as :func:`save`.
     """
-    # What reads streams is a fifth of this package's import, and few describe.
+    # This import takes a fifth of the package's import time, and few programs need it.
     from .stream.vmdesc import json_object
 
     vmdesc = ffi.new("char **")
@@ -60,10 +59,10 @@ def describe(obj: Any) -> dict[str, Any]:
 def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
     """Load the bytes of a section of ``version_id`` (default: the newest) into ``obj``.
 
-    Either all of ``obj`` is loaded, or it stays as it was and this raises:
+    Either all of ``obj`` is loaded, or it stays as it was and an exception is raised:
     ``StreamError`` for bytes that end early or go on after the last field,
-    ``VersionError`` for a version that ``obj`` does not read, else what its
-    restore raised.
+    ``VersionError`` for a version that ``obj`` does not read, else the exception of
+    a restore or hook that fails.
     """
     staging = staging_of(obj)
     description = staging.description
@@ -76,26 +75,26 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
             description.name,
         )
     view = memoryview(data).cast("B")
-    why = ffi.new("char **")
+    errmsg = ffi.new("char **")
     check_bql_order()
     with _turn(obj, staging) as raised:
-        ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, why)
+        ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, errmsg)
     try:
         if ret != 0:
-            _raise(staging, ret, why, raised, (len(view), version))
+            _raise(staging, ret, errmsg, raised, (len(view), version))
     finally:
-        lib().qv_object_rest(staging.cdata)
+        lib().qv_object_release_pages(staging.cdata)
 
 
 def _save(obj: Any, vmdesc: Any) -> bytes:
     staging = staging_of(obj)
     out = ffi.new("QvBytes *")
-    why = ffi.new("char **")
+    errmsg = ffi.new("char **")
     check_bql_order()
     with _turn(obj, staging) as raised:
-        ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, why)
+        ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, errmsg)
     if ret != 0:
-        _raise(staging, ret, why, raised, None)
+        _raise(staging, ret, errmsg, raised, None)
     data = bytes(ffi.buffer(out.data, out.size))
     lib().qv_free(out.data)
     return data
@@ -112,10 +111,10 @@ _active = _Active()
 
 
 @contextlib.contextmanager
-def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
+def _turn(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
     """Refuse a save or load of an object from inside its own snapshot or restore.
 
-    What the object's hooks raise meanwhile.
+    Yield a list to which the object's hooks add the exceptions they raise meanwhile.
     """
     key = id(unwrap(obj))
     if key in _active.objects:
@@ -134,46 +133,46 @@ def _turn(obj: Any, staging: StagingStruct) -> Iterator[list[BaseException]]:
 
 
 def _raise(
-    staging: StagingStruct,
+    staging: Staging,
     ret: int,
-    why: Any,
+    errmsg: Any,
     raised: list[BaseException],
     stream: tuple[int, int] | None,
 ) -> None:
-    """The hook's own exception, else the one for C's errno and sentence."""
-    sentence = take_text(why[0]) if why[0] != ffi.NULL else "no reason given"
+    """Raise the hook's own exception, else the one for C's errno and error message."""
+    message = take_text(errmsg[0]) if errmsg[0] != ffi.NULL else "no reason given"
     if raised:
         try:
             raise raised[0]
         finally:
-            raised.clear()  # its traceback would keep this frame, and with it itself
+            raised.clear()  # the traceback refers to this frame, which refers to the exception
     if stream is not None and -ret in (errno.EIO, errno.ENODATA, errno.E2BIG):
         raise _stream_error(staging, *stream, ends=-ret != errno.E2BIG)
     if stream is not None and -ret == errno.ENOENT:
         raise StreamError(
             "the stream has a subsection that this device does not", staging.description.name
         )
-    error = from_errno(ret, sentence)
-    if isinstance(error, InvalidError) and not sentence.startswith(staging.description.name):
+    error = from_errno(ret, message)
+    if isinstance(error, InvalidError) and not message.startswith(staging.description.name):
         error.path = staging.description.name
     raise error
 
 
-def _stream_error(staging: StagingStruct, size: int, version_id: int, *, ends: bool) -> StreamError:
-    """Which field a stream of ``size`` bytes ends in, or how many bytes are left."""
+def _stream_error(staging: Staging, size: int, version_id: int, *, ends: bool) -> StreamError:
+    """Return the error for a stream of ``size`` bytes that is too short or too long."""
     name = staging.description.name
     own, nested = bool(staging.cls.__layout__.subsections), has_nested_subsections(staging.cls)
     offset = 0
     cut = ""
-    # What was loaded before the end tells how long the rest is.
-    for path, width in wire_fields(staging.staged, name, version_id):
+    # The length of some fields depends on what was loaded before the end.
+    for path, width in staging.cls.__layout__.walk(staging.migration_state, name, version_id):
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width
     whole = f"; a whole one has {offset}" + (" without its subsections" if own or nested else "")
     if not ends:
         return StreamError(f"the stream of {size} bytes goes on after the last field{whole}", name)
-    if nested:  # some of which the stream may have had in between
+    if nested:  # the stream may have subsections in between, which the offsets lack
         cut = "inside a field or a subsection"
     cut = cut or ("inside a subsection" if own else "early")
     return StreamError(f"the stream of {size} bytes ends {cut}{whole}", name)

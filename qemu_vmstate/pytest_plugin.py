@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A pytest plugin: the ``qemu_vm`` fixture starts VMs that end with the test.
 
-Loaded by itself where this package is installed.  ``--qemu PATH`` names the
-emulator, ``qemu-system-x86_64`` by default.  Imports nothing compiled, nor
-``qemu.qmp`` until a test asks for a VM.
+pytest loads it wherever this package is installed.  ``--qemu PATH`` names the emulator,
+``qemu-system-x86_64`` by default.  It imports nothing compiled, and ``qemu.qmp`` only when a test
+uses the fixture.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def qemu_vm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., VM]]:
-    """``qemu_vm(script="dev.py", ...)``: a running VM, with the arguments of ``vm.VM``.
+    """Return a function that starts a VM: ``qemu_vm(script="dev.py", ...)``.
 
-    Its folder lies in the test's ``tmp_path``; it ends with the test, and a
-    failing test shows its log.
+    It takes the arguments of :class:`qemu_vmstate.vm.VM` and returns the running VM, whose
+    folder lies in the test's ``tmp_path``.  The VM ends with the test, and a failing test shows
+    its log.
     """
     from .vm.vm import VM
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``register`` and ``unregister``: an object's place in a VM's own savevm list.
+"""``register`` and ``unregister``, which put an object into a VM's savevm list and take it out.
 
-From then on live migration, savevm/loadvm and snapshots carry it, through
-``vmstate_register_with_alias_id()`` (migration/savevm.c).
+Live migration, savevm/loadvm and snapshots carry every object of that list;
+``vmstate_register_with_alias_id()`` (migration/savevm.c) adds to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from .bindings.native import ffi, in_vm, lib, take_text
 from .device.device import staging_of
 from .errors import RegistrationError
-from .staging.staging import StagingStruct
+from .staging.staging import Staging
 from .state.bql import check_bql_order
 
 __all__ = ["Registration", "register", "unregister"]
@@ -29,23 +29,24 @@ _lock = threading.Lock()
 
 
 class _Section:
-    """The objects of one name, by their instance ids.
+    """The registered objects of one name, sorted by instance id.
 
-    A dict would take 65 bytes for each of ten thousand, most of it for their numbers.
+    A dict would take 65 bytes for each object, most of it for the numbers, and there may be
+    ten thousand.
     """
 
     __slots__ = ("ids", "stagings")
 
     def __init__(self) -> None:
         self.ids = array("I")
-        self.stagings: list[StagingStruct] = []
+        self.stagings: list[Staging] = []
 
-    def get(self, instance_id: int) -> StagingStruct | None:
+    def get(self, instance_id: int) -> Staging | None:
         at = bisect_left(self.ids, instance_id)
         there = at < len(self.ids) and self.ids[at] == instance_id
         return self.stagings[at] if there else None
 
-    def add(self, instance_id: int, staging: StagingStruct, owner: Any) -> None:
+    def add(self, instance_id: int, staging: Staging, owner: Any) -> None:
         at = bisect_left(self.ids, instance_id)
         self.ids.insert(at, instance_id)
         self.stagings.insert(at, staging)
@@ -61,16 +62,16 @@ _registered: defaultdict[str, _Section] = defaultdict(_Section)
 
 
 class Registration:
-    """The place of ``obj`` in the savevm list; leaving it as a context manager unregisters.
+    """The entry of ``obj`` in the savevm list; as a context manager it unregisters at the end.
 
-    ``name`` and ``instance_id`` are those of its section.  The object, its
-    description and its staging struct live at least as long as it is registered,
-    whether this is kept or not.
+    ``name`` and ``instance_id`` are those of its section.  The object, its description and its
+    staging struct live at least as long as the object is registered, even if the
+    ``Registration`` is dropped.
     """
 
     __slots__ = ("_staging", "instance_id", "name", "obj")
 
-    def __init__(self, obj: Any, staging: StagingStruct, instance_id: int) -> None:
+    def __init__(self, obj: Any, staging: Staging, instance_id: int) -> None:
         self.obj = obj
         self.name = staging.description.name
         self.instance_id = instance_id
@@ -86,12 +87,12 @@ class Registration:
                     f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
                 )
             section.remove(self.instance_id)
-        why = ffi.new("char **")
-        if lib().qv_unregister(self._staging.cdata, why) != 0:
+        errmsg = ffi.new("char **")
+        if lib().qv_unregister(self._staging.cdata, errmsg) != 0:
             with _lock:
                 section.add(self.instance_id, self._staging, self.obj)
             raise RegistrationError(
-                f"{self.name} cannot be unregistered: {take_text(why[0])}; try again after it"
+                f"{self.name} cannot be unregistered: {take_text(errmsg[0])}; try again after it"
             )
 
     def __enter__(self) -> Registration:
@@ -109,17 +110,17 @@ class Registration:
 def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Registration:
     """Put ``obj`` into the VM's savevm list and return its :class:`Registration`.
 
-    ``obj`` is a ``Device``, or a ``Migratable`` (its section is called ``name``,
-    or as its ``Migrated``).  ``instance_id``, 0 to 4294967294, tells several of a
-    name apart; source and destination must use the same.  Takes the BQL if this
-    thread does not hold it.
+    ``obj`` is a ``Device`` or a ``Migratable``, whose section is called ``name`` or, by
+    default, as its ``Migrated``.  ``instance_id``, 0 to 4294967294, distinguishes objects of
+    the same name; source and destination must use the same.  Takes the BQL if this thread
+    does not hold it.
 
-    An object whose snapshot or restore needs Python, not C alone, shortens
-    ``sys.setswitchinterval()`` to half a millisecond: so long may a busy Python
-    thread hold up a migration.
+    If the snapshot or restore of the object needs Python, not C alone, this shortens
+    ``sys.setswitchinterval()`` to half a millisecond, the time by which a busy Python thread
+    can delay a migration.
 
     Raises ``RegistrationError`` outside a VM, for a name and instance that are
-    taken, while a migration runs, and from inside a snapshot or restore.
+    registered already, while a migration runs, and from inside a snapshot or restore.
     """
     if not in_vm():
         raise RegistrationError(
@@ -141,23 +142,23 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
         if staging.owner is not None:
             raise RegistrationError(f"this {name} is registered already, as another instance")
         section.add(instance_id, staging, obj)
-    why = ffi.new("char **")
-    if lib().qv_register(staging.cdata, instance_id, why) != 0:
+    errmsg = ffi.new("char **")
+    if lib().qv_register(staging.cdata, instance_id, errmsg) != 0:
         with _lock:
             section.remove(instance_id)
         raise RegistrationError(
-            f"{name} cannot be registered: {take_text(why[0])}; try again after it"
+            f"{name} cannot be registered: {take_text(errmsg[0])}; try again after it"
         )
     if staging.needs_python:
-        # A hook waits so long for the GIL beside a busy thread, and the VM stands meanwhile.
+        # A hook waits for the GIL as long as this beside a busy thread, while the VM is stopped.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
     return Registration(obj, staging, instance_id)
 
 
 def unregister(obj: Any) -> None:
-    """Take a registered object, or what ``register`` returned, out of the savevm list.
+    """Take ``obj``, a registered object or its :class:`Registration`, out of the savevm list.
 
-    Raises ``RegistrationError`` if it is not in it, while a migration runs, and
+    Raises ``RegistrationError`` if it is not registered, while a migration runs, and
     from inside a snapshot or restore.
     """
     if isinstance(obj, Registration):

@@ -65,7 +65,7 @@ class Running(Protocol):
         """Whether it has returned or raised."""
 
     def result(self) -> Any:
-        """What the call returned, or raise what it raised."""
+        """Return what the call returned, or raise what it raised."""
 
 
 class _Running:
@@ -112,7 +112,7 @@ def run() -> Callable[[Callable[[], Any]], Running]:
 
 @pytest.fixture
 def unchanged() -> Callable[[Any], AbstractContextManager[None]]:
-    """``with unchanged(obj):`` fails if ``obj`` saves other bytes after than before."""
+    """Return a context manager that fails if its object saves other bytes after it."""
     from qemu_vmstate import save
 
     @contextmanager

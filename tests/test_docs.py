@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the pages in docs/ show works when pasted."""
+"""Pages in docs/: every block of code runs when it is pasted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCS = sorted((Path(__file__).resolve().parent.parent / "docs").glob("*.md"))
 
 
 def run_blocks(page: Path, *kinds: str) -> ModuleType:
-    """A module of all the page's blocks of these kinds, in their order, that were run."""
+    """Run all the page's blocks of these kinds, in their order, and return their module."""
     blocks = re.findall(r"^```(.+)\n((?s:.*?))^```$", page.read_text(), re.MULTILINE)
     module = ModuleType(f"pasted_from_{page.stem}")
     sys.modules[module.__name__] = module  # where annotations are looked up
@@ -37,3 +37,24 @@ def test_every_block_is_one_that_a_test_runs() -> None:
     for page in DOCS:
         kinds = re.findall(r"^```(.+)$", page.read_text(), re.MULTILINE)
         assert set(kinds) <= {"python", "python continued", "python table"}, page
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_architecture_page_names_files_and_functions_that_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = set(re.findall(r"\b(?:\w+/)+\w+\.(?:py|[ch]|md)\b", page))
+    assert len(files) > 20
+    for file in files:
+        assert (ROOT / file).exists() or (ROOT / "qemu_vmstate" / file).exists(), file
+    source = "".join(
+        path.read_text()
+        for folder in ("cdefs", "qemu_vmstate")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".c", ".h", ".py")
+    )
+    functions = set(re.findall(r"\b((?:qv|hook)_\w+)\(\)", page))
+    assert len(functions) > 15
+    for function in functions:
+        assert re.search(rf"\b{function}\(", source), function

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The exceptions form the tree that is documented; every public name is documented."""
+"""The tree of exceptions is as documented, and every public name has a docstring."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TREE: list[tuple[type[Exception], tuple[type[Exception], ...]]] = [
 ]
 ALIASES = (
     *("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"),
-    *("i32_le", "timer", "cpudouble", "Equal", "Tmp", "Subsection"),
+    *("i32_positive_le", "timer", "cpudouble", "Equal", "Tmp", "Subsection"),
 )
 
 
@@ -63,21 +63,21 @@ def test_tree_has_no_other_exception() -> None:
 
 
 def test_invalid_error_has_reason_and_path() -> None:
-    bare = InvalidError("why")
-    assert (bare.reason, bare.path, str(bare)) == ("why", "", "why")
-    placed = InvalidError("why", "timer.regs.a")
-    assert str(placed) == "timer.regs.a: why"
+    bare = InvalidError("reason")
+    assert (bare.reason, bare.path, str(bare)) == ("reason", "", "reason")
+    placed = InvalidError("reason", "timer.regs.a")
+    assert str(placed) == "timer.regs.a: reason"
     assert str(InvalidError())
 
 
 @pytest.mark.parametrize("cls", [cls for cls, _ in TREE])
 def test_exceptions_survive_pickling(cls: type[Exception]) -> None:
-    exc = cls("why")
+    exc = cls("reason")
     if isinstance(exc, InvalidError):
         exc.path = "timer.a"
-    twin = pickle.loads(pickle.dumps(exc))
-    assert type(twin) is cls
-    assert str(twin) == str(exc)
+    copy = pickle.loads(pickle.dumps(exc))
+    assert type(copy) is cls
+    assert str(copy) == str(exc)
 
 
 @pytest.mark.parametrize("name", sorted(set(qemu_vmstate.__all__) - set(ALIASES)))

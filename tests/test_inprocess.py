@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""save() and load(): QEMU's own wire, whole or not at all, from any thread."""
+"""save() and load(): QEMU's own wire format, all or nothing, from any thread."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Timer(Device, name="timer", version_id=3, minimum_version_id=2):
     last: Migratable[BqlRefCell[Regs]]
 
 
-# Every field of Timer and its width, in order
+# Every field of Timer and its width, in order.
 FIELDS = [
     *(("timer.regs.config", 2), ("timer.regs.fifo[0]", 1)),
     *(("timer.regs.fifo[1]", 1), ("timer.regs.fifo[2]", 1)),
@@ -218,9 +218,9 @@ def test_version_that_is_read_is_loaded(version: int | None) -> None:
     assert dev.regs.into_inner().config == 0x0102
     assert dev.ticks.into_inner().config == 0x0607
     assert bytes(dev.raw) == WIRE[10:14]
-    kept = bytearray(WIRE)
-    kept[7:10] = bytes(3)  # Ticks has no use for its fifo
-    assert save(dev) == bytes(kept)
+    expected = bytearray(WIRE)
+    expected[7:10] = bytes(3)  # Ticks ignores the fifo
+    assert save(dev) == bytes(expected)
 
 
 @pytest.mark.parametrize(
@@ -247,14 +247,14 @@ def test_wider_items_of_a_buffer_are_taken_as_bytes() -> None:
 @pytest.mark.parametrize(
     "data", ["text", None, 3, [1, 2], np.zeros((4, 4), dtype=np.uint8)[:, ::2]]
 )
-def test_what_is_no_bytes_is_a_type_error(data: Any, unchanged: Unchanged) -> None:
+def test_data_that_is_no_buffer_of_bytes_is_a_type_error(data: Any, unchanged: Unchanged) -> None:
     dev = Timer()
     with unchanged(dev), pytest.raises(TypeError):
         load(dev, data)
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 32767, 32768, 32769, 65535, 65536, 1 << 20])
-def test_buffers_across_the_borders_of_qemus_own_are_whole(size: int) -> None:
+def test_buffers_that_cross_the_ends_of_qemus_own_buffers_are_complete(size: int) -> None:
     array_of: Any = Buffer
     hints = {"head": u8, "raw": array_of[size], "tail": u16}
     cls = make_class("Big", (VMStruct,), {"__module__": __name__, "__annotations__": hints})
@@ -262,13 +262,13 @@ def test_buffers_across_the_borders_of_qemus_own_are_whole(size: int) -> None:
     state = cls(head=1, raw=filling[:size], tail=0xFFFE)
     wire = b"\1" + filling[:size] + b"\xff\xfe"
     assert save(state) == wire
-    twin = cls()
-    load(Migratable(Mutex(twin)), wire)
-    assert twin == state
+    copy = cls()
+    load(Migratable(Mutex(copy)), wire)
+    assert copy == state
     for bad in (wire[:-1], wire + b"\0", wire[: size // 2]):
         with pytest.raises(StreamError):
-            load(Migratable(Mutex(twin)), bad)
-    assert twin == state
+            load(Migratable(Mutex(copy)), bad)
+    assert copy == state
 
 
 def test_failing_load_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -288,8 +288,8 @@ def test_many_threads_save_and_load_many_devices_and_one(run: Run) -> None:
         words: Array[u32, Literal[16]] = zeroed()
 
     class Own(Device, name="own"):
-        by_c: Migratable[Mutex[Wide]]
-        by_python: Migratable[Mutex[Ticks]]
+        native: Migratable[Mutex[Wide]]
+        python: Migratable[Mutex[Ticks]]
 
     shared = Own()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/promises.md: what it says that a test holds, a test does hold."""
+"""docs/promises.md: every promise names a test, and every named test exists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOLDER = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 def promises() -> dict[str, list[tuple[str, str]]]:
-    """The tests that each row of the page's tables names."""
+    """Return the tests that each row of the page's tables names."""
     rows = [line for line in PAGE.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
     return {cell[0]: HOLDER.findall(cell[-1]) for cell in cells if cell[0] != "Promise"}
@@ -37,5 +37,5 @@ def test_every_test_that_is_named_is_there() -> None:
     ]
     assert missing == []
     assert all(name.startswith("test_") for _, name in HOLDER.findall(PAGE))
-    # Nothing that looks like a test escapes the pattern.
+    # The pattern finds every mention of a test.
     assert PAGE.count("tests/") == len(HOLDER.findall(PAGE))

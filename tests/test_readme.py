@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What README.md shows works when pasted."""
+"""README.md: every block of code runs when it is pasted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_device_and_what_follows_it_work_when_pasted() -> None:
     continued = blocks("python continued")
     assert len(continued) == 2
     assert len([line for line in device.splitlines() if line and "import" not in line]) <= 15
-    # A module of its own, where annotations are looked up.
+    # Annotations are looked up in the module, so it must be in sys.modules.
     pasted = ModuleType("pasted")
     sys.modules["pasted"] = pasted
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""register() and unregister() outside a VM: refused, with the way out."""
+"""register() and unregister() outside a VM are refused, with the remedy."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def test_refused_registration_leaves_the_device_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("obj", [Timer(), Migratable(Mutex(Regs())), 3, None])
-def test_unregister_of_what_is_not_registered_is_refused(obj: Any) -> None:
+def test_unregister_of_an_object_that_is_not_registered_is_refused(obj: Any) -> None:
     with pytest.raises(RegistrationError, match="is not registered"):
         unregister(obj)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Type checkers see through Migratable, the locks and the arrays, and see mistakes."""
+"""mypy finds the types in tests/typing_tests, and the mistakes that are marked there."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_declarations_have_the_types_they_are_used_with() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_missing_error_is_noticed(tmp_path: Path) -> None:
-    """Proof that the test above can fail: the same file with one mistake put right."""
+def test_a_missing_error_is_reported(tmp_path: Path) -> None:
+    """Show that the test above can fail: mypy refuses the file with one mistake corrected."""
     copied = Path(shutil.copy(FOLDER / "declarations.py", tmp_path))
     text = copied.read_text()
     assert text.count('r.config = "1"  #') == 1

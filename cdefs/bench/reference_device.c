@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The C side of the benchmark; see twin.h.  Nothing else uses it. */
-#include "bridge/qemu.h"
+/* The C side of the benchmark; see reference_device.h.  Nothing else uses it. */
+#include "bridge/bql.h"
 #include "bench/reference_device.h"
 
 /* ----------------------------------------------------------------- twins */
@@ -9,15 +9,15 @@ typedef struct TwinPart {
     pthread_mutex_t lock;
     size_t offset;
     size_t size;
-    void *migrated;             /* owner: the twin's copy; what the field points to */
+    void *migrated; /* owner: the twin's copy; what the field points to */
 } TwinPart;
 
 struct QvTwin {
     VMStateDescription vmsd;
-    VMStateField *fields;       /* owner: this twin */
+    VMStateField *fields; /* owner: this twin */
     size_t size;
-    unsigned char *live;        /* owner: this twin; guarded by the parts' locks */
-    unsigned char *copy;        /* owner: this twin, from a hook to the next only */
+    unsigned char *live; /* owner: this twin; guarded by the parts' locks */
+    unsigned char *copy; /* owner: this twin, from a hook to the next only */
     size_t n_parts;
     TwinPart parts[];
 };
@@ -61,7 +61,7 @@ static int twin_pre_load(void *opaque)
 {
     QvTwin *twin = opaque;
 
-    g_free(twin->copy);         /* of a load that failed */
+    g_free(twin->copy); /* of a load that failed */
     twin_point(twin, g_malloc0(twin->size));
     return 0;
 }
@@ -99,7 +99,7 @@ QvTwin *qv_twin_new(const VMStateDescription *description, size_t n_parts, size_
         twin->fields[i].offset = (char *)&part->migrated - (char *)twin;
     }
     qv_end_of_list(&twin->fields[n_parts]);
-    twin->vmsd = (VMStateDescription) {
+    twin->vmsd = (VMStateDescription){
         .name = description->name,
         .version_id = description->version_id,
         .minimum_version_id = description->minimum_version_id,
@@ -153,8 +153,8 @@ int qv_twins_register(QvTwin **twins, size_t count, uint32_t first, int any_id)
     int ret = 0;
 
     for (i = 0; i < count && ret == 0; i++) {
-        ret = register_bare(&twins[i]->vmsd, twins[i],
-                            any_id ? VMSTATE_INSTANCE_ID_ANY : first + i);
+        ret =
+            register_bare(&twins[i]->vmsd, twins[i], any_id ? VMSTATE_INSTANCE_ID_ANY : first + i);
     }
     return ret;
 }

@@ -1,36 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What objects' hooks do: see hooks.h. */
+/* See hooks.h. */
 #include "bridge/hooks.h"
 #include "bridge/inprocess.h"
+#include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
-#include "bridge/python_call.h"
+#include "bridge/subsections.h"
 #include "bridge/undo_log.h"
 
-/* extern "Python+C" of callbacks.h, defined by the cffi module. */
-int qv_py_snapshot(void *handle, int keep, char **why);
-int qv_py_restore(void *handle, int version_id, char **why);
-int qv_py_hook(void *handle, int hook, char **why);
-
-static __thread int hook_depth;
-
-bool qv_in_hook(void)
-{
-    return hook_depth != 0;
-}
-
-static void begin(QvObject *object, bool saving)
-{
-    object->saving = saving;
-    if (object->extras) {
-        qv_failure_clear(&object->extras->predicate);
-        object->extras->told = false;
-    }
-}
-
 /* The failure of a predicate, which had no way to say so. */
-static int late_failure(QvObject *object, char **why)
+static int late_failure(QvObject *object, char **errmsg)
 {
-    return object->extras ? qv_failure_take(&object->extras->predicate, why) : 0;
+    return object->extras ? qv_failure_take(&object->extras->predicate, errmsg) : 0;
 }
 
 /* C finds the elements of pointer arrays, or NULL, while it walks; nobody else does. */
@@ -38,8 +18,8 @@ static void set_pointers(QvObject *object, bool walking)
 {
     size_t i, j;
 
-    for (i = 0; i < object->kind->n_pointers; i++) {
-        const QvPointers *array = &object->kind->pointers[i];
+    for (i = 0; i < object->object_class->n_pointers; i++) {
+        const QvPointers *array = &object->object_class->pointers[i];
         void **slots = (void **)(object->staging + array->slots);
 
         for (j = 0; j < array->count; j++) {
@@ -50,195 +30,6 @@ static void set_pointers(QvObject *object, bool walking)
     }
 }
 
-static int refuse_borrowed(QvObject *object, size_t index, char **why)
-{
-    *why = g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
-                           "released", object->kind->vmsd->name,
-                           object->kind->parts[index].name,
-                           qv_lives(object)[index].cell->borrow < 0 ? "mutably " : "");
-    return -EBUSY;
-}
-
-static int refuse_locked(QvObject *object, size_t index, char **why)
-{
-    *why = g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
-                           object->kind->vmsd->name, object->kind->parts[index].name);
-    return -EDEADLK;
-}
-
-static int refuse_poisoned(QvObject *object, size_t index, char **why)
-{
-    *why = g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
-                           "may contradict each other; repair them, then clear_poison()",
-                           object->kind->vmsd->name, object->kind->parts[index].name);
-    return -EOWNERDEAD;
-}
-
-/*
- * All of them at once, so that no other thread sees one part without the other.
- * Who has a lock may need the GIL to get on: never wait for the one with the other.
- */
-static int lock_parts(QvObject *object, int *gil, char **why)
-{
-    size_t which = 0, i = 0;
-    QvCell **cells = qv_cells(object);
-    int ret = qv_cells_trylock(cells, object->n_cells);
-
-    if (ret) {
-        if (gil) {
-            qv_python_table->leave(*gil);
-        }
-        ret = qv_cells_lock(cells, object->n_cells, &which);
-        if (gil) {
-            *gil = qv_python_table->enter();
-        }
-    }
-    if (ret == 0) {
-        return 0;
-    }
-    while (object->kind->parts[i].is_ref_cell || qv_lives(object)[i].cell != cells[which]) {
-        i++;
-    }
-    return refuse_locked(object, i, why);
-}
-
-/*
- * Whether every part can be copied.  Nothing is waited for: who has a lock now
- * may poison it until the copy, and then it is as if he did it after that.
- */
-static int check_parts(QvObject *object, bool to_change, char **why)
-{
-    const QvKind *kind = object->kind;
-    QvLive *lives = qv_lives(object);
-    size_t i;
-
-    for (i = 0; i < kind->n_parts; i++) {
-        QvCell *cell = lives[i].cell;
-
-        if (kind->parts[i].is_ref_cell && (to_change ? cell->borrow : cell->borrow < 0)) {
-            return refuse_borrowed(object, i, why);
-        }
-        if (__atomic_load_n(&cell->poisoned, __ATOMIC_RELAXED)) {
-            return refuse_poisoned(object, i, why);
-        }
-    }
-    return 0;
-}
-
-static int check_not_locked(QvObject *object, char **why)
-{
-    size_t i;
-
-    for (i = 0; i < object->kind->n_parts; i++) {
-        if (!object->kind->parts[i].is_ref_cell && qv_cell_is_mine(qv_lives(object)[i].cell)) {
-            return refuse_locked(object, i, why);
-        }
-    }
-    return 0;
-}
-
-static void copy_out(void *opaque)
-{
-    qv_object_copy_parts(opaque, true);
-}
-
-static void copy_in(void *opaque)
-{
-    QvObject *object = opaque;
-
-    if (object->kind->n_parts && qv_object_undoes(object)) {
-        qv_undo_remember(object, false);
-    }
-    qv_object_copy_parts(object, false);
-}
-
-static int copy_parts(QvObject *object, bool out, int *gil, char **why)
-{
-    int ret = lock_parts(object, gil, why);
-
-    if (ret == 0) {
-        ret = out ? check_parts(object, false, why) : 0;
-        if (ret == 0) {
-            (out ? copy_out : copy_in)(object);
-        }
-        qv_cells_unlock(qv_cells(object), object->n_cells);
-    }
-    return ret;
-}
-
-/* Python answers 0 or a negative errno; anything else is a failure all the same. */
-static int from_python(int ret, char **why)
-{
-    if (ret == 0) {
-        return 0;
-    }
-    if (!*why) {
-        *why = g_strdup("the Python hook failed before it could say why; see the log");
-    }
-    return ret < 0 ? ret : -EINVAL;
-}
-
-static int short_snapshot(void *opaque, int keep, char **why)
-{
-    QvObject *object = opaque;
-    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_out : NULL;
-    int gil, ret = QV_LONG_WAY;
-
-    if (!keep) {
-        gil = qv_python_table->enter();
-        ret = qv_python_table->snapshot(object->extras->trampoline, too, object, why);
-        qv_python_table->leave(gil);
-        if (ret == QV_LONG_WAY) {
-            qv_object_reset(object, false);
-        }
-    }
-    return ret;
-}
-
-static int short_restore(void *opaque, int version_id, char **why)
-{
-    QvObject *object = opaque;
-    QvWithLocks *too = object->hooks & QV_HOOK_TOGETHER ? copy_in : NULL;
-    int gil = qv_python_table->enter();
-    int ret = qv_python_table->restore(object->extras->trampoline, version_id,
-                                       qv_object_undoes(object), too, object, why);
-
-    qv_python_table->leave(gil);
-    return ret;
-}
-
-static int short_way(QvObject *object, QvPythonHook *call, int argument,
-                     char **why)
-{
-    return object->extras->trampoline ? qv_call_python(call, object, argument, why) : QV_LONG_WAY;
-}
-
-/* A hook's Python part; argument: of the callback. */
-static int call_python(QvObject *object, int hook, int argument, char **why)
-{
-    int ret = QV_LONG_WAY;
-
-    if (!(object->hooks & hook)) {
-        return 0;
-    }
-    hook_depth++;
-    if (hook == QV_HOOK_SNAPSHOT) {
-        ret = short_way(object, short_snapshot, argument, why);
-        if (ret == QV_LONG_WAY) {
-            ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, why);
-        }
-    } else if (hook == QV_HOOK_RESTORE) {
-        ret = short_way(object, short_restore, argument, why);
-        if (ret == QV_LONG_WAY) {
-            ret = qv_call_python(qv_py_restore, object->extras->handle, argument, why);
-        }
-    } else {
-        ret = qv_call_python(qv_py_hook, object->extras->handle, hook, why);
-    }
-    hook_depth--;
-    return from_python(ret, why);
-}
-
 bool qv_section_needed(void *opaque)
 {
     QvObject *object = qv_object_of(opaque);
@@ -246,168 +37,108 @@ bool qv_section_needed(void *opaque)
 
     qv_failure_clear(&extras->unanswered);
     extras->left_out = false;
-    extras->unanswered.ret = call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.why);
+    extras->unanswered.ret =
+        qv_object_call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.errmsg);
     return extras->unanswered.ret || !extras->left_out;
 }
 
-/* What needed could not answer, when the snapshot of what it could not is wanted. */
-static int unanswered(QvObject *object, char **why)
-{
-    bool asked = object->extras && !object->direct;
-
-    return asked ? qv_failure_take(&object->extras->unanswered, why) : 0;
-}
-
-int qv_object_fill(QvObject *object, bool keep, int *gil, char **why)
-{
-    int ret = keep ? 0 : unanswered(object, why);
-
-    if (ret) {
-        return ret;
-    }
-    begin(object, !keep);
-    /* The short way does it itself, where it has to be done. */
-    if ((object->hooks & QV_HOOK_SNAPSHOT) && (keep || !object->extras->trampoline)) {
-        qv_object_reset(object, false);
-    }
-    object->dirty = true;
-    if (object->hooks & QV_HOOK_TOGETHER) {
-        ret = check_parts(object, false, why);
-        ret = ret ? ret : check_not_locked(object, why);
-    } else {
-        ret = copy_parts(object, true, gil, why);
-    }
-    return ret < 0 ? ret : call_python(object, QV_HOOK_SNAPSHOT, keep, why);
-}
-
-/* Most objects have one Mutex, and it is free: false if not, or what it guards is broken. */
-static bool copy_only_part(QvObject *object)
-{
-    const QvKind *kind = object->kind;
-    QvCell *cell = object->only.cell;
-    bool whole;
-
-    if (kind->n_parts != 1 || kind->parts->is_ref_cell || qv_cell_trylock(cell)) {
-        return false;
-    }
-    whole = !cell->poisoned;
-    if (whole) {
-        memcpy(object->staging + kind->parts->offset, object->only.memory, kind->parts->size);
-    }
-    qv_cell_unlock(cell);
-    return whole;
-}
-
-int qv_take_snapshot(void *opaque, char **why)
+int qv_pre_save(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
     int ret;
 
     /* Nothing but native parts: most objects, and all that are to be as quick as C's. */
     if (likely(!object->hooks && !object->extras)) {
-        object->dirty = true;
-        ret = copy_only_part(object) ? 0 : copy_parts(object, true, NULL, why);
-    } else if (!qv_round_took(object, &ret, why)) {
-        ret = qv_object_fill(object, false, NULL, why);
+        ret = qv_object_fill_native(object, errmsg);
+    } else if (!qv_snapshot_batch_prefetched(object, &ret, errmsg)) {
+        ret = qv_object_fill(object, false, NULL, errmsg);
     }
     if (object->extras) {
         qv_object_compare_subsections(object);
         set_pointers(object, true);
     }
     if (ret < 0) {
-        qv_object_rest(object);
+        qv_object_release_pages(object);
     }
     return ret;
 }
 
-int qv_after_save(void *opaque, char **why)
+int qv_post_save(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
-    int ret = late_failure(object, why);
+    int ret = late_failure(object, errmsg);
     g_autofree char *second = NULL;
-    int late = call_python(object, QV_HOOK_POST_SAVE, 0, &second);
+    int late = qv_object_call_python(object, QV_HOOK_POST_SAVE, 0, &second);
 
     if (ret == 0 && late) {
         ret = late;
-        *why = g_steal_pointer(&second);
+        *errmsg = g_steal_pointer(&second);
     }
-    qv_object_rest(object);
+    qv_object_release_pages(object);
     return ret;
 }
 
 /* The staging struct as it is at rest, but for what is kept of the live state. */
-static int keep_live(QvObject *object, char **why)
+static int keep_live(QvObject *object, char **errmsg)
 {
     g_autofree unsigned char *live = NULL;
     size_t i;
-    int ret = qv_object_fill(object, true, NULL, why);
+    int ret = qv_object_fill(object, true, NULL, errmsg);
 
     if (ret < 0) {
         return ret;
     }
-    live = g_memdup2(object->staging, object->kind->size);
+    live = g_memdup2(object->staging, object->object_class->size);
     qv_object_reset(object, true);
-    for (i = 0; i < object->kind->n_keeps; i++) {
-        const QvRange *range = &object->kind->keeps[i];
+    for (i = 0; i < object->object_class->n_preserved; i++) {
+        const QvRange *range = &object->object_class->preserved[i];
 
         memcpy(object->staging + range->offset, live + range->offset, range->size);
     }
     return 0;
 }
 
-int qv_begin_load(void *opaque, char **why)
+int qv_pre_load(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
     int ret;
 
     if (object->extras) {
-        qv_round_forget(object);
+        qv_snapshot_batch_discard(object);
     }
-    if (!object->kind->whole) {
+    if (!object->object_class->fully_overwritten) {
         qv_object_reset(object, true);
     }
     object->dirty = true;
     if (qv_object_undoes(object)) {
         qv_undo_begin_load();
     }
-    begin(object, false);
+    qv_object_begin(object, false);
     if (likely(!object->hooks && !object->extras)) {
         return 0;
     }
-    ret = call_python(object, QV_HOOK_PRE_LOAD, 0, why);
-    if (ret == 0 && object->kind->n_keeps) {
-        ret = keep_live(object, why);
+    ret = qv_object_call_python(object, QV_HOOK_PRE_LOAD, 0, errmsg);
+    if (ret == 0 && object->object_class->n_preserved) {
+        ret = keep_live(object, errmsg);
     }
     set_pointers(object, true);
     return ret;
 }
 
-int qv_commit_staging(void *opaque, int version_id, char **why)
+int qv_post_load(void *opaque, int version_id, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
-    int ret = late_failure(object, why);
+    int ret = late_failure(object, errmsg);
 
-    if (ret == 0 && object->direct) {
-        ret = qv_check_all_read(object, why);
+    if (ret == 0 && object->inprocess) {
+        ret = qv_check_all_read(object, errmsg);
     }
     set_pointers(object, false);
     if (ret == 0) {
-        ret = check_parts(object, true, why);
+        ret = qv_object_commit(object, version_id, errmsg);
     }
-    if (ret == 0) {
-        ret = check_not_locked(object, why);
-    }
-    if (ret == 0) {
-        ret = call_python(object, QV_HOOK_RESTORE, version_id, why);
-    }
-    if (ret == 0 && (object->hooks & QV_HOOK_RESTORE) && qv_object_undoes(object)) {
-        qv_undo_remember(object, true);
-    }
-    if (ret == 0 && !(object->hooks & QV_HOOK_TOGETHER)) {
-        ret = copy_parts(object, false, NULL, why);
-    }
-    if (!object->direct) {
-        qv_object_rest(object);
+    if (!object->inprocess) {
+        qv_object_release_pages(object);
     }
     return ret;
 }

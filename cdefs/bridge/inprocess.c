@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Saving and loading one object without a migration. */
 #include "bridge/inprocess.h"
+#include "bridge/bql.h"
+#include "bridge/migration_error.h"
 
 /*
  * What qv_load() puts behind the stream: QEMU peeks for a subsection after each
@@ -22,73 +24,73 @@ static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
  * What qv_save() or qv_load() does with an object: the innermost, for a snapshot may save
  * another one.  Guarded by the BQL.
  */
-typedef struct Direct {
-    struct Direct *outer;       /* owner: its own call */
-    QvObject *object;           /* owner: Python */
-    QEMUFile *in;               /* owner: qv_load(); or NULL */
-    const QIOChannelBuffer *channel;    /* what in reads from */
-    GString *reported;          /* owner: the outer one */
-    int error;                  /* the failing hook's errno */
-    char *why;                  /* owner: this call; the failing hook's sentence */
-} Direct;
+typedef struct InprocessCall {
+    struct InprocessCall *outer;     /* owner: its own call */
+    QvObject *object;                /* owner: Python */
+    QEMUFile *in;                    /* owner: qv_load(); or NULL */
+    const QIOChannelBuffer *channel; /* what in reads from */
+    GString *reported;               /* owner: the outer one */
+    int error;                       /* the failing hook's errno */
+    char *errmsg;                    /* owner: this call; the failing hook's sentence */
+} InprocessCall;
 
-static Direct *direct;
+static InprocessCall *innermost_call;
 
-static Direct *direct_of(QvObject *object)
+static InprocessCall *inprocess_call_of(QvObject *object)
 {
-    g_assert(direct && direct->object == object);
-    return direct;
+    g_assert(innermost_call && innermost_call->object == object);
+    return innermost_call;
 }
 
-int qv_check_all_read(QvObject *object, char **why)
+int qv_check_all_read(QvObject *object, char **errmsg)
 {
-    Direct *load = direct_of(object);
+    InprocessCall *load = inprocess_call_of(object);
     size_t left = left_over(load->in, load->channel);
 
     if (left == STREAM_TAIL) {
         return 0;
     }
-    *why = g_strdup_printf("%s: the stream %s the last field", object->kind->vmsd->name,
-                           left > STREAM_TAIL ? "goes on after" : "ends before");
+    *errmsg = g_strdup_printf("%s: the stream %s the last field", object->object_class->vmsd->name,
+                              left > STREAM_TAIL ? "goes on after" : "ends before");
     return left > STREAM_TAIL ? -E2BIG : -ENODATA;
 }
 
 /* qv_save() and qv_load() tell their callers, whatever QEMU makes of it. */
-bool qv_hook_failed(void *opaque, int ret, const char *why)
+bool qv_hook_failed(void *opaque, int ret, const char *errmsg)
 {
     QvObject *object = qv_object_of(opaque);
 
-    if (object->direct) {
-        Direct *call = direct_of(object);
+    if (object->inprocess) {
+        InprocessCall *call = inprocess_call_of(object);
 
-        g_free(call->why);
-        call->why = g_strdup(why);
+        g_free(call->errmsg);
+        call->errmsg = g_strdup(errmsg);
         call->error = ret;
     }
-    return !object->direct && !(object->extras && object->extras->told);
+    return !object->inprocess && !(object->extras && object->extras->reported);
 }
 
 /* The best sentence there is: a hook's own, QEMU's Error, what it reported. */
-static int failure(Direct *call, Error *err, int ret, char **why)
+static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
 {
     ret = ret < 0 ? ret : -EINVAL;
-    if (call->why) {
-        *why = g_steal_pointer(&call->why);
+    if (call->errmsg) {
+        *errmsg = g_steal_pointer(&call->errmsg);
         ret = call->error;
     } else if (qv_refusal) {
-        *why = g_steal_pointer(&qv_refusal);
+        *errmsg = g_steal_pointer(&qv_refusal);
         ret = -EINVAL;
     } else if (qv_reported && qv_reported->len) {
         /* 10.2's Error says where, and what was wrong with it is only reported. */
         g_auto(GStrv) lines = g_strsplit(g_strstrip(qv_reported->str), "\n", -1);
         g_autofree char *reported = g_strjoinv("; ", lines);
 
-        *why = err ? g_strdup_printf("%s: %s", qv.error_get_pretty(err), reported)
-                   : g_steal_pointer(&reported);
+        *errmsg = err ? g_strdup_printf("%s: %s", qv.error_get_pretty(err), reported)
+                      : g_steal_pointer(&reported);
     } else if (err) {
-        *why = g_strdup(qv.error_get_pretty(err));
+        *errmsg = g_strdup(qv.error_get_pretty(err));
     } else {
-        *why = g_strdup(strerror(-ret));
+        *errmsg = g_strdup(strerror(-ret));
     }
     if (err) {
         qv.error_free(err);
@@ -96,39 +98,39 @@ static int failure(Direct *call, Error *err, int ret, char **why)
     return ret;
 }
 
-static void begin_direct(Direct *call, QvObject *object)
+static void begin_inprocess(InprocessCall *call, QvObject *object)
 {
-    *call = (Direct) { .outer = direct, .object = object, .reported = qv_reported };
-    direct = call;
-    object->direct = true;
+    *call = (InprocessCall){ .outer = innermost_call, .object = object, .reported = qv_reported };
+    innermost_call = call;
+    object->inprocess = true;
     qv_reported = g_string_new(NULL);
 }
 
-static void end_direct(Direct *call)
+static void end_inprocess(InprocessCall *call)
 {
-    call->object->direct = false;
-    direct = call->outer;
+    call->object->inprocess = false;
+    innermost_call = call->outer;
     g_clear_pointer(&qv_refusal, g_free);
     g_string_free(qv_reported, true);
     qv_reported = call->reported;
-    g_free(call->why);
+    g_free(call->errmsg);
 }
 
-int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
+int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **errmsg)
 {
     bool taken = qv_bql_enter();
     QIOChannelBuffer *channel = qv.qio_channel_buffer_new(4096);
     QEMUFile *f = qv.qemu_file_new_output((QIOChannel *)channel);
     JSONWriter *json = NULL;
-    Direct call;
+    InprocessCall call;
     Error *err = NULL;
     int ret;
 
-    begin_direct(&call, object);
+    begin_inprocess(&call, object);
     if (vmdesc) {
         json = qv_vmdesc_begin();
     }
-    ret = qv_save_state(f, object->kind->vmsd, object->staging, json, &err);
+    ret = qv_save_state(f, object->object_class->vmsd, object->staging, json, &err);
     qv.qemu_fflush(f);
     if (ret == 0) {
         ret = qv.qemu_file_get_error(f);
@@ -139,9 +141,9 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
         channel->data = NULL;
         channel->usage = 0;
     } else {
-        ret = failure(&call, err, ret, why);
+        ret = failure(&call, err, ret, errmsg);
     }
-    end_direct(&call);
+    end_inprocess(&call);
     if (json) {
         char *text = qv_vmdesc_end(json);
 
@@ -157,13 +159,12 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **why)
     return ret;
 }
 
-int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id,
-            char **why)
+int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id, char **errmsg)
 {
     bool taken = qv_bql_enter();
     QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + STREAM_TAIL);
     QEMUFile *f;
-    Direct call;
+    InprocessCall call;
     Error *err = NULL;
     int ret;
 
@@ -171,18 +172,18 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
     memset(channel->data + size, 0, STREAM_TAIL);
     channel->usage = size + STREAM_TAIL;
     f = qv.qemu_file_new_input((QIOChannel *)channel);
-    begin_direct(&call, object);
+    begin_inprocess(&call, object);
     call.in = f;
     call.channel = channel;
-    ret = qv_load_state(f, object->kind->vmsd, object->staging, version_id, &err);
+    ret = qv_load_state(f, object->object_class->vmsd, object->staging, version_id, &err);
     if (ret != 0) {
         /* What was found wrong behind the end is not what is wrong. */
-        bool ended = !call.why && left_over(f, channel) < STREAM_TAIL;
+        bool ended = !call.errmsg && left_over(f, channel) < STREAM_TAIL;
 
-        ret = failure(&call, err, ret, why);
+        ret = failure(&call, err, ret, errmsg);
         ret = ended ? -ENODATA : ret;
     }
-    end_direct(&call);
+    end_inprocess(&call);
     qv.qemu_fclose(f);
     qv.object_unref((void *)channel);
     qv_bql_leave(taken);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The memory of registered objects. */
 #include "bridge/object.h"
+#include "bridge/migration_error.h"
 #include <sys/mman.h>
 
 /*
@@ -14,7 +15,7 @@
 
 static void reset_range(QvObject *object, size_t from, size_t to)
 {
-    const QvImage *image = object->kind->image;
+    const QvInitialImage *image = object->object_class->image;
     bool zero = object->mapped && !object->dirty;
     size_t i;
 
@@ -38,16 +39,16 @@ static void reset_range(QvObject *object, size_t from, size_t to)
 
 void qv_object_reset(QvObject *object, bool all)
 {
-    const QvKind *kind = object->kind;
+    const QvObjectClass *object_class = object->object_class;
     size_t at = 0, i;
 
-    for (i = 0; i < kind->n_parts && !all; i++) {
-        const QvPart *part = &kind->parts[i];
+    for (i = 0; i < object_class->n_parts && !all; i++) {
+        const QvPart *part = &object_class->parts[i];
 
         reset_range(object, at, part->offset);
         at = part->offset + part->size;
     }
-    reset_range(object, at, kind->size);
+    reset_range(object, at, object_class->size);
 }
 
 /* --------------------------------------------------------------- objects */
@@ -76,9 +77,9 @@ static QvObject *map_object(size_t size)
     return (QvObject *)(staging - offsetof(QvObject, staging));
 }
 
-QvObject *qv_object_new(QvKind *kind, void *handle, int hooks)
+QvObject *qv_object_new(QvObjectClass *object_class, void *handle, int hooks)
 {
-    size_t size = kind->size;
+    size_t size = object_class->size;
     bool mapped = size >= LARGE;
     QvObject *object = mapped ? map_object(size) : g_malloc0(sizeof(*object) + size);
 
@@ -86,63 +87,63 @@ QvObject *qv_object_new(QvKind *kind, void *handle, int hooks)
         return NULL;
     }
     object->mapped = mapped;
-    object->kind = qv_kind_use(kind);
+    object->object_class = qv_object_class_use(object_class);
     object->hooks = hooks;
-    if (hooks || kind->n_keeps || kind->n_pointers || kind->n_subsections) {
+    if (hooks || object_class->n_preserved || object_class->n_pointers
+        || object_class->n_subsections) {
         object->extras = g_new0(QvExtras, 1);
         object->extras->handle = handle;
     }
-    if (kind->n_parts > 1) {
-        object->lives = g_new0(QvLive, kind->n_parts);
-        object->cells = g_new0(QvCell *, kind->n_parts);
+    if (object_class->n_parts > 1) {
+        object->runtime = g_new0(QvRuntimePart, object_class->n_parts);
+        object->cells = g_new0(QvCell *, object_class->n_parts);
     }
-    qv_set_hooks(kind->vmsd, mapped || (hooks & (QV_HOOK_POST_SAVE | QV_HOOK_PREDICATES)));
     return object;
 }
 
 void qv_object_free(QvObject *object)
 {
     QvExtras *extras = object->extras;
-    QvKind *kind = object->kind;
+    QvObjectClass *object_class = object->object_class;
 
     g_assert(!object->registered);
     if (extras) {
         qv_failure_clear(&extras->predicate);
         qv_failure_clear(&extras->unanswered);
-        qv_failure_clear(&extras->untaken);
+        qv_failure_clear(&extras->prefetch_error);
         g_free(extras);
     }
-    if (kind->n_parts > 1) {
-        g_free(object->lives);
+    if (object_class->n_parts > 1) {
+        g_free(object->runtime);
         g_free(object->cells);
     }
     if (object->mapped) {
-        munmap(mapping_of(object), PAGE + ROUND_UP(kind->size, PAGE));
+        munmap(mapping_of(object), PAGE + ROUND_UP(object_class->size, PAGE));
     } else {
         g_free(object);
     }
-    qv_kind_free(kind);
+    qv_object_class_free(object_class);
 }
 
 void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory)
 {
     QvCell **cells = qv_cells(object);
-    bool known = object->kind->parts[index].is_ref_cell;
+    bool known = object->object_class->parts[index].is_ref_cell;
     unsigned i;
 
     for (i = 0; i < object->n_cells && !known; i++) {
         known = cells[i] == cell;
     }
-    qv_lives(object)[index] = (QvLive) { cell, memory };
+    qv_runtime_parts(object)[index] = (QvRuntimePart){ cell, memory };
     if (!known) {
         cells[object->n_cells++] = cell;
     }
 }
 
-void qv_object_rest(QvObject *object)
+void qv_object_release_pages(QvObject *object)
 {
     if (object->mapped && object->dirty) {
-        madvise(object->staging, ROUND_UP(object->kind->size, PAGE), MADV_DONTNEED);
+        madvise(object->staging, ROUND_UP(object->object_class->size, PAGE), MADV_DONTNEED);
         object->dirty = false;
     }
 }
@@ -152,28 +153,33 @@ void *qv_object_staging(QvObject *object)
     return object->staging;
 }
 
-void qv_object_set_trampoline(QvObject *object, void *trampoline)
+void qv_object_set_fast_path(QvObject *object, void *fast_path)
 {
-    object->extras->trampoline = trampoline;
+    object->extras->fast_path = fast_path;
+}
+
+void qv_object_set_undo(QvObject *object, void *undo)
+{
+    object->extras->undo = undo;
 }
 
 void qv_object_copy_parts(QvObject *object, int out)
 {
-    const QvKind *kind = object->kind;
-    QvLive *lives = qv_lives(object);
+    const QvObjectClass *object_class = object->object_class;
+    QvRuntimePart *runtime = qv_runtime_parts(object);
     size_t i;
 
-    for (i = 0; i < kind->n_parts; i++) {
-        void *staged = object->staging + kind->parts[i].offset;
+    for (i = 0; i < object_class->n_parts; i++) {
+        void *staged = object->staging + object_class->parts[i].offset;
 
-        memcpy(out ? staged : lives[i].memory, out ? lives[i].memory : staged,
-               kind->parts[i].size);
+        memcpy(out ? staged : runtime[i].memory, out ? runtime[i].memory : staged,
+               object_class->parts[i].size);
     }
 }
 
 int qv_object_undoes(QvObject *object)
 {
-    return object->registered && !object->direct;
+    return object->registered && !object->inprocess;
 }
 
 void qv_object_set_left_out(QvObject *object, int left_out)
@@ -181,64 +187,26 @@ void qv_object_set_left_out(QvObject *object, int left_out)
     object->extras->left_out = left_out;
 }
 
-void qv_object_set_needed(QvObject *object, int number, int needed)
+void qv_object_begin(QvObject *object, bool saving)
 {
-    uint64_t bit = 1ull << number;
-
-    object->extras->needed = needed ? object->extras->needed | bit
-                                    : object->extras->needed & ~bit;
-}
-
-void qv_object_compare_subsections(QvObject *object)
-{
-    const QvKind *kind = object->kind;
-    size_t i;
-
-    for (i = 0; i < kind->n_subsections; i++) {
-        const QvRange *range = &kind->subsections[i];
-
-        if (range->size) {
-            qv_object_set_needed(object, i,
-                                 memcmp(object->staging + range->offset,
-                                        kind->image->bytes + range->offset, range->size) != 0);
-        }
+    object->saving = saving;
+    if (object->extras) {
+        qv_failure_clear(&object->extras->predicate);
+        object->extras->reported = false;
     }
 }
 
-#define MOST_SUBSECTIONS 64
-
-/* C asks a subsection's needed without saying which: each number has a function. */
-#define EIGHT(X, tens) X(tens##0) X(tens##1) X(tens##2) X(tens##3) \
-                       X(tens##4) X(tens##5) X(tens##6) X(tens##7)
-#define ALL(X) EIGHT(X, 00) EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) \
-               EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07)
-
-#define NEEDED(octal)                                           \
-    static bool needed_##octal(void *opaque)                    \
-    {                                                           \
-        return qv_object_of(opaque)->extras->needed >> octal & 1; \
-    }
-ALL(NEEDED)
-
-QvNeeded *qv_needed_at(int number)
-{
-#define ENTRY(octal) needed_##octal,
-    static QvNeeded *const all[MOST_SUBSECTIONS] = { ALL(ENTRY) };
-
-    return number >= 0 && number < MOST_SUBSECTIONS ? all[number] : NULL;
-}
-
-void qv_object_fail(QvObject *object, int error, const char *why)
+void qv_object_fail(QvObject *object, int error, const char *errmsg)
 {
     QvExtras *extras = object->extras;
 
     if (extras->predicate.ret) {
         return;
     }
-    extras->predicate = (QvFailure) { error < 0 ? error : -EINVAL, g_strdup(why) };
-    if (!object->direct) {
+    extras->predicate = (QvFailure){ error < 0 ? error : -EINVAL, g_strdup(errmsg) };
+    if (!object->inprocess) {
         /* At once: C may stumble over what follows and never come to post_load. */
-        qv_tell(object->saving, why);
-        extras->told = true;
+        qv_report_failure(object->saving, errmsg);
+        extras->reported = true;
     }
 }

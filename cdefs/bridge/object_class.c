@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See kind.h. */
+/* See object_class.h. */
 #include "bridge/object_class.h"
 
 #define PAGE 4096
@@ -9,9 +9,9 @@ static bool is_zero(const unsigned char *bytes, size_t size)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
-QvImage *qv_image_new(const void *bytes, size_t size)
+QvInitialImage *qv_initial_image_new(const void *bytes, size_t size)
 {
-    QvImage *image = g_new0(QvImage, 1);
+    QvInitialImage *image = g_new0(QvInitialImage, 1);
     size_t at, n;
 
     image->bytes = bytes;
@@ -27,99 +27,106 @@ QvImage *qv_image_new(const void *bytes, size_t size)
             last->size += n;
         } else {
             image->runs = g_renew(QvRange, image->runs, image->n_runs + 1);
-            image->runs[image->n_runs++] = (QvRange) { at, n };
+            image->runs[image->n_runs++] = (QvRange){ at, n };
         }
     }
     return image;
 }
 
-void qv_image_free(QvImage *image)
+void qv_initial_image_free(QvInitialImage *image)
 {
     g_free(image->runs);
     g_free(image);
 }
 
-QvKind *qv_kind_new(VMStateDescription *description, const QvImage *image, int whole)
+QvObjectClass *qv_object_class_new(VMStateDescription *description, const QvInitialImage *image,
+                                   int fully_overwritten)
 {
-    QvKind *kind = g_new0(QvKind, 1);
+    QvObjectClass *object_class = g_new0(QvObjectClass, 1);
 
-    kind->uses = 1;
-    kind->vmsd = description;
-    kind->image = image;
-    kind->size = image->size;
-    kind->whole = whole;
-    return kind;
+    object_class->uses = 1;
+    object_class->vmsd = description;
+    object_class->image = image;
+    object_class->size = image->size;
+    object_class->fully_overwritten = fully_overwritten;
+    return object_class;
 }
 
-QvKind *qv_kind_use(QvKind *kind)
+QvObjectClass *qv_object_class_use(QvObjectClass *object_class)
 {
-    g_atomic_int_inc(&kind->uses);
-    return kind;
+    g_atomic_int_inc(&object_class->uses);
+    return object_class;
 }
 
-void qv_kind_free(QvKind *kind)
+void qv_object_class_free(QvObjectClass *object_class)
 {
-    if (!g_atomic_int_dec_and_test(&kind->uses)) {
+    if (!g_atomic_int_dec_and_test(&object_class->uses)) {
         return;
     }
-    g_free(kind->parts);
-    g_free(kind->keeps);
-    g_free(kind->pointers);
-    g_free(kind->subsections);
-    g_free(kind);
+    g_free(object_class->parts);
+    g_free(object_class->preserved);
+    g_free(object_class->pointers);
+    g_free(object_class->subsections);
+    g_free(object_class);
 }
 
-static bool inside(const QvKind *kind, size_t offset, size_t size)
+static bool inside(const QvObjectClass *object_class, size_t offset, size_t size)
 {
-    return offset <= kind->size && size <= kind->size - offset;
+    return offset <= object_class->size && size <= object_class->size - offset;
 }
 
-int qv_kind_add_part(QvKind *kind, const char *name, int is_ref_cell, size_t offset, size_t size)
+int qv_object_class_add_part(QvObjectClass *object_class, const char *name, int is_ref_cell,
+                             size_t offset, size_t size)
 {
-    QvPart *last = kind->n_parts ? &kind->parts[kind->n_parts - 1] : NULL;
+    QvPart *last = object_class->n_parts ? &object_class->parts[object_class->n_parts - 1] : NULL;
 
-    if (!inside(kind, offset, size) || (last && last->offset + last->size > offset)) {
+    if (!inside(object_class, offset, size) || (last && last->offset + last->size > offset)) {
         return -EINVAL;
     }
-    kind->parts = g_renew(QvPart, kind->parts, kind->n_parts + 1);
-    kind->parts[kind->n_parts++] = (QvPart) {
-        .name = name, .offset = offset, .size = size, .is_ref_cell = is_ref_cell,
+    object_class->parts = g_renew(QvPart, object_class->parts, object_class->n_parts + 1);
+    object_class->parts[object_class->n_parts++] = (QvPart){
+        .name = name,
+        .offset = offset,
+        .size = size,
+        .is_ref_cell = is_ref_cell,
     };
     return 0;
 }
 
-int qv_kind_keep(QvKind *kind, size_t offset, size_t size)
+int qv_object_class_preserve(QvObjectClass *object_class, size_t offset, size_t size)
 {
-    if (!inside(kind, offset, size)) {
+    if (!inside(object_class, offset, size)) {
         return -EINVAL;
     }
-    kind->keeps = g_renew(QvRange, kind->keeps, kind->n_keeps + 1);
-    kind->keeps[kind->n_keeps++] = (QvRange) { offset, size };
+    object_class->preserved =
+        g_renew(QvRange, object_class->preserved, object_class->n_preserved + 1);
+    object_class->preserved[object_class->n_preserved++] = (QvRange){ offset, size };
     return 0;
 }
 
-int qv_kind_add_pointers(QvKind *kind, size_t slots, size_t elements, size_t present,
-                         size_t size, size_t count)
+int qv_object_class_add_pointers(QvObjectClass *object_class, size_t slots, size_t elements,
+                                 size_t present, size_t size, size_t count)
 {
-    size_t most = kind->size;
+    size_t most = object_class->size;
 
-    if (count > most || size > most || !inside(kind, slots, count * sizeof(void *))
-        || !inside(kind, elements, count * size) || !inside(kind, present, count)) {
+    if (count > most || size > most || !inside(object_class, slots, count * sizeof(void *))
+        || !inside(object_class, elements, count * size) || !inside(object_class, present, count)) {
         return -EINVAL;
     }
-    kind->pointers = g_renew(QvPointers, kind->pointers, kind->n_pointers + 1);
-    kind->pointers[kind->n_pointers++] = (QvPointers) {
-        slots, elements, present, size, count
-    };
+    object_class->pointers =
+        g_renew(QvPointers, object_class->pointers, object_class->n_pointers + 1);
+    object_class->pointers[object_class->n_pointers++] =
+        (QvPointers){ slots, elements, present, size, count };
     return 0;
 }
 
-int qv_kind_add_subsection(QvKind *kind, size_t offset, size_t size)
+int qv_object_class_add_subsection(QvObjectClass *object_class, size_t offset, size_t size)
 {
-    if (!inside(kind, offset, size) || !qv_needed_at(kind->n_subsections)) {
+    if (!inside(object_class, offset, size) || object_class->n_subsections >= QV_MOST_SUBSECTIONS) {
         return -EINVAL;
     }
-    kind->subsections = g_renew(QvRange, kind->subsections, kind->n_subsections + 1);
-    kind->subsections[kind->n_subsections++] = (QvRange) { offset, size };
+    object_class->subsections =
+        g_renew(QvRange, object_class->subsections, object_class->n_subsections + 1);
+    object_class->subsections[object_class->n_subsections++] = (QvRange){ offset, size };
     return 0;
 }

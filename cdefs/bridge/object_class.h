@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the objects of a description that have the same parts share; kind.c has its memory. */
+/* What the objects of a description that have the same parts share; object_class.c has its memory. */
 #ifndef QV_KIND_H
 #define QV_KIND_H
 
 #include "bridge/qemu.h"
 
 typedef struct QvPart {
-    const char *name;           /* owner: Python */
+    const char *name; /* owner: Python */
     size_t offset;
     size_t size;
     bool is_ref_cell;
@@ -25,29 +25,32 @@ typedef struct QvPointers {
     size_t count;
 } QvPointers;
 
-struct QvImage {
+struct QvInitialImage {
     const unsigned char *bytes; /* owner: Python */
     size_t size;
-    QvRange *runs;              /* owner: this image; where bytes are not 0, by pages */
+    QvRange *runs; /* owner: this image; where bytes are not 0, by pages */
     size_t n_runs;
 };
 
-struct QvKind {
-    gint uses;                  /* Python's, and each object's: whoever is last frees it */
-    VMStateDescription *vmsd;   /* owner: Python */
-    const QvImage *image;       /* owner: Python */
-    size_t size;                /* of a staging struct */
-    bool whole;                 /* see qv_kind_new() */
-    QvPart *parts;              /* owner: this kind; by offset */
+struct QvObjectClass {
+    gint uses;                   /* Python's, and each object's: whoever is last frees it */
+    VMStateDescription *vmsd;    /* owner: Python */
+    const QvInitialImage *image; /* owner: Python */
+    size_t size;                 /* of a staging struct */
+    bool fully_overwritten;      /* see qv_object_class_new() */
+    QvPart *parts;               /* owner: this kind; by offset */
     size_t n_parts;
-    QvRange *keeps;             /* owner: this kind */
-    size_t n_keeps;
-    QvPointers *pointers;       /* owner: this kind */
+    QvRange *preserved; /* owner: this kind */
+    size_t n_preserved;
+    QvPointers *pointers; /* owner: this kind */
     size_t n_pointers;
-    QvRange *subsections;       /* owner: this kind */
+    QvRange *subsections; /* owner: this kind */
     size_t n_subsections;
 };
 
-QvKind *qv_kind_use(QvKind *kind);
+/* One bit of QvExtras.needed for each. */
+#define QV_MOST_SUBSECTIONS 64
+
+QvObjectClass *qv_object_class_use(QvObjectClass *object_class);
 
 #endif

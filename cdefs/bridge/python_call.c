@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See stack.h. */
+/* See python_call.h. */
 #include "bridge/qemu.h"
 #include <sys/mman.h>
 
 #include "bridge/python_call.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
-int qv_py_call(void *handle, int unused, char **why);
+int qv_py_call(void *handle, int unused, char **errmsg);
+
+const QvPython *qv_python_table;
+
+void qv_set_python(void *table)
+{
+    qv_python_table = table;
+}
 
 /* Address space: a page of it takes memory once something was that deep. */
 #define STACK_SIZE (16 * 1024 * 1024)
@@ -36,7 +43,7 @@ static char *new_stack(void)
  * Not swapcontext(): its three system calls take longer than most hooks, and
  * they are in the downtime.
  */
-static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, char **why)
+static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, char **errmsg)
 {
     int ret;
 
@@ -46,25 +53,24 @@ static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, ch
                      "movq %[top], %%rsp\n\t"
                      "call *%[hook]\n\t"
                      "movq %%rbx, %%rsp"
-                     : "=a" (ret), "+D" (handle), "+S" (argument), "+d" (why)
-                     : [top] "r" (top), [hook] "r" (hook)
-                     : "rbx", "rcx", "r8", "r9", "r10", "r11",
-                       "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
-                       "cc", "memory");
+                     : "=a"(ret), "+D"(handle), "+S"(argument), "+d"(errmsg)
+                     : [top] "r"(top), [hook] "r"(hook)
+                     : "rbx", "rcx", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3",
+                       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+                       "xmm13", "xmm14", "xmm15", "cc", "memory");
 #else
 #error "qemu_vmstate knows how to change stacks on x86-64 only"
 #endif
     return ret;
 }
 
-int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **why)
+int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg)
 {
     int ret;
 
     /* A thread's own stack is large; and a hook that saves another object is on ours. */
     if (in_use || !qv_in_coroutine()) {
-        return hook(handle, argument, why);
+        return hook(handle, argument, errmsg);
     }
     if (!stack) {
         stack = new_stack();
@@ -73,7 +79,7 @@ int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **why)
         }
     }
     in_use = true;
-    ret = call_on(stack + STACK_SIZE, hook, handle, argument, why);
+    ret = call_on(stack + STACK_SIZE, hook, handle, argument, errmsg);
     in_use = false;
     return ret;
 }

@@ -2,8 +2,13 @@
 #ifndef QV_STACK_H
 #define QV_STACK_H
 
+#include "shared/python_table.h"
+
+/* Owner: _state, for the process's life; NULL before qv_set_python(). */
+extern const QvPython *qv_python_table;
+
 /* A hook of callbacks.h. */
-typedef int QvPythonHook(void *handle, int argument, char **why);
+typedef int QvPythonHook(void *handle, int argument, char **errmsg);
 
 /*
  * hook(handle, argument, why) on a stack that is as large as CPython counts on.
@@ -16,6 +21,6 @@ typedef int QvPythonHook(void *handle, int argument, char **why);
  *
  * Returns what the hook returns, or -ENOMEM if there is no room for the stack.
  */
-int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **why);
+int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg);
 
 #endif

@@ -15,6 +15,7 @@
 #include "decl/bridge.h"
 
 /* QEMU's functions that every version has alike, needed in both worlds. */
+/* clang-format off */
 #define QV_SYMBOLS(X)                                                   \
     X(error_free) X(error_get_pretty) X(error_setg_internal)            \
     X(object_unref) X(qemu_fclose) X(qemu_fflush) X(qemu_file_get_error) \
@@ -25,12 +26,15 @@
     X(vmstate_info_int8) X(vmstate_info_int16) X(vmstate_info_int32)    \
     X(vmstate_info_int64) X(vmstate_info_uint8) X(vmstate_info_uint16)  \
     X(vmstate_info_uint32) X(vmstate_info_uint64)
+/* clang-format on */
 
 /* Needed in a VM only; the migration code alone has stubs of them. */
+/* clang-format off */
 #define QV_VM_SYMBOLS(X)                                                \
     X(error_report) X(qemu_clock_get_ns) X(timer_deinit) X(timer_del)   \
     X(timer_expire_time_ns) X(timer_init_full) X(timer_mod_ns)          \
     X(vmstate_register_with_alias_id) X(vmstate_unregister)
+/* clang-format on */
 
 /* Where qv_init() found them. */
 typedef struct QvQemu {
@@ -46,17 +50,10 @@ extern QvQemu qv;
 /* What error_report() said, while this is not NULL; guarded by the BQL. */
 extern GString *qv_reported;
 
-/*
- * A VMStateInfo of ours refuses what the stream has, and can give QEMU an errno
- * only: qv_load() finds the first sentence here, a migration's goes to the log.
- */
-extern char *qv_refusal;
-void qv_refuse(const char *format, ...) G_GNUC_PRINTF(1, 2);
-
-int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
-                  JSONWriter *vmdesc, Error **errp);
-int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
-                  int version_id, Error **errp);
+int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSONWriter *vmdesc,
+                  Error **errp);
+int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, int version_id,
+                  Error **errp);
 JSONWriter *qv_vmdesc_begin(void);
 /* Ends and frees it; its text, which the caller frees. */
 char *qv_vmdesc_end(JSONWriter *vmdesc);
@@ -64,30 +61,14 @@ bool qv_migration_idle(void);
 /* Whether this runs on the small stack of one of QEMU's coroutines. */
 bool qv_in_coroutine(void);
 
-/* Once, from the first registration on: tells the following of each load. */
-void qv_watch_loads(void);
+/* The VM was started with -incoming and does not run yet. */
+bool qv_expects_incoming(void);
+/* And a migration has begun to come in. */
 bool qv_load_is_incoming(void);
-void qv_undo_end_load(bool failed);
-void qv_undo_vm_runs(void);
-/* What qv_load_is_incoming() said when the load began. */
-bool qv_undo_is_incoming(void);
-
-/* Take the BQL unless this thread has it; what to give to qv_bql_leave(). */
-bool qv_bql_enter(void);
-void qv_bql_leave(bool taken);
+/* What query-migrate has as error-desc, unless there is one already. */
+void qv_set_migrate_error(const char *message);
 
 /* Whether it is saved when a migration begins, apart from the others. */
 bool qv_is_early(const VMStateDescription *vmsd);
-
-/* Hooks of this version's shape, which call these; opaque is the staging struct. */
-void qv_set_hooks(VMStateDescription *vmsd, bool after_save);
-int qv_take_snapshot(void *opaque, char **why);
-int qv_after_save(void *opaque, char **why);
-int qv_begin_load(void *opaque, char **why);
-int qv_commit_staging(void *opaque, int version_id, char **why);
-/* A migration fails: for the log, and for query-migrate. */
-void qv_tell(bool saving, const char *why);
-/* Whether QEMU is to be told: a migration failed, and not a qv_save() or qv_load(). */
-bool qv_hook_failed(void *opaque, int ret, const char *why);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Objects' place in a VM's savevm list. */
-#include "bridge/hooks.h"
+#include "bridge/bql.h"
+#include "bridge/load_watch.h"
+#include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
 #include "bridge/undo_log.h"
 
@@ -14,15 +16,15 @@ static const char *list_is_busy(void)
 }
 
 /* Whether its snapshot can be taken with all others', before QEMU comes to it. */
-static bool in_rounds(QvObject *object)
+static bool batched(QvObject *object)
 {
     bool may_be_left_out = object->hooks & QV_HOOK_NEEDED;
 
     return (object->hooks & QV_HOOK_SNAPSHOT) && !may_be_left_out
-        && !qv_is_early(object->kind->vmsd);
+           && !qv_is_early(object->object_class->vmsd);
 }
 
-int qv_register(QvObject *object, uint32_t instance_id, char **why)
+int qv_register(QvObject *object, uint32_t instance_id, char **errmsg)
 {
     bool taken = qv_bql_enter();
     const char *busy = list_is_busy();
@@ -30,17 +32,17 @@ int qv_register(QvObject *object, uint32_t instance_id, char **why)
     int ret = -EBUSY;
 
     if (busy) {
-        *why = g_strdup(busy);
+        *errmsg = g_strdup(busy);
     } else {
-        ret = qv.vmstate_register_with_alias_id(NULL, instance_id, object->kind->vmsd,
+        ret = qv.vmstate_register_with_alias_id(NULL, instance_id, object->object_class->vmsd,
                                                 object->staging, -1, 0, &err);
         if (ret < 0) {
-            *why = g_strdup(err ? qv.error_get_pretty(err) : strerror(-ret));
+            *errmsg = g_strdup(err ? qv.error_get_pretty(err) : strerror(-ret));
             g_clear_pointer(&err, qv.error_free);
         } else {
             object->registered = true;
-            if (in_rounds(object)) {
-                qv_round_add(object);
+            if (batched(object)) {
+                qv_snapshot_batch_add(object);
             }
             qv_watch_loads();
         }
@@ -49,17 +51,17 @@ int qv_register(QvObject *object, uint32_t instance_id, char **why)
     return ret;
 }
 
-int qv_unregister(QvObject *object, char **why)
+int qv_unregister(QvObject *object, char **errmsg)
 {
     bool taken = qv_bql_enter();
     const char *busy = list_is_busy();
 
     if (busy) {
-        *why = g_strdup(busy);
+        *errmsg = g_strdup(busy);
     } else {
-        qv.vmstate_unregister(NULL, object->kind->vmsd, object->staging);
+        qv.vmstate_unregister(NULL, object->object_class->vmsd, object->staging);
         object->registered = false;
-        qv_round_remove(object);
+        qv_snapshot_batch_remove(object);
         qv_undo_forget(object);
     }
     qv_bql_leave(taken);

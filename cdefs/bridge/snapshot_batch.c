@@ -1,48 +1,42 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See round.h. */
+/* See snapshot_batch.h. */
 #include "bridge/snapshot_batch.h"
-#include "bridge/hooks.h"
+#include "bridge/python_call.h"
+#include "bridge/snapshot.h"
 
-const QvPython *qv_python_table;
+static GPtrArray *objects; /* owner: the process, for its life */
+static bool begun;         /* a save began, and nobody took the snapshots yet */
 
-void qv_set_python(void *table)
-{
-    qv_python_table = table;
-}
-
-static GPtrArray *objects;      /* owner: the process, for its life */
-static bool begun;              /* a save began, and nobody took the snapshots yet */
-
-void qv_round_forget(QvObject *object)
+void qv_snapshot_batch_discard(QvObject *object)
 {
     QvExtras *extras = object->extras;
 
-    if (extras && extras->taken) {
-        extras->taken = false;
-        qv_failure_clear(&extras->untaken);
-        qv_object_rest(object);
+    if (extras && extras->prefetched) {
+        extras->prefetched = false;
+        qv_failure_clear(&extras->prefetch_error);
+        qv_object_release_pages(object);
     }
 }
 
 /* QEMU asks this of each entry as it comes to it, and of this one first. */
-static bool begin_round(void *opaque)
+static bool begin_batch(void *opaque)
 {
     guint i;
 
     begun = true;
     for (i = 0; i < objects->len; i++) {
-        qv_round_forget(objects->pdata[i]);
+        qv_snapshot_batch_discard(objects->pdata[i]);
     }
-    return false;               /* so nothing of it is in the stream */
+    return false; /* so nothing of it is in the stream */
 }
 
 static int add_beginning(void)
 {
     static VMStateField none[1];
     static const VMStateDescription vmsd = {
-        .name = "qemu-vmstate-round",
+        .name = "qemu-vmstate-snapshot-batch",
         .priority = MIG_PRI_MAX,
-        .needed = begin_round,
+        .needed = begin_batch,
         .fields = none,
     };
 
@@ -50,7 +44,7 @@ static int add_beginning(void)
     return qv.vmstate_register_with_alias_id(NULL, 0, &vmsd, &begun, -1, 0, NULL);
 }
 
-int qv_round_add(QvObject *object)
+int qv_snapshot_batch_add(QvObject *object)
 {
     if (!objects) {
         if (add_beginning() < 0) {
@@ -58,16 +52,16 @@ int qv_round_add(QvObject *object)
         }
         objects = g_ptr_array_new();
     }
-    object->extras->in_rounds = true;
+    object->extras->batched = true;
     g_ptr_array_add(objects, object);
     return 0;
 }
 
-void qv_round_remove(QvObject *object)
+void qv_snapshot_batch_remove(QvObject *object)
 {
-    if (object->extras && object->extras->in_rounds) {
-        qv_round_forget(object);
-        object->extras->in_rounds = false;
+    if (object->extras && object->extras->batched) {
+        qv_snapshot_batch_discard(object);
+        object->extras->batched = false;
         g_ptr_array_remove(objects, object);
     }
 }
@@ -80,32 +74,32 @@ static void take_all(void)
     for (i = 0; i < objects->len; i++) {
         QvObject *object = objects->pdata[i];
 
-        object->extras->untaken.ret = qv_object_fill(object, false, &gil,
-                                                     &object->extras->untaken.why);
-        object->extras->taken = true;
+        object->extras->prefetch_error.ret =
+            qv_object_fill(object, false, &gil, &object->extras->prefetch_error.errmsg);
+        object->extras->prefetched = true;
     }
     qv_python_table->leave(gil);
 }
 
-bool qv_round_took(QvObject *object, int *ret, char **why)
+bool qv_snapshot_batch_prefetched(QvObject *object, int *ret, char **errmsg)
 {
     QvExtras *extras = object->extras;
 
-    if (!extras || !extras->in_rounds) {
+    if (!extras || !extras->batched) {
         return false;
     }
-    if (object->direct) {
-        qv_round_forget(object);
+    if (object->inprocess) {
+        qv_snapshot_batch_discard(object);
         return false;
     }
     if (begun) {
         begun = false;
         take_all();
     }
-    if (!extras->taken) {
+    if (!extras->prefetched) {
         return false;
     }
-    extras->taken = false;
-    *ret = qv_failure_take(&extras->untaken, why);
+    extras->prefetched = false;
+    *ret = qv_failure_take(&extras->prefetch_error, errmsg);
     return true;
 }

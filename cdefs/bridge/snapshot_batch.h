@@ -9,16 +9,13 @@
 #define QV_ROUND_H
 
 #include "bridge/object.h"
-#include "shared/python_table.h"
-
-extern const QvPython *qv_python_table;
 
 /* An object that is in the savevm list and whose snapshot needs Python. */
-int qv_round_add(QvObject *object);
-void qv_round_remove(QvObject *object);
-/* Whether its snapshot is taken already in this round: then *ret and *why say how it went. */
-bool qv_round_took(QvObject *object, int *ret, char **why);
+int qv_snapshot_batch_add(QvObject *object);
+void qv_snapshot_batch_remove(QvObject *object);
+/* Whether its snapshot is taken already in this batch: then *ret and *errmsg say how it went. */
+bool qv_snapshot_batch_prefetched(QvObject *object, int *ret, char **errmsg);
 /* What was taken of it is not to be saved any more. */
-void qv_round_forget(QvObject *object);
+void qv_snapshot_batch_discard(QvObject *object);
 
 #endif

@@ -17,9 +17,9 @@
 #include "bridge/symbols.h"
 
 typedef struct {
-    const char *file;       /* owner: this process, mapped once and never unmapped */
+    const char *file; /* owner: this process, mapped once and never unmapped */
     size_t size;
-    const ElfW(Sym) *symbols;
+    const ElfW(Sym) * symbols;
     size_t count;
     const char *names;
     size_t names_size;
@@ -41,7 +41,7 @@ static bool inside(const Executable *exe, size_t offset, size_t length)
 static void read_symtab(Executable *exe)
 {
     const ElfW(Ehdr) *header = (const void *)exe->file;
-    const ElfW(Shdr) *sections;
+    const ElfW(Shdr) * sections;
     size_t i;
 
     if (!inside(exe, 0, sizeof(*header)) || memcmp(exe->file, ELFMAG, SELFMAG)
@@ -112,8 +112,7 @@ void *qv_find_symbol(const char *name)
         unsigned type = ELF64_ST_TYPE(symbol->st_info);
 
         if (symbol->st_shndx != SHN_UNDEF && (type == STT_FUNC || type == STT_OBJECT)
-            && symbol->st_name < exe->names_size
-            && exe->names_size - symbol->st_name > length
+            && symbol->st_name < exe->names_size && exe->names_size - symbol->st_name > length
             && !memcmp(exe->names + symbol->st_name, name, length + 1)) {
             return (void *)(exe->bias + symbol->st_value);
         }

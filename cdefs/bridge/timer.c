@@ -7,7 +7,7 @@ void qv_py_timer(void *handle);
 
 struct QvTimer {
     QEMUTimer timer;
-    void *handle;               /* owner: Python, until qv_timer_free() */
+    void *handle; /* owner: Python, until qv_timer_free() */
 };
 
 static void expired(void *opaque)

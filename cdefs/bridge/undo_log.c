@@ -9,122 +9,146 @@
 #include "bridge/undo_log.h"
 #include "bridge/python_call.h"
 
-/* extern "Python+C" of callbacks.h, defined by the cffi module. */
-int qv_py_end_load(void *handle, int undo, char **why);
+/* extern "Python+C" of callbacks.h, defined by the cffi module; takes the reference over. */
+int qv_py_roll_back(void *undo, int unused, char **errmsg);
 
 /*
- * The live memory of an object's parts, one behind the other, before a commit.  Or,
- * without an object, how many of the next ones Python has: two objects may share a
- * state, so all have to be taken back in one order.
+ * One change.  Two objects may share a state, so all changes are rolled back in the reverse
+ * order, whoever made them.
  */
-typedef struct Former {
-    QvObject *object;
-    int count;
-    unsigned char memory[];
-} Former;
+typedef struct UndoRecord {
+    QvObject *object;       /* owner: Python; or NULL */
+    void *undo;             /* owner: this record; Python's, if object is NULL */
+    unsigned char memory[]; /* what object's parts held, one behind the other */
+} UndoRecord;
 
 /* All guarded by the BQL. */
-static GSList *formers;     /* owner: this file; newest first */
-static bool python_has;     /* formers of its own */
-static bool stale;          /* and they are of a load that succeeded */
-static bool incoming;       /* the last load is a migration's, and not a snapshot's */
+static GSList *records;  /* owner: this file; newest first */
+static GSList *finished; /* owner: this file; those of Python, of a load that succeeded */
+static bool incoming;    /* the last load is a migration's, and not a snapshot's */
 
 static void copy(QvObject *object, unsigned char *memory, bool out)
 {
-    QvLive *lives = qv_lives(object);
+    QvRuntimePart *runtime = qv_runtime_parts(object);
     size_t i;
 
-    for (i = 0; i < object->kind->n_parts; i++) {
-        size_t size = object->kind->parts[i].size;
+    for (i = 0; i < object->object_class->n_parts; i++) {
+        size_t size = object->object_class->parts[i].size;
 
-        memcpy(out ? memory : lives[i].memory, out ? lives[i].memory : memory, size);
+        memcpy(out ? memory : runtime[i].memory, out ? runtime[i].memory : memory, size);
         memory += size;
+    }
+}
+
+/* A QvPythonHook, to run on the large stack. */
+static int release_finished(void *unused, int unused_too, char **errmsg)
+{
+    int gil = qv_python_table->enter();
+
+    (void)unused;
+    (void)unused_too;
+    (void)errmsg;
+    while (finished) {
+        UndoRecord *record = finished->data;
+
+        finished = g_slist_delete_link(finished, finished);
+        qv_python_table->release(record->undo);
+        g_free(record);
+    }
+    qv_python_table->leave(gil);
+    return 0;
+}
+
+/* No record is rolled back any more. */
+static void finish(void)
+{
+    while (records) {
+        UndoRecord *record = records->data;
+
+        records = g_slist_delete_link(records, records);
+        if (record->object) {
+            g_free(record);
+        } else {
+            finished = g_slist_prepend(finished, record);
+        }
     }
 }
 
 void qv_undo_begin_load(void)
 {
-    if (!formers && !python_has) {
+    if (finished) {
+        qv_call_python(release_finished, NULL, 0, NULL);
+    }
+    if (!records) {
         incoming = qv_load_is_incoming();
     }
-    if (stale) {
-        qv_undo_end_load(false);
-    }
 }
 
-void qv_undo_remember(QvObject *object, bool by_python)
+void qv_undo_add_parts(QvObject *object)
 {
     size_t size = 0, i;
-    Former *former = formers ? formers->data : NULL;
+    UndoRecord *record;
 
-    if (by_python) {
-        python_has = true;
-        if (!former || former->object) {
-            former = g_new0(Former, 1);
-            formers = g_slist_prepend(formers, former);
-        }
-        former->count++;
-        return;
+    for (i = 0; i < object->object_class->n_parts; i++) {
+        size += object->object_class->parts[i].size;
     }
-    for (i = 0; i < object->kind->n_parts; i++) {
-        size += object->kind->parts[i].size;
-    }
-    former = g_malloc(sizeof(*former) + size);
-    former->object = object;
-    copy(object, former->memory, true);
-    formers = g_slist_prepend(formers, former);
+    record = g_malloc(sizeof(*record) + size);
+    *record = (UndoRecord){ .object = object };
+    copy(object, record->memory, true);
+    records = g_slist_prepend(records, record);
 }
 
-/* The newest undo of Python's; 0: it forgets all that it has. */
-static void end_python(int undo)
+void qv_undo_add_python(void *undo)
 {
-    g_autofree char *why = NULL;
+    UndoRecord *record = g_new0(UndoRecord, 1);
 
-    if (qv_call_python(qv_py_end_load, NULL, undo, &why)) {
+    record->undo = undo;
+    records = g_slist_prepend(records, record);
+}
+
+static void roll_back_parts(UndoRecord *record)
+{
+    QvObject *object = record->object;
+    size_t which;
+
+    if (qv_cells_lock(qv_cells(object), object->n_cells, &which)) {
+        qv.error_report("%s keeps what a failed load put into it: it is locked by this very "
+                        "thread",
+                        object->object_class->vmsd->name);
+        return;
+    }
+    copy(object, record->memory, false);
+    qv_cells_unlock(qv_cells(object), object->n_cells);
+}
+
+static void roll_back_python(UndoRecord *record)
+{
+    g_autofree char *errmsg = NULL;
+
+    if (qv_call_python(qv_py_roll_back, record->undo, 0, &errmsg)) {
         qv.error_report("what a failed load put into Python's objects is still there");
     }
 }
 
-static void put_back(Former *former)
-{
-    QvObject *object = former->object;
-    size_t which;
-
-    if (!object) {
-        end_python(former->count);
-        return;
-    }
-    if (qv_cells_lock(qv_cells(object), object->n_cells, &which)) {
-        qv.error_report("%s keeps what a failed load put into it: it is locked by this very "
-                        "thread", object->kind->vmsd->name);
-        return;
-    }
-    copy(object, former->memory, false);
-    qv_cells_unlock(qv_cells(object), object->n_cells);
-}
-
 void qv_undo_end_load(bool failed)
 {
-    while (formers) {
-        Former *former = formers->data;
+    while (failed && records) {
+        UndoRecord *record = records->data;
 
-        formers = g_slist_delete_link(formers, formers);
-        if (failed) {
-            put_back(former);
-        }
-        g_free(former);
+        records = g_slist_delete_link(records, records);
+        (record->object ? roll_back_parts : roll_back_python)(record);
+        g_free(record);
     }
-    if (python_has) {
-        python_has = stale = false;
-        end_python(0);
+    finish();
+    if (finished) {
+        qv_call_python(release_finished, NULL, 0, NULL);
     }
 }
 
 void qv_undo_vm_runs(void)
 {
     /* In the downtime: Python, which may be busy, is left for later. */
-    g_slist_free_full(g_steal_pointer(&formers), g_free);
-    stale = python_has;
+    finish();
 }
 
 bool qv_undo_is_incoming(void)
@@ -134,14 +158,14 @@ bool qv_undo_is_incoming(void)
 
 void qv_undo_forget(QvObject *object)
 {
-    GSList *entry = formers;
+    GSList *entry = records;
 
     while (entry) {
         GSList *next = entry->next;
 
-        if (((Former *)entry->data)->object == object) {
+        if (((UndoRecord *)entry->data)->object == object) {
             g_free(entry->data);
-            formers = g_slist_delete_link(formers, entry);
+            records = g_slist_delete_link(records, entry);
         }
         entry = next;
     }

@@ -6,7 +6,7 @@
  * What they need to know lies in members of VMStateField that QEMU leaves alone
  * for such a field; description.py fills them.
  */
-#include "bridge/qemu.h"
+#include "bridge/migration_error.h"
 
 /* ---------------------------------------------------- numbers with limits */
 
@@ -33,29 +33,31 @@ static int check_unsigned(const VMStateField *field, uint64_t value)
     return -EINVAL;
 }
 
-#define QV_BOUNDED(kind, check)                                                     \
-    static int get_bounded_##kind(QEMUFile *f, void *pv, size_t size,               \
-                                  const VMStateField *field)                        \
-    {                                                                               \
-        kind##_t former = *(kind##_t *)pv;                                          \
-        int ret = qv.vmstate_info_##kind->get(f, pv, size, field);                  \
-                                                                                    \
-        if (ret == 0) {                                                             \
-            ret = check(field, *(kind##_t *)pv);                                    \
-        }                                                                           \
-        if (ret) {                                                                  \
-            /* Who explains the failure counts by it. */                            \
-            *(kind##_t *)pv = former;                                               \
-        }                                                                           \
-        return ret;                                                                 \
-    }                                                                               \
-    static int put_bounded_##kind(QEMUFile *f, void *pv, size_t size,               \
-                                  const VMStateField *field, JSONWriter *vmdesc)    \
-    {                                                                               \
-        return qv.vmstate_info_##kind->put(f, pv, size, field, vmdesc);             \
-    }                                                                               \
-    static const VMStateInfo bounded_##kind = {                                     \
-        .name = #kind, .get = get_bounded_##kind, .put = put_bounded_##kind,        \
+#define QV_BOUNDED(object_class, check)                                                  \
+    static int get_bounded_##object_class(QEMUFile *f, void *pv, size_t size,            \
+                                          const VMStateField *field)                     \
+    {                                                                                    \
+        object_class##_t former = *(object_class##_t *)pv;                               \
+        int ret = qv.vmstate_info_##object_class->get(f, pv, size, field);               \
+                                                                                         \
+        if (ret == 0) {                                                                  \
+            ret = check(field, *(object_class##_t *)pv);                                 \
+        }                                                                                \
+        if (ret) {                                                                       \
+            /* Who explains the failure counts by it. */                                 \
+            *(object_class##_t *)pv = former;                                            \
+        }                                                                                \
+        return ret;                                                                      \
+    }                                                                                    \
+    static int put_bounded_##object_class(QEMUFile *f, void *pv, size_t size,            \
+                                          const VMStateField *field, JSONWriter *vmdesc) \
+    {                                                                                    \
+        return qv.vmstate_info_##object_class->put(f, pv, size, field, vmdesc);          \
+    }                                                                                    \
+    static const VMStateInfo bounded_##object_class = {                                  \
+        .name = #object_class,                                                           \
+        .get = get_bounded_##object_class,                                               \
+        .put = put_bounded_##object_class,                                               \
     };
 
 QV_BOUNDED(int8, check_signed)
@@ -259,8 +261,8 @@ static int get_gtree(QEMUFile *f, void *pv, size_t size, const VMStateField *fie
 
     ret = get_elements(f, pv, field);
     if (ret == 0 && *n != nodes) {
-        qv_refuse("%s: the stream says %" PRIu32 " nodes and has %" PRIu32, field->err_hint,
-                  nodes, *n);
+        qv_refuse("%s: the stream says %" PRIu32 " nodes and has %" PRIu32, field->err_hint, nodes,
+                  *n);
         ret = -EINVAL;
     }
     if (ret == 0) {
@@ -284,7 +286,7 @@ const VMStateInfo *qv_own_info(const char *name, int bounded)
         &timer_info, &tmp_info, &qtailq_info, &qlist_info, &gtree_info,
     };
     static const VMStateInfo *const limited[] = {
-        &bounded_int8, &bounded_int16, &bounded_int32, &bounded_int64,
+        &bounded_int8,  &bounded_int16,  &bounded_int32,  &bounded_int64,
         &bounded_uint8, &bounded_uint16, &bounded_uint32, &bounded_uint64,
     };
     const VMStateInfo *const *table = bounded ? limited : plain;
@@ -296,9 +298,4 @@ const VMStateInfo *qv_own_info(const char *name, int bounded)
         }
     }
     return NULL;
-}
-
-bool qv_always(void *opaque)
-{
-    return true;
 }

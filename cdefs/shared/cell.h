@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The truth of a Mutex or BqlRefCell: one struct that Python (mutex.c) and
+ * The truth of a Mutex or BqlRefCell: one struct that Python (cell.c) and
  * QEMU's hooks (hooks.c) both lock, so neither needs the other to do it.
  */
 #ifndef QV_CELL_H
@@ -23,7 +23,7 @@ typedef struct QvCell {
     /* Guarded by mutex: an exception left a guard, so invariants may be broken. */
     bool poisoned;
     /* Guarded by mutex: its thread holds all of an object's, and may lock this one again. */
-    bool lent;
+    bool held_by_group;
     /* Guarded by the BQL: -1 mutably borrowed, n > 0 shared borrows. */
     int16_t borrow;
     /*
@@ -32,44 +32,44 @@ typedef struct QvCell {
      * a migration could wait for ever for a busy device.
      * Owner: this cell; NULL until someone has had to wait.
      */
-    pthread_mutex_t *gate;
+    pthread_mutex_t *turnstile;
 } QvCell;
 
 static inline void qv_cell_init(QvCell *cell)
 {
-    *cell = (QvCell) { .mutex = PTHREAD_MUTEX_INITIALIZER };
+    *cell = (QvCell){ .mutex = PTHREAD_MUTEX_INITIALIZER };
 }
 
 static inline void qv_cell_destroy(QvCell *cell)
 {
     pthread_mutex_destroy(&cell->mutex);
-    if (cell->gate) {
-        pthread_mutex_destroy(cell->gate);
-        free(cell->gate);
+    if (cell->turnstile) {
+        pthread_mutex_destroy(cell->turnstile);
+        free(cell->turnstile);
     }
 }
 
 /* NULL: there is no memory for one, and one waits without. */
-static inline pthread_mutex_t *qv_cell_gate(QvCell *cell)
+static inline pthread_mutex_t *qv_cell_turnstile(QvCell *cell)
 {
-    pthread_mutex_t *gate = __atomic_load_n(&cell->gate, __ATOMIC_ACQUIRE);
+    pthread_mutex_t *turnstile = __atomic_load_n(&cell->turnstile, __ATOMIC_ACQUIRE);
     pthread_mutex_t *made;
 
-    if (gate) {
-        return gate;
+    if (turnstile) {
+        return turnstile;
     }
     made = malloc(sizeof(*made));
     if (!made) {
         return NULL;
     }
     pthread_mutex_init(made, NULL);
-    if (__atomic_compare_exchange_n(&cell->gate, &gate, made, false, __ATOMIC_ACQ_REL,
+    if (__atomic_compare_exchange_n(&cell->turnstile, &turnstile, made, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE)) {
         return made;
     }
     pthread_mutex_destroy(made);
     free(made);
-    return gate;
+    return turnstile;
 }
 
 static inline bool qv_cell_is_mine(QvCell *cell)
@@ -98,19 +98,19 @@ static inline int qv_cell_trylock(QvCell *cell)
 
 static inline int qv_cell_wait(QvCell *cell, const struct timespec *until)
 {
-    pthread_mutex_t *gate = qv_cell_gate(cell);
+    pthread_mutex_t *turnstile = qv_cell_turnstile(cell);
     int ret = 0;
 
     __atomic_add_fetch(&cell->waiting, 1, __ATOMIC_RELAXED);
-    if (gate) {
-        ret = until ? pthread_mutex_clocklock(gate, CLOCK_MONOTONIC, until)
-                    : pthread_mutex_lock(gate);
+    if (turnstile) {
+        ret = until ? pthread_mutex_clocklock(turnstile, CLOCK_MONOTONIC, until)
+                    : pthread_mutex_lock(turnstile);
     }
     if (ret == 0) {
         ret = until ? pthread_mutex_clocklock(&cell->mutex, CLOCK_MONOTONIC, until)
                     : pthread_mutex_lock(&cell->mutex);
-        if (gate) {
-            pthread_mutex_unlock(gate);
+        if (turnstile) {
+            pthread_mutex_unlock(turnstile);
         }
     }
     __atomic_sub_fetch(&cell->waiting, 1, __ATOMIC_RELAXED);

@@ -8,8 +8,8 @@
 #include "shared/cell.h"
 
 /* Milliseconds: how long one waits for a cell and keeps the others; doubled each time. */
-#define QV_CELLS_PATIENCE 16
-#define QV_CELLS_PATIENCE_MAX 1024
+#define QV_CELLS_BACKOFF 16
+#define QV_CELLS_BACKOFF_MAX 1024
 
 static inline struct timespec qv_cells_until(int milliseconds)
 {
@@ -25,16 +25,16 @@ static inline struct timespec qv_cells_until(int milliseconds)
     return until;
 }
 
-static inline void qv_cells_lend(QvCell *const *cells, size_t n, bool lent)
+static inline void qv_cells_set_held_by_group(QvCell *const *cells, size_t n, bool held_by_group)
 {
     while (n--) {
-        cells[n]->lent = lent;
+        cells[n]->held_by_group = held_by_group;
     }
 }
 
 static inline void qv_cells_unlock(QvCell *const *cells, size_t n)
 {
-    qv_cells_lend(cells, n, false);
+    qv_cells_set_held_by_group(cells, n, false);
     while (n--) {
         qv_cell_unlock(cells[n]);
     }
@@ -51,7 +51,7 @@ static inline int qv_cells_trylock(QvCell *const *cells, size_t n)
             return EBUSY;
         }
     }
-    qv_cells_lend(cells, n, true);
+    qv_cells_set_held_by_group(cells, n, true);
     return 0;
 }
 
@@ -63,7 +63,7 @@ static inline int qv_cells_trylock(QvCell *const *cells, size_t n)
  */
 static inline int qv_cells_lock(QvCell *const *cells, size_t n, size_t *which)
 {
-    int patience = QV_CELLS_PATIENCE;
+    int backoff = QV_CELLS_BACKOFF;
     size_t first = 0, held, i;
     int ret = 0;
 
@@ -74,7 +74,7 @@ static inline int qv_cells_lock(QvCell *const *cells, size_t n, size_t *which)
             i = (first + held) % n;
             ret = qv_cell_trylock(cells[i]);
             if (ret && held) {
-                until = qv_cells_until(patience);
+                until = qv_cells_until(backoff);
             }
             if (ret) {
                 ret = qv_cell_lock(cells[i], held ? &until : NULL);
@@ -84,7 +84,7 @@ static inline int qv_cells_lock(QvCell *const *cells, size_t n, size_t *which)
             }
         }
         if (ret == 0) {
-            qv_cells_lend(cells, n, true);
+            qv_cells_set_held_by_group(cells, n, true);
             return 0;
         }
         *which = i;
@@ -95,7 +95,7 @@ static inline int qv_cells_lock(QvCell *const *cells, size_t n, size_t *which)
             return ret;
         }
         first = *which;
-        patience = patience < QV_CELLS_PATIENCE_MAX ? 2 * patience : patience;
+        backoff = backoff < QV_CELLS_BACKOFF_MAX ? 2 * backoff : backoff;
     }
 }
 

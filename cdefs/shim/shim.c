@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Boots CPython inside a qemu-system-*, through one of two doors: as a TCG
+ * Boots CPython inside a qemu-system-*, through one of two ways: as a TCG
  * plugin, or preloaded.  Knows how Python gets into QEMU and nothing else;
  * what happens there is qemu_vmstate/embed/boot.py.
  *
@@ -26,12 +26,14 @@
 /* No value fits every QEMU; on_load() puts the running one's here. */
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
+/* clang-format off */
 #define PYTHON_SYMBOLS(X)                                               \
     X(PyErr_Print) X(PyEval_SaveThread) X(PyGILState_Ensure)            \
     X(PyImport_ImportModule) X(PyList_Append) X(PyList_New)             \
     X(PyLong_AsLong) X(PyObject_CallMethod) X(PyUnicode_DecodeFSDefault) \
     X(Py_DecodeLocale) X(Py_DecRef) X(Py_InitializeEx) X(Py_IsInitialized) \
     X(Py_SetProgramName) X(Py_Version)
+/* clang-format on */
 
 #pragma GCC diagnostic push
 /* Deprecated, but the one way to say "this virtual environment" that is the
@@ -44,26 +46,24 @@ static struct {
 } py;
 #pragma GCC diagnostic pop
 
-static void complain(const char *what, const char *why)
+static void complain(const char *what, const char *errmsg)
 {
-    fprintf(stderr, "qemu_vmstate: %s: %s\n", what, why);
+    fprintf(stderr, "qemu_vmstate: %s: %s\n", what, errmsg);
 }
 
 static bool open_libpython(const char *path)
 {
-    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);   /* owner: the process */
+    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* owner: the process */
 
     if (!library) {
-        complain("libpython cannot be loaded; name a shared one with libpython=PATH",
-                 dlerror());
+        complain("libpython cannot be loaded; name a shared one with libpython=PATH", dlerror());
         return false;
     }
-#define RESOLVE(name)                                                   \
-    *(void **)&py.name = dlsym(library, #name);                         \
-    if (!py.name) {                                                     \
-        complain(path, "is a libpython without " #name                  \
-                 "; CPython 3.11 to 3.14 is supported");                \
-        return false;                                                   \
+#define RESOLVE(name)                                                                          \
+    *(void **)&py.name = dlsym(library, #name);                                                \
+    if (!py.name) {                                                                            \
+        complain(path, "is a libpython without " #name "; CPython 3.11 to 3.14 is supported"); \
+        return false;                                                                          \
     }
     PYTHON_SYMBOLS(RESOLVE)
 #undef RESOLVE
@@ -147,14 +147,14 @@ static int run_boot_module(int argc, char **argv)
 static int boot(int argc, char **argv)
 {
     const char *python = setting(argc, argv, "python", "QEMU_VMSTATE_PYTHON", QV_PYTHON);
-    const char *libpython = setting(argc, argv, "libpython", "QEMU_VMSTATE_LIBPYTHON",
-                                    QV_LIBPYTHON);
-    wchar_t *program;       /* owner: Python, for as long as it runs */
+    const char *libpython =
+        setting(argc, argv, "libpython", "QEMU_VMSTATE_LIBPYTHON", QV_LIBPYTHON);
+    wchar_t *program; /* owner: Python, for as long as it runs */
     int ret;
 
     if (py.Py_IsInitialized && py.Py_IsInitialized()) {
         complain("Python runs in this QEMU already", "load the shim once only, and start "
-                 "everything from one script");
+                                                     "everything from one script");
         return 1;
     }
     if (!open_libpython(libpython)) {
@@ -174,17 +174,17 @@ static int boot(int argc, char **argv)
     return ret;
 }
 
-/* ------------------------------------------------------ door 1: -plugin */
+/* ------------------------------------------------------------- -plugin */
 
-QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info,
-                                           int argc, char **argv)
+QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc,
+                                           char **argv)
 {
     (void)id;
     (void)info;
     return boot(argc, argv) ? -1 : 0;
 }
 
-/* --------------------------------------------------- door 2: LD_PRELOAD */
+/* --------------------------------------------------------- LD_PRELOAD */
 
 /*
  * Takes this library out of LD_PRELOAD, so that QEMU's children do not inherit
@@ -192,15 +192,14 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
  */
 static bool leave_preload(void)
 {
-    char *list = strdup(getenv("LD_PRELOAD") ?: "");    /* owner: this call */
-    char *rest = calloc(1, strlen(list) + 1);           /* likewise */
+    char *list = strdup(getenv("LD_PRELOAD") ?: ""); /* owner: this call */
+    char *rest = calloc(1, strlen(list) + 1);        /* likewise */
     char mine[PATH_MAX], path[PATH_MAX], *entry, *state;
     bool found = false;
     Dl_info self;
 
     if (dladdr(&qemu_plugin_version, &self) && realpath(self.dli_fname, mine)) {
-        for (entry = strtok_r(list, ": ", &state); entry;
-             entry = strtok_r(NULL, ": ", &state)) {
+        for (entry = strtok_r(list, ": ", &state); entry; entry = strtok_r(NULL, ": ", &state)) {
             if (realpath(entry, path) && !strcmp(path, mine)) {
                 found = true;
                 continue;
@@ -246,7 +245,7 @@ static void ask_for_machine_ready(void)
     add(&notifier);
 }
 
-/* ------------------------------------------------------------ both doors */
+/* ----------------------------------------------------------------- both */
 
 static int running_major(void)
 {
@@ -284,10 +283,10 @@ static void __attribute__((constructor)) on_load(void)
     /* Also loaded into the shells and tools around a preloaded QEMU, and
      * qemu-img has module inits as well: only a system emulator has this. */
     if (!qv_find_symbol("vmstate_register_with_alias_id")) {
-        if (!plugin && (dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_init_cb")
-                        || is_system_emulator())) {
+        if (!plugin
+            && (dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_init_cb") || is_system_emulator())) {
             complain("preload", "this QEMU shows no vmstate functions: take one that is not "
-                     "stripped, or relink it with -Wl,--export-dynamic");
+                                "stripped, or relink it with -Wl,--export-dynamic");
             exit(1);
         }
         return;

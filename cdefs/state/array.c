@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ArrayView: an array inside a layout class, of a fixed number of elements or a counted one. */
-#include "state/state.h"
+#include "state/array.h"
+#include "state/object_util.h"
+#include "state/values.h"
 
 static int array_traverse(PyObject *obj, visitproc visit, void *arg)
 {
@@ -169,8 +171,8 @@ static int array_getbuffer(PyObject *obj, Py_buffer *view, int flags)
         self->strides[dimensions++] = element->size;
     }
     self->shape[0] = array_length(obj);
-    if (PyBuffer_FillInfo(view, obj, self->mem, self->shape[0] * inner->size, inner->checked,
-                          flags) < 0) {
+    if (PyBuffer_FillInfo(view, obj, self->mem, self->shape[0] * inner->size, inner->checked, flags)
+        < 0) {
         return -1;
     }
     letter = strchr(letters, element->kind);
@@ -190,23 +192,22 @@ static int array_getbuffer(PyObject *obj, Py_buffer *view, int flags)
     return 0;
 }
 
-static PyType_Slot array_slots[] = {
-    { Py_tp_doc, "An array inside a layout class: a view, not a copy." },
-    { Py_tp_dealloc, array_dealloc },
-    { Py_tp_traverse, array_traverse },
-    { Py_tp_richcompare, array_richcompare },
-    { Py_tp_hash, PyObject_HashNotImplemented },
-    { Py_tp_repr, array_repr },
-    { Py_sq_length, array_length },
-    { Py_sq_item, array_item },
-    { Py_mp_length, array_length },
-    { Py_mp_subscript, array_subscript },
-    { Py_mp_ass_subscript, array_assign },
-    { Py_bf_getbuffer, array_getbuffer },
-    { 0, NULL }
-};
+static PyType_Slot array_slots[] = { { Py_tp_doc,
+                                       "An array inside a layout class: a view, not a copy." },
+                                     { Py_tp_dealloc, array_dealloc },
+                                     { Py_tp_traverse, array_traverse },
+                                     { Py_tp_richcompare, array_richcompare },
+                                     { Py_tp_hash, PyObject_HashNotImplemented },
+                                     { Py_tp_repr, array_repr },
+                                     { Py_sq_length, array_length },
+                                     { Py_sq_item, array_item },
+                                     { Py_mp_length, array_length },
+                                     { Py_mp_subscript, array_subscript },
+                                     { Py_mp_ass_subscript, array_assign },
+                                     { Py_bf_getbuffer, array_getbuffer },
+                                     { 0, NULL } };
 
-PyType_Spec qv_array_spec = {
-    "qemu_vmstate.bindings._state.ArrayView", sizeof(Array), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, array_slots
-};
+PyType_Spec qv_array_spec = { "qemu_vmstate.bindings._state.ArrayView", sizeof(Array), 0,
+                              Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
+                                  | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                              array_slots };

@@ -6,7 +6,7 @@
  * it away.  One that gives it away for less time than it takes to wake up, again and again,
  * would have it nearly for ever: so a thread that takes the BQL often rests now and then.
  */
-#include "state/state.h"
+#include "state/bql.h"
 #include "shared/bql_functions.h"
 
 /* A hundredth of the time at most goes into rests of some 55 us, the kernel's shortest. */
@@ -42,10 +42,10 @@ PyObject *qv_state_bql_lock(PyObject *module, PyObject *unused)
         rested = now;
     }
     Py_BEGIN_ALLOW_THREADS
-    if (rest) {
-        nanosleep(&shortest, NULL);
-    }
-    bql->lock();
+        if (rest) {
+            nanosleep(&shortest, NULL);
+        }
+        bql->lock();
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

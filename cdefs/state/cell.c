@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Cell: what Mutex and BqlRefCell derive from, with the lock as Python uses it. */
-#include "state/state.h"
+#include "state/cell.h"
+#include "state/object_util.h"
 #include "shared/cells.h"
+
+PyTypeObject *qv_cell_type;
 
 static PyObject *cell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -48,23 +51,23 @@ static PyObject *cell_acquire(PyObject *obj, PyObject *args)
     ret = qv_cell_trylock(cell);
     if (ret == EBUSY && timeout != 0) {
         Py_BEGIN_ALLOW_THREADS
-        if (timeout < 0) {
-            ret = qv_cell_lock(cell, NULL);
-        } else {
-            struct timespec until;
+            if (timeout < 0) {
+                ret = qv_cell_lock(cell, NULL);
+            } else {
+                struct timespec until;
 
-            if (timeout > 1e9) {
-                timeout = 1e9;
+                if (timeout > 1e9) {
+                    timeout = 1e9;
+                }
+                clock_gettime(CLOCK_MONOTONIC, &until);
+                until.tv_sec += (time_t)timeout;
+                until.tv_nsec += (long)((timeout - (time_t)timeout) * 1e9);
+                if (until.tv_nsec >= 1000000000L) {
+                    until.tv_nsec -= 1000000000L;
+                    until.tv_sec++;
+                }
+                ret = qv_cell_lock(cell, &until);
             }
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            until.tv_sec += (time_t)timeout;
-            until.tv_nsec += (long)((timeout - (time_t)timeout) * 1e9);
-            if (until.tv_nsec >= 1000000000L) {
-                until.tv_nsec -= 1000000000L;
-                until.tv_sec++;
-            }
-            ret = qv_cell_lock(cell, &until);
-        }
         Py_END_ALLOW_THREADS
     }
     return PyLong_FromLong(ret);
@@ -76,7 +79,6 @@ static PyObject *cell_release(PyObject *obj, PyObject *unused)
     return PyLong_FromLong(qv_cell_unlock(&((Cell *)obj)->cell));
 }
 
-/* The QvCells of a tuple of Cells, which the caller frees; NULL with an exception set. */
 QvCell **qv_cells_of(PyObject *tuple, size_t *n)
 {
     QvCell **cells;
@@ -110,7 +112,7 @@ PyObject *qv_lock_cells(PyObject *module, PyObject *tuple)
     ret = qv_cells_trylock(cells, n);
     if (ret) {
         Py_BEGIN_ALLOW_THREADS
-        ret = qv_cells_lock(cells, n, &which);
+            ret = qv_cells_lock(cells, n, &which);
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(cells);
@@ -142,7 +144,7 @@ static PyObject *cell_get_lent(PyObject *obj, void *closure)
     QvCell *cell = &((Cell *)obj)->cell;
 
     (void)closure;
-    return PyBool_FromLong(qv_cell_is_mine(cell) && cell->lent);
+    return PyBool_FromLong(qv_cell_is_mine(cell) && cell->held_by_group);
 }
 
 static PyObject *cell_get_poisoned(PyObject *obj, void *closure)
@@ -204,8 +206,7 @@ static PyGetSetDef cell_getset[] = {
 };
 
 static PyMemberDef cell_members[] = {
-    { "_value", T_OBJECT_EX, offsetof(Cell, value), 0, "What is guarded." },
-    { 0 }
+    { "_value", T_OBJECT_EX, offsetof(Cell, value), 0, "What is guarded." }, { 0 }
 };
 
 static PyType_Slot cell_slots[] = {
@@ -220,7 +221,6 @@ static PyType_Slot cell_slots[] = {
     { 0, NULL }
 };
 
-PyType_Spec qv_cell_spec = {
-    "qemu_vmstate.bindings._state.Cell", sizeof(Cell), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, cell_slots
-};
+PyType_Spec qv_cell_spec = { "qemu_vmstate.bindings._state.Cell", sizeof(Cell), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                             cell_slots };

@@ -1,99 +1,90 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Trampoline: what of an object's snapshot and restore is Python's, when that is
- * only the states' own conversions.  See trampoline.h.
+ * FastPath: what of an object's snapshot and restore is Python's, when that is
+ * only the states' own conversions.  See shared/python_table.h.
  */
-#include "state/state.h"
+#include "state/fast_path.h"
 #include "shared/cells.h"
-#include "shared/python_table.h"
+#include "state/cell.h"
+#include "state/memory.h"
+#include "state/object_util.h"
 
 /*
  * How a restore is undone.  One of an UNDO_NOTHING that raises has changed nothing;
  * to undo it after it has returned, and an UNDO_FORMER always, takes a former that
  * Python keeps.  Memory is what an UNDO_MEMORY is.
  */
-enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_LONG_WAY };
-
-/* To a state in a Mutex: the Mutex's and a Step's. */
-#define OWN_REFERENCES 2
-
-/* A smaller one is quicker brought to rest than asked whether it has to be. */
-#define LAZY_SIZE 4096
+enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_SLOW_PATH };
 
 typedef struct {
-    PyObject *state;    /* strong; a ToMigrationState */
-    Memory *staged;     /* strong; its part of the staging struct */
-    char *image;        /* owner: the trampoline's images; what staged holds at rest */
+    PyObject *state; /* strong; a ToMigrationState */
+    Memory *staged;  /* strong; its part of the staging struct */
     int undo;
-    int forgets;        /* its restore keeps nothing of its source */
-} Step;
+    int forgets; /* its restore keeps nothing of its source */
+} Conversion;
 
 /* What a snapshot needs comes first: of ten thousand, each line of memory counts. */
 typedef struct {
-    PyObject_HEAD
-    Step *steps;        /* owner: this object */
+    PyObject_HEAD Conversion *conversions; /* owner: this object */
     Py_ssize_t count;
-    QvCell **cells;     /* owner: steps, behind them */
+    QvCell **cells; /* owner: conversions, behind them */
     size_t n_cells;
-    PyObject *whose;    /* strong: for Python, which of them this is */
-    PyObject *failed;   /* strong: failed(whose, index, saving, exception, &why) -> errno */
-    PyObject *undo;     /* strong: undo(whose, index, former, exception) */
-    PyObject *owner;    /* strong: the distinct Cells of all parts, C's too */
-    Py_buffer *images;  /* owner: this object; one for each step */
-} Trampoline;
+    PyObject *owner_ref; /* strong: for Python, which of them this is */
+    PyObject *failed;    /* strong: failed(owner_ref, index, saving, exception, &errmsg) -> errno */
+    PyObject *undo;      /* strong: undo(owner_ref, index, former, exception) */
+    PyObject *make_undo; /* strong: make_undo(owner_ref, formers) -> Undo */
+    PyObject *owner;     /* strong: the distinct Cells of all parts, C's too */
+} FastPath;
 
 static PyObject *snapshot_name, *restore_name, *former_name;
-/* Of a load that may fail later: (whose, formers) of each object; see state.c. */
-static PyObject *formers;
 
-static int trampoline_clear(PyObject *obj)
+static int fast_path_clear(PyObject *obj)
 {
-    Trampoline *self = (Trampoline *)obj;
+    FastPath *self = (FastPath *)obj;
     Py_ssize_t i;
 
-    Py_CLEAR(self->whose);
+    Py_CLEAR(self->owner_ref);
     Py_CLEAR(self->failed);
     Py_CLEAR(self->undo);
+    Py_CLEAR(self->make_undo);
     Py_CLEAR(self->owner);
     for (i = 0; i < self->count; i++) {
-        Py_CLEAR(self->steps[i].state);
-        Py_CLEAR(self->steps[i].staged);
-        PyBuffer_Release(&self->images[i]);
+        Py_CLEAR(self->conversions[i].state);
+        Py_CLEAR(self->conversions[i].staged);
     }
     self->count = 0;
     return 0;
 }
 
-static int trampoline_traverse(PyObject *obj, visitproc visit, void *arg)
+static int fast_path_traverse(PyObject *obj, visitproc visit, void *arg)
 {
-    Trampoline *self = (Trampoline *)obj;
+    FastPath *self = (FastPath *)obj;
     Py_ssize_t i;
 
     Py_VISIT(Py_TYPE(obj));
-    Py_VISIT(self->whose);
+    Py_VISIT(self->owner_ref);
     Py_VISIT(self->failed);
     Py_VISIT(self->undo);
+    Py_VISIT(self->make_undo);
     Py_VISIT(self->owner);
     for (i = 0; i < self->count; i++) {
-        Py_VISIT(self->steps[i].state);
-        Py_VISIT(self->steps[i].staged);
+        Py_VISIT(self->conversions[i].state);
+        Py_VISIT(self->conversions[i].staged);
     }
     return 0;
 }
 
-static void trampoline_dealloc(PyObject *obj)
+static void fast_path_dealloc(PyObject *obj)
 {
     PyObject_GC_UnTrack(obj);
-    trampoline_clear(obj);
-    PyMem_Free(((Trampoline *)obj)->steps);
-    PyMem_Free(((Trampoline *)obj)->images);
+    fast_path_clear(obj);
+    PyMem_Free(((FastPath *)obj)->conversions);
     qv_free_object(obj);
 }
 
-static int add_step(Trampoline *self, PyObject *item)
+static int add_conversion(FastPath *self, PyObject *item)
 {
-    Step *step = &self->steps[self->count];
-    Py_buffer *image = &self->images[self->count];
+    Conversion *conversion = &self->conversions[self->count];
     PyObject *state, *staged;
     int undo, forgets;
 
@@ -101,65 +92,62 @@ static int add_step(Trampoline *self, PyObject *item)
         return -1;
     }
     if (!PyObject_TypeCheck(staged, qv_memory_type)) {
-        PyErr_SetString(PyExc_TypeError, "a step is (state, Memory, undo, forgets)");
+        PyErr_SetString(PyExc_TypeError, "a conversion is (state, Memory, undo, forgets)");
         return -1;
     }
-    if (qv_get_image((PyObject *)Py_TYPE(staged), image) < 0) {
-        return -1;
-    }
-    step->image = image->buf;
-    step->state = Py_NewRef(state);
-    step->staged = (Memory *)Py_NewRef(staged);
-    step->undo = undo;
-    step->forgets = forgets;
+    conversion->state = Py_NewRef(state);
+    conversion->staged = (Memory *)Py_NewRef(staged);
+    conversion->undo = undo;
+    conversion->forgets = forgets;
     self->count++;
     return 0;
 }
 
-static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *whose, *failed, *undo, *steps, *cells;
+    PyObject *owner_ref, *failed, *undo, *make_undo, *conversions, *cells;
     Py_ssize_t i, count;
     QvCell **distinct;
-    Trampoline *self;
+    FastPath *self;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOOO!O!", &whose, &failed, &undo, &PyTuple_Type, &steps,
-                          &PyTuple_Type, &cells)) {
+    if (!PyArg_ParseTuple(args, "OOOOO!O!", &owner_ref, &failed, &undo, &make_undo, &PyTuple_Type,
+                          &conversions, &PyTuple_Type, &cells)) {
         return NULL;
     }
     if (!snapshot_name) {
         snapshot_name = PyUnicode_InternFromString("snapshot_migration_state");
         restore_name = PyUnicode_InternFromString("restore_migrated_state_mut");
-        former_name = PyUnicode_InternFromString("_former_migrated_state");
+        former_name = PyUnicode_InternFromString("__former_migrated_state__");
     }
-    self = (Trampoline *)PyType_GenericAlloc(type, 0);
-    count = PyTuple_Size(steps);
+    self = (FastPath *)PyType_GenericAlloc(type, 0);
+    count = PyTuple_Size(conversions);
     if (!self) {
         return NULL;
     }
-    self->whose = Py_NewRef(whose);
+    self->owner_ref = Py_NewRef(owner_ref);
     self->failed = Py_NewRef(failed);
     self->undo = Py_NewRef(undo);
+    self->make_undo = Py_NewRef(make_undo);
     self->owner = Py_NewRef(cells);
     distinct = qv_cells_of(cells, &self->n_cells);
     if (!distinct) {
         Py_DECREF(self);
         return NULL;
     }
-    self->steps = PyMem_Calloc(1, count * sizeof(Step) + self->n_cells * sizeof(*distinct) + 1);
-    self->images = PyMem_Calloc(count + 1, sizeof(Py_buffer));
-    if (self->steps) {
-        self->cells = (QvCell **)(self->steps + count);
+    self->conversions =
+        PyMem_Calloc(1, count * sizeof(Conversion) + self->n_cells * sizeof(*distinct) + 1);
+    if (self->conversions) {
+        self->cells = (QvCell **)(self->conversions + count);
         memcpy(self->cells, distinct, self->n_cells * sizeof(*distinct));
     }
     PyMem_Free(distinct);
-    if (!self->steps || !self->images || !snapshot_name || !restore_name || !former_name) {
+    if (!self->conversions || !snapshot_name || !restore_name || !former_name) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
     for (i = 0; i < count; i++) {
-        if (add_step(self, PyTuple_GetItem(steps, i)) < 0) {
+        if (add_conversion(self, PyTuple_GetItem(conversions, i)) < 0) {
             Py_DECREF(self);
             return NULL;
         }
@@ -168,7 +156,7 @@ static PyObject *trampoline_new(PyTypeObject *type, PyObject *args, PyObject *kw
 }
 
 /* The pending exception becomes the object's, a sentence and an errno. */
-static int fail(Trampoline *self, Py_ssize_t index, bool saving, char **why)
+static int fail(FastPath *self, Py_ssize_t index, bool saving, char **errmsg)
 {
     PyObject *type, *value, *traceback, *answer;
     long error = -EINVAL;
@@ -178,8 +166,8 @@ static int fail(Trampoline *self, Py_ssize_t index, bool saving, char **why)
     if (traceback) {
         PyException_SetTraceback(value, traceback);
     }
-    answer = PyObject_CallFunction(self->failed, "OniON", self->whose, index, (int)saving, value,
-                                   PyLong_FromVoidPtr(why));
+    answer = PyObject_CallFunction(self->failed, "OniON", self->owner_ref, index, (int)saving,
+                                   value, PyLong_FromVoidPtr(errmsg));
     if (answer) {
         error = PyLong_AsLong(answer);
     }
@@ -193,8 +181,8 @@ static int fail(Trampoline *self, Py_ssize_t index, bool saving, char **why)
     return error < 0 ? error : -EINVAL;
 }
 
-/* Whether all are locked now and their states whole; else the long way says why not. */
-static bool lock(Trampoline *self)
+/* Whether all are locked now and their states whole; else the slow path says why not. */
+static bool lock(FastPath *self)
 {
     bool whole = true;
     size_t which, i;
@@ -202,7 +190,7 @@ static bool lock(Trampoline *self)
 
     if (ret) {
         Py_BEGIN_ALLOW_THREADS
-        ret = qv_cells_lock(self->cells, self->n_cells, &which);
+            ret = qv_cells_lock(self->cells, self->n_cells, &which);
         Py_END_ALLOW_THREADS
     }
     if (ret) {
@@ -217,33 +205,23 @@ static bool lock(Trampoline *self)
     return whole;
 }
 
-static void bring_to_rest(Step *step)
+static int snapshot(void *context, QvWithLocks *with_locks, void *object, char **errmsg)
 {
-    step->staged->image = step->image;
-    step->staged->lazy = QV_UNRESET;
-    if (step->staged->size < LAZY_SIZE) {
-        qv_settle(step->staged);
-    }
-}
-
-static int snapshot(void *context, QvWithLocks *with_locks, void *object, char **why)
-{
-    Trampoline *self = context;
+    FastPath *self = context;
     Py_ssize_t i;
     int ret = 0;
 
     if (!lock(self)) {
-        return QV_LONG_WAY;
+        return QV_FALL_BACK;
     }
     for (i = 0; i < self->count && ret == 0; i++) {
-        Step *step = &self->steps[i];
+        Conversion *conversion = &self->conversions[i];
         PyObject *done;
 
-        bring_to_rest(step);
-        done = PyObject_CallMethodObjArgs(step->state, snapshot_name, step->staged, NULL);
-        qv_settle(step->staged);
+        done =
+            PyObject_CallMethodObjArgs(conversion->state, snapshot_name, conversion->staged, NULL);
         if (!done) {
-            ret = fail(self, i, true, why);
+            ret = fail(self, i, true, errmsg);
         }
         Py_XDECREF(done);
     }
@@ -254,267 +232,197 @@ static int snapshot(void *context, QvWithLocks *with_locks, void *object, char *
     return ret;
 }
 
-/* What is staged, for a state that may keep it; who does gets a copy. */
-static PyObject *lend_staged(Step *step)
+PyObject *qv_hand_over(PyObject *module, PyObject *obj)
 {
-    PyObject *obj = PyType_GenericAlloc(Py_TYPE((PyObject *)step->staged), 0);
-    Memory *lent = (Memory *)obj;
+    PyObject *address = PyLong_FromVoidPtr(obj);
 
-    if (lent) {
-        lent->mem = step->staged->mem;
-        lent->size = step->staged->size;
-        lent->owner = Py_NewRef((PyObject *)step->staged);
-        lent->lazy = QV_BORROWED;
+    (void)module;
+    if (address) {
+        Py_INCREF(obj);
+    }
+    return address;
+}
+
+PyObject *qv_take_over(PyObject *module, PyObject *address)
+{
+    PyObject *obj = PyLong_AsVoidPtr(address);
+
+    (void)module;
+    if (!obj && !PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, "take_over() of address 0");
     }
     return obj;
 }
 
-/* Ends that; -1 with an exception. */
-static int take_back(PyObject *obj)
+static void release(void *undo)
 {
-    Memory *lent = (Memory *)obj;
-    int ret = 0;
-
-    if (Py_REFCNT(obj) > 1 && lent->lazy == QV_BORROWED) {
-        ret = qv_settle(lent);
-    }
-    Py_DECREF(obj);
-    return ret;
-}
-
-PyObject *qv_take_formers(PyObject *module, PyObject *count)
-{
-    Py_ssize_t has = formers ? PyList_Size(formers) : 0;
-    Py_ssize_t wanted = PyNumber_AsSsize_t(count, NULL);
-    Py_ssize_t from = wanted < has ? has - wanted : 0;
-    PyObject *taken = formers ? PyList_GetSlice(formers, from, has) : PyList_New(0);
-
-    (void)module;
-    if (PyErr_Occurred() || (formers && PyList_SetSlice(formers, from, has, NULL) < 0)) {
-        Py_CLEAR(taken);
-    }
-    return taken;
-}
-
-PyObject *qv_add_formers(PyObject *module, PyObject *entry)
-{
-    (void)module;
-    if (!formers) {
-        formers = PyList_New(0);
-    }
-    return formers && PyList_Append(formers, entry) == 0 ? Py_NewRef(Py_None) : NULL;
-}
-
-static bool has_block(const Step *step)
-{
-    return step->undo == UNDO_MEMORY && ((Memory *)step->state)->size >= LAZY_SIZE;
+    Py_DECREF((PyObject *)undo);
 }
 
 /*
- * The formers of a restore lie one behind the other, each its state's memory, a pointer to
- * a block of that, or a PyObject *, which is NULL if it is not needed.
+ * The formers of a restore lie one behind the other, each its state's memory or a
+ * PyObject *, which is NULL if it is not needed.
  */
-static size_t former_size(const Step *step)
+static size_t former_size(const Conversion *conversion)
 {
-    size_t size = step->undo == UNDO_MEMORY && !has_block(step)
-                  ? ((Memory *)step->state)->size : 0;
+    size_t size = conversion->undo == UNDO_MEMORY ? ((Memory *)conversion->state)->size : 0;
 
     return size ? (size + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *) : sizeof(void *);
 }
 
-static char *former_memory(const Step *step, char *former)
-{
-    return has_block(step) ? *(char **)former : former;
-}
-
-/*
- * Most restores overwrite all of a state.  So it gets other memory, which is to hold what
- * it had before anyone looks, and the former one is kept as it is.  But who has the state
- * from elsewhere may have views of its memory too: then that stays, and is copied.
- */
-static int keep_block(Step *step, char *former)
-{
-    Memory *state = (Memory *)step->state;
-    char *block = PyMem_Malloc(state->size);
-
-    if (!block) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (Py_REFCNT(step->state) == OWN_REFERENCES && !state->owner && !state->lazy) {
-        *(char **)former = state->mem;
-        state->image = state->mem;
-        state->mem = block;
-        state->lazy = QV_UNRESET;
-    } else {
-        *(char **)former = memcpy(block, state->mem, state->size);
-    }
-    return 0;
-}
-
 /* -1 with an exception. */
-static int keep_former(Step *step, char *former, bool needed)
+static int keep_former(Conversion *conversion, char *former, bool needed)
 {
-    if (has_block(step)) {
-        return keep_block(step, former);
-    }
-    if (step->undo == UNDO_MEMORY) {
-        memcpy(former, ((Memory *)step->state)->mem, ((Memory *)step->state)->size);
+    if (conversion->undo == UNDO_MEMORY) {
+        memcpy(former, ((Memory *)conversion->state)->mem, ((Memory *)conversion->state)->size);
         return 0;
     }
     *(PyObject **)former = NULL;
-    if (needed || step->undo == UNDO_FORMER) {
-        *(PyObject **)former = PyObject_CallMethodObjArgs(step->state, former_name, NULL);
+    if (needed || conversion->undo == UNDO_FORMER) {
+        *(PyObject **)former = PyObject_CallMethodObjArgs(conversion->state, former_name, NULL);
         return *(PyObject **)former ? 0 : -1;
     }
     return 0;
 }
 
 /* As it was: its memory, and what else it changed as its own restore makes it. */
-static void undo_step(Trampoline *self, Py_ssize_t index, char *former, PyObject *exception)
+static void undo_conversion(FastPath *self, Py_ssize_t index, char *former, PyObject *exception)
 {
-    Step *step = &self->steps[index];
-    Memory *state = (Memory *)step->state;
-    PyObject *kept = step->undo == UNDO_MEMORY ? Py_None : *(PyObject **)former, *done;
+    Conversion *conversion = &self->conversions[index];
+    Memory *state = (Memory *)conversion->state;
+    PyObject *kept = conversion->undo == UNDO_MEMORY ? Py_None : *(PyObject **)former, *done;
 
     if (!kept) {
         return;
     }
-    if (step->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former_memory(step, former), state->size);
+    if (conversion->undo == UNDO_MEMORY) {
+        memcpy(state->mem, former, state->size);
     }
-    done = PyObject_CallFunction(self->undo, "OnOO", self->whose, index, kept, exception);
+    done = PyObject_CallFunction(self->undo, "OnOO", self->owner_ref, index, kept, exception);
     if (!done) {
         PyErr_WriteUnraisable(self->undo);
     }
     Py_XDECREF(done);
-    if (step->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former_memory(step, former), state->size);
+    if (conversion->undo == UNDO_MEMORY) {
+        memcpy(state->mem, former, state->size);
     }
 }
 
-/* The first steps, newest first; past is behind their formers. */
-static void undo_steps(Trampoline *self, Py_ssize_t count, char *past)
+/* The first conversions, newest first; past is behind their formers. */
+static void undo_conversions(FastPath *self, Py_ssize_t count, char *past)
 {
     PyObject *type, *value, *traceback;
 
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     while (count--) {
-        past -= former_size(&self->steps[count]);
-        undo_step(self, count, past, value);
+        past -= former_size(&self->conversions[count]);
+        undo_conversion(self, count, past, value);
     }
     PyErr_Restore(type, value, traceback);
 }
 
-/* For a failure that comes later. */
-static void remember(Trampoline *self, char *former)
+/* What rolls all of it back at a failure that comes later. */
+static PyObject *make_undo(FastPath *self, char *former)
 {
-    PyObject *kept = PyTuple_New(self->count), *entry, *added;
+    PyObject *kept = PyTuple_New(self->count), *made;
     Py_ssize_t i;
 
     for (i = 0; kept && i < self->count; i++) {
-        Step *step = &self->steps[i];
+        Conversion *conversion = &self->conversions[i];
         PyObject *one;
 
-        if (step->undo == UNDO_MEMORY) {
-            one = PyBytes_FromStringAndSize(former_memory(step, former),
-                                            ((Memory *)step->state)->size);
+        if (conversion->undo == UNDO_MEMORY) {
+            one = PyBytes_FromStringAndSize(former, ((Memory *)conversion->state)->size);
         } else {
             one = Py_NewRef(*(PyObject **)former);
         }
         if (!one || PyTuple_SetItem(kept, i, one) < 0) {
             Py_CLEAR(kept);
         }
-        former += former_size(step);
+        former += former_size(conversion);
     }
-    entry = kept ? Py_BuildValue("(ON)", self->whose, kept) : NULL;
-    added = entry ? qv_add_formers(NULL, entry) : NULL;
-    if (!added) {
-        PyErr_WriteUnraisable(self->whose);
+    made = kept ? PyObject_CallFunctionObjArgs(self->make_undo, self->owner_ref, kept, NULL) : NULL;
+    if (!made) {
+        PyErr_WriteUnraisable(self->owner_ref);
     }
-    Py_XDECREF(added);
-    Py_XDECREF(entry);
+    Py_XDECREF(kept);
+    return made;
 }
 
-static void forget_formers(Trampoline *self, Py_ssize_t count, char *former)
+static void forget_formers(FastPath *self, Py_ssize_t count, char *former)
 {
     Py_ssize_t i;
 
     for (i = 0; i < count; i++) {
-        if (has_block(&self->steps[i])) {
-            PyMem_Free(*(char **)former);
-        } else if (self->steps[i].undo != UNDO_MEMORY) {
+        if (self->conversions[i].undo != UNDO_MEMORY) {
             Py_XDECREF(*(PyObject **)former);
         }
-        former += former_size(&self->steps[i]);
+        former += former_size(&self->conversions[i]);
     }
 }
 
 /* -1 with an exception. */
-static int restore_step(Step *step, PyObject *version)
+static int restore_conversion(Conversion *conversion, PyObject *version)
 {
-    PyObject *source = step->forgets ? Py_NewRef((PyObject *)step->staged) : lend_staged(step);
-    PyObject *done = NULL;
+    PyObject *staged = (PyObject *)conversion->staged, *done = NULL;
+    PyObject *source = conversion->forgets ? Py_NewRef(staged) : qv_memory_lend(conversion->staged);
 
     if (source) {
-        done = PyObject_CallMethodObjArgs(step->state, restore_name, source, version, NULL);
+        done = PyObject_CallMethodObjArgs(conversion->state, restore_name, source, version, NULL);
     }
-    if (step->forgets) {
+    if (conversion->forgets) {
         Py_XDECREF(source);
-    } else if (source && take_back(source) < 0) {
+    } else if (source && qv_memory_end_loan(source) < 0) {
         Py_CLEAR(done);
     }
     Py_XDECREF(done);
-    if (has_block(step)) {
-        qv_settle((Memory *)step->state);
-    }
     return done ? 0 : -1;
 }
 
 /* All of them or none: how many were restored; the exception is that of the next. */
-static Py_ssize_t restore_steps(Trampoline *self, int version_id, bool undoes, char *kept)
+static Py_ssize_t restore_conversions(FastPath *self, int version_id, void **undo, char *kept)
 {
     PyObject *version = PyLong_FromLong(version_id);
     char *past = kept;
     Py_ssize_t i, known = 0;
 
     for (i = 0; version && i < self->count; i++) {
-        Step *step = &self->steps[i];
+        Conversion *conversion = &self->conversions[i];
 
-        if (keep_former(step, past, undoes || i + 1 < self->count) < 0) {
+        if (keep_former(conversion, past, undo || i + 1 < self->count) < 0) {
             break;
         }
-        past += former_size(step);
+        past += former_size(conversion);
         known++;
-        if (restore_step(step, version) < 0) {
+        if (restore_conversion(conversion, version) < 0) {
             break;
         }
     }
     Py_XDECREF(version);
     if (i < self->count) {
-        undo_steps(self, known, past);
-    } else if (undoes) {
-        remember(self, kept);
+        undo_conversions(self, known, past);
+    } else if (undo) {
+        *undo = make_undo(self, kept);
     }
     forget_formers(self, known, kept);
     return i;
 }
 
-static int restore(void *context, int version_id, bool undoes, QvWithLocks *with_locks,
-                   void *object, char **why)
+static int restore(void *context, int version_id, void **undo, QvWithLocks *with_locks,
+                   void *object, char **errmsg)
 {
-    Trampoline *self = context;
+    FastPath *self = context;
     char small[1024] __attribute__((aligned(sizeof(void *))));
     char *kept = small;
     size_t size = 0;
     Py_ssize_t i;
 
     for (i = 0; i < self->count; i++) {
-        if (self->steps[i].undo == UNDO_LONG_WAY) {
-            return QV_LONG_WAY;
+        if (self->conversions[i].undo == UNDO_SLOW_PATH) {
+            return QV_FALL_BACK;
         }
-        size += former_size(&self->steps[i]);
+        size += former_size(&self->conversions[i]);
     }
     if (size > sizeof(small)) {
         kept = PyMem_Malloc(size);
@@ -522,7 +430,7 @@ static int restore(void *context, int version_id, bool undoes, QvWithLocks *with
     if (!kept || !lock(self)) {
         i = -1;
     } else {
-        i = restore_steps(self, version_id, undoes, kept);
+        i = restore_conversions(self, version_id, undo, kept);
         if (i == self->count && with_locks) {
             with_locks(object);
         }
@@ -532,9 +440,9 @@ static int restore(void *context, int version_id, bool undoes, QvWithLocks *with
         PyMem_Free(kept);
     }
     if (i < 0) {
-        return QV_LONG_WAY;
+        return QV_FALL_BACK;
     }
-    return i < self->count ? fail(self, i, false, why) : 0;
+    return i < self->count ? fail(self, i, false, errmsg) : 0;
 }
 
 static int enter(void)
@@ -552,19 +460,18 @@ const QvPython qv_python = {
     .leave = leave,
     .snapshot = snapshot,
     .restore = restore,
+    .release = release,
 };
 
-static PyType_Slot trampoline_slots[] = {
-    { Py_tp_doc, "Trampoline(whose, failed, undo, ((state, staged, undo, forgets), ...), cells): "
-                 "the short way from the bridge to states in Mutexes." },
-    { Py_tp_new, trampoline_new },
-    { Py_tp_dealloc, trampoline_dealloc },
-    { Py_tp_traverse, trampoline_traverse },
-    { Py_tp_clear, trampoline_clear },
+static PyType_Slot fast_path_slots[] = {
+    { Py_tp_doc, "FastPath(owner_ref, failed, undo, ((state, staged, undo, forgets), ...), cells): "
+                 "the fast path from the bridge to states in Mutexes." },
+    { Py_tp_new, fast_path_new },
+    { Py_tp_dealloc, fast_path_dealloc },
+    { Py_tp_traverse, fast_path_traverse },
+    { Py_tp_clear, fast_path_clear },
     { 0, NULL }
 };
 
-PyType_Spec qv_trampoline_spec = {
-    "qemu_vmstate.bindings._state.Trampoline", sizeof(Trampoline), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, trampoline_slots
-};
+PyType_Spec qv_fast_path_spec = { "qemu_vmstate.bindings._state.FastPath", sizeof(FastPath), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, fast_path_slots };

@@ -3,11 +3,12 @@
  * Guard: a locked Mutex.  What happens each time a device looks at a register, a free lock
  * that is taken, used and released, is done here; everything else is cells.py's.
  */
-#include "state/state.h"
+#include "state/guard.h"
+#include "state/cell.h"
+#include "state/object_util.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *mutex;    /* strong: a Cell; NULL or None once it is released */
+    PyObject_HEAD PyObject *mutex; /* strong: a Cell; NULL or None once it is released */
 } Guard;
 
 static PyTypeObject *guard_type;
@@ -23,31 +24,7 @@ static Cell *locked_by(PyObject *obj)
     return mutex && PyObject_TypeCheck(mutex, qv_cell_type) ? (Cell *)mutex : NULL;
 }
 
-PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
-                  PyObject *names)
-{
-    PyObject *method = PyObject_GetAttrString(obj, name), *answer = NULL;
-    PyObject *tuple = PyTuple_New(count), *keywords = names ? PyDict_New() : NULL;
-    Py_ssize_t i, given = names ? PyTuple_Size(names) : 0;
-    bool whole = method && tuple && (keywords || !names);
-
-    for (i = 0; whole && i < count; i++) {
-        whole = PyTuple_SetItem(tuple, i, Py_NewRef(args[i])) == 0;
-    }
-    for (i = 0; whole && i < given; i++) {
-        whole = PyDict_SetItem(keywords, PyTuple_GetItem(names, i), args[count + i]) == 0;
-    }
-    if (whole) {
-        answer = PyObject_Call(method, tuple, keywords);
-    }
-    Py_XDECREF(method);
-    Py_XDECREF(tuple);
-    Py_XDECREF(keywords);
-    return answer;
-}
-
-static PyObject *mutex_lock(PyObject *obj, PyObject *const *args, Py_ssize_t count,
-                            PyObject *names)
+static PyObject *mutex_lock(PyObject *obj, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     QvCell *cell = &((Cell *)obj)->cell;
 
@@ -188,27 +165,22 @@ static PyMethodDef guard_methods[] = {
     { 0 }
 };
 
-static PyMemberDef guard_members[] = {
-    { "_mutex", T_OBJECT, offsetof(Guard, mutex), 0, NULL },
-    { 0 }
-};
+static PyMemberDef guard_members[] = { { "_mutex", T_OBJECT, offsetof(Guard, mutex), 0, NULL },
+                                       { 0 } };
 
-static PyType_Slot guard_slots[] = {
-    { Py_tp_doc, "A locked Mutex." },
-    { Py_tp_new, guard_new },
-    { Py_tp_dealloc, guard_dealloc },
-    { Py_tp_finalize, guard_finalize },
-    { Py_tp_traverse, guard_traverse },
-    { Py_tp_clear, guard_clear },
-    { Py_tp_methods, guard_methods },
-    { Py_tp_members, guard_members },
-    { 0, NULL }
-};
+static PyType_Slot guard_slots[] = { { Py_tp_doc, "A locked Mutex." },
+                                     { Py_tp_new, guard_new },
+                                     { Py_tp_dealloc, guard_dealloc },
+                                     { Py_tp_finalize, guard_finalize },
+                                     { Py_tp_traverse, guard_traverse },
+                                     { Py_tp_clear, guard_clear },
+                                     { Py_tp_methods, guard_methods },
+                                     { Py_tp_members, guard_members },
+                                     { 0, NULL } };
 
-static PyType_Spec guard_spec = {
-    "qemu_vmstate.bindings._state.Guard", sizeof(Guard), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, guard_slots
-};
+static PyType_Spec guard_spec = { "qemu_vmstate.bindings._state.Guard", sizeof(Guard), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                                  guard_slots };
 
 PyTypeObject *qv_new_guard_type(void)
 {

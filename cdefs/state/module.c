@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* qemu_vmstate.bindings._state, the module; see state.h. */
-#include "state/state.h"
-#include "shared/python_table.h"
+/* qemu_vmstate.bindings._state, the module; see types.h. */
+#include "state/array.h"
+#include "state/bql.h"
+#include "state/cell.h"
+#include "state/fast_path.h"
+#include "state/field.h"
+#include "state/guard.h"
+#include "state/memory.h"
+#include "state/values.h"
 
-PyTypeObject *qv_memory_type, *qv_field_type, *qv_array_type, *qv_cell_type;
-static PyTypeObject *trampoline_type;
-PyObject *qv_error_factory;
+static PyTypeObject *fast_path_type;
 
 static PyObject *state_view(PyObject *module, PyObject *args)
 {
@@ -61,9 +65,6 @@ static PyObject *state_raw(PyObject *module, PyObject *obj)
         PyErr_SetString(PyExc_TypeError, "raw() takes a layout class instance");
         return NULL;
     }
-    if (((Memory *)obj)->lazy && qv_settle((Memory *)obj) < 0) {
-        return NULL;
-    }
     return PyMemoryView_FromMemory(((Memory *)obj)->mem, ((Memory *)obj)->size, PyBUF_WRITE);
 }
 
@@ -78,27 +79,14 @@ static PyObject *state_fill(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "Oy*", &target, &data)) {
         return NULL;
     }
-    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len
-        && qv_settle((Memory *)target) == 0) {
+    if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len) {
         memcpy(((Memory *)target)->mem, data.buf, data.len);
         ret = 0;
     } else {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError,
-                            "fill() takes a layout class instance and as many bytes");
-        }
+        PyErr_SetString(PyExc_ValueError, "fill() takes a layout class instance and as many bytes");
     }
     PyBuffer_Release(&data);
     return ret < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *state_set_error_factory(PyObject *module, PyObject *factory)
-{
-    (void)module;
-    Py_INCREF(factory);
-    Py_XDECREF(qv_error_factory);
-    qv_error_factory = factory;
-    Py_RETURN_NONE;
 }
 
 static PyObject *state_python(PyObject *module, PyObject *unused)
@@ -117,18 +105,15 @@ static PyMethodDef state_methods[] = {
     { "raw", state_raw, METH_O, "raw(memory): its bytes to write to, unchecked; do not keep it." },
     { "fill", state_fill, METH_VARARGS,
       "fill(memory, data): put raw bytes into an instance, unchecked." },
-    { "python", state_python, METH_NOARGS,
-      "python(): where the QvPython lies, for the bridge." },
+    { "python", state_python, METH_NOARGS, "python(): where the QvPython lies, for the bridge." },
     { "lock_cells", qv_lock_cells, METH_O,
       "lock_cells(cells) -> -1: a tuple of distinct Cells, all locked; or the index of one that\n"
       "this thread has already, and none locked.  Waits for ever, without the GIL." },
     { "unlock_cells", qv_unlock_cells, METH_O, "unlock_cells(cells): what lock_cells() locked." },
-    { "add_formers", qv_add_formers, METH_O,
-      "add_formers((whose, formers)): remember what undoes an object's restore, of a load of\n"
-      "QEMU's that may fail later." },
-    { "take_formers", qv_take_formers, METH_O,
-      "take_formers(n) -> [(whose, formers)]: the last n that were added, oldest first; by a\n"
-      "Trampoline its whose, and a tuple of each state's bytes or what its class made." },
+    { "hand_over", qv_hand_over, METH_O,
+      "hand_over(object): its address, and a reference for the bridge." },
+    { "take_over", qv_take_over, METH_O,
+      "take_over(address): the object of hand_over(), and its reference." },
     { "set_bql", qv_state_set_bql, METH_O,
       "set_bql(address): where the QvBql lies, before any of the next three is called." },
     { "bql_lock", qv_state_bql_lock, METH_NOARGS, "bql_lock(): waits without the GIL." },
@@ -139,15 +124,20 @@ static PyMethodDef state_methods[] = {
       "set_guard(cls): what mutex_lock() makes, a class derived from Guard." },
     { "see_locks", qv_see_locks, METH_O,
       "see_locks(on): let mutex_lock() and a Guard's end go through Python." },
-    { "set_error_factory", state_set_error_factory, METH_O,
+    { "set_error_factory", qv_set_error_factory, METH_O,
       "set_error_factory(f): f(Field, index, value, why) makes a refused store's exception." },
     { 0 }
 };
 
-static struct PyModuleDef state_module = {
-    PyModuleDef_HEAD_INIT, "_state", "State as the C side sees it; see state.c.", -1,
-    state_methods, NULL, NULL, NULL, NULL
-};
+static struct PyModuleDef state_module = { PyModuleDef_HEAD_INIT,
+                                           "_state",
+                                           "State as the C side sees it; see module.c.",
+                                           -1,
+                                           state_methods,
+                                           NULL,
+                                           NULL,
+                                           NULL,
+                                           NULL };
 
 /* Steals object. */
 static int add(PyObject *module, const char *name, PyObject *object)
@@ -172,7 +162,7 @@ PyMODINIT_FUNC PyInit__state(void)
         || add_type(module, &qv_field_type, &qv_field_spec) < 0
         || add_type(module, &qv_array_type, &qv_array_spec) < 0
         || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
-        || add_type(module, &trampoline_type, &qv_trampoline_spec) < 0
+        || add_type(module, &fast_path_type, &qv_fast_path_spec) < 0
         || add(module, "Guard", Py_XNewRef((PyObject *)qv_new_guard_type())) < 0
         || add(module, "mutex_lock", qv_new_mutex_lock()) < 0
         || add(module, "memory_snapshot", qv_new_memory_snapshot()) < 0

@@ -1,16 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a field's memory is as a Python object, and back, with every range checked. */
-#include "state/state.h"
+#include "state/values.h"
+#include "state/memory.h"
 
-static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *why)
+PyTypeObject *qv_field_type, *qv_array_type;
+/* Strong, for the process's life. */
+static PyObject *error_factory;
+
+PyObject *qv_set_error_factory(PyObject *module, PyObject *factory)
+{
+    (void)module;
+    Py_INCREF(factory);
+    Py_XDECREF(error_factory);
+    error_factory = factory;
+    Py_RETURN_NONE;
+}
+
+static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *errmsg)
 {
     PyObject *exc;
 
-    if (!qv_error_factory) {
+    if (!error_factory) {
         PyErr_SetString(PyExc_SystemError, "qemu_vmstate.bindings._state is not set up");
         return;
     }
-    exc = PyObject_CallFunction(qv_error_factory, "OnOs", field, index, value, why);
+    exc = PyObject_CallFunction(error_factory, "OnOs", field, index, value, errmsg);
     if (exc) {
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         Py_DECREF(exc);
@@ -92,10 +106,11 @@ Field *qv_name_row(Field *field, Py_ssize_t index)
     row = (Field *)PyObject_CallFunction((PyObject *)qv_field_type, "OCnnnOO", name, field->kind,
                                          field->offset, field->size, field->count, Py_None,
                                          field->inner);
-    element = row ? (Field *)PyObject_CallFunction(
-                        (PyObject *)qv_field_type, "OCnnnOO", name, inner->kind, inner->offset,
-                        inner->size, inner->count, inner->cls ? inner->cls : Py_None,
-                        inner->inner ? inner->inner : Py_None) : NULL;
+    element = row ? (Field *)PyObject_CallFunction((PyObject *)qv_field_type, "OCnnnOO", name,
+                                                   inner->kind, inner->offset, inner->size,
+                                                   inner->count, inner->cls ? inner->cls : Py_None,
+                                                   inner->inner ? inner->inner : Py_None)
+                  : NULL;
     Py_DECREF(name);
     if (!element) {
         Py_XDECREF((PyObject *)row);
@@ -193,8 +208,9 @@ static int store_double(Field *field, char *p, PyObject *value, Py_ssize_t index
 static bool is_numpy_bool(PyObject *value)
 {
     PyObject *name = PyType_GetName(Py_TYPE(value));
-    bool found = name && (PyUnicode_CompareWithASCIIString(name, "bool") == 0
-                          || PyUnicode_CompareWithASCIIString(name, "bool_") == 0);
+    bool found = name
+                 && (PyUnicode_CompareWithASCIIString(name, "bool") == 0
+                     || PyUnicode_CompareWithASCIIString(name, "bool_") == 0);
 
     Py_XDECREF(name);
     return found;
@@ -224,8 +240,8 @@ static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index
     if (!number) {
         return -1;
     }
-    ret = is_signed ? store_signed(field, p, number, index)
-                    : store_unsigned(field, p, number, index);
+    ret =
+        is_signed ? store_signed(field, p, number, index) : store_unsigned(field, p, number, index);
     Py_DECREF(number);
     return ret;
 }
@@ -258,12 +274,11 @@ static int store_bytes(Field *field, char *p, PyObject *value, Py_ssize_t count)
 }
 
 /* All of value or nothing: a refused element leaves the array as it was. */
-int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first,
-                          Py_ssize_t count)
+int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count)
 {
     Field *inner = (Field *)field->inner;
     PyObject *items = NULL;
-    char *fresh = NULL;     /* owner: this call */
+    char *fresh = NULL; /* owner: this call */
     int ret = store_bytes(field, p, value, count);
     Py_ssize_t i;
 
@@ -290,8 +305,8 @@ int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first,
     }
     memcpy(fresh, p, count * inner->size);
     for (i = 0; i < count; i++) {
-        if (qv_store_value(inner, fresh + i * inner->size, PyList_GetItem(items, i),
-                        first + i) < 0) {
+        if (qv_store_value(inner, fresh + i * inner->size, PyList_GetItem(items, i), first + i)
+            < 0) {
             goto out;
         }
     }
@@ -378,7 +393,7 @@ static char *blank_elements(Field *field)
 static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
     Py_ssize_t n = PyObject_Size(value);
-    char *fresh;        /* owner: this call */
+    char *fresh; /* owner: this call */
     PyObject *items = NULL;
     int ret;
 

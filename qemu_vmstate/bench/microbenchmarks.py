@@ -17,11 +17,11 @@ from ..device.device import Device
 from ..inprocess import load, save
 from ..layout.vmstruct import VMStruct
 from ..state.cells import Mutex
-from ..state.migratable import Migratable
+from ..state.migratable import Migratable, unwrap
 from ..wire.annotations import u32
 from .samples import rounds
 
-__all__ = ["everyday"]
+__all__ = ["microbenchmarks"]
 
 _LOOPS = 2000
 
@@ -52,7 +52,7 @@ class PlainRegs:
 
 
 def _loop(statement: str, **names: Any) -> Callable[[], float]:
-    """A call that gives a statement's nanoseconds, as ``timeit`` would make it."""
+    """Return a call that gives a statement's nanoseconds, as ``timeit`` would make it."""
     body = statement.replace("\n", "\n        ")
     source = f"def run(n):\n    for _ in range(n):\n        {body}\n"
     exec(compile(source, "<bench>", "exec"), names)
@@ -74,7 +74,7 @@ def _empty(n: int) -> None:
 
 
 def _cases() -> dict[str, tuple[str, dict[str, Callable[[], float]]]]:
-    """What is measured, in ns: the thing that ratios are to, and everything."""
+    """Return what is measured, in ns: the thing that ratios are to, and everything."""
     dev = Counter()
     struct, plain, bare, lock = CRegs(1), PlainRegs(), Regs(), threading.Lock()
     guarded = dev.regs.lock()
@@ -100,7 +100,7 @@ def _cases() -> dict[str, tuple[str, dict[str, Callable[[], float]]]]:
             "threading.Lock",
             {
                 "threading.Lock": _loop("with lock:\n    pass", **other),
-                "Mutex": _loop("with mutex.lock():\n    pass", mutex=dev.regs._value),
+                "Mutex": _loop("with mutex.lock():\n    pass", mutex=unwrap(dev.regs)),
                 "Migratable of a Mutex": _loop("with dev.regs.lock():\n    pass", dev=dev),
             },
         ),
@@ -176,8 +176,8 @@ def _python(program: str, *arguments: str) -> str:
     ).stdout
 
 
-def everyday(turns: int, imports: int, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
-    """Measure ordinary work; yields the rows of the benchmark's ``everyday``.
+def microbenchmarks(turns: int, imports: int, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
+    """Measure ordinary work; yields the rows of the benchmark's ``microbenchmarks``.
 
     ``turns``: how often each is measured, for at most ``seconds``; ``imports``: the same for
     the import, in a fresh interpreter each.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The benchmark in process: every shape and path beside its C twin, in turn."""
+"""The benchmark in process: every shape and path beside its reference device, in turn."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from ..bindings.native import ffi, lib
 from ..inprocess import save
 from .samples import rounds
-from .shapes import PATHS, SHAPES, Pickled, Python, Shape, Subject, Twin
+from .shapes import PATHS, SHAPES, Pickled, Python, ReferenceDevice, Shape, Subject
 
-__all__ = ["C_TWIN", "in_process"]
+__all__ = ["REFERENCE", "in_process"]
 
-C_TWIN = "c_twin"
+REFERENCE = "reference"
 PICKLE = "pickle"
 OPERATIONS = ("save", "load")
 
@@ -76,12 +76,12 @@ def in_process(
         wire = len(save(Python(shape, "native").device))
         room = max(_MOST_AT_ONCE, wire) + wire + lib().QV_TIMED_TAIL
         stream = ffi.new("unsigned char[]", room)
-        runners: dict[str, Any] = {C_TWIN: _Runner(Twin(shape), wire, stream)}
+        runners: dict[str, Any] = {REFERENCE: _Runner(ReferenceDevice(shape), wire, stream)}
         for path in PATHS:
             runners[path] = _Runner(Python(shape, path), wire, stream)
         runners[PICKLE] = _PickleRunner(shape)
         for operation in OPERATIONS:
-            runners[C_TWIN].fill()
+            runners[REFERENCE].fill()
             calls = {path: getattr(runner, operation) for path, runner in runners.items()}
             measured = rounds(calls, turns, seconds)
             for path in runners:
@@ -91,7 +91,7 @@ def in_process(
                     "path": path,
                     "op": operation,
                     "us": measured.median(path),
-                    "ratio_to_c_twin": measured.ratio(path, C_TWIN),
+                    "ratio_to_reference": measured.ratio(path, REFERENCE),
                     "ratio_to_pickle": measured.ratio(path, PICKLE),
                     "noise": measured.noise(path),
                 }

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from .budgets import bars
-from .process import C_TWIN, PICKLE
+from .budgets import budgets
+from .process import PICKLE, REFERENCE
 from .shapes import PATHS
 
 __all__ = ["draw", "show"]
 
-_COLOURS = {C_TWIN: "black", "native": "tab:green", "trampoline": "tab:blue"}
+_COLOURS = {REFERENCE: "black", "native": "tab:green", "trampoline": "tab:blue"}
 _COLOURS |= {"derived": "tab:orange", PICKLE: "tab:red"}
 
 
@@ -36,63 +36,63 @@ def show(result: dict[str, Any]) -> None:
     # A pipe is no 80 columns wide.
     console = Console(highlight=False, width=None if os.isatty(1) else 170)
     console.print("Machine: " + ", ".join(f"{k} {v}" for k, v in result["machine"].items()))
-    for table in (_in_process(result), _in_vms(result), _everyday(result), _bars(result)):
+    for table in (_in_process(result), _in_vms(result), _microbenchmarks(result), _budgets(result)):
         console.print()
         console.print(table)
 
 
 def _in_process(result: dict[str, Any]) -> Table:
     table = _table(
-        "In process: ratio to the C twin (ratio to pickle)",
-        *("shape", "op", *PATHS, "C twin", *PATHS, PICKLE, "noise"),
+        "In process: ratio to the reference device (ratio to pickle)",
+        *("shape", "op", *PATHS, "reference device", *PATHS, PICKLE, "noise"),
     )
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for row in result["in_process"]:
         rows.setdefault((row["shape"], row["op"]), {})[row["path"]] = row
     for (shape, operation), paths in rows.items():
         ratios = [
-            f"{paths[path]['ratio_to_c_twin']:.2f} ({paths[path]['ratio_to_pickle']:.2f})"
+            f"{paths[path]['ratio_to_reference']:.2f} ({paths[path]['ratio_to_pickle']:.2f})"
             for path in PATHS
         ]
-        times = [_time(paths[path]["us"]) for path in (C_TWIN, *PATHS, PICKLE)]
-        noise = f"{100 * paths[C_TWIN]['noise']:.0f} %"
+        times = [_time(paths[path]["us"]) for path in (REFERENCE, *PATHS, PICKLE)]
+        noise = f"{100 * paths[REFERENCE]['noise']:.0f} %"
         table.add_row(shape, operation, *ratios, *times, noise)
     return table
 
 
 def _in_vms(result: dict[str, Any]) -> Table:
     table = _table(
-        "In a VM: ratio to as many C twins (downtime, ms; from the first hook to the last, ms)",
-        *("devices", "busy threads", "native", "trampoline", "C twins", "noise"),
+        "In a VM: ratio to as many reference devices (downtime, ms; first hook to last, ms)",
+        *("devices", "busy threads", "native", "trampoline", "reference devices", "noise"),
     )
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for row in result["vm"]:
         rows.setdefault((row["devices"], row["busy_threads"]), {})[row["path"]] = row
     for (devices, busy), paths in rows.items():
         cells = []
-        for path in ("native", "trampoline", C_TWIN):
+        for path in ("native", "trampoline", REFERENCE):
             row = paths[path]
-            ratio = "" if path == C_TWIN else f"{row['ratio_to_c_twin']:.2f} "
+            ratio = "" if path == REFERENCE else f"{row['ratio_to_reference']:.2f} "
             cells.append(f"{ratio}({row['downtime_ms']:.0f}; {row['hooks_ms']:.2f})")
-        noise = f"{100 * paths[C_TWIN]['noise']:.0f} %"
+        noise = f"{100 * paths[REFERENCE]['noise']:.0f} %"
         table.add_row(f"{devices:,}", str(busy), *cells, noise)
     return table
 
 
-def _everyday(result: dict[str, Any]) -> Table:
+def _microbenchmarks(result: dict[str, Any]) -> Table:
     table = _table("Ordinary work", "what", "with", "ratio", "to", "figure")
-    for row in result["everyday"]:
+    for row in result["microbenchmarks"]:
         unit = next(key for key in ("ns", "us", "ms", "bytes", "mib") if key in row)
         figure = f"{row[unit]:,.0f} {unit}" if row[unit] >= 100 else f"{row[unit]:.1f} {unit}"
         table.add_row(row["what"], row["with"], f"{row['ratio']:.2f}", row["to"], figure)
     return table
 
 
-def _bars(result: dict[str, Any]) -> Table:
-    table = _table("Bars", "what", "at most", "measured", "")
-    for bar in bars(result):
-        met = "[green]met[/]" if bar.met else "[red]missed[/]"
-        table.add_row(bar.what, bar.limit, bar.measured, met)
+def _budgets(result: dict[str, Any]) -> Table:
+    table = _table("Budgets", "what", "at most", "measured", "")
+    for budget in budgets(result):
+        met = "[green]met[/]" if budget.met else "[red]missed[/]"
+        table.add_row(budget.what, budget.limit, budget.measured, met)
     return table
 
 
@@ -104,7 +104,7 @@ def draw(result: dict[str, Any], path: str) -> None:
         (by_size, "buffer", "bytes of one buffer"),
         (by_fields, "u32", "bytes of u32 fields"),
     ):
-        for name in (C_TWIN, *PATHS, PICKLE):
+        for name in (REFERENCE, *PATHS, PICKLE):
             rows = [
                 row
                 for row in result["in_process"]
@@ -119,7 +119,7 @@ def draw(result: dict[str, Any], path: str) -> None:
                 **_style(name),
             )
         axes.set(xscale="log", yscale="log", xlabel=what, ylabel="one save, microseconds")
-    for name in (C_TWIN, "native", "trampoline"):
+    for name in (REFERENCE, "native", "trampoline"):
         for busy, line in ((0, "-"), (1, "--")):
             rows = [
                 row

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["Series", "rounds"]
+__all__ = ["Samples", "rounds"]
 
 
 @dataclass
-class Series:
+class Samples:
     """Samples of several things that were measured in turn, A B A B."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
@@ -22,11 +22,11 @@ class Series:
         self.samples.setdefault(name, []).append(value)
 
     def median(self, name: str) -> float:
-        """The median of ``name``'s samples."""
+        """Return the median of ``name``'s samples."""
         return statistics.median(self.samples[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """The median of the ratios of ``name`` to ``to`` in each turn: drift cancels out."""
+        """Return the median of the ratios of ``name`` to ``to`` in each turn: drift cancels out."""
         pairs = zip(self.samples[name], self.samples[to], strict=True)
         return statistics.median(mine / other if other else 1.0 for mine, other in pairs)
 
@@ -38,9 +38,9 @@ class Series:
         return spread / 2 / (self.median(name) or 1.0)
 
 
-def rounds(calls: dict[str, Callable[[], float]], turns: int, seconds: float) -> Series:
+def rounds(calls: dict[str, Callable[[], float]], turns: int, seconds: float) -> Samples:
     """Call each in turn, ``turns`` times over, or (from 3 on) until ``seconds`` are gone."""
-    series = Series()
+    series = Samples()
     until = time.monotonic() + seconds
     for turn in range(turns):
         if turn >= 3 and time.monotonic() > until:

@@ -21,7 +21,16 @@ from ..vmsd.description import VMStateDescription
 from ..wire.annotations import Buffer, VArray, u32
 from ..wire.field_options import field
 
-__all__ = ["PATHS", "SHAPES", "Pickled", "Python", "Shape", "Subject", "Twin", "make_device"]
+__all__ = [
+    "PATHS",
+    "SHAPES",
+    "Pickled",
+    "Python",
+    "ReferenceDevice",
+    "Shape",
+    "Subject",
+    "make_device",
+]
 
 PATHS = ("native", "trampoline", "derived")
 """A layout class; one whose conversions are overridden in Python; a derived dataclass."""
@@ -38,7 +47,7 @@ def _struct(name: str, hints: dict[str, Any], values: dict[str, Any] | None = No
 
 
 def _overridden(cls: Any) -> type[Any]:
-    """The same layout, with conversions that go through Python."""
+    """Return the same layout, with conversions that go through Python."""
 
     def snapshot_migration_state(self: Any, target: Any) -> None:
         super(made, self).snapshot_migration_state(target)
@@ -83,7 +92,7 @@ class Shape:
 
 @functools.cache
 def _class_of(shape: Shape, path: str) -> type[Any]:
-    """The class of a shape's parts that migrates by ``path``."""
+    """Return the class of a shape's parts that migrates by ``path``."""
     if path == "trampoline":
         return _overridden(shape.layout)
     return shape.layout if path == "native" else shape.derived
@@ -177,7 +186,7 @@ SHAPES: dict[str, Callable[[], Shape]] = {
 
 @functools.cache
 def device_class(shape: Shape, path: str) -> type[Device]:
-    """A device with the shape's parts, each in a ``Mutex`` of its own, at rest empty."""
+    """Return a device with the shape's parts, each in a ``Mutex`` of its own, at rest empty."""
     cls = _class_of(shape, path)
     hint = Migratable[Mutex[cls]]  # type: ignore[valid-type]
     namespace: dict[str, Any] = {
@@ -218,7 +227,7 @@ class Subject:
 
 
 def make_device(shape: Shape, path: str) -> Device:
-    """A device that migrates by ``path``, filled."""
+    """Return a device that migrates by ``path``, filled."""
     device = device_class(shape, path)()
     for index in range(shape.parts):
         with getattr(device, f"part{index}").lock() as state:
@@ -237,18 +246,19 @@ class Python(Subject):
 
 
 @functools.cache
-def _twin_description(shape: Shape) -> VMStateDescription:
+def _reference_description(shape: Shape) -> VMStateDescription:
     return VMStateDescription(device_class(shape, "native").Migrated, "bench-device", 1, 1)
 
 
-class Twin(Subject):
+class ReferenceDevice(Subject):
     """The C device of the same fields."""
 
     def __init__(self, shape: Shape) -> None:
         cls = device_class(shape, "native").Migrated
         size = cls.__layout__.size
         self.cdata = ffi.gc(
-            lib().qv_twin_new(_twin_description(shape).cdata, shape.parts, size), lib().qv_twin_free
+            lib().qv_twin_new(_reference_description(shape).cdata, shape.parts, size),
+            lib().qv_twin_free,
         )
         self._vmsd = lib().qv_twin_description(self.cdata)
         self._opaque = ffi.cast("void *", self.cdata)

@@ -9,12 +9,12 @@ from typing import Any
 
 from ..vm.vm import VM
 from . import vm_script as bench_guest
-from .process import C_TWIN
-from .samples import Series, rounds
+from .process import REFERENCE
+from .samples import Samples, rounds
 
 __all__ = ["VM_PATHS", "in_vms"]
 
-VM_PATHS = (C_TWIN, "native", "trampoline")
+VM_PATHS = (REFERENCE, "native", "trampoline")
 
 _Rows = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -29,7 +29,7 @@ def in_vms(
     extra: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> _Rows:
-    """Measure migrations; the rows of ``vm``, and of ``everyday`` (registration, memory).
+    """Measure migrations; the rows of ``vm``, and of ``microbenchmarks`` (registration, memory).
 
     ``qemu``: the program, with ``extra`` arguments; ``counts``: of devices, upwards;
     ``threads``: how many busy ones; ``turns``: migrations of each, fewer once a
@@ -65,27 +65,27 @@ def in_vms(
                 rows += measured.rows(devices)
         if counts[-1] >= 1000:
             say("in VMs: registering C devices as most are")
-            registrations.append(_as_most(counts[-1], vms[C_TWIN], grown))
+            registrations.append(_as_most(counts[-1], vms[REFERENCE], grown))
     return rows, registrations
 
 
-def _as_most(devices: int, twins: VM, grown: dict[str, dict[str, float]]) -> dict[str, Any]:
-    us, twin = twins.python.call("register_again"), grown[C_TWIN]["register_us"]
+def _as_most(devices: int, references: VM, grown: dict[str, dict[str, float]]) -> dict[str, Any]:
+    us, reference = references.python.call("register_again"), grown[REFERENCE]["register_us"]
     return {
         "what": f"register one device, up to {devices}",
-        "with": f"{C_TWIN}, numbered by QEMU",
+        "with": f"{REFERENCE}, numbered by QEMU",
         "us": us,
-        "ratio": us / twin,
-        "to": C_TWIN,
+        "ratio": us / reference,
+        "to": REFERENCE,
     }
 
 
 class _Measured:
-    """Series of one combination."""
+    """Samples of one combination."""
 
     def __init__(self, vms: dict[str, VM], busy: int) -> None:
         self._vms, self._busy = vms, busy
-        self._series: dict[str, Series] = {}
+        self._series: dict[str, Samples] = {}
 
     @contextlib.contextmanager
     def _with_threads(self, vm: VM) -> Iterator[None]:
@@ -98,10 +98,10 @@ class _Measured:
 
     def _add(self, path: str, **values: float) -> None:
         for name, value in values.items():
-            self._series.setdefault(name, Series()).add(path, value)
+            self._series.setdefault(name, Samples()).add(path, value)
 
     def migration(self, path: str) -> Any:
-        """A call that migrates the VM of ``path`` to nowhere."""
+        """Return a call that migrates the VM of ``path`` to nowhere."""
         vm = self._vms[path]
 
         def call() -> float:
@@ -121,7 +121,7 @@ class _Measured:
         return call
 
     def snapshot(self, path: str) -> Any:
-        """A call that loads the VM of ``path`` from a snapshot."""
+        """Return a call that loads the VM of ``path`` from a snapshot."""
         vm = self._vms[path]
         tag = f"with-{len(self._series)}-{self._busy}-{id(self)}"
         vm.snapshot_save(tag)
@@ -140,7 +140,7 @@ class _Measured:
         """One for each path."""
         # QEMU counts whole milliseconds; where they are few, the marks count finer.
         downtime = self._series["downtime_ms"]
-        fine = downtime.median(C_TWIN) >= 20
+        fine = downtime.median(REFERENCE) >= 20
         basis = "downtime_ms" if fine else "hooks_ms"
         for path in VM_PATHS:
             row: dict[str, Any] = {
@@ -150,14 +150,14 @@ class _Measured:
             }
             for name, series in self._series.items():
                 row[name] = series.median(path)
-            row["ratio_to_c_twin"] = self._series[basis].ratio(path, C_TWIN)
+            row["ratio_to_reference"] = self._series[basis].ratio(path, REFERENCE)
             row["ratio_of"] = basis
             row["noise"] = self._series[basis].noise(path)
             yield row
 
 
 def _registration(devices: int, grown: dict[str, dict[str, float]]) -> Iterator[dict[str, Any]]:
-    twin = grown[C_TWIN]
+    reference = grown[REFERENCE]
     for path, values in grown.items():
         for what, key, unit in (
             ("register one device", "register_us", "us"),
@@ -167,6 +167,6 @@ def _registration(devices: int, grown: dict[str, dict[str, float]]) -> Iterator[
                 "what": f"{what}, up to {devices}",
                 "with": path,
                 unit: values[key],
-                "ratio": values[key] / twin[key],
-                "to": C_TWIN,
+                "ratio": values[key] / reference[key],
+                "to": REFERENCE,
             }

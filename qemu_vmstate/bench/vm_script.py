@@ -2,7 +2,7 @@
 """What the benchmark runs inside a VM: devices in the savevm list, and busy threads.
 
 A script for ``VM(script=..., args=[path])``; bench_vm.py calls its functions over the VM's
-control channel.  ``path`` is ``native``, ``trampoline`` or ``c_twin``.
+control channel.  ``path`` is ``native``, ``trampoline`` or ``reference``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from qemu_vmstate.bench.shapes import SHAPES, Twin, make_device
+from qemu_vmstate.bench.shapes import SHAPES, ReferenceDevice, make_device
 from qemu_vmstate.bindings.native import ffi, lib
 from qemu_vmstate.registration import register
 
@@ -41,14 +41,14 @@ def grow(path: str, devices: int) -> dict[str, float]:
     lib().qv_mark_unregister(1)
     memory = _resident()
     began = time.thread_time()
-    if path == "c_twin":
-        new: list[Any] = [Twin(SHAPE) for _ in range(count)]
-        array = ffi.new("QvTwin *[]", [twin.cdata for twin in new])
+    if path == "reference":
+        new: list[Any] = [ReferenceDevice(SHAPE) for _ in range(count)]
+        array = ffi.new("QvTwin *[]", [reference.cdata for reference in new])
     else:
         new = [make_device(SHAPE, path) for _ in range(count)]
     made = time.thread_time()
-    if path == "c_twin":
-        # What the twin's Python wrapper took is not the twin's.
+    if path == "reference":
+        # What the reference's Python wrapper took is not the reference's.
         lib().qv_twins_register(array, count, first, False)
     else:
         for index, device in enumerate(new, first):
@@ -66,10 +66,10 @@ def grow(path: str, devices: int) -> dict[str, float]:
 
 
 def register_again() -> float:
-    """Microseconds for each C twin to be registered as most C devices are: QEMU numbers them."""
+    """Return the microseconds to register each reference device when QEMU numbers it."""
     for subject in _subjects:
         lib().qv_twin_unregister(subject.cdata)
-    array = ffi.new("QvTwin *[]", [twin.cdata for twin in _subjects])
+    array = ffi.new("QvTwin *[]", [reference.cdata for reference in _subjects])
     began = time.thread_time()
     lib().qv_twins_register(array, len(_subjects), 0, True)
     return (time.thread_time() - began) * 1e6 / max(1, len(_subjects))

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What cdefs/state.c and its kin define."""
+"""The extension module of cdefs/state, which knows no QEMU.
+
+tests/bindings/test_stubs.py compares this file with the compiled module.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 class Memory:
+    """Memory with the layout that QEMU's C code saves; the base of layout classes."""
+
     def __init__(self, **fields: Any) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __eq__(self, other: object) -> bool: ...
     def __ne__(self, other: object) -> bool: ...
 
 class Field:
+    """One field of a layout class, a data descriptor; offset and size are in bytes."""
+
     name: str
     kind: str
     offset: int
@@ -40,9 +47,12 @@ class Field:
     def __get__(self, instance: Memory | None, owner: type) -> Any: ...
     def __set__(self, instance: Memory, value: object) -> None: ...
 
-class ArrayView: ...
+class ArrayView:
+    """An array inside a layout class: a view, not a copy."""
 
 class Cell:
+    """The lock in a Mutex or BqlRefCell, shared with the bridge."""
+
     _value: Any
     _poisoned: bool
     _borrows: int
@@ -54,6 +64,8 @@ class Cell:
     def _release(self) -> int: ...
 
 class Guard:
+    """A locked Mutex; leaving it by an exception poisons the Mutex."""
+
     _mutex: Any
     def __init__(self, mutex: Cell, /) -> None: ...
 
@@ -61,35 +73,76 @@ mutex_lock: Any
 memory_snapshot: Any
 memory_restore: Any
 
-def set_bql(address: int, /) -> None: ...
-def bql_lock() -> None: ...
-def bql_unlock() -> None: ...
-def bql_locked() -> bool: ...
-def set_guard(cls: type[Guard], /) -> None: ...
-def see_locks(on: bool, /) -> None: ...
+def set_bql(address: int, /) -> None:
+    """Set the address of the QvBql, before any of the next three is called."""
+
+def bql_lock() -> None:
+    """Take the BQL, waiting without the GIL."""
+
+def bql_unlock() -> None:
+    """Release the BQL."""
+
+def bql_locked() -> bool:
+    """Return whether this thread has the BQL."""
+
+def set_guard(cls: type[Guard], /) -> None:
+    """Set the class that ``mutex_lock()`` makes, derived from Guard."""
+
+def see_locks(on: bool, /) -> None:
+    """Let ``mutex_lock()`` and the end of a Guard call Python, or not."""
 
 _M = TypeVar("_M", bound=Memory)
 
-def view(cls: type[_M], address: int, size: int, owner: object, /) -> _M: ...
-def address(memory: Memory, /) -> int: ...
-def raw(memory: Memory, /) -> memoryview: ...
-def fill(memory: Memory, data: bytes, /) -> None: ...
-def assign(target: Memory, source: Memory, /) -> None: ...
-def lock_cells(cells: tuple[Cell, ...], /) -> int: ...
-def unlock_cells(cells: tuple[Cell, ...], /) -> None: ...
-def add_formers(entry: tuple[Any, Any], /) -> None: ...
-def take_formers(n: int, /) -> list[tuple[Any, Any]]: ...
-def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None: ...
+def view(cls: type[_M], address: int, size: int, owner: object, /) -> _M:
+    """Return an instance over *size* bytes of memory at *address*, which *owner* keeps alive."""
 
-class Trampoline:
+def address(memory: Memory, /) -> int:
+    """Return the address of an instance's memory."""
+
+def raw(memory: Memory, /) -> memoryview:
+    """Return its bytes, writable and unchecked; not to be kept."""
+
+def fill(memory: Memory, data: bytes, /) -> None:
+    """Put raw bytes into an instance, unchecked."""
+
+def assign(target: Memory, source: Memory, /) -> None:
+    """Copy one layout class instance to another of the same class."""
+
+def lock_cells(cells: tuple[Cell, ...], /) -> int:
+    """Lock distinct cells, waiting without the GIL, and return -1.
+
+    Returns the index of a cell that this thread has locked already, with none locked.
+    """
+
+def unlock_cells(cells: tuple[Cell, ...], /) -> None:
+    """Unlock the cells that ``lock_cells()`` locked."""
+
+def hand_over(obj: object, /) -> int:
+    """Return the address of *obj* with a reference to it, which C owns from then on."""
+
+def take_over(address: int, /) -> Any:
+    """Return the object whose reference ``hand_over()`` gave to C, and take the reference back."""
+
+def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None:
+    """Set the function that makes the exception of a refused store.
+
+    It is called with the Field, an index, the value and a message.
+    """
+
+class FastPath:
+    """The snapshot and the restore of an object's states in C, with a callback for failures."""
+
     def __init__(
         self,
-        whose: Any,
+        owner_ref: Any,
         failed: Callable[[Any, int, int, BaseException, int], int],
         undo: Callable[[Any, int, Any, BaseException], object],
-        steps: tuple[tuple[Any, Memory, int, bool], ...],
+        make_undo: Callable[[Any, tuple[Any, ...]], object],
+        conversions: tuple[tuple[Any, Memory, int, bool], ...],
         cells: tuple[Cell, ...],
         /,
     ) -> None: ...
 
-def python() -> int: ...
+def python() -> int:
+    """Return the address of the table of functions that the bridge calls."""
+

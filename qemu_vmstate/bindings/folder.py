@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tells where the compiled modules are: beside this file, or where ``QEMU_VMSTATE_NATIVE`` says.
+"""The place of the compiled modules: beside this file, or in ``QEMU_VMSTATE_NATIVE``.
 
-One checkout can serve several QEMU versions that way, each built into a folder
-of its own by ``meson setup FOLDER -Dqemu_build=...``.  Nothing compiled is imported here.
+One checkout can serve several QEMU versions that way, each built into a folder of its own by
+``meson setup FOLDER -Dqemu_build=...``.  Nothing compiled is imported here.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Loads ``_state``, the compiled module that knows no QEMU, from the folder of the native parts."""
+"""Import of ``_state``, the compiled module without QEMU, from the folder of the native parts."""
 
 from __future__ import annotations
 

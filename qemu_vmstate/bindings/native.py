@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The compiled bridge, bound to QEMU's code once: in process, or to the VM it is in."""
+"""The compiled bridge, bound to QEMU's code once: to a library of it, or to the VM it is in."""
 
 from __future__ import annotations
 
 import errno
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import BqlError, NativeError
 from .folder import BUILD_COMMAND, native_folder
 from .loader import _state
 
-__all__ = ["Capabilities", "capabilities", "enter_vm", "ffi", "free_object", "in_vm", "lib"]
+if TYPE_CHECKING:
+    from ._native import CData, Lib
+
+__all__ = [
+    "Capabilities",
+    "capabilities",
+    "enter_vm",
+    "ffi",
+    "free_object",
+    "in_vm",
+    "lib",
+    "take_text",
+]
 
 try:
     from ._native import ffi
@@ -30,7 +42,11 @@ free_object = _lib.qv_object_free
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the QEMU this was built for can do; ``qemu`` is its version, ``"10.2.2"``."""
+    """Properties of the QEMU this package was built for; ``qemu`` is its version, ``"10.2.2"``.
+
+    *errp_hooks*: hooks can report an ``Error **errp``; *early_setup*: VMStateDescription has
+    ``early_setup``; *in_vm*: this Python runs inside a ``qemu-system-*``.
+    """
 
     qemu: str
     errp_hooks: bool
@@ -38,20 +54,26 @@ class Capabilities:
     in_vm: bool
 
 
-def take_text(pointer: Any) -> str:
-    """A C string of ours as ``str``; releases it."""
-    text: bytes = ffi.string(pointer)
-    _lib.qv_free(pointer)
+def _decode(pointer: CData) -> str:
+    text = ffi.string(pointer)
+    assert isinstance(text, bytes)
     return text.decode(errors="backslashreplace")
 
 
-def _bind(library: Any) -> None:
-    why = ffi.new("char **")
-    ret = _lib.qv_init(library, why)
+def take_text(pointer: CData) -> str:
+    """Return a string that the bridge allocated as ``str``, and release it."""
+    text = _decode(pointer)
+    _lib.qv_free(pointer)
+    return text
+
+
+def _bind(library: CData) -> None:
+    errmsg = ffi.new("char **")
+    ret = _lib.qv_init(library, errmsg)
     if ret == -errno.EPROTO:
-        raise NativeError(f"{take_text(why[0])}; build it for this QEMU with `{BUILD_COMMAND}`")
+        raise NativeError(f"{take_text(errmsg[0])}; build it for this QEMU with `{BUILD_COMMAND}`")
     if ret != 0:
-        raise NativeError(take_text(why[0]))
+        raise NativeError(take_text(errmsg[0]))
     _lib.qv_set_python(ffi.cast("void *", _state.python()))
     _state.set_bql(int(ffi.cast("uintptr_t", _lib.qv_bql_functions())))
 
@@ -65,8 +87,8 @@ def _in_a_fork() -> None:
     _bound = False
 
 
-def lib() -> Any:
-    """The bridge's functions (cdefs/bridge.h), bound to QEMU's code.
+def lib() -> Lib:
+    """Return the bridge's functions (cdefs/decl/bridge.h), bound to QEMU's code.
 
     The first call binds them to the migration code beside this package, unless
     :func:`enter_vm` came before.  Raises ``NativeError`` if that is not built,
@@ -89,7 +111,7 @@ def lib() -> Any:
 
 
 def enter_vm() -> None:
-    """Bind to the QEMU this process is; the shim's boot calls it.
+    """Bind to the QEMU that this process is; embed.boot calls it.
 
     Raises ``NativeError`` with both versions if it is another than the one this
     package was built for, or if its functions cannot be found.
@@ -98,20 +120,20 @@ def enter_vm() -> None:
     _bind(ffi.NULL)
     _bound = True
     _qemu_process = os.getpid()
-    # Of QEMU's threads a fork has one only, and the locks as the others left them.
+    # A fork has only one of QEMU's threads, and the locks as the others left them.
     os.register_at_fork(after_in_child=_in_a_fork)
 
 
 def in_vm() -> bool:
-    """Whether this Python runs inside a ``qemu-system-*``."""
+    """Return whether this Python runs inside a ``qemu-system-*``."""
     return bool(_lib.qv_capabilities() & _lib.QV_CAP_IN_VM)
 
 
 def capabilities() -> Capabilities:
-    """What the QEMU this package was built for can do."""
+    """Return the properties of the QEMU this package was built for."""
     flags = _lib.qv_capabilities()
     return Capabilities(
-        qemu=ffi.string(_lib.qv_built_for()).decode(),
+        qemu=_decode(_lib.qv_built_for()),
         errp_hooks=bool(flags & _lib.QV_CAP_ERRP_HOOKS),
         early_setup=bool(flags & _lib.QV_CAP_EARLY_SETUP),
         in_vm=bool(flags & _lib.QV_CAP_IN_VM),

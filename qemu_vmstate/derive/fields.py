@@ -14,46 +14,63 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from ..errors import DeclarationError
 from ..layout.vmstruct import _shown
 from ..state.cells import Arc, BqlRefCell, Mutex
-from ..state.to_migration_state import (
-    migrated_class,
-)
+from ..state.to_migration_state import migrated_class
 from ..wire.annotations import _length, find_wire_type, wire_type
 from ..wire.field_options import FieldOptions
 from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
-from .codegen import _Writer
-from .runtime import (
-    _attempt,
-    _Codec,
-    _enum_member,
-    _enum_to,
-    _in_range,
-    _name,
-    _plain,
-    _sentinel,
-    _wire_name,
-    _wrong_state,
+from .runtime import wrong_state
+from .spec import Codec, FieldConversion, Shape
+from .values import (
+    attempt,
+    enum_member,
+    enum_value,
+    in_range,
+    plain_value,
+    type_name,
+    wire_name,
+    with_none,
 )
 
+__all__ = ["conversion_of"]
+
 _UNIONS = (Union, types.UnionType)
+"""The origins of ``A | None``; which one it has depends on A."""
+
+
+def conversion_of(
+    cls: type, migrated_name: str, attribute: str, hint: Any, options: FieldOptions
+) -> FieldConversion:
+    """Return the conversion of an attribute with annotation ``hint``.
+
+    ``migrated_name`` is the name that the ``Migrated`` of ``cls`` will have.
+    Raises ``DeclarationError`` for a field that cannot be converted as declared.
+    """
+    return _Field(cls, migrated_name, attribute, hint, options).conversion()
 
 
 class _Field:
-    """Decides how one field is converted, and tells the writer."""
+    """Decides how one field is converted."""
 
     def __init__(
-        self, writer: _Writer, cls: type, attribute: str, hint: Any, options: FieldOptions
+        self, cls: type, migrated_name: str, attribute: str, hint: Any, options: FieldOptions
     ) -> None:
-        self.writer = writer
         self.attribute = attribute
         self.where = f"{cls.__name__}.{attribute}"
-        self.path = f"{writer.name}.{attribute}"
+        self.path = f"{migrated_name}.{attribute}"
         self.options = options
         self.hint, self.optional = self._without_none(hint)
         self.element = get_args(self.hint)[0] if get_origin(self.hint) is list else None
-        if options.into is not None or options.try_into is not None:
-            self._converted()
-        else:
-            self._as_annotated()
+
+    def conversion(self) -> FieldConversion:
+        """Return the conversion; raise ``DeclarationError`` if there is none."""
+        if self.options.into is not None or self.options.try_into is not None:
+            return self._converted()
+        return self._as_annotated()
+
+    def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
+        return FieldConversion(
+            self.attribute, self.where, self.path, self.options, shape, type_, codec, self.element
+        )
 
     def _without_none(self, hint: Any) -> tuple[Any, bool]:
         none = self.options.none
@@ -73,24 +90,23 @@ class _Field:
             )
         return (members[0] if len(members) == 1 else hint), True
 
-    def _as_annotated(self) -> None:
-        """No conversion is declared: the annotation is the wire type, or is a state."""
-        type_ = self._wire_type()
+    def _as_annotated(self) -> FieldConversion:
+        """Take the annotation as the wire type or a state, because nothing else is declared."""
+        type_ = self._fixed(self._annotated_type())
         if isinstance(type_, Scalar):
-            self._scalar(type_, _Codec())
-        elif isinstance(type_, ArrayType) and not isinstance(type_.element, StructType):
-            self._array(type_)
-        elif self.options.clone:
-            self._cloned(type_)
-        elif self.optional:
+            return self._number(type_, Codec())
+        if isinstance(type_, ArrayType) and not isinstance(type_.element, StructType):
+            return self._array(type_)
+        if self.options.clone:
+            return self._cloned(type_)
+        if self.optional:
             raise DeclarationError(
                 f"{self.where}: a state that can be None has no place to be restored to; write "
                 "snapshot_migration_state and restore_migrated_state_mut by hand"
             )
-        else:
-            self._states(type_)
+        return self._conversion(Shape.STATES, type_, Codec())
 
-    def _cloned(self, type_: WireType) -> None:
+    def _cloned(self, type_: WireType) -> FieldConversion:
         innermost = type_
         while isinstance(innermost, ArrayType):
             innermost = innermost.element
@@ -98,22 +114,18 @@ class _Field:
         is_wire = find_wire_type(hint) is not None
         if not isinstance(innermost, StructType) or not is_wire:
             raise DeclarationError(
-                f"{self.where}: clone copies wire types and layout classes; {_name(hint)} has a "
-                "shape of its own, so leave clone out"
+                f"{self.where}: clone copies wire types and layout classes; {type_name(hint)} has "
+                "a shape of its own, so leave clone out"
             )
         cls = innermost.cls
 
         def check(value: Any) -> Any:
-            # The store below would cut a subclass's further fields off.
+            # Storing a subclass's object would cut its further fields off.
             if type_ is innermost and getattr(value, "Migrated", None) is not cls:
-                raise _wrong_state(value, cls, self.path)
+                raise wrong_state(value, cls, self.path)
             return value
 
-        self._value(type_, _Codec(check, partial(_plain, type_)))
-
-    def _wire_type(self) -> WireType:
-        """What goes on the wire, ``length`` included."""
-        return self._fixed(self._annotated_type())
+        return self._value(type_, Codec(check, partial(plain_value, type_)))
 
     def _fixed(self, type_: WireType) -> Scalar | ArrayType | StructType:
         if type(type_) in (Scalar, ArrayType, StructType):
@@ -142,7 +154,7 @@ class _Field:
         if get_origin(hint) is not list:
             raise DeclarationError(
                 f"{self.where}: length={length!r} is for list, bytes and bytearray, not for "
-                f"{_name(hint)}"
+                f"{type_name(hint)}"
             )
         return ArrayType(self._element(*get_args(hint)), _length(self.where, length))
 
@@ -160,7 +172,7 @@ class _Field:
         raise DeclarationError(f"{self.where}: {self._remedy(hint)}")
 
     def _remedy(self, hint: Any) -> str:
-        name = _name(hint)
+        name = type_name(hint)
         if hint is int:
             return "int has no width on the wire; annotate it u8 to u64 or i8 to i64"
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -172,9 +184,9 @@ class _Field:
             "converts to and from, or leave it out with field(omit=True)"
         )
 
-    # into and try_into
+    # The options into and try_into
 
-    def _converted(self) -> None:
+    def _converted(self) -> FieldConversion:
         fallible = self.options.try_into is not None
         wire = self.options.try_into if fallible else self.options.into
         keyword = "try_into" if fallible else "into"
@@ -190,7 +202,7 @@ class _Field:
             plain = get_args(plain)[0] if get_origin(plain) is Annotated else get_origin(plain)
         if not isinstance(plain, type) or get_origin(plain) is not None:
             raise DeclarationError(
-                f"{self.where}: {_name(plain)} is no class, so there is nothing to convert "
+                f"{self.where}: {type_name(plain)} is no class, so there is nothing to convert "
                 f"{keyword}'s value back with; annotate one"
             )
         if issubclass(plain, enum.Enum):
@@ -200,11 +212,10 @@ class _Field:
         if self.options.clone:
             convert = codec.to
             assert convert is not None
-            codec = _Codec(lambda value: convert(copy.deepcopy(value)), codec.back)
-        if isinstance(type_, Scalar):
-            self._scalar(type_, codec)
-        else:
-            self._value(type_, codec)
+            codec = Codec(lambda value: convert(copy.deepcopy(value)), codec.back)
+        return (
+            self._number(type_, codec) if isinstance(type_, Scalar) else self._value(type_, codec)
+        )
 
     def _class_codec(
         self,
@@ -212,7 +223,7 @@ class _Field:
         live: WireType | None,
         type_: Scalar | ArrayType | StructType,
         fallible: bool,
-    ) -> _Codec:
+    ) -> Codec:
         if isinstance(type_, Scalar):
             if plain is float:
                 raise DeclarationError(
@@ -229,21 +240,21 @@ class _Field:
             to = bytes if type_.is_buffer else list
         else:
             to = type_.cls
-        plain_value = partial(_plain, type_)
+        unshared = partial(plain_value, type_)
         back: Callable[[Any], Any] = plain
         if isinstance(live, Scalar) and live.kind not in "?d":
-            back = partial(_in_range, live)
+            back = partial(in_range, live)
         if not fallible:
             if isinstance(type_, Scalar):
-                return _Codec(to, back)
-            return _Codec(to, lambda value: back(plain_value(value)))
-        target = _wire_name(type_)
-        return _Codec(
-            partial(_attempt, to, target, self.path),
-            lambda value: _attempt(back, plain.__name__, self.path, plain_value(value)),
+                return Codec(to, back)
+            return Codec(to, lambda value: back(unshared(value)))
+        target = wire_name(type_)
+        return Codec(
+            partial(attempt, to, target, self.path),
+            lambda value: attempt(back, plain.__name__, self.path, unshared(value)),
         )
 
-    def _enum_codec(self, plain: type[enum.Enum], type_: WireType, fallible: bool) -> _Codec:
+    def _enum_codec(self, plain: type[enum.Enum], type_: WireType, fallible: bool) -> Codec:
         is_flag = issubclass(plain, enum.Flag)
         if not isinstance(type_, Scalar) or (is_flag and type_.low < 0):
             raise DeclarationError(
@@ -263,11 +274,11 @@ class _Field:
                     f"no {type_.name} ({type_.low} to {type_.high}); take a wider type, or give "
                     "the members numbers"
                 )
-        return _Codec(partial(_enum_to, plain, self.path), partial(_enum_member, plain, self.path))
+        return Codec(partial(enum_value, plain, self.path), partial(enum_member, plain, self.path))
 
-    # the shapes on the wire
+    # The shapes on the wire
 
-    def _scalar(self, type_: Scalar, codec: _Codec) -> None:
+    def _number(self, type_: Scalar, codec: Codec) -> FieldConversion:
         none = self.options.none
         if self.optional and none is not bool:
             if (
@@ -280,23 +291,21 @@ class _Field:
                     f"{self.where}: none={none!r} is no {type_.name} ({type_.low} to "
                     f"{type_.high}) that could stand for None; take one, or none=bool"
                 )
-            codec = _sentinel(codec, none, self.path)
-        self.writer.scalar(self, type_, codec, presence=none is bool)
+            codec = with_none(codec, none, self.path)
+        return self._conversion(Shape.NUMBER, type_, codec)
 
     def _presence_only(self) -> None:
+        """Raise ``DeclarationError`` if a number is to stand for ``None``."""
         if self.optional and self.options.none is not bool:
             raise DeclarationError(
                 f"{self.where}: none={self.options.none!r} cannot stand for None in "
                 "what is not one number; use none=bool"
             )
 
-    def _array(self, type_: ArrayType) -> None:
+    def _array(self, type_: ArrayType) -> FieldConversion:
         self._presence_only()
-        self.writer.array(self, type_)
+        return self._conversion(Shape.ARRAY, type_, Codec())
 
-    def _value(self, type_: WireType, codec: _Codec) -> None:
+    def _value(self, type_: WireType, codec: Codec) -> FieldConversion:
         self._presence_only()
-        self.writer.value(self, type_, codec)
-
-    def _states(self, type_: WireType) -> None:
-        self.writer.states(self, type_)
+        return self._conversion(Shape.VALUE, type_, codec)

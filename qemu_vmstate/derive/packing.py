@@ -6,30 +6,43 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..wire.types import Scalar
 
-_Run = list[tuple[str, Scalar, str, str]]
-"""Of numbers in a row: attribute, type, and its value as struct takes it and as it is."""
+__all__ = ["NumberList", "PackedNumber", "packer"]
 
 
-def _packer(items: list[tuple[int, str, int]]) -> struct.Struct:
-    """For offsets, letters and sizes, from the first one's offset on."""
+class PackedNumber(NamedTuple):
+    """One of several numbers in a row, which one call of ``struct`` packs.
+
+    ``packed`` is the expression for what ``struct`` gets, ``value`` the one for what a
+    layout class's attribute gets, whose errors are better.
+    """
+
+    attribute: str
+    type: Scalar
+    packed: str
+    value: str
+
+
+def packer(items: list[tuple[int, str, int]]) -> struct.Struct:
+    """Return the ``Struct`` of items with offset, format and size; it begins at the first."""
     start = at = items[0][0]
     letters = "="
     for offset, letter, size in items:
         letters += (f"{offset - at}x" if offset > at else "") + letter
         at = offset + size
-    packer = struct.Struct(letters)
-    assert packer.size == at - start
-    return packer
+    made = struct.Struct(letters)
+    assert made.size == at - start
+    return made
 
 
 @dataclass(frozen=True)
-class _Numbers:
-    """A derived class that is numbers as they are, for who has a list of them.
+class NumberList:
+    """How a list of one derived class is packed that has nothing but unconverted numbers.
 
-    ``packed``: what ``packer`` takes of an element ``e``.
+    ``packed`` has the expressions that ``packer`` is called with for an element ``e``.
     """
 
     packer: struct.Struct
@@ -37,17 +50,20 @@ class _Numbers:
     packed: list[str]
 
     @classmethod
-    def of(cls, run: _Run, offsets: dict[str, int], size: int) -> _Numbers:
-        """Of a class that is one run, in ``size`` bytes."""
-        items = [(offsets[item[0]], item[1].kind, item[1].size) for item in run]
+    def of_run(cls, run: list[PackedNumber], offsets: dict[str, int], size: int) -> NumberList:
+        """Return the one for a class of ``size`` bytes whose only content is ``run``."""
+        items = [(offsets[item.attribute], item.type.kind, item.type.size) for item in run]
         return cls(
-            _packer([(0, "", 0), *items, (size, "", 0)]),
-            [item[0] for item in run],
-            [re.sub(r"\bself\.", "e.", item[2]) for item in run],
+            packer([(0, "", 0), *items, (size, "", 0)]),
+            [item.attribute for item in run],
+            [re.sub(r"\bself\.", "e.", item.packed) for item in run],
         )
 
     @staticmethod
-    def of_class(cls: object) -> _Numbers | None:
-        """What a decorator has found, of the class itself and not of one that it derives from."""
+    def of_class(cls: object) -> NumberList | None:
+        """Return the one that the decorator of ``cls`` made, or ``None``.
+
+        A subclass does not have that of its base: it may have more to restore.
+        """
         own = vars(cls) if isinstance(cls, type) else {}
-        return own.get("_migration_numbers")
+        return own.get("__migration_numbers__")

@@ -1,46 +1,57 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the code that derive_writer.py generates calls when a state is saved or loaded."""
+"""The functions that a derived class's generated code calls to save and load a state.
+
+A restore has two steps: ``prepare`` converts and checks everything that comes, and returns a
+function that puts it into the state and cannot fail.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import enum
 import struct
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
 from ..layout.vmstruct import VMStruct, _shown
-from ..state.to_migration_state import (
-    restore_or_undo,
-    snapshot_if_possible,
-)
-from ..wire.types import Scalar, StructType
+from ..state.to_migration_state import restore_or_undo, snapshot_if_possible
+from .values import attempt
+
+__all__ = [
+    "UNFIT",
+    "all_are",
+    "as_kind_of",
+    "check_classes",
+    "prepare_state",
+    "prepare_states",
+    "raise_unfit",
+    "refill",
+    "restore_all",
+    "snapshot_state",
+    "snapshot_states",
+    "wrong_state",
+]
+
+UNFIT = (struct.error, OverflowError)
+"""The exceptions that mean: ``struct`` cannot pack this, so its field says what is wrong."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Codec:
-    """``to`` makes the wire's value, ``back`` the attribute's; ``None``: they are the same."""
-
-    to: Callable[[Any], Any] | None = None
-    back: Callable[[Any], Any] | None = None
-
-
-_UNFIT = (struct.error, OverflowError)
-
-
-def _unfit_value() -> Any:
+def raise_unfit() -> Any:
+    """Raise the exception of a value that ``struct`` would pack but its field does not hold."""
     raise struct.error("not what the field holds")
 
 
-def _check(
+def check_classes(
     cls: type, migrated: type[Any], known: weakref.WeakSet[type], state: Any, struct_: Any
 ) -> None:
-    """Refuse a subclass whose further fields would be lost, and foreign memory."""
+    """Raise an error for a subclass whose further fields would be lost, and for a wrong struct.
+
+    ``known`` has the classes that have passed.
+    """
     mine = type(state)
     if not isinstance(struct_, migrated):
         raise TypeError(
@@ -58,94 +69,14 @@ def _check(
     known.add(mine)
 
 
-def _name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+def as_kind_of(live: Any, fresh: Any, path: str) -> Any:
+    """Return the elements of ``fresh`` in an object that can replace or fill ``live``.
 
-
-def _wire_name(type_: Any) -> str:
-    if isinstance(type_, Scalar):
-        return type_.name
-    if isinstance(type_, StructType):
-        return type_.cls.__name__
-    if type_.is_buffer:
-        return f"Buffer[{type_.length}]"
-    return f"Array[{_wire_name(type_.element)}, {type_.length}]"
-
-
-def _plain(type_: Any, value: Any) -> Any:
-    """A layout class's value without its memory: numbers, bytes and lists, copied structs."""
-    if isinstance(type_, Scalar):
-        return value
-    if isinstance(type_, StructType):
-        return copy.copy(value)
-    if type_.is_buffer:
-        return bytes(value)
-    if isinstance(type_.element, Scalar):
-        return value[:]
-    return [_plain(type_.element, item) for item in value]
-
-
-def _in_range(scalar: Scalar, value: Any) -> int:
-    if not scalar.low <= value <= scalar.high:
-        raise InvalidError(
-            f"{value} is out of range for {scalar.name} ({scalar.low} to {scalar.high})"
-        )
-    return int(value)
-
-
-def _attempt(convert: Callable[[Any], Any], wanted: str, path: str, value: Any) -> Any:
-    """``convert(value)``; what it raises becomes an ``InvalidError`` at ``path``."""
-    try:
-        return convert(value)
-    except InvalidError as exc:
-        exc.path = exc.path or path
-        raise
-    except Exception as exc:
-        raise InvalidError(
-            f"{_shown(value)} is no {wanted}: {type(exc).__name__}: {exc}", path
-        ) from exc
-
-
-def _enum_member(cls: type[enum.Enum], path: str, value: Any) -> Any:
-    try:
-        return cls(value)
-    except ValueError as exc:
-        members = [f"{name} ({int(member.value)})" for name, member in cls.__members__.items()]
-        shown = ", ".join(members[:16]) + (", ..." if len(members) > 16 else "")
-        raise InvalidError(
-            f"{_shown(value)} is no {cls.__name__}, which has {shown or 'no members'}", path
-        ) from exc
-
-
-def _enum_to(cls: type[enum.Enum], path: str, value: Any) -> Any:
-    # An IntEnum attribute often holds the bare number.
-    member = value if isinstance(value, cls) else _enum_member(cls, path, value)
-    return getattr(member, "value", member)
-
-
-def _sentinel(codec: _Codec, none: int, path: str) -> _Codec:
-    inner_to, inner_back = codec.to, codec.back
-
-    def to(value: Any) -> Any:
-        if value is None:
-            return none
-        value = inner_to(value) if inner_to else value
-        if value == none:
-            raise InvalidError(f"{none} stands for None on the wire", path)
-        return value
-
-    def back(value: Any) -> Any:
-        if value == none:
-            return None
-        return inner_back(value) if inner_back else value
-
-    return _Codec(to, back)
-
-
-def _like(live: Any, fresh: Any, path: str) -> Any:
-    """``fresh`` as what ``live`` is: what a tuple or bytes will be replaced with."""
+    A tuple or bytes is replaced, so its class counts; any other sequence is filled.
+    Raises ``InvalidError`` with ``path`` if it cannot be.
+    """
     if isinstance(live, tuple | bytes) and not isinstance(fresh, type(live)):
-        return _attempt(type(live), type(live).__name__, path, fresh)
+        return attempt(type(live), type(live).__name__, path, fresh)
     if live is None or isinstance(live, list | tuple | bytes | bytearray):
         return fresh
     if not hasattr(live, "__setitem__") or len(live) != len(fresh):
@@ -155,7 +86,7 @@ def _like(live: Any, fresh: Any, path: str) -> Any:
     return fresh
 
 
-def _refill(state: Any, attribute: str, fresh: Any) -> None:
+def refill(state: Any, attribute: str, fresh: Any) -> None:
     """Put ``fresh`` into the attribute's object if that can change, else into the attribute."""
     live = getattr(state, attribute, None)
     if live is None or fresh is None or isinstance(live, tuple | bytes):
@@ -180,7 +111,7 @@ def _fill(live: Any, fresh: Any) -> None:
 
 
 def _items(live: Any) -> Any:
-    """A copy of the numbers that a restore changes inside of ``live``; ``None``: none."""
+    """Return a copy of the numbers that a restore changes inside ``live``, or ``None``."""
     if live is None or live.__class__ in (bytes, tuple):
         return None
     if live.__class__ not in (list, bytearray):
@@ -194,7 +125,7 @@ def _put_items_back(live: Any, items: Any) -> None:
 
 
 def _rows(live: Any) -> Any:
-    """The same of lists in a list, which stay the same objects."""
+    """Return the like of ``_items`` for lists in a list, which stay the same objects."""
     if live.__class__ is not list:
         return _items(live)
     return [(item, _rows(item) if item.__class__ is list else None) for item in live]
@@ -210,17 +141,22 @@ def _put_rows_back(live: Any, rows: Any) -> None:
     live[:] = [item for item, _ in rows]
 
 
-def _wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
+def wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
+    """Return the error for ``value``, which does not migrate as ``cls``."""
     return InvalidError(
         f"{_shown(value)} is a {type(value).__name__}, which does not migrate as {cls.__name__}",
         path,
     )
 
 
-def _snapshot_state(state: Any, target: Any, path: str, index: int | None = None) -> None:
+def snapshot_state(state: Any, target: Any, path: str, index: int | None = None) -> None:
+    """Snapshot a nested state into ``target``, at ``path`` or element ``index`` of it.
+
+    Raises ``InvalidError`` if it migrates as another class, else what its snapshot raises.
+    """
     cls = type(target)
     if getattr(state, "Migrated", None) is not cls:
-        raise _wrong_state(state, cls, _element_path(path, index))
+        raise wrong_state(state, cls, _element_path(path, index))
     try:
         state.snapshot_migration_state(target)
     except InvalidError as exc:
@@ -233,7 +169,7 @@ def _element_path(path: str, index: int | None) -> str:
 
 
 def _put_under(exc: InvalidError, cls: type[Any], path: str) -> None:
-    """Make a path in the nested class one in the class around it."""
+    """Make the path of ``exc``, which begins at the nested class, begin at ``path``."""
     first, dot, rest = exc.path.partition(".")
     if first in [base.__name__ for base in cls.__mro__]:
         exc.path = f"{path}{dot}{rest}"
@@ -251,23 +187,24 @@ def _elements(states: Any, targets: Any, path: str) -> Iterable[tuple[int, Any, 
     return zip(range(given), states, targets, strict=True)
 
 
-def _snapshot_states(states: Any, targets: Any, path: str) -> None:
+def snapshot_states(states: Any, targets: Any, path: str) -> None:
+    """Snapshot each of ``states`` into the element of ``targets`` at its place."""
     for index, state, target in _elements(states, targets, path):
-        _snapshot_state(state, target, path, index)
+        snapshot_state(state, target, path, index)
 
 
 _Formers = Iterable[tuple[Any, Any]]
 
 
 def _formers_of_states(states: Any) -> _Formers:
-    """Each state and what undoes its restore; ``TypeError``: only that could know."""
+    """Return each state with what undoes its restore; raise ``TypeError`` if that is unknown."""
     return [(state, _former_of_state(state)) for state in states]
 
 
 def _former_of_state(state: Any) -> Any:
     own: Any = type(state)
     if _is_derived(own):
-        return own._former_migrated_state(state)
+        return own.__former_migrated_state__(state)
     if own.restore_migrated_state_mut is VMStruct.restore_migrated_state_mut:
         return bytes(state)
     raise TypeError
@@ -278,16 +215,17 @@ def _put_states_back(formers: _Formers, own_version: int) -> None:
         if isinstance(former, bytes):
             _state.fill(state, former)
         else:
-            state._put_back_migrated_state(former, own_version)
+            state.__put_back_migrated_state__(former, own_version)
 
 
 def _is_derived(cls: type) -> bool:
-    """Whether its conversions are what its own decorator made."""
+    """Return whether the class's conversions are those that its own decorator made."""
     own = cls.__dict__
-    return "_prepare_migrated_state" in own and "restore_migrated_state_mut" in own
+    return "__prepare_migrated_state__" in own and "restore_migrated_state_mut" in own
 
 
-def _all_are(states: Any, cls: type, count: int) -> bool:
+def all_are(states: Any, cls: type, count: int) -> bool:
+    """Return whether ``states`` is a list of ``count`` objects of ``cls`` itself."""
     if states.__class__ is not list or len(states) != count:
         return False
     for state in states:  # noqa: SIM110 - all() takes twice as long
@@ -297,7 +235,11 @@ def _all_are(states: Any, cls: type, count: int) -> bool:
 
 
 def _put_numbers_back(former: Any, each: int, own_version: int) -> None:
-    """``former``: states and their numbers, one after the other; or as ``_formers_of_states``."""
+    """Undo the restore of a list of numbers-only states.
+
+    ``former`` is the states and the numbers of all of them, ``each`` of one; or a result of
+    ``_formers_of_states``.
+    """
     if former.__class__ is tuple:
         states, numbers = former
         former = zip(states, zip(*[iter(numbers)] * each, strict=True), strict=True)
@@ -305,9 +247,10 @@ def _put_numbers_back(former: Any, each: int, own_version: int) -> None:
 
 
 _Foreign = list[tuple[Any, Any, str]]
+"""States that only their own restore can validate, each with its source and path."""
 
 
-def _prepare_state(
+def prepare_state(
     state: Any,
     source: Any,
     version_id: int,
@@ -315,40 +258,42 @@ def _prepare_state(
     path: str,
     index: int | None = None,
 ) -> Callable[[], None]:
-    """Validate ``source``; returns what will put it into ``state`` and cannot fail.
+    """Validate ``source``; return a function that puts it into ``state`` and cannot fail.
 
-    A state that only its own restore can validate goes into ``foreign``.
+    A state that only its own restore can validate is added to ``foreign``.
+    Raises ``InvalidError`` with a path that begins with ``path``.
     """
     cls = type(source)
     if getattr(state, "Migrated", None) is not cls:
-        raise _wrong_state(state, cls, _element_path(path, index))
+        raise wrong_state(state, cls, _element_path(path, index))
     own = type(state)
     restore = getattr(own, "restore_migrated_state_mut", None)
     if restore is VMStruct.restore_migrated_state_mut:
         return partial(_state.assign, state, source)
     if _is_derived(own):
         try:
-            commit: Callable[[], None] = own._prepare_migrated_state(
+            commit: Callable[[], None] = own.__prepare_migrated_state__(
                 state, source, version_id, foreign
             )
         except InvalidError as exc:
             _put_under(exc, cls, _element_path(path, index))
             raise
         return commit
-    # It may keep that.
+    # Its restore may keep the struct that it gets, and the source is QEMU's memory.
     foreign.append((state, copy.copy(source), _element_path(path, index)))
     return _nothing
 
 
 def _nothing() -> None:
-    """A foreign state was restored before."""
+    """Do nothing: ``restore_all`` restores a foreign state before the others are committed."""
 
 
-def _prepare_states(
+def prepare_states(
     states: Any, sources: Any, version_id: int, foreign: _Foreign, path: str
 ) -> Callable[[], None]:
+    """Do what ``prepare_state`` does, for an array of states."""
     commits = [
-        _prepare_state(state, source, version_id, foreign, path, index)
+        prepare_state(state, source, version_id, foreign, path, index)
         for index, state, source in _elements(states, sources, path)
     ]
 
@@ -359,8 +304,11 @@ def _prepare_states(
     return commit
 
 
-def _restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) -> None:
-    """Restore what can still refuse, then commit the rest; or undo, and raise."""
+def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) -> None:
+    """Restore the ``foreign`` states, whose restore can fail, then commit the rest.
+
+    If one fails, those before it are undone and its exception is raised.
+    """
     done = []
     try:
         for state, source, path in foreign:

@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``Device``: several Migratables and plain fields under one description."""
+"""``Device``, an object with several Migratables and plain fields under one description."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import sys
+import inspect
 import threading
 import weakref
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
-from ..bindings.loader import _state
 from ..errors import DeclarationError
-from ..layout.descriptors import filled
+from ..layout.annotations import check_name, check_versions, own_annotations
 from ..layout.validation import Validator, validators_of
-from ..layout.vmstruct import VMStruct, VMStructMeta, check_name, check_versions, own_annotations
-from ..staging.parts import Hooks, Part, PutBack, StatePart
-from ..staging.python_staging import make_staging
-from ..staging.staging import StagingStruct
+from ..layout.vmstruct import VMStruct, VMStructMeta
+from ..staging.build import make_staging
+from ..staging.parts import Hooks, Part, StatePart
+from ..staging.staging import Staging
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
 from ..state.to_migration_state import migrated_class
 from ..vmsd.description import VMStateDescription, descriptions_of
+from ..vmsd.priority import MigrationPriority
 from ..wire.annotations import find_wire_type, subsection_of, timer, wire_type
+from ..wire.caller import caller_locals
 from ..wire.field_options import FieldOptions
 from ..wire.types import (
     ArrayType,
@@ -35,74 +34,13 @@ from ..wire.types import (
     UnusedType,
     WireType,
 )
+from .parts import CellPart, PlainField, PlainPart
 
 __all__ = ["Device", "staging_of"]
 
 
-# Who makes what an object has not yet takes it only to keep that.
+# Held only while a newly made field or staging struct is stored in its object.
 _keeping = threading.Lock()
-
-
-class _PlainField:
-    """A wire-typed field of a device: kept in the device's own layout class."""
-
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-
-    def __get__(self, instance: Device | None, owner: type) -> Any:
-        return self if instance is None else getattr(instance._plain, self.attribute)
-
-    def __set__(self, instance: Device, value: Any) -> None:
-        setattr(instance._plain, self.attribute, value)
-
-
-class _PlainPart:
-    """All plain fields of a device, as one part."""
-
-    def __init__(self, path: str, plain: VMStruct) -> None:
-        self.path = path
-        self._plain = plain
-        self._attributes = [
-            info.attribute
-            for info in plain.__layout__.fields
-            if not isinstance(info.type, UnusedType)
-        ]
-
-    def save(self, staging: Any) -> None:
-        for attribute in self._attributes:
-            setattr(staging, attribute, getattr(self._plain, attribute))
-
-    def load(self, source: Any, version_id: int) -> None:
-        for attribute in self._attributes:
-            setattr(self._plain, attribute, getattr(source, attribute))
-
-    def former(self) -> PutBack:
-        before = copy.copy(self._plain)
-        return lambda _own_version: _state.assign(self._plain, before)
-
-
-class _CellPart:
-    """A ``BqlCell`` or ``QEMUTimer`` of a device."""
-
-    def __init__(self, path: str, attribute: str, cell: BqlCell[Any] | QEMUTimer) -> None:
-        self.path = path
-        self._attribute = attribute
-        self._cell = cell
-
-    def save(self, staging: Any) -> None:
-        setattr(staging, self._attribute, self._cell.get())
-
-    def load(self, source: Any, version_id: int) -> None:
-        value: Any = getattr(source, self._attribute)
-        if isinstance(value, Mapping):
-            value = dict(value)
-        elif not isinstance(value, int | float | VMStruct):
-            value = list(value)
-        self._cell.set(value)
-
-    def former(self) -> PutBack:
-        value: Any = self._cell.get()
-        return lambda _own_version: self._cell.set(value)
 
 
 class Device:
@@ -130,22 +68,22 @@ class Device:
     ``early_setup`` (QEMU 8.1 and later).
 
     A subclass can define ``needed()``, ``pre_save()``, ``post_save()``, ``pre_load()`` and
-    ``post_load(version_id)``; what one of them raises fails the save or load.
+    ``post_load(version_id)``; an exception of one of them fails the save or load.
 
-    Keyword arguments of an instance are its fields; what is not given is made
-    from the annotation.  A ``Migratable`` field cannot be replaced once the
-    device was saved, loaded or registered: C knows where it lies.
+    Keyword arguments of an instance are its fields; a field that is not given is made
+    from the annotation.  A ``Migratable`` field cannot be replaced once the device was
+    saved, loaded or registered, because C has its address.
     """
 
-    __description__: ClassVar[tuple[str, int, int, int]]
+    __description__: ClassVar[tuple[str, int, int, MigrationPriority]]
     __parts__: ClassVar[dict[str, Any]] = {}
     __options__: ClassVar[dict[str, FieldOptions]] = {}
     __vmsd_flags__: ClassVar[dict[str, bool]] = {}
     __validators__: ClassVar[tuple[Validator, ...]] = ()
     Migrated: ClassVar[type[Any]] = VMStruct
-    _plain_class: ClassVar[type[VMStruct]] = VMStruct
-    _plain: VMStruct
-    _staging: StagingStruct | None = None
+    __plain_class__: ClassVar[type[VMStruct]] = VMStruct
+    __plain__: VMStruct
+    __staging__: Staging | None = None
 
     def __init_subclass__(
         cls,
@@ -153,7 +91,7 @@ class Device:
         name: str | None = None,
         version_id: int = 1,
         minimum_version_id: int = 1,
-        priority: int = 0,
+        priority: MigrationPriority = MigrationPriority.DEFAULT,
         unmigratable: bool = False,
         early_setup: bool = False,
         **kwargs: Any,
@@ -162,12 +100,17 @@ class Device:
         what = f"class {cls.__name__}"
         check_name(name, what)
         check_versions(version_id, minimum_version_id, what)
+        if not isinstance(priority, MigrationPriority):
+            raise DeclarationError(
+                f"{what}: priority={priority!r} is no MigrationPriority; give a member, as in "
+                "priority=MigrationPriority.IOMMU"
+            )
         cls.__description__ = (str(name), version_id, minimum_version_id, priority)
         cls.__parts__ = dict(cls.__parts__)
         cls.__options__ = dict(cls.__options__)
         migrated: dict[str, Any] = {}
         plain: dict[str, Any] = {}
-        for attribute, hint in own_annotations(cls, sys._getframe(1).f_locals).items():
+        for attribute, hint in own_annotations(cls, caller_locals(inspect.currentframe())).items():
             value = cls.__dict__.get(attribute, FieldOptions())
             options = value if isinstance(value, FieldOptions) else FieldOptions(default=value)
             cls.__add_field(attribute, hint, options, migrated, plain)
@@ -181,7 +124,7 @@ class Device:
             version_id=version_id,
             minimum_version_id=minimum_version_id,
         )
-        cls._plain_class = _layout_class(cls.__name__, cls._plain_class, cls, plain)
+        cls.__plain_class__ = _layout_class(cls.__name__, cls.__plain_class__, cls, plain)
         _share_keys(cls)
 
     @classmethod
@@ -212,18 +155,18 @@ class Device:
             options = FieldOptions(**{**vars(options), "default": FieldOptions().default})
         else:
             type_ = _plain_type(inner, where)
-            live = FieldOptions(
+            plain_options = FieldOptions(
                 **{name: getattr(options, name) for name in ("default", "minimum", "maximum")},
                 **{name: getattr(options, name) for name in ("num", "size", "multiply", "start")},
             )
-            plain[attribute] = (type_, live)
+            plain[attribute] = (type_, plain_options)
         if inner is not hint:
             if not isinstance(type_, StructType):
                 raise DeclarationError(f"{where}: a Subsection is of one struct")
             type_ = SubsectionType(type_.cls)
         migrated[attribute] = (type_, options.of_wire())
         if attribute not in cls.__parts__ and not isinstance(type_, UnusedType):
-            setattr(cls, attribute, _PlainField(attribute))
+            setattr(cls, attribute, PlainField(attribute))
         elif attribute in cls.__dict__:
             delattr(cls, attribute)
 
@@ -242,10 +185,10 @@ class Device:
             return self._make_field(attribute)
 
     def _make_field(self, attribute: str) -> Any:
-        # Only for what is not there yet, so that a subclass's __init__ need not call ours.
+        # Makes a field when it is first used, so that a subclass's __init__ need not call ours.
         value: Any
-        if attribute == "_plain":
-            value = self._plain_class()
+        if attribute == "__plain__":
+            value = self.__plain_class__()
             for name in (info.attribute for info in value.__layout__.fields):
                 options = self.__options__[name]
                 if options.default_factory:
@@ -261,8 +204,8 @@ class Device:
             value = self.__options__[attribute].make_default()
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
-        # Of two threads that ask first, both get the one that is kept.  Not by way of
-        # __dict__, which is made when someone asks for it: of each of ten thousand.
+        # Two threads that use it first at once get the same object.  __dict__ is avoided,
+        # because using it creates a dict for each of what may be ten thousand devices.
         with _keeping:
             try:
                 return object.__getattribute__(self, attribute)
@@ -271,29 +214,30 @@ class Device:
                 return value
 
     def needed(self) -> bool:
-        """Whether a migration or snapshot saves the device at all: without it, it does.
+        """Return whether a migration or snapshot saves the device; by default it does.
 
-        ``needed`` of include/migration/vmstate.h.  Called when QEMU comes to the section,
-        before ``pre_save``; the BQL is held, no lock of the device's.  The loading side takes
-        a section that is there, and misses none that is not.  ``save()`` and ``describe()``
-        do not ask, as ``vmstate_save_state()`` does not.
+        This is ``needed`` of include/migration/vmstate.h.  QEMU calls it when it comes to the
+        section, before ``pre_save``, with the BQL held and no lock of the device's.  The
+        loading side accepts a stream with the section and one without it.  ``save()`` and
+        ``describe()`` do not call it, as ``vmstate_save_state()`` does not.
         """
         return True
 
     def pre_save(self) -> None:
-        """Called before the snapshot; the BQL is held, no lock of the device's."""
+        """Prepare for the snapshot; the BQL is held, no lock of the device's."""
 
     def post_save(self) -> None:
-        """Called after all fields are written; also if that failed, but not if ``pre_save`` did."""
+        """Clean up after all fields are written, or that failed; not if ``pre_save`` failed."""
 
     def pre_load(self) -> None:
-        """Called before the first field is read."""
+        """Prepare for a load, before the first field is read."""
 
     def post_load(self, version_id: int) -> None:
-        """Called when everything is loaded and committed; ``version_id`` is the stream's.
+        """Finish a load that is committed; ``version_id`` is the stream's.
 
-        No lock of the device's is held.  What it raises undoes the load, as far as
-        snapshots tell; but other threads may have seen it, so refuse in ``@validate``.
+        No lock of the device's is held.  An exception rolls the load back, as far as
+        snapshots record the state; but other threads may have seen the new state, so
+        refuse a stream in ``@validate`` instead.
         """
 
     def __setattr__(self, attribute: str, value: Any) -> None:
@@ -302,7 +246,7 @@ class Device:
             object.__setattr__(self, attribute, value)
             return
         where = f"{type(self).__name__}.{attribute}"
-        if self._staging is not None:
+        if self.__staging__ is not None:
             raise AttributeError(
                 f"{where} cannot be replaced any more: C knows where it lies since the first "
                 "save, load or registration; change the state it guards"
@@ -327,16 +271,16 @@ class Device:
             value = BqlCell(value)
         return value
 
-    def _make_staging(self) -> StagingStruct:
+    def __make_staging__(self) -> Staging:
         name = self.__description__[0]
         parts: list[Part] = []
-        if self._plain_class.__layout__.fields:
-            parts.append(_PlainPart(name, self._plain))
+        if self.__plain_class__.__layout__.fields:
+            parts.append(PlainPart(name, self.__plain__))
         for attribute in self.__parts__:
             value = getattr(self, attribute)
             path = f"{name}.{self.__options__[attribute].name or attribute}"
             if isinstance(value, BqlCell | QEMUTimer):
-                parts.append(_CellPart(path, attribute, value))
+                parts.append(CellPart(path, attribute, value))
             elif isinstance(value, tuple):
                 parts += [
                     StatePart(f"{path}[{index}]", attribute, unwrap(item), index)
@@ -350,7 +294,7 @@ class Device:
         return make_staging(description, parts, hooks)
 
     def _hooks(self) -> Hooks | None:
-        """What the class defines of the hooks; weakly, for the device owns the staging struct."""
+        """Return the class's hooks by weak references, for the device owns the struct."""
         own: dict[str, Any] = {}
         for name in ("needed", "pre_save", "post_save", "pre_load", "post_load"):
             if getattr(type(self), name) is not getattr(Device, name):
@@ -388,7 +332,7 @@ def _as_part(value: Any, hint: Any, where: str) -> Migratable[Any]:
 
 
 def _parts_type(hint: Any, where: str) -> WireType | None:
-    """What a ``Migratable``, an array of them or a cell is on the wire, else ``None``."""
+    """Return the wire type of a ``Migratable``, an array of them or a cell, else ``None``."""
     if get_origin(hint) is Migratable:
         return StructType(_migrated_of(get_args(hint)[0]))
     if get_origin(hint) is BqlCell:
@@ -414,31 +358,31 @@ def _plain_type(hint: Any, where: str) -> WireType:
 def _share_keys(cls: type[Device]) -> None:
     """Let all instances share the names of their attributes; a dict each is 270 bytes.
 
-    CPython shares those that one of the first thirty had, and a device makes its fields
-    when they are asked for.
+    CPython shares the names that one of the first thirty instances had, and a device makes
+    its fields only when they are used.
     """
     if hasattr(cls, "__del__"):
         return
     with contextlib.suppress(TypeError):  # an abstract class
         first = object.__new__(cls)
-        plain = ("_plain",) if cls._plain_class.__layout__.fields else ()
-        for attribute in (*cls.__parts__, *plain, "_staging"):
+        plain = ("__plain__",) if cls.__plain_class__.__layout__.fields else ()
+        for attribute in (*cls.__parts__, *plain, "__staging__"):
             object.__setattr__(first, attribute, None)
 
 
 def _limit_counts(plain: dict[str, Any], migrated: dict[str, Any]) -> None:
-    """A plain field that counts Migratables must not say more than there are."""
+    """Limit the plain fields that count Migratables to how many there are."""
     for attribute, (type_, options) in migrated.items():
         counted = isinstance(type_, CountedType) and attribute not in plain
         if not counted or options.num not in plain:
             continue
-        of, live = plain[options.num]
+        of, count_options = plain[options.num]
         most = type_.length // options.multiply
         limits = {
-            "minimum": max(0, live.minimum or 0),
-            "maximum": most if live.maximum is None else min(most, live.maximum),
+            "minimum": max(0, count_options.minimum or 0),
+            "maximum": min(most, most if count_options.maximum is None else count_options.maximum),
         }
-        plain[options.num] = (of, FieldOptions(**{**vars(live), **limits}))
+        plain[options.num] = (of, FieldOptions(**{**vars(count_options), **limits}))
 
 
 def _layout_class(
@@ -453,14 +397,14 @@ def _layout_class(
 
 
 def _migrated_of(hint: Any) -> type[Any]:
-    """``TimerRegs`` of ``Mutex[TimerRegs]``; ``Ticks.Migrated`` of ``Arc[Mutex[Ticks]]``."""
+    """Return the ``Migrated`` of the state inside an annotation such as ``Arc[Mutex[Ticks]]``."""
     if get_origin(hint) in (Mutex, BqlRefCell, Arc):
         return _migrated_of(get_args(hint)[0])
     return migrated_class(get_origin(hint) or hint)
 
 
 def _make(hint: Any) -> Any:
-    """An object of an annotation's type at rest."""
+    """Return an object of an annotation's type with its initial state."""
     if isinstance(hint, StatesType):
         return tuple(_make(hint.hint) for _ in range(hint.length or 0))
     origin, args = get_origin(hint), get_args(hint)
@@ -468,15 +412,15 @@ def _make(hint: Any) -> Any:
         type_ = wire_type(args[0], "BqlCell")
         if isinstance(type_, StructType):
             return BqlCell(type_.cls())
-        rest: Any = False if args[0] is bool else 0
-        return BqlCell(filled(type_, rest))
+        initial: Any = False if args[0] is bool else 0
+        return BqlCell(type_.filled(initial))
     if origin in (Migratable, Mutex, BqlRefCell, Arc):
         return origin(_make(args[0]))
     return (origin or hint)()
 
 
 def _wrap(value: Any, hint: Any) -> Any:
-    """``value`` in the cells that the annotation names around it, unless it is in them."""
+    """Return ``value`` in the cells that the annotation names around it, unless it is in them."""
     origin = get_origin(hint)
     if origin not in (Migratable, Mutex, BqlRefCell, Arc) or isinstance(value, origin):
         return value
@@ -484,28 +428,28 @@ def _wrap(value: Any, hint: Any) -> Any:
     return inner if origin is Migratable else origin(inner)
 
 
-def _description(cls: type[Any], *rest: Any, **flags: bool) -> VMStateDescription:
+def _description(cls: type[Any], *members: Any, **flags: bool) -> VMStateDescription:
     of_class = descriptions_of(cls)
-    if rest not in of_class:
-        of_class[rest] = VMStateDescription(cls, *rest, owned=True, **flags)  # type: ignore[arg-type]
-    return of_class[rest]
+    if members not in of_class:
+        of_class[members] = VMStateDescription(cls, *members, owned=True, **flags)  # type: ignore[arg-type]
+    return of_class[members]
 
 
-def staging_of(obj: Any, name: str | None = None) -> StagingStruct:
-    """The staging struct of a device, or a new one of any other ``ToMigrationState``.
+def staging_of(obj: Any, name: str | None = None) -> Staging:
+    """Return the staging struct of a device, or a new one of any other ``ToMigrationState``.
 
-    ``name`` is that of the section of anything but a device; default: the name
-    of its ``Migrated``.
+    ``name`` is the name of the section of anything but a device, by default that of its
+    ``Migrated``.
     """
     if isinstance(obj, Device):
-        if obj._staging is None:
-            made = obj._make_staging()
+        if obj.__staging__ is None:
+            made = obj.__make_staging__()
             with _keeping:
-                obj._staging = obj._staging or made
-        return obj._staging
+                obj.__staging__ = obj.__staging__ or made
+        return obj.__staging__
     value = unwrap(obj)
     cls = migrated_class(value)
     layout = cls.__layout__
     section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
-    description = _description(cls, section, layout.version_id, layout.minimum_version_id, 0)
+    description = _description(cls, section, layout.version_id, layout.minimum_version_id)
     return make_staging(description, [StatePart(section, None, value)])

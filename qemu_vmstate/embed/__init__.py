@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs inside QEMU: starts the script and serves its control channel."""
+"""Code that runs inside QEMU: it starts the script and serves the control channel."""

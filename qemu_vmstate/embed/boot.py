@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the shim runs in a fresh Python inside QEMU: the user's script, and nothing more.
+"""Start the user's script in the Python that the shim has started inside QEMU.
 
-The shim (cdefs/shim.c) calls :func:`main` once Python runs, and :func:`at_exit` when the
+The shim (cdefs/shim/shim.c) calls :func:`main` once Python runs, and :func:`at_exit` when the
 process ends.
 """
 
@@ -36,11 +36,14 @@ class _Settings:
 
 
 class _Refused(Exception):
-    """Boot cannot go on; str() is the whole sentence for the user."""
+    """The script cannot be started; str() is the message for the user."""
 
 
 def _read_settings(options: Sequence[str]) -> _Settings:
-    """The settings from -plugin's *options*, else from the preload door's environment."""
+    """Return the settings that -plugin's *options* and the environment have.
+
+    A preloaded shim has no options, and all its settings in the environment.
+    """
     script = os.environ.get(_PREFIX + "SCRIPT", "")
     args = _listed(os.environ.get(_PREFIX + "ARGS", "[]"))
     for entry in options:
@@ -80,7 +83,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _forget_environment() -> None:
-    # QEMU's children (exec: migrations, helpers) must not find a door to Python.
+    # QEMU's children (exec: migrations, helpers) must not start Python again.
     for name in [name for name in os.environ if name.startswith(_PREFIX)]:
         del os.environ[name]
 
@@ -115,7 +118,7 @@ def _start_control(settings: _Settings) -> None:
 
 
 def _run(settings: _Settings) -> int:
-    """Run the script as ``__main__``; 0 when it ended well, else 1 after saying why."""
+    """Run the script as ``__main__`` and return 0, or 1 after printing why it failed."""
     path = settings.script
     try:
         with open(path, "rb") as file:
@@ -149,7 +152,7 @@ def _run(settings: _Settings) -> int:
 
 
 def _status(code: object) -> int:
-    """The exit status of ``sys.exit(code)``, as Python has it."""
+    """Return the exit status that ``sys.exit(code)`` gives a Python process."""
     if code is None or isinstance(code, int):
         return code or 0
     print(code, file=sys.stderr)
@@ -157,9 +160,9 @@ def _status(code: object) -> int:
 
 
 def _end_fork(status: int) -> NoReturn:
-    """End a process that the script forked where its script ends, as any Python does.
+    """End a process that the script forked, at the end of its script.
 
-    It would go on as a second QEMU, with the monitor and the disks of the first.
+    It would otherwise go on as a second QEMU, with the monitor and the disks of the first.
     """
     at_exit()
     os._exit(status & 0xFF)
@@ -168,22 +171,24 @@ def _end_fork(status: int) -> NoReturn:
 def _report(path: str, error: BaseException) -> int:
     here = error.__traceback__
     traceback.print_exception(type(error), error, here.tb_next if here else None)
-    said = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
-    _say(f"the script {path} raised {said[-1] if isinstance(error, SyntaxError) else said[0]}")
+    lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
+    # A syntax error's first lines quote the source.
+    raised = lines[-1] if isinstance(error, SyntaxError) else lines[0]
+    _print_error(f"the script {path} raised {raised}")
     return 1
 
 
-def _say(sentence: str) -> None:
-    print(f"qemu_vmstate: {sentence}", file=sys.stderr, flush=True)
+def _print_error(message: str) -> None:
+    print(f"qemu_vmstate: {message}", file=sys.stderr, flush=True)
 
 
 def main(options: Sequence[str]) -> int:
     """Bind this Python to the QEMU around it and run the script that *options* name.
 
-    *options* are the ``key=value`` strings of ``-plugin``, empty for the preload door.
-    Returns 0, or 1 after a sentence on stderr; the shim then ends QEMU.  Raises nothing.
+    *options* are the ``key=value`` strings of ``-plugin``, empty for a preloaded shim.
+    Returns 0, or 1 after a message on stderr; the shim then ends QEMU.  Raises nothing.
     """
-    # The migration core's errors belong to the VM, so they are imported where they can be told.
+    # Imported here, not above: an import that fails must be reported, and QEMU ended.
     from qemu_vmstate.errors import VMStateError
 
     try:
@@ -191,7 +196,7 @@ def main(options: Sequence[str]) -> int:
         _leave_signals_to_qemu()
         settings = _read_settings(options)
         # C calls back into much of the package, and a hook in a VM must not import: the first
-        # name that is asked for imports all of it.
+        # public name to be used imports all of it.
         from qemu_vmstate import Device  # noqa: F401
         from qemu_vmstate.bindings import native
 
@@ -199,18 +204,18 @@ def main(options: Sequence[str]) -> int:
         _forget_environment()
         return _run(settings)
     except (_Refused, VMStateError) as error:
-        _say(str(error))
+        _print_error(str(error))
     except BaseException as error:
         traceback.print_exc()
-        _say(f"Python could not start in this QEMU: {error!r}")
+        _print_error(f"Python could not start in this QEMU: {error!r}")
     return 1
 
 
 def _keep_bql() -> None:
     """Hold the BQL from now on.
 
-    The shim keeps the GIL until the process is gone, so a thread that had the BQL and waited
-    for the GIL would keep it too; QEMU's own exit notifiers take the BQL after us.
+    The shim keeps the GIL until the process ends, so a thread that held the BQL and waited for
+    the GIL would never release it; but QEMU's exit notifiers, which run later, take the BQL.
     """
     with contextlib.suppress(Exception):
         from qemu_vmstate.bindings import native
@@ -225,17 +230,18 @@ def _keep_bql() -> None:
 def at_exit() -> None:
     """Run Python's exit functions and flush its files, at QEMU's end.  Raises nothing.
 
-    Python is not finalised: that would wait for threads which may never end.  So a file that
-    the script left open has to be looked for.
+    Python is not finalised, because that would wait for threads which may never end; so the
+    files that the script left open are searched for and flushed here.
     """
     try:
-        atexit._run_exitfuncs()
+        # Public API runs them only with the finalisation that is avoided here.
+        atexit._run_exitfuncs()  # noqa: SLF001
     except BaseException:
         traceback.print_exc()
     _keep_bql()
     # A text file flushes the buffered one under it; one opened in binary has no text file.
     for kind in (io.TextIOBase, io.BufferedIOBase):
         for stream in [found for found in gc.get_objects() if isinstance(found, kind)]:
-            # A closed or broken stream has nothing left to lose.
+            # A closed or broken stream has nothing to flush.
             with contextlib.suppress(Exception):
                 stream.flush()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Evaluate Python in the script that runs inside a VM, for tests and experiments.
+"""Evaluation of Python in the script that runs inside a VM, for tests and experiments.
 
 :func:`serve` runs in QEMU's Python, :class:`Control` outside.  A request and its answer are
-one length-prefixed pickle each, over a Unix socket in a folder of the run's own; the server
-reads no pickle before the client has sent the key.
+one pickle each behind its length, an unsigned 64-bit big-endian integer, over a Unix socket; the
+server reads no pickle before the client has sent the key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ControlError(VMStateError, RuntimeError):
 
 
 class RemoteError(VMStateError):
-    """The VM's Python raised something that cannot be rebuilt here; str() is its traceback."""
+    """An exception in the VM that cannot be rebuilt here; str() is its traceback."""
 
 
 def _send(peer: socket.socket, data: bytes) -> None:
@@ -62,7 +62,7 @@ def _receive(peer: socket.socket, limit: int | None = None) -> bytes:
 def _pickled(value: object) -> bytes | None:
     try:
         return pickle.dumps(value)
-    except Exception:  # what a user's __reduce__ raises is not ours to foresee
+    except Exception:  # a user's __reduce__ may raise anything
         return None
 
 
@@ -122,7 +122,7 @@ def _answer(request: bytes, namespace: Namespace) -> bytes:
             value = eval(compile(target, "<control>", "eval"), namespace)
             if verb == "call":
                 value = value(*args, **kwargs)  # type: ignore[operator]
-        # repr() in here as well: what it raises is the caller's to see.
+        # repr() is called in here, so that an exception of it reaches the caller too.
         return pickle.dumps(("value", _pickled(value), repr(value)))
     except BaseException as error:  # a SystemExit must not silently end this thread
         return pickle.dumps(("error", _pickled(error), traceback.format_exc()))
@@ -132,7 +132,7 @@ def _answer(request: bytes, namespace: Namespace) -> bytes:
 
 
 class Control:
-    """A client of :func:`serve`: Python in a VM's script, from outside.
+    """A client of :func:`serve`, which evaluates Python in a VM's script from outside.
 
     It connects at its first request, may be shared by threads, and is a context manager.
     *timeout* is in seconds and holds for each request.  Everything raises
@@ -149,11 +149,11 @@ class Control:
         self._lock = threading.Lock()
 
     def eval(self, expression: str) -> Any:
-        """The value of *expression* in the script's namespace.
+        """Return the value of *expression* in the script's namespace.
 
-        A value that cannot be pickled, or not be rebuilt here, comes back as its ``repr()``.
-        An exception is raised here as it was there, with the remote traceback as a note, or as
-        :class:`RemoteError`.
+        A value that cannot be pickled there, or not unpickled here, is returned as its
+        ``repr()``.  An exception is raised here as it was there, with the remote traceback as a
+        note; one that cannot be rebuilt here is raised as :class:`RemoteError`.
         """
         return self._request("eval", expression)
 
@@ -162,7 +162,7 @@ class Control:
         self._request("exec", source)
 
     def call(self, function: str, /, *args: object, **kwargs: object) -> Any:
-        """Call what the expression *function* yields, with pickled arguments.
+        """Call the value of the expression *function* with pickled arguments.
 
         Returns and raises as :meth:`eval` does.
         """

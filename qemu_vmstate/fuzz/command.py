@@ -92,7 +92,7 @@ class Report:
         return self.inputs / self.seconds if self.seconds else 0.0
 
     def text(self) -> str:
-        """Some lines for people."""
+        """Return some lines for people."""
         lines = [
             f"QEMU {self.qemu}, seed {self.seed}: {self.inputs} streams in {self.seconds:.0f} s "
             f"({self.per_second:.0f}/s), {self.accepted} loaded, {self.rejected} refused; "
@@ -241,7 +241,7 @@ class _Driver:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with the folder of this package for a child to find it in."""
+    """Return this process's environment, in which a child finds this package."""
     folder = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
 
@@ -261,7 +261,7 @@ def _failing_loads(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``qemu-vmstate fuzz``."""
+    """Return the options of ``qemu-vmstate fuzz``."""
     parser.add_argument(
         "targets",
         nargs="*",
@@ -285,7 +285,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The verb ``fuzz``; 1 if anything was found."""
+    """Return the verb ``fuzz``; 1 if anything was found."""
     if options.failing_loads:
         return _failing_loads(options)
     seconds = options.seconds

@@ -3,20 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from .layouts import WHOLE, Layout, LayoutDrawing
 
-from ..wire.types import SCALARS
-
-if TYPE_CHECKING:
-    from .devices import _Class, _Drawing
-
-__all__ = ["IMPORTS", "WHOLE", "derived"]
+__all__ = ["IMPORTS", "derived"]
 
 IMPORTS = "import dataclasses\nimport enum\nimport ipaddress"
 """What the source of a derived dataclass needs besides this package's names."""
-
-WHOLE = {scalar.name: scalar for kind, scalar in SCALARS.items() if kind not in "?d"}
-"""The whole numbers by name."""
 
 _NUMBERS = tuple(WHOLE)
 _UNSIGNED = tuple(name for name, scalar in WHOLE.items() if scalar.low == 0)
@@ -26,8 +18,8 @@ _LONG = 100
 _SIZES = (1, 4, 7, 255, 5000)
 
 
-def derived(drawing: _Drawing, wire: str | None, depth: int) -> str:
-    """Draw one; its name."""
+def derived(drawing: LayoutDrawing, wire: str | None, depth: int) -> str:
+    """Draw a derived dataclass and return its name."""
     cls = drawing.begin(wire)
     leaves = 4 * (_scalar,) + (_optional, _enum, _address, _narrowed, _list, _bytes, _array, _tuple)
     for _ in range(drawing.rng.choice((1, 2, 3, 4, 6, 9))):
@@ -48,7 +40,7 @@ def derived(drawing: _Drawing, wire: str | None, depth: int) -> str:
     return cls.name
 
 
-def _scalar(drawing: _Drawing, cls: _Class) -> None:
+def _scalar(drawing: LayoutDrawing, cls: Layout) -> None:
     type_ = drawing.rng.choice((*_NUMBERS, "bool"))
     options = drawing.common(cls)
     name = cls.new()
@@ -62,13 +54,13 @@ def _scalar(drawing: _Drawing, cls: _Class) -> None:
     cls.numbers.append(name)
 
 
-def _optional(drawing: _Drawing, cls: _Class) -> None:
+def _optional(drawing: LayoutDrawing, cls: Layout) -> None:
     none = drawing.rng.choice(("bool", "0", "127"))
     options = [f"none={none}", "default=None", *drawing.common(cls)]
     drawing.add(cls, cls.new(), f"{drawing.rng.choice(_NUMBERS)} | None", options)
 
 
-def _enum(drawing: _Drawing, cls: _Class) -> None:
+def _enum(drawing: LayoutDrawing, cls: Layout) -> None:
     base, how = drawing.rng.choice(
         (
             ("enum.Enum", "try_into"),
@@ -85,20 +77,20 @@ def _enum(drawing: _Drawing, cls: _Class) -> None:
     drawing.add(cls, cls.new(), name, options)
 
 
-def _address(drawing: _Drawing, cls: _Class) -> None:
+def _address(drawing: LayoutDrawing, cls: Layout) -> None:
     how = drawing.rng.choice(("into=u32", "try_into=u64", "try_into=i64"))
     options = ["default=ipaddress.IPv4Address(1)", how, *drawing.common(cls)]
     drawing.add(cls, cls.new(), "ipaddress.IPv4Address", options)
 
 
-def _narrowed(drawing: _Drawing, cls: _Class) -> None:
+def _narrowed(drawing: LayoutDrawing, cls: Layout) -> None:
     live = drawing.rng.choice(tuple(_WIDER))
     wire = drawing.rng.choice(_WIDER[live])
     default = "default=True" if live == "bool" else "default=1"
     drawing.add(cls, cls.new(), live, [default, f"try_into={wire}", *drawing.common(cls)])
 
 
-def _list(drawing: _Drawing, cls: _Class) -> None:
+def _list(drawing: LayoutDrawing, cls: Layout) -> None:
     length = _LONG if drawing.chance(0.1) else drawing.rng.choice(_LENGTHS)
     element = drawing.rng.choice((*_NUMBERS, "bool"))
     zero = "False" if element == "bool" else "0"
@@ -106,7 +98,7 @@ def _list(drawing: _Drawing, cls: _Class) -> None:
     drawing.add(cls, cls.new(), f"list[{element}]", options + drawing.common(cls))
 
 
-def _bytes(drawing: _Drawing, cls: _Class) -> None:
+def _bytes(drawing: LayoutDrawing, cls: Layout) -> None:
     size = drawing.rng.choice(_SIZES)
     kind = drawing.rng.choice(("bytes", "bytearray", "Buffer"))
     if kind == "Buffer":
@@ -117,7 +109,7 @@ def _bytes(drawing: _Drawing, cls: _Class) -> None:
     drawing.add(cls, cls.new(), kind, options + drawing.common(cls))
 
 
-def _array(drawing: _Drawing, cls: _Class) -> None:
+def _array(drawing: LayoutDrawing, cls: Layout) -> None:
     length, element = drawing.rng.choice(_LENGTHS), drawing.rng.choice(_NUMBERS)
     type_, default = f"Array[{element}, {length}]", f"{length} * [0]"
     if drawing.chance(0.3):
@@ -126,22 +118,22 @@ def _array(drawing: _Drawing, cls: _Class) -> None:
     drawing.add(cls, cls.new(), type_, options)
 
 
-def _tuple(drawing: _Drawing, cls: _Class) -> None:
+def _tuple(drawing: LayoutDrawing, cls: Layout) -> None:
     length, element = drawing.rng.choice(_LENGTHS), drawing.rng.choice(_NUMBERS)
     how = drawing.rng.choice(("into", "try_into"))
     options = [f"default={length} * (0,)", f"{how}=Array[{element}, {length}]"]
     drawing.add(cls, cls.new(), "tuple[int, ...]", options + drawing.common(cls))
 
 
-def _inner(drawing: _Drawing, depth: int) -> tuple[str, list[str]]:
-    """A state of its own, and perhaps that it is cloned."""
+def _inner(drawing: LayoutDrawing, depth: int) -> tuple[str, list[str]]:
+    """Draw a nested state; return its class's name and perhaps the option that clones it."""
     if drawing.chance(0.5):
         return derived(drawing, None, depth + 1), []
     name = drawing.struct(depth + 1, simple=drawing.chance(0.4)).name
     return name, ["clone=True"] if drawing.chance(0.3) else []
 
 
-def _state(drawing: _Drawing, cls: _Class, depth: int) -> None:
+def _state(drawing: LayoutDrawing, cls: Layout, depth: int) -> None:
     name, clone = _inner(drawing, depth)
     cells = (
         () if clone else drawing.rng.choice(((), (), ("Mutex",), ("BqlRefCell",), ("Arc", "Mutex")))
@@ -153,7 +145,7 @@ def _state(drawing: _Drawing, cls: _Class, depth: int) -> None:
     drawing.add(cls, cls.new(), hint, options)
 
 
-def _states(drawing: _Drawing, cls: _Class, depth: int) -> None:
+def _states(drawing: LayoutDrawing, cls: Layout, depth: int) -> None:
     name, clone = _inner(drawing, depth)
     length = drawing.rng.choice(_LENGTHS)
     options = [f"default_factory=lambda: [{name}() for _ in range({length})]", f"length={length}"]

@@ -14,9 +14,7 @@ from typing import Any
 from ..bindings.loader import _state
 from ..device.device import Device, staging_of
 from ..errors import InvalidError
-from ..layout.descriptors import FieldInfo
-from ..layout.traversal import wire_fields
-from ..layout.vmstruct import VMStruct, asdict, structs_of
+from ..layout.vmstruct import VMStruct, asdict
 from ..state.bql import bql_lock_guard
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import unwrap
@@ -24,6 +22,7 @@ from ..wire.types import (
     ArrayType,
     BitmapType,
     CountedType,
+    FieldInfo,
     ListType,
     PointersType,
     Scalar,
@@ -54,7 +53,7 @@ _ENDS = (0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
 
 
 def _states(obj: Any) -> Iterator[Any]:
-    """What an object's parts guard."""
+    """Yield what an object's parts guard."""
     parts = [obj]
     if isinstance(obj, Device):
         parts = []
@@ -71,7 +70,7 @@ def _states(obj: Any) -> Iterator[Any]:
 def live_structs(obj: Any) -> Iterator[VMStruct]:
     """Every layout class instance that is an object's state."""
     if isinstance(obj, Device):
-        yield obj._plain
+        yield obj.__plain__
     yield from (value for value in _states(obj) if isinstance(value, VMStruct))
 
 
@@ -84,7 +83,7 @@ def held_structs(obj: Any) -> Iterator[VMStruct]:
 
 
 def held_values(obj: Any) -> Iterator[Any]:
-    """What every derived dataclass of an object holds, to the last element."""
+    """Return what every derived dataclass of an object holds, to the last element."""
     return (_held(value) for value in _states(obj) if dataclasses.is_dataclass(value))
 
 
@@ -111,7 +110,10 @@ def randomize(obj: Any, rng: random.Random) -> None:
         cell = getattr(obj, attribute)
         if isinstance(cell, BqlCell):
             info = next(i for i in obj.Migrated.__layout__.fields if i.attribute == attribute)
-            cell._value = _value(info.type, rng, getattr(obj.Migrated, attribute, None))
+            # Set without the BQL: the object is not in use yet.
+            cell._value = _value(  # noqa: SLF001
+                info.type, rng, getattr(obj.Migrated, attribute, None)
+            )
 
 
 def _fill_derived(state: Any, rng: random.Random) -> None:
@@ -208,10 +210,10 @@ class Payload:
 
 
 def mark(obj: Any, data: bytes) -> Payload:
-    """``data``, which the last save of ``obj`` gave, and what lies where in it."""
+    """Return ``data``, which the last save of ``obj`` gave, with what lies where in it."""
     if isinstance(obj, Device):
         staging = staging_of(obj)
-        staged, version = staging.staged, staging.description.version_id
+        staged, version = staging.migration_state, staging.description.version_id
     else:
         with bql_lock_guard():
             staged = obj.to_migration_state()
@@ -220,7 +222,7 @@ def mark(obj: Any, data: bytes) -> Payload:
     edges, numbers = [0], []
     counted = _counters(cls)
     offset = 0
-    for path, width in wire_fields(staged, "", version):
+    for path, width in type(staged).__layout__.walk(staged, "", version):
         if (path.rpartition(".")[2] in counted and width <= 4) or path.endswith("]"):
             numbers.append((offset, width))
         offset += width
@@ -239,7 +241,7 @@ def mark(obj: Any, data: bytes) -> Payload:
 def _classes(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
     yield cls
     for info in cls.__layout__.fields:
-        for inner in structs_of(info.type):
+        for inner in info.type.structs():
             yield from _classes(inner)
 
 
@@ -295,7 +297,7 @@ class Mutator:
         ]
 
     def version(self) -> int | None:
-        """A version to load a stream as; ``None``: the newest."""
+        """Return a version to load a stream as; ``None``: the newest."""
         rng = self._rng
         if rng.random() < 0.85:
             return None
@@ -304,7 +306,7 @@ class Mutator:
         return rng.choice((0, 1, -1, 2**31 - 1, self._versions[-1] + 1))
 
     def stream(self, corpus: list[Payload]) -> bytes:
-        """A stream out of those of ``corpus``, or of nothing."""
+        """Return a stream out of those of ``corpus``, or of nothing."""
         rng = self._rng
         payload = rng.choice(corpus)
         draw = rng.random()

@@ -73,20 +73,20 @@ class Journal:
             self._map = mmap.mmap(file.fileno(), size)
 
     def write(self, number: int, batch: int, version: int | None, data: bytes) -> None:
-        """What is tried next; ``version`` ``None``: the newest."""
+        """Return what is tried next; ``version`` ``None``: the newest."""
         marked = -2 if version is None else version
         self._HEAD.pack_into(self._map, 0, number, batch, marked, len(data))
         self._map[self._HEAD.size : self._HEAD.size + len(data)] = data
 
     def read(self) -> tuple[int, int, int | None, bytes]:
-        """Number, batch, version and bytes of the last one."""
+        """Return number, batch, version and bytes of the last one."""
         number, batch, version, length = self._HEAD.unpack_from(self._map, 0)
         data = self._map[self._HEAD.size : self._HEAD.size + length]
         return number, batch, None if version == -2 else version, data
 
 
 def drawn_declaration(seed: str, batch: int) -> Drawn:
-    """The declaration of a batch."""
+    """Return the declaration of a batch."""
     return draw(f"{seed}/{batch}/declaration")
 
 
@@ -124,10 +124,11 @@ class Subject:
         self.corpus.append(mark(self.obj, data))
 
     def memory(self) -> list[Any]:
-        """The live state, byte for byte."""
+        """Return the live state, byte for byte."""
         found: list[Any] = [bytes(value) for value in self._structs]
         for cell in self._cells:
-            value = cell._value
+            # Compared as it lies there, whatever guards it.
+            value = cell._value  # noqa: SLF001
             found.append(repr(asdict(value) if isinstance(value, VMStruct) else value))
         # What a state of its own shape took back is the same value, if not the same bytes.
         found += [repr(asdict(value)) for value in held_structs(self.obj)]
@@ -188,7 +189,7 @@ def subjects(drawn: Drawn, rng: random.Random) -> list[Subject]:
 
 
 def example(name: str) -> Any:
-    """The object that ``module:attribute`` names, or makes."""
+    """Return the object that ``module:attribute`` names, or makes."""
     module, _, attribute = name.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     return found() if callable(found) else found
@@ -267,7 +268,7 @@ def _resident() -> int:
 
 def _look_for_leaks() -> None:
     """LeakSanitizer's look at what nothing points to; what it finds it writes to stderr."""
-    look = ctypes.CDLL(None).__lsan_do_recoverable_leak_check
+    look = getattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check")
     if look():
         raise Finding("leak", "LeakSanitizer found memory that nothing points to; see stderr")
 

@@ -4,106 +4,24 @@
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..bindings.loader import _state
 from ..errors import OutOfRangeError
-from ..wire.field_options import NO_OPTIONS, FieldOptions
+from ..wire.base import Limits
 from ..wire.types import (
     SCALARS,
-    ArrayType,
-    BitmapType,
-    CountedType,
+    FieldInfo,
     ListType,
     PointersType,
     Scalar,
     StructType,
-    SubsectionType,
-    UnusedType,
     WireType,
 )
 
-if TYPE_CHECKING:
-    from .vmstruct import VMStruct
-
-__all__ = ["FieldInfo", "Layout", "attribute_of", "elements_of", "filled", "image_of"]
-
-
-@dataclass(frozen=True)
-class FieldInfo:
-    """One field: its attribute, its name in the description, where it lies.
-
-    ``num`` is the field that counts its elements.
-    """
-
-    attribute: str
-    name: str
-    type: WireType
-    offset: int
-    options: FieldOptions = NO_OPTIONS
-    num: FieldInfo | None = None
-
-    @property
-    def data(self) -> int:
-        """Where its value or its first element lies."""
-        at = 0
-        if isinstance(self.type, BitmapType | ListType | PointersType):
-            at = self.type.data_at
-        return self.offset + at
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a layout class is for C: ``size`` and ``align`` in bytes.
-
-    ``subsections`` are those of ``fields`` that are no fields for C.
-    """
-
-    name: str
-    version_id: int
-    minimum_version_id: int
-    fields: tuple[FieldInfo, ...]
-    size: int
-    align: int
-
-    @property
-    def wire(self) -> list[FieldInfo]:
-        """What C has as fields, in wire order."""
-        return [info for info in self.fields if not _is_subsection(info)]
-
-    @property
-    def subsections(self) -> list[FieldInfo]:
-        """What C has as subsections, in wire order."""
-        return [info for info in self.fields if _is_subsection(info)]
-
-
-def _is_subsection(info: FieldInfo) -> bool:
-    return isinstance(info.type, SubsectionType)
-
-
-def image_of(type_: WireType) -> bytes:
-    """A field's memory at rest, unless a default is declared."""
-    match type_:
-        case Scalar():
-            return struct.pack(f"={type_.kind}", type_.rest)
-        case StructType():
-            return bytes(type_.cls.__image__)
-        case BitmapType():
-            size = struct.pack("=iI", type_.bits, 0) if type_.own_size else b""
-            return size + bytes(8 * type_.length)
-        case PointersType():
-            elements = image_of(type_.element) * type_.length
-            return bytes(type_.data_at) + elements + b"\1" * type_.length
-        case ListType():
-            return bytes(type_.data_at) + image_of(type_.element) * type_.length
-        case UnusedType():
-            return b""
-        case _:
-            return image_of(type_.element) * type_.length
+__all__ = ["MemoryDescriptors", "compact", "descriptors"]
 
 
 _LARGE_IMAGE = 1 << 20
@@ -111,7 +29,7 @@ _PAGE = mmap.PAGESIZE
 
 
 def compact(image: bytes) -> bytes | memoryview:
-    """The same bytes; of a large image the pages of zeros take no memory."""
+    """Return the same bytes; of a large image the pages of zeros take no memory."""
     if len(image) < _LARGE_IMAGE:
         return image
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -124,79 +42,51 @@ def compact(image: bytes) -> bytes | memoryview:
     return memoryview(memory).toreadonly()
 
 
-def filled(type_: WireType, value: Any) -> Any:
-    """``value``, or for a fixed array so many times a number as it has elements."""
-    if isinstance(type_, ArrayType) and isinstance(value, int | float):
-        return [filled(type_.element, value)] * type_.length
-    return value
+class MemoryDescriptors:
+    """Makes the descriptors of a layout class's attributes: the compiled ones, and a few here."""
+
+    def number(
+        self, where: str, type_: Scalar, offset: int, limits: Limits = (None, None)
+    ) -> _state.Field:
+        """Return the descriptor of a number; ``limits`` are narrower than its type's."""
+        low, high = limits
+        if low is None and type_.low != SCALARS[type_.kind].low:
+            low = type_.low
+        if low is None and high is None:
+            return _state.Field(where, type_.kind, offset, type_.size)
+        return _state.Field(where, type_.kind, offset, type_.size, low=low, high=high)
+
+    def struct(self, where: str, cls: type[Any], offset: int, size: int) -> _state.Field:
+        """Return the descriptor of a nested struct."""
+        return _state.Field(where, "s", offset, size, 0, cls)
+
+    def row(self, where: str, element: WireType, length: int, offset: int) -> _state.Field:
+        """Return the descriptor of a fixed array."""
+        inner = element.element_descriptor(self, where, 0)
+        return _state.Field(where, "a", offset, element.size * length, length, None, inner)
+
+    def counted(
+        self, where: str, row: Any, offset: int, number: tuple[int, str], multiply: int
+    ) -> _state.Field:
+        """Return that of an array whose length is a number: its offset and kind."""
+        inner = row.element.element_descriptor(self, where, 0)
+        size = row.element.size * row.length
+        delta, kind = number[0] - offset, number[1]
+        return _state.Field(
+            *(where, "v", offset, size, row.length, None, inner, delta, kind, multiply)
+        )
+
+    def tree(self, entries: _state.Field, type_: ListType) -> Any:
+        """Return the descriptor of a list of entries that reads as a dict."""
+        return _Tree(entries, type_)
+
+    def pointers(self, where: str, info: FieldInfo, type_: PointersType) -> Any:
+        """Return the descriptor of an array whose elements may be missing."""
+        return _Pointers(where, info, type_)
 
 
-def _number(
-    where: str, type_: Scalar, offset: int, low: int | None = None, high: int | None = None
-) -> _state.Field:
-    if low is None and type_.low != SCALARS[type_.kind].low:
-        low = type_.low
-    if low is None and high is None:
-        return _state.Field(where, type_.kind, offset, type_.size)
-    return _state.Field(where, type_.kind, offset, type_.size, low=low, high=high)
-
-
-def _field(where: str, type_: WireType, offset: int) -> _state.Field:
-    """The descriptor of a value that says by itself how long it is."""
-    if isinstance(type_, Scalar):
-        return _number(where, type_, offset)
-    if isinstance(type_, StructType):
-        return _state.Field(where, "s", offset, type_.size, 0, type_.cls)
-    assert isinstance(type_, ArrayType)
-    return _row(where, type_.element, type_.length, offset)
-
-
-def _row(where: str, element: WireType, length: int, offset: int) -> _state.Field:
-    inner = _field(where, element, 0)
-    return _state.Field(where, "a", offset, element.size * length, length, None, inner)
-
-
-def _counted(
-    where: str, element: WireType, length: int, offset: int, number: int, kind: str, multiply: int
-) -> _state.Field:
-    inner = _field(where, element, 0)
-    size = element.size * length
-    delta = number - offset
-    return _state.Field(where, "v", offset, size, length, None, inner, delta, kind, multiply)
-
-
-def elements_of(info: FieldInfo, where: str) -> _state.Field | None:
-    """The descriptor of all elements that there is room for, however many count."""
-    type_ = info.type
-    if isinstance(type_, CountedType | ListType | PointersType | ArrayType):
-        return _row(where, type_.element, type_.length, info.data)
-    return None
-
-
-def attribute_of(info: FieldInfo, where: str, low: int | None, high: int | None) -> Any:
-    """The descriptor that becomes the class's attribute; ``None``: it has none."""
-    type_ = info.type
-    match type_:
-        case Scalar():
-            return _number(where, type_, info.offset, low, high)
-        case CountedType():
-            assert info.num is not None
-            assert isinstance(info.num.type, Scalar)
-            return _counted(
-                *(where, type_.element, type_.length, info.offset),
-                *(info.num.offset, info.num.type.kind, info.options.multiply),
-            )
-        case BitmapType():
-            return _row(where, SCALARS["Q"], type_.length, info.data)
-        case ListType():
-            rows = _counted(where, type_.element, type_.length, info.data, info.offset, "I", 1)
-            return _Tree(rows, type_) if type_.key else rows
-        case PointersType():
-            return _Pointers(where, info, type_)
-        case UnusedType():
-            return None
-        case _:
-            return _field(where, type_, info.offset)
+descriptors = MemoryDescriptors()
+"""The one maker of descriptors."""
 
 
 class _Tree:
@@ -222,7 +112,7 @@ class _Tree:
             return key
         return tuple(getattr(key, info.attribute) for info in key.__layout__.fields)
 
-    def __set__(self, instance: Any, value: Mapping[Any, VMStruct]) -> None:
+    def __set__(self, instance: Any, value: Mapping[Any, _state.Memory]) -> None:
         if not isinstance(value, Mapping):
             raise OutOfRangeError(f"{value!r} is no dict", self._entries.name)
         entry_cls: Any = self._type.element.cls
@@ -260,8 +150,10 @@ class _Pointers:
         self.name = where
         self.length = type_.length
         self.num = info.num and (info.num.attribute, info.options.multiply)
-        self.elements = _row(where, type_.element, type_.length, info.data)
-        self.present = _row(where, SCALARS["B"], type_.length, info.offset + type_.present_at)
+        self.elements = descriptors.row(where, type_.element, type_.length, info.data)
+        self.present = descriptors.row(
+            where, SCALARS["B"], type_.length, info.offset + type_.present_at
+        )
 
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else PointersView(self, instance)

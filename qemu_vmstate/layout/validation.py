@@ -57,7 +57,7 @@ def validate(sentence: str) -> Callable[[F], F]:
 
 
 def validators_of(cls: type) -> tuple[Validator, ...]:
-    """The validators of a class, those of its bases first; an override takes the former's place."""
+    """Return a class's validators, its bases' first; an override replaces what it overrides."""
     found: dict[str, Validator] = {}
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():

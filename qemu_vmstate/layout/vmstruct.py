@@ -11,90 +11,31 @@ from __future__ import annotations
 import inspect
 import sys
 from abc import ABCMeta
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Mapping, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, get_origin
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError, OutOfRangeError
 from ..state.to_migration_state import ToMigrationState
 from ..wire.annotations import wire_type
+from ..wire.base import Limits
+from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
-from ..wire.types import (
-    LONGEST_NAME,
-    SCALARS,
-    ArrayType,
-    BitmapType,
-    CountedType,
-    ListType,
-    PointersType,
-    Scalar,
-    StructType,
-    SubsectionType,
-    UnusedType,
-    WireType,
-    up,
-)
-from .checks import check_neighbours, check_options, check_subsections, limits_of
-from .descriptors import (
-    FieldInfo,
-    Layout,
-    attribute_of,
-    compact,
-    elements_of,
-    filled,
-    image_of,
-)
+from ..wire.structs import plain_struct
+from ..wire.types import SCALARS, FieldInfo, Layout, Scalar, WireType, up
+from .annotations import check_name, check_versions, own_annotations
+from .checks import check_neighbours, check_subsections, limits_of
+from .descriptors import compact, descriptors
+from .traversal import structs_in
 from .validation import Validator, validators_of
 
 __all__ = ["VMStruct", "asdict"]
 
 
-def check_name(name: object, what: str) -> str:
-    """Refuse a name that would crash QEMU or that its tools cannot read."""
-    if not isinstance(name, str) or not name:
-        raise DeclarationError(
-            f"{what} has no name; QEMU dereferences it while it saves, so give one: name='...'"
-        )
-    if "\0" in name or len(name.encode()) > LONGEST_NAME:
-        raise DeclarationError(
-            f"{what}: the name {name[:40]!r}... has {len(name.encode())} bytes; a section's name "
-            f"has at most {LONGEST_NAME}, and no NUL"
-        )
-    return name
-
-
-def check_versions(version_id: int, minimum_version_id: int, what: str) -> None:
-    """Refuse versions that no stream could have."""
-    if not 0 <= minimum_version_id <= version_id < 2**31:
-        raise DeclarationError(
-            f"{what}: minimum_version_id {minimum_version_id} and version_id {version_id}; "
-            "they must be 0 or more, and the minimum not above the version"
-        )
-
-
-def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """A class's own annotations, evaluated; ``namespace`` has the names around it."""
-    hints = {}
-    for name, hint in inspect.get_annotations(cls).items():
-        if isinstance(hint, str):
-            scope = vars(sys.modules[cls.__module__])
-            try:
-                hint = eval(hint, dict(scope), dict(namespace))
-            except DeclarationError:
-                raise
-            except Exception as exc:
-                raise DeclarationError(
-                    f"{cls.__name__}.{name}: the annotation {hint!r} cannot be evaluated: {exc}"
-                ) from exc
-        origin: Any = get_origin(hint)
-        if origin is not ClassVar:
-            hints[name] = hint
-    return hints
-
-
 def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
-    """What a refused store raises; called from cdefs/values.c."""
+    """Return the exception for a refused store; called from cdefs/state/values.c."""
     path = target.name if index < 0 else f"{target.name}[{index}]"
     scalar = SCALARS.get(target.kind)
     if why == "range" and scalar:
@@ -117,7 +58,7 @@ def _refused(target: _state.Field, index: int, value: object, why: str) -> Excep
 
 
 def _shown(value: object) -> str:
-    """A value's ``repr``, cut to what a sentence can hold."""
+    """Return a value's ``repr``, cut to what a sentence can hold."""
     try:
         text = repr(value)
     except Exception:  # a number of thousands of digits has none, for instance
@@ -167,7 +108,7 @@ class VMStructMeta(ABCMeta):
                 "top of each other; make one of them a field"
             )
         cls = super().__new__(mcls, cls_name, bases, namespace)
-        hints = own_annotations(cls, sys._getframe(1).f_locals)
+        hints = own_annotations(cls, caller_locals(inspect.currentframe()))
         values = {key: namespace[key] for key in hints if key in namespace}
         wire_name = check_name(cls_name if name is None else name, f"class {cls_name}")
         check_versions(version_id, minimum_version_id, f"class {cls_name}")
@@ -189,7 +130,7 @@ class VMStructMeta(ABCMeta):
         for attribute, type_, options in own:
             where = f"{cls.__name__}.{attribute}"
             wire_name = cls.__wire_name(attribute, type_, options, where)
-            if not isinstance(type_, UnusedType):
+            if type_.has_attribute:
                 if wire_name in names or (inherited and hasattr(cls.__base__, attribute)):
                     taken = names.get(wire_name, "an attribute of its base class")
                     raise DeclarationError(
@@ -203,7 +144,7 @@ class VMStructMeta(ABCMeta):
             info = FieldInfo(attribute, wire_name, type_, offset, options, num)
             by_attribute[attribute] = info
             fields.append(info)
-            cls.__set_attribute(info, where, *limits.get(attribute, (None, None)))
+            cls.__set_attribute(info, where, limits.get(attribute, (None, None)))
             offset += type_.size
         # As in C++, an empty struct takes a byte, so that each of several has a place.
         size = up(max(offset, 1), align)
@@ -211,12 +152,12 @@ class VMStructMeta(ABCMeta):
             raise DeclarationError(f"{cls.__name__} takes {size} bytes; the limit is 2147483647")
         cls.__checked__ = any(
             bool(limits.get(info.attribute))
-            or isinstance(info.type, CountedType | ListType)
-            or any(struct.__checked__ for struct in structs_of(info.type))
+            or info.type.limits_own_count
+            or any(struct.__checked__ for struct in info.type.structs())
             for info in fields
         ) or bool(inherited and getattr(cls.__base__, "__checked__", False))
         cls.__validated__ = bool(cls.__validators__) or any(
-            inner.__validated__ for info in fields for inner in structs_of(info.type)
+            inner.__validated__ for info in fields for inner in info.type.structs()
         )
         cls.__layout__ = replace(layout, fields=tuple(fields), size=size, align=align)
         check_subsections(cls.__layout__, cls.__layout__.name, f"class {cls.__name__}")
@@ -235,29 +176,21 @@ class VMStructMeta(ABCMeta):
                 "default; field(omit=...) and field(default_factory=...) are for devices"
             )
         type_ = wire_type(hint, where)
-        check_options(type_, options, where)
-        if isinstance(type_, BitmapType):
-            type_ = replace(type_, own_size=options.size is None)
-        if isinstance(type_, ListType) and type_.key:
-            type_ = replace(type_, element=StructType(_entry_class(where, type_)))
-        return attribute, type_, options
+        type_.check_options(options, where)
+        return attribute, type_.as_declared(options, partial(_entry_class, where)), options
 
     def __wire_name(cls, attribute: str, type_: WireType, options: FieldOptions, where: str) -> str:
         if options.name is not None:
             return check_name(options.name, where)
-        if isinstance(type_, SubsectionType):
-            return type_.cls.__layout__.name
-        return check_name("unused" if isinstance(type_, UnusedType) else attribute, where)
+        return check_name(type_.default_name(attribute), where)
 
-    def __set_attribute(
-        cls, info: FieldInfo, where: str, low: int | None = None, high: int | None = None
-    ) -> None:
-        found = attribute_of(info, where, low, high)
+    def __set_attribute(cls, info: FieldInfo, where: str, limits: Limits) -> None:
+        found = info.type.attribute(descriptors, info, where, limits)
         if found is not None:
             setattr(cls, info.attribute, found)
         elif info.attribute in cls.__dict__:
             delattr(cls, info.attribute)
-        elements = elements_of(info, where)
+        elements = info.type.elements(descriptors, info, where)
         if elements is not None:
             cls.__elements__[info.attribute] = elements
 
@@ -265,8 +198,8 @@ class VMStructMeta(ABCMeta):
         image = bytearray(getattr(cls, "__image__", b"") if inherited else b"")
         image.extend(bytes(cls.__layout__.size - len(image)))
         for info in cls.__layout__.fields[len(inherited.fields) if inherited else 0 :]:
-            at_rest = image_of(info.type)
-            image[info.offset : info.offset + len(at_rest)] = at_rest
+            initial = info.type.initial()
+            image[info.offset : info.offset + len(initial)] = initial
         cls.__image__ = compact(bytes(image))
         if not any(option.has_default for option in options.values()):
             return
@@ -274,23 +207,13 @@ class VMStructMeta(ABCMeta):
         for info in cls.__layout__.fields:
             option = options.get(info.attribute, NO_OPTIONS)
             if option.has_default:
-                setattr(struct, info.attribute, filled(info.type, option.default))
+                setattr(struct, info.attribute, info.type.filled(option.default))
         cls.__image__ = compact(bytes(struct))
 
 
-def structs_of(type_: WireType) -> Iterator[type[VMStruct]]:
-    """The layout class of a struct, or of the elements of what has some."""
-    while not isinstance(type_, StructType):
-        if isinstance(type_, Scalar | BitmapType | UnusedType):
-            return
-        type_ = type_.element
-    yield type_.cls
-
-
-def _entry_class(where: str, type_: ListType) -> type[VMStruct]:
-    """A gtree's key and value as one layout class, for its memory."""
-    assert type_.key is not None
-    fields = {"key": type_.key, "value": type_.element}
+def _entry_class(where: str, key: WireType, value: WireType) -> type[VMStruct]:
+    """Return a gtree's key and value as one layout class, for its memory."""
+    fields = {"key": key, "value": value}
     made: Any = VMStructMeta(
         where, (VMStruct,), {"__module__": __name__, "__annotations__": fields}
     )
@@ -326,10 +249,10 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
     if TYPE_CHECKING:
 
         def snapshot_migration_state(self, target: Any) -> None:
-            """As in cdefs/layout.c: one copy."""
+            """As in cdefs/state/memory.c: one copy."""
 
         def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
-            """As in cdefs/layout.c: one copy."""
+            """As in cdefs/state/memory.c: one copy."""
     else:
         snapshot_migration_state = _state.memory_snapshot
         restore_migrated_state_mut = _state.memory_restore
@@ -344,7 +267,7 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
         inner = ", ".join(
             f"{info.attribute}={_readable(getattr(self, info.attribute))!r}"
             for info in self.__layout__.fields
-            if not isinstance(info.type, UnusedType)
+            if info.type.has_attribute
         )
         return f"{type(self).__name__}({inner})"
 
@@ -385,48 +308,9 @@ def _check_again(struct: VMStruct) -> None:
             _check_again(inner)
 
 
-def structs_in(struct: VMStruct, info: FieldInfo) -> Iterator[VMStruct]:
-    """The structs inside a field of ``struct``, as many as it has now."""
-
-    def flat(value: Any, type_: WireType) -> Iterator[VMStruct]:
-        if isinstance(type_, StructType):
-            yield value
-        elif isinstance(type_, ArrayType | CountedType | PointersType | ListType):
-            for item in value:
-                if item is not None:
-                    yield from flat(item, type_.element)
-
-    if next(structs_of(info.type), None) is None:
-        return iter(())
-    if isinstance(info.type, ListType) and info.type.key:
-        entries: dict[Any, VMStruct] = getattr(struct, info.attribute)
-        return iter(entries.values())
-    return flat(getattr(struct, info.attribute), info.type)
-
-
 def asdict(struct: VMStruct) -> dict[str, Any]:
-    """A layout class instance as plain Python: numbers, lists, bytes and dicts.
+    """Return a layout class instance as plain Python: numbers, lists, bytes and dicts.
 
     Keys are the attributes' names, in wire order; a ``Buffer`` becomes ``bytes``.
     """
-
-    def plain(value: Any, type_: WireType) -> Any:
-        match type_:
-            case StructType():
-                return asdict(value)
-            case ArrayType(is_buffer=True) | CountedType(is_buffer=True):
-                return bytes(value)
-            case ListType() if type_.key:
-                return {key: asdict(item) for key, item in value.items()}
-            case BitmapType():
-                return list(value)
-            case ArrayType() | CountedType() | ListType() | PointersType():
-                return [item if item is None else plain(item, type_.element) for item in value]
-            case _:
-                return value
-
-    return {
-        info.attribute: plain(getattr(struct, info.attribute), info.type)
-        for info in struct.__layout__.fields
-        if not isinstance(info.type, UnusedType)
-    }
+    return plain_struct(struct)

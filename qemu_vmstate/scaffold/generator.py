@@ -32,7 +32,7 @@ _SCALARS = {
 }
 # What C compares with the value that the object has.
 _LIVE = {
-    "int32 le": ("i32_le", 4),
+    "int32 le": ("i32_positive_le", 4),
     "int32 equal": ("Equal[i32]", 4),
     # VMSTATE_UINT64_EQUAL's own name.
     "int64 equal": ("Equal[u64]", 8),
@@ -79,7 +79,7 @@ class Scaffold:
         return Made(section, cls, self._opaque)
 
     def text(self, origin: str = "a migration file") -> str:
-        """The module's source, as ``ruff format`` leaves it; *origin* is where it comes from."""
+        """Return the module's source, as ``ruff format`` leaves it; *origin* is its file."""
         sections = [(made.section, made.cls) for made in self.made]
         return self._module.text(origin, sections)
 
@@ -97,7 +97,7 @@ class Scaffold:
                 yield Member(one.name, self._type(one, parent, one.name))
 
     def _type(self, one: Field, parent: str, place: str) -> Type:
-        """*place* is the field's name, where *one* may be an element."""
+        """Return the type of *one*; *place* is the field's name, where *one* may be an element."""
         match one.type:
             case kind if kind in _SCALARS or kind in _LIVE:
                 return _numbers(one)
@@ -113,16 +113,18 @@ class Scaffold:
                 return Type(f"Buffer[Literal[{one.size}]]")
             case "qtailq" | "qlist" | "gtree":
                 return self._list(one, parent)
-            case "struct" if one.value is None:
-                return Type(self._nested(one, parent, place))
-            case "vstruct" if one.value is None:
-                options = (f"struct_version_id={one.version_id or 0}",)
-                return Type(self._nested(one, parent, place), options=options)
-            case "tmp" if one.value is None:
-                return Type(f"Tmp[{self._nested(one, parent, place)}]")
+            case "struct" | "vstruct" | "tmp" if one.value is None:
+                return self._struct_type(one, self._nested(one, parent, place))
             case "struct":
                 return self._bytes(one.size, UNDESCRIBED)
         return self._bytes(one.size, one.type)
+
+    def _struct_type(self, one: Field, cls_name: str) -> Type:
+        if one.type == "tmp":
+            return Type(f"Tmp[{cls_name}]")
+        if one.type == "vstruct":
+            return Type(cls_name, options=(f"struct_version_id={one.version_id or 0}",))
+        return Type(cls_name)
 
     def _nested(self, one: Field, parent: str, place: str) -> str:
         name = one.vmsd_name or one.name
@@ -143,7 +145,7 @@ class Scaffold:
     # -------------------------------------------------------- several of them
 
     def _array(self, one: Field, parent: str) -> Iterator[Member]:
-        """An array; where its elements differ, a field for each run of equal ones."""
+        """Yield an array; where its elements differ, a field for each run of equal ones."""
         kinds = {child.type for child in one.children}
         if len(kinds) == 1 and all(isinstance(child.value, bytes) for child in one.children):
             # Whatever the type is, its array is as many bytes.
@@ -205,7 +207,7 @@ class Scaffold:
 
 
 def _numbers(one: Field) -> Type:
-    """A scalar, or an array of scalars."""
+    """Return a scalar, or an array of scalars."""
     name, width = _LIVE.get(one.type) or _SCALARS[one.type]
     count = one.size // width
     live = one.type in _LIVE
@@ -217,7 +219,7 @@ def _numbers(one: Field) -> Type:
 
 
 def _row(element: Type, values: Sequence[str], count: int) -> Type:
-    """An array; *values* are those that its elements must have."""
+    """Return an array; *values* are those that its elements must have."""
     annotation = f"Array[{element.annotation}, Literal[{count}]]"
     if values:
         alike = len(set(values)) == 1
@@ -272,7 +274,7 @@ def _pattern(elements: Sequence[Field]) -> Iterator[tuple[bool, int]]:
 
 
 def sections_named(stream: Stream, name: str | None = None) -> list[Section]:
-    """The sections of devices, in order: all, or those of this name, with or without instance.
+    """Return the sections of devices in order, all or those of this name or name and instance.
 
     The name is a section's (``0000:00:03.0/e1000``, ``cpu/1``) or its description's
     (``e1000``).  Raises ``VMStateError`` with the names there are if none has it.
@@ -292,7 +294,7 @@ def sections_named(stream: Stream, name: str | None = None) -> list[Section]:
 
 
 def scaffold(stream: Stream, section: str | None = None) -> str:
-    """The source of a Python module: a ``Device`` class for each section of a device.
+    """Return the source of a Python module: a ``Device`` class for each section of a device.
 
     *section* names the only ones wanted, as :func:`sections_named` has it, which raises
     ``VMStateError`` if there are none.  The module is typed, formatted and complete.  Types that

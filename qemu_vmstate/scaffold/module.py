@@ -28,7 +28,19 @@ _VOCABULARY = frozenset(
     {
         *("Array", "Bitmap", "Buffer", "Device", "Equal", "GTree", "Literal", "PointerArray"),
         *("QList", "QTailQ", "Subsection", "Tmp", "Unused", "VMStruct", "bool", "cpudouble"),
-        *("field", "i16", "i32", "i32_le", "i64", "i8", "timer", "u16", "u32", "u64", "u8"),
+        *(
+            "field",
+            "i16",
+            "i32",
+            "i32_positive_le",
+            "i64",
+            "i8",
+            "timer",
+            "u16",
+            "u32",
+            "u64",
+            "u8",
+        ),
         *("SECTIONS", "zeroed"),
     }
 )
@@ -90,7 +102,7 @@ class Module:
         self._classes: dict[str, Class] = {}
 
     def add(self, cls: Class, *places: str) -> str:
-        """The name of this class, or of one that is the same.
+        """Return the name of this class, or of one that is the same.
 
         *places* are other names for it, for when its own is another's.
         """
@@ -107,7 +119,7 @@ class Module:
         return self._names[key]
 
     def text(self, origin: str, sections: Sequence[tuple[Section, str]]) -> str:
-        """The source; *sections* with their classes, which need all others that are written."""
+        """Return the source: the classes of *sections*, and all others that they need."""
         needed = self._needed({cls for _, cls in sections})
         used: set[str] = set()
         classes: list[str] = []
@@ -193,7 +205,7 @@ def _tokens(annotation: str) -> set[str]:
 
 
 def _fitting(name: str, room: int = LONGEST_NAME) -> str:
-    """A name as a description can have it (see ``check_name`` in layout.py)."""
+    """Return a name as a description can have it (see ``check_name`` in layout.py)."""
     raw = name.replace("\0", "?").encode("utf-8", "replace")
     return raw[:room].decode("utf-8", "ignore") or "unnamed"
 

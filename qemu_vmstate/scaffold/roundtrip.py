@@ -140,7 +140,7 @@ def _difference(section: Section, before: bytes, after: bytes) -> str:
 
 
 def _paths(fields: Iterable[Field], offset: int, prefix: str) -> Iterator[str]:
-    """The path of the field that has the byte at *offset*, the innermost first."""
+    """Yield the path of the field that has the byte at *offset*, the innermost first."""
     for field in fields:
         if not field.offset <= offset < field.offset + field.size:
             continue

@@ -27,13 +27,13 @@ LONGEST, LONGEST_CLASS = 40, 32
 
 
 def plain(text: str) -> str:
-    """A name of the stream for a docstring or a comment."""
+    """Return a name of the stream for a docstring or a comment."""
     shown = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def quoted(text: str) -> str:
-    """A string literal: in double quotes, unless single ones cost fewer escapes."""
+    """Return a string literal: in double quotes, unless single ones cost fewer escapes."""
     quote = "'" if text.count('"') > text.count("'") else '"'
     out = []
     for c in text:
@@ -56,7 +56,7 @@ def unique(name: str, taken: Container[str], between: str = "_") -> str:
 
 
 def attribute_name(name: str, taken: Container[str], room: int = LONGEST) -> str:
-    """An identifier for a field, of ``room`` characters: its C name where Python allows.
+    """Return an identifier for a field, of ``room`` characters: its C name where Python allows.
 
     Without underscores in front: those names are the base class's, in every version of it.
     """
@@ -78,7 +78,7 @@ def _identifier(name: str) -> str:
 
 
 def class_name(name: str) -> str:
-    """A class's name for a description's: ``PIIX3``, ``CpuCommon``, ``Mc146818rtc``."""
+    """Return a class's name for a description's: ``PIIX3``, ``CpuCommon``, ``Mc146818rtc``."""
     words = re.findall(r"[0-9A-Za-z]+", name)
     found = "".join(word[0].upper() + word[1:] for word in words)[:LONGEST_CLASS] or "Unnamed"
     if keyword.iskeyword(found):
@@ -123,7 +123,7 @@ def docstring(text: str, indent: str = "    ") -> list[str]:
 
 
 def imports(module: str, names: Iterable[str]) -> list[str]:
-    """A sorted import statement."""
+    """Return a sorted import statement."""
     # The natural order: u8 before u16.
     ordered = sorted(names, key=lambda name: (name[0].islower(), _natural(name)))
     line = f"from {module} import {', '.join(ordered)}"

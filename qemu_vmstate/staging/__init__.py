@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An object's staging struct: how it is filled for a save, and committed after a load."""
 
-from .python_staging import make_staging
+from . import callbacks as callbacks
+from .build import make_staging
 
 __all__ = ["make_staging"]

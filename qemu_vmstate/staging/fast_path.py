@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The short way from QEMU's hooks to states that only convert themselves.
+"""The fast path from QEMU's hooks to states that only convert themselves.
 
-cdefs/trampoline.c locks all of an object's Mutexes, calls each state's conversion and
+cdefs/state/fast_path.c locks all of an object's Mutexes, calls each state's conversion and
 unlocks, without a frame of this package in between.  A restore that raises undoes those
 before it: their memory as it was, or what their class made of them.  Whatever else there
-is to do, and every lock that this thread has or that is poisoned, is left to the long
-way: staging.py.
+is to do, and every lock that this thread has or that is poisoned, is left to the slow
+path: python_staging.py.
 """
 
 from __future__ import annotations
@@ -14,38 +14,57 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..bindings.loader import _state
-from ..bindings.native import ffi
+from ..bindings.native import ffi, lib
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Arc, Mutex, together
-from ..state.to_migration_state import Former, ToMigrationState, noted
-from .parts import StatePart, pointed_to
+from ..state.cells import Mutex, lock_all, pointee
+from ..state.to_migration_state import Former, ToMigrationState
+from ..state.undo import Undo, noted
+from .parts import StatePart
 
 if TYPE_CHECKING:
-    from .python_staging import Staging
+    from .python_staging import PythonStaging
 
-__all__ = ["put_back_last", "short_way"]
+__all__ = ["attach_fast_path"]
 
-# As in cdefs/trampoline.c.
-_UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_LONG_WAY = range(4)
+# As in cdefs/state/fast_path.c.
+_UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_SLOW_PATH = range(4)
 
 
-def short_way(staging: Staging, parts: list[tuple[Any, Any]]) -> _state.Trampoline | None:
-    """The trampoline of ``parts``, each a value and where it is staged; ``None``: there is none."""
-    steps = []
+def attach_fast_path(staging: PythonStaging) -> None:
+    """Give ``staging`` its fast path, if its parts have one; known when it is made."""
+    if not staging.only_converts:
+        return
+    parts = [
+        (part.value, part.place(staging.migration_state))
+        for part in staging.python_parts
+        if isinstance(part, StatePart) and not part.count_of(staging.cls)
+    ]
+    if len(parts) != len(staging.python_parts):
+        return
+    staging.fast_path = _fast_path(staging, parts)
+    if staging.fast_path:
+        # The staging keeps it as long as the object.
+        address = ffi.cast("void *", id(staging.fast_path))
+        lib().qv_object_set_fast_path(staging.cdata, address)
+
+
+def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.FastPath | None:
+    """Return the fast path of ``parts``, each a value and its place, or ``None``."""
+    conversions = []
     for value, staged in parts:
-        while type(value) is Arc:
-            value = value.target
-        if type(value) is not Mutex or not isinstance(value._value, ToMigrationState):
+        value = pointee(value)
+        if type(value) is not Mutex or not isinstance(value.inner, ToMigrationState):
             return None
-        restore = type(value._value).restore_migrated_state_mut
+        restore = type(value.inner).restore_migrated_state_mut
         forgets = getattr(restore, "keeps_nothing", False)
-        steps.append((value._value, staged, _undo(value._value), forgets))
-    return _state.Trampoline(
+        conversions.append((value.inner, staged, _undo(value.inner), forgets))
+    return _state.FastPath(
         weakref.ref(staging),
         _failed,
         _put_back,
-        tuple(steps),
-        tuple(staging._mutexes),
+        _make_undo,
+        tuple(conversions),
+        tuple(staging.mutexes),
     )
 
 
@@ -60,10 +79,12 @@ def _undo(state: ToMigrationState[Any]) -> int:
     restore = cls.__dict__.get("restore_migrated_state_mut")
     if getattr(restore, "all_or_nothing", False):
         return _UNDO_NOTHING
-    return _UNDO_FORMER if hasattr(cls, "_former_migrated_state") else _UNDO_LONG_WAY
+    return _UNDO_FORMER if hasattr(cls, "__former_migrated_state__") else _UNDO_SLOW_PATH
 
 
-def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: BaseException) -> None:
+def _put_back(
+    reference: weakref.ref[PythonStaging], index: int, former: Any, exc: BaseException
+) -> None:
     """Undo a part's restore; what goes wrong is noted on ``exc``.
 
     ``former``: the state's bytes; ``None``: it has them, but may keep more elsewhere;
@@ -71,9 +92,9 @@ def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: Bas
     """
     staging = reference()
     assert staging is not None
-    part = staging._parts[index]
+    part = staging.python_parts[index]
     assert isinstance(part, StatePart)
-    state = pointed_to(part.value)._value
+    state = pointee(part.value).inner
     own_version = staging.description.version_id
     with noted(exc, f"the former state of {part.path}"):
         if isinstance(former, bytes):
@@ -82,26 +103,27 @@ def _put_back(reference: weakref.ref[Staging], index: int, former: Any, exc: Bas
         if former is None:
             Former(state).put_back(own_version)
         else:
-            state._put_back_migrated_state(former, own_version)
+            state.__put_back_migrated_state__(former, own_version)
 
 
-def put_back_last(count: int, exc: BaseException) -> None:
-    """Undo the last restores of a load of QEMU's; what goes wrong is noted on ``exc``."""
-    for reference, formers in reversed(_state.take_formers(count)):
+def _make_undo(reference: weakref.ref[PythonStaging], formers: tuple[Any, ...]) -> Undo:
+    """Return what rolls a whole restore back; ``formers`` is what ``_put_back`` takes."""
+    staging = reference()
+    assert staging is not None
+
+    def roll_back(exc: BaseException) -> None:
         staging = reference()
         if staging is None:
-            continue
-        with noted(exc, staging.description.name):
-            if isinstance(formers, list):  # of the long way
-                staging.undo(formers, exc)
-                continue
-            with together(staging._mutexes):
-                for index in reversed(range(len(formers))):
-                    _put_back(reference, index, formers[index], exc)
+            return
+        with lock_all(staging.mutexes):
+            for index in reversed(range(len(formers))):
+                _put_back(reference, index, formers[index], exc)
+
+    return Undo(staging.description.name, roll_back)
 
 
 def _failed(
-    reference: weakref.ref[Staging], index: int, saving: int, exc: BaseException, why: int
+    reference: weakref.ref[PythonStaging], index: int, saving: int, exc: BaseException, why: int
 ) -> int:
     staging = reference()
     assert staging is not None

@@ -13,20 +13,20 @@ from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks
 from .parts import StatePart
 
-__all__ = ["ByC", "Plan", "kind_of", "plan_of"]
+__all__ = ["ClassData", "NativePart", "class_data_of", "kind_of"]
 
-ByC = tuple[StatePart, Any, VMStruct]
+NativePart = tuple[StatePart, Any, VMStruct]
 """A part that C copies, the cell that guards it, and its memory."""
 
 
-class Plan:
+class ClassData:
     """What the staging structs of a class have in common; lives as long as the class."""
 
     def __init__(self, cls: type[VMStruct]) -> None:
         data = ffi.from_buffer(cls.__image__)
-        made = lib().qv_image_new(data, len(data))
+        made = lib().qv_initial_image_new(data, len(data))
         # The image points into the data, and so keeps it.
-        self.image = ffi.gc(made, lambda image, _=data: lib().qv_image_free(image))
+        self.image = ffi.gc(made, lambda image, _=data: lib().qv_initial_image_free(image))
         self.has_predicates = has_predicates(cls)
         self.offsets = {info.attribute: info.data for info in cls.__layout__.fields}
 
@@ -37,40 +37,40 @@ class Plan:
         return self.offsets[part.attribute] + (part.index or 0) * size
 
 
-def plan_of(cls: type[VMStruct]) -> Plan:
-    """That of ``cls``."""
-    found: Plan | None = cls.__dict__.get("__plan__")
+def class_data_of(cls: type[VMStruct]) -> ClassData:
+    """Return the data of ``cls``, made when it is first asked for."""
+    found: ClassData | None = cls.__dict__.get("__plan__")
     if found is None:
-        found = Plan(cls)
+        found = ClassData(cls)
         cls.__plan__ = found
     return found
 
 
-def kind_of(description: VMStateDescription, by_c: list[ByC]) -> Any:
-    """The ``QvKind *`` of its objects with these parts for C."""
-    key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in by_c)
+def kind_of(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
+    """Return the ``QvKind *`` of its objects with these parts for C."""
+    key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in native_parts)
     if key not in description.kinds:
-        description.kinds[key] = _make_kind(description, by_c)
+        description.kinds[key] = _make_kind(description, native_parts)
     return description.kinds[key]
 
 
-def _make_kind(description: VMStateDescription, by_c: list[ByC]) -> Any:
+def _make_kind(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
     cls = description.cls
-    plan = plan_of(cls)
-    made = lib().qv_kind_new(description.cdata, plan.image, always_whole(cls))
-    keep: list[Any] = [plan.image]
-    kind = ffi.gc(made, lambda kind, _=keep: lib().qv_kind_free(kind))
-    for part, cell, inner in by_c:
+    class_data = class_data_of(cls)
+    made = lib().qv_object_class_new(description.cdata, class_data.image, always_whole(cls))
+    keep: list[Any] = [class_data.image]
+    kind = ffi.gc(made, lambda kind, _=keep: lib().qv_object_class_free(kind))
+    for part, cell, inner in native_parts:
         size = inner.__layout__.size
         name = ffi.new("char[]", part.path.removeprefix(f"{description.name}.").encode())
         keep.append(name)
-        offset = plan.offset(part, size)
-        lib().qv_kind_add_part(made, name, isinstance(cell, BqlRefCell), offset, size)
+        offset = class_data.offset(part, size)
+        lib().qv_object_class_add_part(made, name, isinstance(cell, BqlRefCell), offset, size)
     for offset, length in kept(cls):
-        lib().qv_kind_keep(made, offset, length)
+        lib().qv_object_class_preserve(made, offset, length)
     for array in pointer_arrays(cls):
-        lib().qv_kind_add_pointers(made, *array)
+        lib().qv_object_class_add_pointers(made, *array)
     for info in description.numbered:
         size = 0 if asks(info) else info.type.size
-        lib().qv_kind_add_subsection(made, info.offset, size)
+        lib().qv_object_class_add_subsection(made, info.offset, size)
     return kind

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from ..bindings.loader import _state
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Arc, BqlRefCell, Mutex
+from ..state.cells import BqlRefCell, Mutex, pointee
 from ..state.to_migration_state import Former, ToMigrationState
 
-__all__ = ["Hooks", "Part", "PutBack", "StatePart", "copied_by_c", "memory_of", "pointed_to"]
+__all__ = ["Hooks", "Part", "PutBack", "StatePart", "copied_by_c", "memory_of"]
 
 PutBack = Callable[[int], object]
 """Called with the description's own ``version_id``."""
@@ -46,7 +46,7 @@ class Part(Protocol):
         """Take this piece of ``source`` over; what raises may have taken half of it."""
 
     def former(self) -> PutBack:
-        """What makes this piece again what it is now."""
+        """Return what makes this piece again what it is now."""
 
 
 class StatePart:
@@ -69,13 +69,14 @@ class StatePart:
         self.index = index
 
     def count_of(self, cls: type[VMStruct]) -> tuple[str, int] | None:
-        """The attribute of ``cls`` that counts, and what it exceeds if it has this element."""
+        """Return the attribute that counts, and the number it exceeds if it has this element."""
         for info in cls.__layout__.fields if self.index is not None else ():
             if info.attribute == self.attribute and info.num is not None:
                 return info.num.attribute, (self.index or 0) // info.options.multiply
         return None
 
-    def _of(self, struct: Any) -> Any:
+    def place(self, struct: Any) -> Any:
+        """Return the piece of a staging struct that is this part's."""
         if self.attribute is None:
             return struct
         if self.index is None:
@@ -85,38 +86,31 @@ class StatePart:
 
     def save(self, staging: Any) -> None:
         """Snapshot into the staging struct."""
-        self.value.snapshot_migration_state(self._of(staging))
+        self.value.snapshot_migration_state(self.place(staging))
 
     def load(self, source: Any, version_id: int) -> None:
         """Restore under the state's own lock."""
-        shared: Any = pointed_to(self.value)
+        shared: Any = pointee(self.value)
         if hasattr(shared, "restore_unguarded"):
-            shared.restore_unguarded(self._of(source), version_id)
+            shared.restore_unguarded(self.place(source), version_id)
         else:
-            shared.restore_migrated_state_mut(self._of(source), version_id)
+            shared.restore_migrated_state_mut(self.place(source), version_id)
 
     def former(self) -> PutBack:
         """Of the state inside the lock, if there is one."""
-        shared: Any = pointed_to(self.value)
+        shared: Any = pointee(self.value)
         if hasattr(shared, "former"):
             put_back: PutBack = shared.former()
             return put_back
         return Former(shared).put_back
 
 
-def pointed_to(value: Any) -> Any:
-    """What an ``Arc`` points to, however many there are; anything else as it is."""
-    while type(value) is Arc:
-        value = value.target
-    return value
-
-
 def copied_by_c(value: Any) -> tuple[Any, Any] | None:
-    """The cell and the memory of a part that C can copy without Python, or ``None``."""
-    value = pointed_to(value)
+    """Return the cell and the memory of a part that C can copy without Python, or ``None``."""
+    value = pointee(value)
     if type(value) not in (Mutex, BqlRefCell):
         return None
-    inner = value._value
+    inner = value.inner
     if not isinstance(inner, VMStruct):
         return None
     for method in ("snapshot_migration_state", "restore_migrated_state_mut"):
@@ -126,6 +120,6 @@ def copied_by_c(value: Any) -> tuple[Any, Any] | None:
 
 
 def memory_of(inner: VMStruct) -> PutBack:
-    """What puts a layout class instance's memory back."""
+    """Return what puts a layout class instance's memory back."""
     before = copy.copy(inner)
     return lambda _own_version: _state.assign(inner, before)

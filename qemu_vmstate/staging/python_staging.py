@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import errno
 import sys
-import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,67 +25,53 @@ from typing import Any
 
 from ..bindings.loader import _state
 from ..bindings.native import ffi, free_object, lib
-from ..errors import InvalidError, VMStateError, to_errno
+from ..errors import InvalidError, to_errno
 from ..layout.traversal import check_struct, path_at, structs
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Mutex, together
-from ..state.to_migration_state import noted
+from ..state.cells import Mutex, lock_all, pointee
+from ..state.undo import Undo, roll_back_all
 from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks, forget, watch
-from .fast_path import put_back_last, short_way
-from .object_class import ByC, Plan, plan_of
-from .parts import Hooks, Part, PutBack, StatePart, copied_by_c, memory_of, pointed_to
-from .staging import StagingStruct
+from .failures import running
+from .object_class import ClassData, NativePart, class_data_of
+from .parts import Hooks, Part, PutBack, StatePart, memory_of
+from .staging import Staging
 
-__all__ = ["Staging", "make_staging", "running"]
+__all__ = ["PythonStaging"]
 
 
 _NO_MUTEXES: dict[Mutex[Any], str] = {}
 
 
-class _Running(threading.local):
-    """Of each ``save()`` and ``load()`` in this thread what its hooks raised.
-
-    By the staging struct's identity.  A migration's hooks are not in it: nobody
-    waits for their exceptions.
-    """
-
-    def __init__(self) -> None:
-        self.failures: dict[int, list[BaseException]] = {}
-
-
-running = _Running()
-
-
-class Staging(StagingStruct):
+class PythonStaging(Staging):
     """The staging struct of an object whose save or load asks Python, and its hooks.
 
-    ``by_c`` are the parts that C copies, ``by_python`` the others.
+    ``native_parts`` are those that C copies, ``python_parts`` the others.
     """
 
     __slots__ = (
         "__weakref__",
-        "_by_c",
         "_current",
         "_handle",
         "_hooks",
         "_locks",
         "_memory",
-        "_mutexes",
+        "_native_memory",
         "_needed",
-        "_parts",
-        "_trampoline",
         "_validated",
         "_view",
+        "fast_path",
+        "mutexes",
         "needs_python",
+        "python_parts",
     )
 
     def __init__(
         self,
         description: VMStateDescription,
         parts: list[Part],
-        by_c: list[ByC],
-        by_python: tuple[Part, ...],
+        native_parts: list[NativePart],
+        python_parts: tuple[Part, ...],
         hooks: Hooks,
     ) -> None:
         cls = description.cls
@@ -95,24 +79,23 @@ class Staging(StagingStruct):
         self._hooks = hooks
         self._needed = tuple(self._needs(description))
         self._validated = cls.__validated__ or hooks.validate is not None
-        self._parts = by_python
+        self.python_parts = python_parts
         # What C copies beside what Python converts: Python undoes both.
-        self._by_c = tuple(inner for _, _, inner in by_c) if by_python else ()
-        self._mutexes = self._locks = _NO_MUTEXES
-        if by_python:
+        self._native_memory = tuple(inner for _, _, inner in native_parts) if python_parts else ()
+        self.mutexes = self._locks = _NO_MUTEXES
+        self.fast_path: _state.FastPath | None = None
+        if python_parts:
             self._set_locks(parts)
-        plan = plan_of(cls)
-        hook_flags = self._needed_hooks(plan)
+        class_data = class_data_of(cls)
+        hook_flags = self._needed_hooks(class_data)
         # A weak reference: the handle would keep this object alive for ever.
         self._handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
-        super().__init__(description, by_c, self._handle, hook_flags)
+        super().__init__(description, native_parts, self._handle, hook_flags)
         # Views of the struct keep this, and it keeps the struct.
         self._memory = ffi.gc(self.cdata, free_object)
         self.needs_python = hook_flags != 0
         self._view = self.view(self._memory)
-        if by_python:
-            self._set_short_way()
-        if plan.has_predicates:
+        if class_data.has_predicates:
             tell = weakref.WeakMethod(self._predicate_failed)
             watch(
                 self.address,
@@ -122,37 +105,28 @@ class Staging(StagingStruct):
             weakref.finalize(self, forget, self.address)
 
     def _set_locks(self, parts: list[Part]) -> None:
-        """What Python locks: every part's, unless the one that there is does it by itself."""
+        """Set what Python locks: every part's, unless there is one that locks itself."""
         for part in parts:
-            shared = pointed_to(getattr(part, "value", None))
+            shared = pointee(getattr(part, "value", None))
             if isinstance(shared, Mutex):
-                self._mutexes = {shared: part.path} | self._mutexes
-        self._locks = self._mutexes if self._by_c or len(self._mutexes) > 1 else _NO_MUTEXES
+                self.mutexes = {shared: part.path} | self.mutexes
+        self._locks = self.mutexes if self._native_memory or len(self.mutexes) > 1 else _NO_MUTEXES
 
-    def _set_short_way(self) -> None:
+    @property
+    def only_converts(self) -> bool:
+        """Whether nothing but the parts' own conversions is done for a save and a load."""
         more = self._hooks.pre_save or self._hooks.post_load or self._validated
-        if more or self._needed:
-            return
-        parts = [
-            (part.value, part._of(self._view))
-            for part in self._parts
-            if isinstance(part, StatePart) and not part.count_of(self.cls)
-        ]
-        if len(parts) == len(self._parts):
-            self._trampoline = short_way(self, parts)
-            if self._trampoline:
-                address = ffi.cast("void *", id(self._trampoline))
-                lib().qv_object_set_trampoline(self.cdata, address)
+        return bool(self.python_parts) and not more and not self._needed
 
-    def _needed_hooks(self, plan: Plan) -> int:
-        python = self._parts or self._validated or self._needed
+    def _needed_hooks(self, class_data: ClassData) -> int:
+        python = self.python_parts or self._validated or self._needed
         wanted = {
             lib().QV_HOOK_SNAPSHOT: python or self._hooks.pre_save,
-            lib().QV_HOOK_RESTORE: self._parts or self._validated or self._hooks.post_load,
+            lib().QV_HOOK_RESTORE: self.python_parts or self._validated or self._hooks.post_load,
             lib().QV_HOOK_POST_SAVE: self._hooks.post_save,
             lib().QV_HOOK_PRE_LOAD: self._hooks.pre_load,
-            lib().QV_HOOK_PREDICATES: plan.has_predicates,
-            lib().QV_HOOK_TOGETHER: self._by_c,
+            lib().QV_HOOK_PREDICATES: class_data.has_predicates,
+            lib().QV_HOOK_LOCK_ALL: self._native_memory,
             lib().QV_HOOK_NEEDED: self._hooks.needed,
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
@@ -168,10 +142,10 @@ class Staging(StagingStruct):
                 yield number, f"{description.name}.{info.attribute}.needed()", needed
 
     def __del__(self, free: Any = None) -> None:
-        """What owns the memory frees it."""
+        """Return what owns the memory frees it."""
 
     @property
-    def staged(self) -> Any:
+    def migration_state(self) -> Any:
         """The staging struct, as the last save or load left it."""
         return self._view
 
@@ -183,11 +157,11 @@ class Staging(StagingStruct):
         if self._hooks.pre_save and not keep:
             self._current = f"{self.description.name}.pre_save()"
             self._hooks.pre_save()
-        with self._together():
-            for part in self._parts:
+        with self._lock_all():
+            for part in self.python_parts:
                 self._current = part.path
                 part.save(self._view)
-            if self._by_c:
+            if self._native_memory:
                 lib().qv_object_copy_parts(self.cdata, True)
         if not keep:
             self._validate()
@@ -196,10 +170,10 @@ class Staging(StagingStruct):
                 lib().qv_object_set_needed(self.cdata, number, bool(needed(self._view)))
 
     @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
+    def _lock_all(self) -> Iterator[None]:
         """All Mutexes at once, so that no other thread sees one part without the other."""
         self._current = self.description.name
-        with together(self._locks):
+        with lock_all(self._locks):
             for mutex, path in self._locks.items():
                 if mutex.is_poisoned():
                     self._current = path
@@ -217,19 +191,22 @@ class Staging(StagingStruct):
         """Commit the staging struct to every part that Python copies, or to none."""
         self._validate()
         source = copy.copy(self._view)
-        formers: list[tuple[str, PutBack]] = []
-        with self._together():
+        formers: list[Undo] = []
+        with self._lock_all():
             try:
-                for part in self._parts:
+                for part in self.python_parts:
                     self._current = part.path
                     if self._has(source, part):
-                        formers.append((part.path, part.former()))
+                        formers.append(self._part_undo(part.path, part.former()))
                         part.load(source, version_id)
             except BaseException as exc:
-                self._put_back(formers, exc)
+                roll_back_all(formers, exc)
                 raise
-            if self._by_c:
-                formers += [(self.description.name, memory_of(inner)) for inner in self._by_c]
+            if self._native_memory:
+                name = self.description.name
+                formers += [
+                    self._part_undo(name, memory_of(inner)) for inner in self._native_memory
+                ]
                 lib().qv_object_copy_parts(self.cdata, False)
         if self._hooks.post_load:
             self._current = f"{self.description.name}.post_load()"
@@ -239,17 +216,29 @@ class Staging(StagingStruct):
                 self.undo(formers, exc)
                 raise
         if id(self) not in running.failures and lib().qv_object_undoes(self.cdata):
-            _state.add_formers((weakref.ref(self), formers))
+            undo = self._undo_of(formers)
+            address = ffi.cast("void *", _state.hand_over(undo))
+            lib().qv_object_set_undo(self.cdata, address)
 
-    def undo(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
+    def undo(self, formers: list[Undo], exc: BaseException) -> None:
         """Take a whole load back; what goes wrong is noted on ``exc``."""
-        with together(self._mutexes):
-            self._put_back(formers, exc)
+        with lock_all(self.mutexes):
+            roll_back_all(formers, exc)
 
-    def _put_back(self, formers: list[tuple[str, PutBack]], exc: BaseException) -> None:
-        for path, put_back in reversed(formers):
-            with noted(exc, f"the former state of {path}"):
-                put_back(self.description.version_id)
+    def _part_undo(self, path: str, put_back: PutBack) -> Undo:
+        own_version = self.description.version_id
+        return Undo(f"the former state of {path}", lambda _exc: put_back(own_version))
+
+    def _undo_of(self, formers: list[Undo]) -> Undo:
+        """Return what rolls a whole restore back, as long as this object is there."""
+        reference = weakref.ref(self)
+
+        def roll_back(exc: BaseException) -> None:
+            staging = reference()
+            if staging is not None:
+                staging.undo(formers, exc)
+
+        return Undo(self.description.name, roll_back)
 
     def _has(self, source: Any, part: Part) -> bool:
         """Whether a loaded staging struct has this part."""
@@ -257,7 +246,7 @@ class Staging(StagingStruct):
         return counter is None or bool(getattr(source, counter[0]) > counter[1])
 
     def run(self, name: str) -> None:
-        """The hook of that name, one that copies nothing."""
+        """Return the hook of that name, one that copies nothing."""
         self._current = f"{self.description.name}.{name}()"
         answer = getattr(self._hooks, name)()
         if name == "needed":
@@ -292,7 +281,7 @@ class Staging(StagingStruct):
 
     def fail_at(self, index: int, exc: BaseException, why: Any, hook: str) -> int:
         """As :meth:`fail`, for the part of that number which Python copies."""
-        self._current = self._parts[index].path
+        self._current = self.python_parts[index].path
         return self.fail(exc, why, hook)
 
     def _sentence(self, exc: BaseException) -> str:
@@ -322,87 +311,5 @@ class Staging(StagingStruct):
             exc.path = self._current
 
 
-def make_staging(
-    description: VMStateDescription, parts: list[Part], hooks: Hooks | None = None
-) -> StagingStruct:
-    """The staging struct that ``parts`` fill."""
-    cls = description.cls
-    # What comes first and last is Python's: then all of it is, for one to undo the other.
-    all_python = hooks is not None and (hooks.pre_save or hooks.post_load)
-    by_c: list[ByC] = []
-    by_python: list[Part] = []
-    for part in parts:
-        found = None
-        # C does not know which elements a stream has.
-        if isinstance(part, StatePart) and not (all_python or part.count_of(cls)):
-            found = copied_by_c(part.value)
-        if found and isinstance(part, StatePart):
-            by_c.append((part, *found))
-        else:
-            by_python.append(part)
-    asks = by_python or hooks or cls.__validated__ or plan_of(cls).has_predicates
-    if not asks and not description.numbered:
-        return StagingStruct(description, by_c)
-    return Staging(description, parts, by_c, tuple(by_python), hooks or Hooks())
-
-
-def _plain_hooks() -> dict[int, str]:
-    """The names of those that copy nothing."""
-    return {
-        lib().QV_HOOK_POST_SAVE: "post_save",
-        lib().QV_HOOK_PRE_LOAD: "pre_load",
-        lib().QV_HOOK_NEEDED: "needed",
-    }
-
-
 def _nobody(*_failure: object) -> None:
-    """The object is gone, and so is whoever walked it."""
-
-
-def _lost(_type: object, exc: BaseException, _trace: object) -> None:
-    """An exception outside a hook's own ``try``: a signal handler's, for instance."""
-    traceback.print_exception(exc, file=sys.stderr)
-
-
-def _called(handle: Any, why: Any, name: str, call: Callable[[Staging], object]) -> int:
-    staging: Staging = ffi.from_handle(handle)()
-    try:
-        call(staging)
-    except BaseException as exc:
-        return staging.fail(exc, why, name)
-    return 0
-
-
-# cffi's default for a callback that raises is 0, which is success to QEMU.
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_snapshot(handle: Any, keep: int, why: Any) -> int:
-    """``pre_save``, and what is kept before a load: see ``Staging.snapshot``."""
-    name = "pre_load" if keep else "pre_save"
-    return _called(handle, why, name, lambda staging: staging.snapshot(bool(keep)))
-
-
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_restore(handle: Any, version_id: int, why: Any) -> int:
-    """``post_load``: see ``Staging.restore``."""
-    return _called(handle, why, "post_load", lambda staging: staging.restore(version_id))
-
-
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
-    """``post_save``, ``pre_load`` and ``needed``: see ``Staging.run``."""
-    name = _plain_hooks()[hook]
-    return _called(handle, why, name, lambda staging: staging.run(name))
-
-
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_end_load(_handle: Any, undo: int, _why: Any) -> int:
-    """A load of QEMU's is over; ``undo``: it has failed, after so many more objects. 0: forget."""
-    failed = VMStateError("the load failed")
-    if undo:
-        put_back_last(undo, failed)
-    else:
-        _state.take_formers(sys.maxsize)
-    if not hasattr(failed, "__notes__"):
-        return 0
-    traceback.print_exception(failed, file=sys.stderr)
-    return -errno.EINVAL
+    """Return the object is gone, and so is whoever walked it."""

@@ -9,16 +9,16 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi, free_object, lib
 from ..layout.vmstruct import VMStruct
 from ..vmsd.description import VMStateDescription
-from .object_class import ByC, kind_of
+from .object_class import NativePart, kind_of
 
-__all__ = ["StagingStruct"]
+__all__ = ["Staging"]
 
 
-class StagingStruct:
+class Staging:
     """The staging struct of one object, and its description.
 
-    ``by_c`` is what fills it.  ``owner`` is what is registered with it, to keep it alive, or
-    ``None``.
+    ``native_parts`` are those that C copies.  ``owner`` is what is registered with it, to keep
+    it alive, or ``None``.
     """
 
     # There may be ten thousand.
@@ -30,21 +30,22 @@ class StagingStruct:
     def __init__(
         self,
         description: VMStateDescription,
-        by_c: list[ByC],
+        native_parts: list[NativePart],
         handle: Any = ffi.NULL,
         hook_flags: int = 0,
     ) -> None:
         self.description = description
         self.owner: Any = None
-        self.cdata = lib().qv_object_new(kind_of(description, by_c), handle, hook_flags)
+        self.cdata = lib().qv_object_new(kind_of(description, native_parts), handle, hook_flags)
         if self.cdata == ffi.NULL:
             size = self.cls.__layout__.size
             raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
+        lib().qv_object_set_hooks(self.cdata)
         # C points to their locks and states.
-        guards = tuple(cell for _, cell, _ in by_c)
+        guards = tuple(cell for _, cell, _ in native_parts)
         self._guards = guards[0] if len(guards) == 1 else guards
-        for index, (_, cell, inner) in enumerate(by_c):
-            lock = ffi.cast("void *", cell._address)
+        for index, (_, cell, inner) in enumerate(native_parts):
+            lock = ffi.cast("void *", cell.address)
             memory = ffi.cast("void *", _state.address(inner))
             lib().qv_object_set_part(self.cdata, index, lock, memory)
 
@@ -63,10 +64,10 @@ class StagingStruct:
         return int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
 
     def view(self, owner: Any) -> Any:
-        """The staging struct, as the last save or load left it; it keeps ``owner`` alive."""
+        """Return the staging struct, as the last save or load left it; it keeps ``owner`` alive."""
         return _state.view(self.cls, self.address, self.cls.__layout__.size, owner)
 
     @property
-    def staged(self) -> Any:
+    def migration_state(self) -> Any:
         """The staging struct, as the last save or load left it."""
         return self.view(self)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The big QEMU lock: QEMU's own in a VM, one of ours in process.
+"""The big QEMU lock: QEMU's own inside a VM, a lock of this package outside.
 
-Lock order: BQL, then an object's lock, then the GIL.  Never wait for the BQL
-while you hold a ``Mutex``; ``check_lock_order()`` finds who does.
+The lock order is BQL, then the lock of a state, then the GIL.  Do not wait for the BQL
+while you hold a ``Mutex``; ``check_lock_order()`` finds the threads that do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["bql_lock_guard", "bql_locked"]
 
 
 class _Borrows(threading.local):
-    """How many BqlRefCell borrows this thread has."""
+    """The number of ``BqlRefCell`` borrows that are alive in each thread."""
 
     count = 0
 
@@ -28,13 +28,13 @@ borrows = _Borrows()
 
 
 def bql_locked() -> bool:
-    """Whether this thread holds the BQL: ``bql_locked()`` of include/qemu/main-loop.h."""
+    """Return whether this thread holds the BQL: ``bql_locked()`` of include/qemu/main-loop.h."""
     native.lib()
     return _state.bql_locked()
 
 
 def assert_bql(what: str) -> None:
-    """Raise ``BqlError`` unless this thread holds the BQL."""
+    """Raise ``BqlError`` for the operation ``what`` unless this thread holds the BQL."""
     if not bql_locked():
         raise BqlError(
             f"{what} needs the BQL, and this thread does not hold it; "
@@ -43,18 +43,21 @@ def assert_bql(what: str) -> None:
 
 
 def check_bql_order() -> None:
-    """Before whatever may wait for the BQL; see ``check_lock_order()``."""
+    """Raise ``LockError`` if this thread is about to wait for the BQL inside a ``Mutex``.
+
+    Does nothing unless ``check_lock_order()`` is on.
+    """
     if lock_order.state.on and not bql_locked():
         lock_order.before_bql()
 
 
 class bql_lock_guard:  # noqa: N801 - QEMU's name for it
-    """``with bql_lock_guard():`` holds the BQL, as C's ``BQL_LOCK_GUARD()``.
+    """A context manager that holds the BQL, as C's ``BQL_LOCK_GUARD()`` does.
 
-    Waiting releases the GIL.  Raises ``BqlError`` if this thread holds it
-    already, which QEMU would abort on, ``LockError`` inside a ``Mutex`` while
-    ``check_lock_order()`` is on, and ``BorrowError`` at the end if a
-    ``BqlRefCell`` is still borrowed: the BQL is what guards the borrow.
+    The GIL is released while the thread waits.  Raises ``BqlError`` if this thread holds the
+    BQL already, where QEMU would abort, ``LockError`` inside a ``Mutex`` while
+    ``check_lock_order()`` is on, and ``BorrowError`` at the end if a ``BqlRefCell`` is still
+    borrowed, because only the BQL protects a borrow.
     """
 
     def __enter__(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What guards a state: ``Mutex``, ``BqlCell``, ``BqlRefCell``, and ``Arc`` to share it.
+"""The guards of a state: ``Mutex``, ``BqlCell``, ``BqlRefCell``, and ``Arc`` to share it.
 
 Names and rules are Rust's: std::sync::Mutex, and rust/bql/src/cell.rs.  The
 lock itself lies in C memory (cdefs/cell.h), where QEMU's hooks take it too.
@@ -19,7 +19,7 @@ from . import lock_order
 from .bql import assert_bql, borrows
 from .to_migration_state import Former, ToMigrationStateShared, migrated_class, restore_or_undo
 
-__all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "together"]
+__all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "lock_all", "pointee"]
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,7 +44,7 @@ class MutexGuard(_state.Guard, Generic[T]):
         """The guarded state; raises ``LockError`` once the guard is released."""
         if self._mutex is None:
             raise LockError("this guard was released; lock() the Mutex again")
-        return self._mutex._value
+        return self._mutex.inner
 
     def release(self) -> None:
         """Release the lock now; a second call does nothing.
@@ -54,9 +54,9 @@ class MutexGuard(_state.Guard, Generic[T]):
         mutex = self._mutex
         if mutex is None:
             return
-        if mutex._release() != 0:
+        if mutex.unlock() != 0:
             raise LockError(
-                f"the Mutex of {type(mutex._value).__name__} was locked by another thread; "
+                f"the Mutex of {type(mutex.inner).__name__} was locked by another thread; "
                 "only that one can release it"
             )
         if lock_order.state.on:
@@ -82,15 +82,15 @@ class MutexGuard(_state.Guard, Generic[T]):
 _state.set_guard(MutexGuard)
 
 
-class _LentGuard(MutexGuard[T]):
-    """Inside :class:`together`, whose thread has the lock already: releases nothing."""
+class _GroupGuard(MutexGuard[T]):
+    """Inside :class:`lock_all`, whose thread has the lock already: releases nothing."""
 
     __slots__ = ()
 
     @property
     def value(self) -> T:
         """The guarded state; raises ``LockError`` once the guard is released."""
-        if self._mutex is not None and not self._mutex._lent:
+        if self._mutex is not None and not self._mutex.held_by_group:
             self._mutex = None
         return super().value
 
@@ -99,8 +99,8 @@ class _LentGuard(MutexGuard[T]):
         self._mutex = None
 
 
-class together:  # noqa: N801 - a verb, as its like in contextlib
-    """``with together(mutexes):`` locks them all, so that no one sees one without the other.
+class lock_all:  # noqa: N801 - a verb, like the context managers of contextlib
+    """Lock several mutexes, so that no other thread sees one without the others.
 
     ``mutexes`` has their names for errors.  Meanwhile their ``lock()`` succeeds in this
     thread.  Whoever holds one of them and waits for another gets it: order is no matter.
@@ -111,7 +111,7 @@ class together:  # noqa: N801 - a verb, as its like in contextlib
 
     def __init__(self, mutexes: Mapping[Mutex[Any], str]) -> None:
         self._names = mutexes
-        self._mutexes = tuple(mutex for mutex in mutexes if not mutex._lent)
+        self._mutexes = tuple(mutex for mutex in mutexes if not mutex.held_by_group)
 
     def __enter__(self) -> None:
         which = _state.lock_cells(self._mutexes)
@@ -130,6 +130,22 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
 
     _value: T
 
+    # Names of C's members for the rest of the package; a property would take longer.
+    if TYPE_CHECKING:
+        inner: T
+        """The state, without its guard."""
+        address: int
+        """The address of the ``QvCell``."""
+        held_by_group: bool
+        """Whether this thread holds the lock as one of :class:`lock_all`."""
+
+        def unlock(self) -> int: ...
+    else:
+        inner = vars(_state.Cell)["_value"]
+        address = vars(_state.Cell)["_address"]
+        held_by_group = vars(_state.Cell)["_lent"]
+        unlock = vars(_state.Cell)["_release"]
+
     def __init__(self, value: T) -> None:
         migrated_class(value)
         self._value = value
@@ -141,7 +157,7 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
 
     @abstractmethod
     def _held(self) -> contextlib.AbstractContextManager[Any]:
-        """The state, to restore it."""
+        """Return a context manager that gives the state, to restore it."""
 
     def restore_migrated_state(self, source: Any, version_id: int) -> None:
         """Restore the state under its guard; all of it, or nothing and the exception."""
@@ -149,12 +165,12 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
             restore_or_undo(value, source, version_id, type(source).__layout__.version_id)
 
     def restore_unguarded(self, source: Any, version_id: int) -> None:
-        """The same without the undoing, which ``former()`` is for."""
+        """Return the same without the undoing, which ``former()`` is for."""
         with self._held() as value:
             value.restore_migrated_state_mut(source, version_id)
 
     def former(self) -> Callable[[int], None]:
-        """What makes the state again what it is now; called with the ``version_id`` of that."""
+        """Return what restores the state as it is now; called with the ``version_id`` of that."""
         with self._held() as value:
             former = Former(value)
 
@@ -192,7 +208,7 @@ class Mutex(_Guarded[T]):
         return TimeoutError(f"the Mutex of {name} was not free within {timeout} s")
 
     def poison(self) -> PoisonError:
-        """The error for a lock of what is poisoned."""
+        """Return the error for locking a poisoned mutex."""
         return PoisonError(
             f"the Mutex of {type(self._value).__name__} is poisoned: an exception left its "
             "guard; repair the state (into_inner()), then clear_poison()"
@@ -207,8 +223,8 @@ class Mutex(_Guarded[T]):
 
     def _lock(self, timeout: float = -1) -> MutexGuard[T]:
         if error := self._acquire(timeout):
-            if self._lent:
-                return _LentGuard(self)
+            if self.held_by_group:
+                return _GroupGuard(self)
             raise self._refuse(error, timeout)
         if self._poisoned:
             self._release()
@@ -225,7 +241,7 @@ class Mutex(_Guarded[T]):
             return None
 
     def into_inner(self) -> T:
-        """The state itself, without the lock: for tests, and to repair a poisoned one."""
+        """Return the state without locking: for tests, and to repair a poisoned one."""
         return self._value
 
     def is_poisoned(self) -> bool:
@@ -233,7 +249,7 @@ class Mutex(_Guarded[T]):
         return self._poisoned
 
     def clear_poison(self) -> None:
-        """Declare the state whole again."""
+        """Declare that the state is consistent again."""
         self._poisoned = False
 
     @contextlib.contextmanager
@@ -271,7 +287,7 @@ class BqlRefCell(_Guarded[T]):
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[T]:
-        """``with cell.borrow() as state:`` to read."""
+        """Borrow the state to read it: ``with cell.borrow() as state:``."""
         assert_bql("BqlRefCell.borrow()")
         if not 0 <= self._borrows < _MOST_BORROWS:
             raise self._refuse("")
@@ -285,7 +301,7 @@ class BqlRefCell(_Guarded[T]):
 
     @contextlib.contextmanager
     def borrow_mut(self) -> Iterator[T]:
-        """``with cell.borrow_mut() as state:`` to change."""
+        """Borrow the state to change it: ``with cell.borrow_mut() as state:``."""
         assert_bql("BqlRefCell.borrow_mut()")
         if self._borrows:
             raise self._refuse(" mutably")
@@ -319,7 +335,7 @@ class BqlCell(Generic[T]):
         self._value = value
 
     def get(self) -> T:
-        """The value."""
+        """Return the value."""
         assert_bql("BqlCell.get()")
         return self._value
 
@@ -353,16 +369,16 @@ class Arc(ToMigrationStateShared[Any], Generic[T]):
 
     @property
     def Migrated(self) -> type[Any]:  # type: ignore[override]  # noqa: N802
-        """What it points to, its ``Migrated``."""
+        """The ``Migrated`` of the state that it points to."""
         return migrated_class(self._value)
 
     @property
     def target(self) -> T:
-        """What it points to."""
+        """The state that it points to."""
         return self._value
 
     def clone(self) -> Arc[T]:
-        """Another reference to the same."""
+        """Return another reference to the same state."""
         return Arc(self._value)
 
     def __getattr__(self, name: str) -> Any:
@@ -374,12 +390,20 @@ class Arc(ToMigrationStateShared[Any], Generic[T]):
         return self.clone()
 
     def snapshot_migration_state(self, target: Any) -> None:
-        """Snapshot what it points to."""
+        """Snapshot the state that it points to."""
         self._value.snapshot_migration_state(target)  # type: ignore[attr-defined]
 
     def restore_migrated_state(self, source: Any, version_id: int) -> None:
-        """Restore what it points to."""
+        """Restore the state that it points to."""
         self._value.restore_migrated_state(source, version_id)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"Arc({self._value!r})"
+
+
+def pointee(value: Any) -> Any:
+    """Return what an ``Arc`` points to, through any number of them; anything else as it is."""
+    # A subclass may have conversions of its own.
+    while type(value) is Arc:
+        value = value.target
+    return value

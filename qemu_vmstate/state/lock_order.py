@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Finds a wait for the BQL inside a ``Mutex``, before it hangs: a debugging aid.
+"""A debugging aid that finds waits for the BQL inside a ``Mutex``.
 
 The lock order is BQL, then a ``Mutex``.  A migration holds the BQL and waits for the
-``Mutex``; a thread that does it the other way round waits for the migration, and both for
-ever, but only if they meet.  With this on, the wrong order is an error each time, with the
-places of both locks.
+``Mutex``; a thread that takes the two in the other order deadlocks with it, but only if both
+do so at the same time.  While this check is on, the wrong order raises an error every time,
+with the places of both locks.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
 import threading
 import traceback
 from types import FrameType
@@ -22,14 +22,14 @@ from ..errors import LockError
 __all__ = ["check_lock_order"]
 
 _VARIABLE = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
-"""Set to anything but 0: as ``check_lock_order()`` at the start."""
+"""The environment variable that switches the check on at import, unless it is empty or 0."""
 
 _FRAMES = 12
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 class _Held(threading.local):
-    """The Mutexes that this thread holds, oldest first, with the stack of each ``lock()``."""
+    """The Mutexes that each thread holds, oldest first, with the stack of each ``lock()``."""
 
     def __init__(self) -> None:
         self.locks: list[tuple[object, str, traceback.StackSummary]] = []
@@ -49,11 +49,12 @@ def check_lock_order(on: bool = True) -> None:
 
     ``bql_lock_guard()``, ``register()``, ``unregister()``, ``save()`` and ``load()`` wait for
     the BQL unless their thread has it.  The error names the place of that wait and the place
-    where the ``Mutex`` was locked, whether or not anyone else wanted either at the time.
+    where the ``Mutex`` was locked, even if no other thread wanted either at the time.
 
-    For every thread of the process; also switched on by QEMU_VMSTATE_CHECK_LOCK_ORDER=1 in the
-    environment.  A ``Mutex`` that was locked before is not known.  Costs some 20 microseconds
-    for each ``lock()``, so it is for tests and for looking into a VM that hangs.
+    The check applies to every thread of the process; QEMU_VMSTATE_CHECK_LOCK_ORDER=1 in the
+    environment switches it on too.  A ``Mutex`` that was locked before that is not recorded.
+    Each ``lock()`` takes some 20 microseconds longer, so use it in tests and to examine a VM
+    that hangs.
     """
     state.on = on
     _state.see_locks(on)
@@ -62,28 +63,29 @@ def check_lock_order(on: bool = True) -> None:
 
 
 def _stack() -> traceback.StackSummary:
-    """Where this package was called from, innermost last; lines are read when they are shown."""
-    frame: FrameType | None = sys._getframe(1)
+    """Return the stack of the call into this package, innermost frame last."""
+    frame: FrameType | None = inspect.currentframe()
     while frame and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     walk = traceback.walk_stack(frame) if frame else iter(())
+    # Source lines are read only if the stack is shown: this runs for each lock().
     stack = traceback.StackSummary.extract(walk, limit=_FRAMES, lookup_lines=False)
     stack.reverse()
     return stack
 
 
 def locked(mutex: Any, what: str) -> None:
-    """This thread holds ``mutex``, a ``Mutex`` of ``what``, from now on."""
+    """Record that this thread holds ``mutex``, a ``Mutex`` of ``what``."""
     _held.locks.append((mutex, what, _stack()))
 
 
 def released(mutex: Any) -> None:
-    """And no longer."""
+    """Record that this thread does not hold ``mutex`` any more."""
     _held.locks[:] = [entry for entry in _held.locks if entry[0] is not mutex]
 
 
 def before_bql() -> None:
-    """Raise ``LockError`` if this thread holds a ``Mutex``: it is about to wait for the BQL."""
+    """Raise ``LockError`` if this thread, about to wait for the BQL, holds a ``Mutex``."""
     if not _held.locks:
         return
     _, what, locked_at = _held.locks[-1]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``Migratable``: marks state that migrates as a private copy.
+"""``Migratable``, a wrapper around state of which a private copy migrates.
 
-As ``Migratable<T>`` of rust/migration/src/migratable.rs: it derefs to what it
-wraps, and C sees a snapshot only.  The snapshot lies in the staging struct of
-the object it belongs to, not behind a pointer of its own.
+As ``Migratable<T>`` of rust/migration/src/migratable.rs, it dereferences to what it wraps,
+and C sees a snapshot only.  The snapshot lies in the staging struct of the object that has
+the section, not behind a pointer of its own.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ __all__ = ["Migratable"]
 T = TypeVar("T", bound=ToMigrationStateShared[Any])
 S = TypeVar("S")
 
+_wrapped = attrgetter("_value")
+
 
 class Migratable(Generic[T]):
     """A transparent proxy for state that migrates: ``Migratable(Mutex(state))``.
 
-    What it wraps must be restorable through a shared reference: a ``Mutex``, a
-    ``BqlRefCell``, an ``Arc`` of these, or a class of yours that derives from
-    ``ToMigrationStateShared``; ``DeclarationError`` otherwise.  Attributes are
-    those of what it wraps, so ``dev.regs.lock()`` locks the mutex.  As a field
-    of a ``Device``, type checkers see what it wraps.
+    The wrapped state must be restorable through a shared reference: a ``Mutex``, a
+    ``BqlRefCell``, an ``Arc`` of these, or an object of a class of yours that derives from
+    ``ToMigrationStateShared``; anything else raises ``DeclarationError``.  Attributes are
+    those of the wrapped object, so ``dev.regs.lock()`` locks the mutex.  For type checkers,
+    a ``Migratable`` field of a ``Device`` has the wrapped type.
     """
 
     __slots__ = ("__weakref__", "_value")
@@ -51,7 +53,7 @@ class Migratable(Generic[T]):
         object.__setattr__(self, "_value", value)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_value":  # a copy that is not made yet
+        if name == "_value":  # copy and pickle ask before it is set
             raise AttributeError(name)
         return getattr(self._value, name)
 
@@ -62,7 +64,7 @@ class Migratable(Generic[T]):
         return f"Migratable({self._value!r})"
 
     if not TYPE_CHECKING:
-        # What is used all the time goes no way through Python.
+        # These are called often, and a property of an attrgetter needs no Python frame.
         lock = property(attrgetter("_value.lock"))
         borrow = property(attrgetter("_value.borrow"))
         borrow_mut = property(attrgetter("_value.borrow_mut"))
@@ -93,5 +95,5 @@ class Migratable(Generic[T]):
 
 
 def unwrap(value: Any) -> Any:
-    """What a ``Migratable`` wraps; anything else as it is."""
-    return value._value if isinstance(value, Migratable) else value
+    """Return the state that a ``Migratable`` wraps, and anything else as it is."""
+    return _wrapped(value) if isinstance(value, Migratable) else value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``QEMUTimer``: a timer that QEMU's main loop runs, and that migrates when it expires."""
+"""``QEMUTimer``, a timer of QEMU's main loop whose time of expiry migrates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["QEMUClockType", "QEMUTimer", "clock_get_ns"]
 
 
 class QEMUClockType(enum.IntEnum):
-    """The clocks of include/qemu/timer.h: QEMU_CLOCK_REALTIME and so on."""
+    """The clocks of include/qemu/timer.h, where REALTIME is QEMU_CLOCK_REALTIME, and so on."""
 
     REALTIME = 0
     VIRTUAL = 1
@@ -28,7 +28,10 @@ class QEMUClockType(enum.IntEnum):
 
 
 def clock_get_ns(clock: QEMUClockType = QEMUClockType.VIRTUAL) -> int:
-    """What ``qemu_clock_get_ns()`` says, in ns; 0 outside a VM, where no clock runs."""
+    """Return the time of ``clock`` in ns, or 0 outside a VM, where no clock runs.
+
+    As ``qemu_clock_get_ns()`` of include/qemu/timer.h.
+    """
     return int(lib().qv_clock_get_ns(clock)) if in_vm() else 0
 
 
@@ -44,11 +47,11 @@ class QEMUTimer:
                 self.timer = QEMUTimer(self.expired)
 
     ``callback`` is called without arguments in QEMU's main loop, with the BQL
-    held; what it raises goes to the log.  As a field of a ``Device`` it migrates
-    like VMSTATE_TIMER_PTR: the time when it expires, a signed 64-bit number of
-    ns, big endian, or -1.
+    held; an exception that it raises goes to the log.  As a field of a ``Device``
+    it migrates like VMSTATE_TIMER_PTR: the time when it expires, a signed 64-bit
+    number of ns, big endian, or -1 if it is not armed.
 
-    Outside a VM it keeps that time and never expires.
+    Outside a VM a timer stores that time and never expires.
     """
 
     def __init__(
@@ -60,13 +63,16 @@ class QEMUTimer:
         self._expire_time_ns = -1
         self._timer: Any = None
         if in_vm():
-            _bury()
+            _free_dead()
             handle = ffi.new_handle(weakref.ref(self))
             self._timer = lib().qv_timer_new(clock, handle)
             weakref.finalize(self, _dead.append, (self._timer, handle)).atexit = False
 
     def mod_ns(self, expire_time: int) -> None:
-        """Let it expire at ``expire_time`` of its clock, in ns; ``timer_mod_ns()``."""
+        """Arm it to expire at ``expire_time`` of its clock, in ns; ``timer_mod_ns()``.
+
+        Raises ``OutOfRangeError`` if that is negative or above 2**63 - 1.
+        """
         scalar = SCALARS["q"]
         if not 0 <= expire_time <= scalar.high:
             raise OutOfRangeError(
@@ -75,37 +81,42 @@ class QEMUTimer:
         self.set(expire_time)
 
     def delete(self) -> None:
-        """Do not let it expire; ``timer_del()``."""
+        """Disarm it; ``timer_del()``."""
         self.set(-1)
 
     @property
     def pending(self) -> bool:
-        """Whether it is going to expire; ``timer_pending()``."""
+        """True while it is armed; ``timer_pending()``."""
         return self.get() != -1
 
     def get(self) -> int:
-        """When it expires, in ns of its clock, or -1; ``timer_expire_time_ns()``."""
+        """Return when it expires, in ns of its clock, or -1; ``timer_expire_time_ns()``."""
         if self._timer is None:
             return self._expire_time_ns
         return int(lib().qv_timer_expire_time_ns(self._timer))
 
     def set(self, expire_time: int) -> None:
-        """As ``get()`` says it: what a load calls, ``timer_get()`` of migration/savevm.c."""
+        """Set the time that ``get()`` returns, as ``timer_get()`` of migration/savevm.c does."""
         if self._timer is None:
             self._expire_time_ns = expire_time
         else:
             lib().qv_timer_mod_ns(self._timer, expire_time)
 
+    def expire(self) -> None:
+        """Call the callback, as the main loop does when the timer has expired."""
+        if self._callback is not None:
+            self._callback()
+
     def __repr__(self) -> str:
         return f"QEMUTimer({self.get()} ns)" if self.pending else "QEMUTimer(not armed)"
 
 
-# A timer's memory may be in use by its callback, in the main loop and under the
-# BQL, while its last reference is dropped in another thread.
+# Another thread may drop the last reference to a timer while its callback runs in the main
+# loop, so its memory is freed later, by a thread that holds the BQL.
 _dead: list[tuple[Any, Any]] = []
 
 
-def _bury() -> None:
+def _free_dead() -> None:
     if bql_locked():
         while _dead:
             timer, _handle = _dead.pop()
@@ -114,8 +125,8 @@ def _bury() -> None:
 
 @ffi.def_extern(onerror=lambda _type, exc, _trace: traceback.print_exception(exc, file=sys.stderr))  # type: ignore[untyped-decorator]
 def qv_py_timer(handle: Any) -> None:
-    """A timer has expired."""
+    """Run the callback of a timer that has expired."""
     timer: QEMUTimer | None = ffi.from_handle(handle)()
-    if timer is not None and timer._callback is not None:
-        timer._callback()
-    _bury()
+    if timer is not None:
+        timer.expire()
+    _free_dead()

@@ -23,30 +23,26 @@ the source may have to run on (docs/devel/migration/main.rst).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError
-
-if TYPE_CHECKING:
-    from ..layout.vmstruct import VMStruct
+from ..wire.types import HasLayout
+from .undo import noted
 
 __all__ = [
     "Former",
     "ToMigrationState",
     "ToMigrationStateShared",
     "migrated_class",
-    "noted",
     "restore_or_undo",
 ]
 
-M = TypeVar("M", bound="VMStruct")
+M = TypeVar("M", bound=HasLayout)
 
 
 class ToMigrationState(ABC, Generic[M]):
@@ -85,16 +81,16 @@ class ToMigrationState(ABC, Generic[M]):
         """
 
     def to_migration_state(self) -> M:
-        """A fresh snapshot of this state."""
+        """Return a new snapshot of this state."""
         target: M = migrated_class(self)()
         self.snapshot_migration_state(target)
         return target
 
-    def _former_migrated_state(self) -> Any:
-        """What undoes the next restore, for ``_put_back_migrated_state``."""
+    def __former_migrated_state__(self) -> Any:
+        """Return what undoes the next restore, for ``__put_back_migrated_state__``."""
         return Former(self)
 
-    def _put_back_migrated_state(self, former: Any, own_version: int) -> None:
+    def __put_back_migrated_state__(self, former: Any, own_version: int) -> None:
         """Make this again what it was when ``former`` was made."""
         former.put_back(own_version)
 
@@ -114,7 +110,7 @@ class ToMigrationStateShared(ToMigrationState[M]):
 
 
 def migrated_class(value: object) -> type[Any]:
-    """The ``Migrated`` of a state or of its class; raises ``DeclarationError``."""
+    """Return the ``Migrated`` of a state or of its class; raise ``DeclarationError``."""
     migrated = getattr(value, "Migrated", None)
     name = value.__name__ if isinstance(value, type) else type(value).__name__
     if migrated is None:
@@ -163,7 +159,7 @@ _slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDic
 
 
 def _slots(cls: type) -> tuple[str, ...]:
-    """The attributes that a class's objects have outside of a ``__dict__``."""
+    """Return the attributes that a class's objects have outside of a ``__dict__``."""
     if cls not in _slots_of:
         found = (vars(base).items() for base in cls.__mro__)
         _slots_of[cls] = tuple(
@@ -192,17 +188,8 @@ def restore_or_undo(
         raise
 
 
-@contextlib.contextmanager
-def noted(exc: BaseException, what: str) -> Iterator[None]:
-    """Note what is raised while ``what`` is taken back on the ``exc`` that is the reason."""
-    try:
-        yield
-    except BaseException as second:
-        exc.add_note(f"and taking {what} back raised {type(second).__name__}")
-
-
 def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:
-    """A snapshot, or ``None`` of a state that has none: a good stream may yet repair it."""
+    """Return a snapshot, or ``None`` of a state that has none: a good stream may yet repair it."""
     try:
         return value.to_migration_state()
     except Exception:

@@ -59,7 +59,7 @@ def read_configuration(
 
 
 def _subsection(source: Source, at: int) -> Description:
-    """The description of the subsection at *at*."""
+    """Return the description of the subsection at *at*."""
     what = "a subsection of the configuration"
     length = source.byte(at + 1, what)
     name = shown(source.at(at + 2, length, what))

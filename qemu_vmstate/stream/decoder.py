@@ -62,21 +62,21 @@ class Field:
     """The name of the ``VMStateDescription`` of a struct or a subsection."""
 
     def field(self, path: str) -> Field:
-        """The field with that path below this one; KeyError if there is none."""
+        """Return the field with that path below this one; KeyError if there is none."""
         found = find(self.children, path)
         if found is None:
             raise KeyError(path)
         return found
 
     def walk(self) -> Iterator[Field]:
-        """This field and all below it."""
+        """Yield this field and all below it."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
 def find(fields: Sequence[Field], path: str) -> Field | None:
-    """The field *path* names: names joined by dots, elements as ``[3]``.
+    """Return the field *path* names: names joined by dots, elements as ``[3]``.
 
     Names have dots and brackets themselves, so each that fits is tried.
     """
@@ -98,7 +98,7 @@ def find(fields: Sequence[Field], path: str) -> Field | None:
 
 
 def _element(field: Field, index: str) -> Field | None:
-    """An element of an array of scalars, which has no children, or an array's only element."""
+    """Return an element of an array of scalars, without children, or an array's only one."""
     match = re.fullmatch(r"\[(\d{1,9})\](?:\.(.+))?", index, re.DOTALL)
     if match is None:
         return None
@@ -172,7 +172,7 @@ class Decoder:
         self._find_end = find_end
 
     def described(self, description: Entry, where: str, depth: int = 0) -> tuple[Field, ...]:
-        """The fields, then the subsections, of a description; *where* is for errors."""
+        """Return the fields, then the subsections, of a description; *where* is for errors."""
         if depth > DEEPEST:
             raise self._malformed(where, f"it is nested more than {DEEPEST} deep")
         out: list[Field] = []
@@ -195,7 +195,7 @@ class Decoder:
     # ---------------------------------------------- what QEMU did not describe
 
     def _is_gap(self, group: list[Entry], where: str) -> bool:
-        """An array of pointers to structs that QEMU before 9.2 describes by its first, a NULL."""
+        """Decode an array of pointers that QEMU before 9.2 describes by its first, a NULL."""
         entry = group[0]
         if len(group) > 1 or "array_len" not in entry or entry.get("struct") != {}:
             return False
@@ -206,7 +206,7 @@ class Decoder:
         return any(mark != _NULLPTR for mark in marks)
 
     def _gap(self, name: str, later: list[Entry], where: str, depth: int) -> Field:
-        """The bytes up to those that what follows has by its description's sizes."""
+        """Return the bytes up to those that what follows has by its description's sizes."""
         end = self._find_end()
         if depth or end < 0:
             raise self._malformed(
@@ -219,7 +219,7 @@ class Decoder:
         return self._raw({"type": "struct", "size": end - self.at}, name, where)
 
     def _extent(self, entry: Entry, where: str) -> int:
-        """The bytes of a field or a subsection by the sizes that its description has."""
+        """Return the bytes of a field or a subsection by the sizes that its description has."""
         if "vmsd_name" not in entry:
             count = self._int(entry, "array_len", where) if "array_len" in entry else 1
             return self._int(entry, "size", where) * count
@@ -247,7 +247,7 @@ class Decoder:
         return self._made(name, kind, begin, children=tuple(elements))
 
     def _runs(self, group: list[Entry], where: str) -> list[tuple[Entry, int | None]]:
-        """An array's entries and how many elements each stands for; None: it is no array.
+        """Return an array's entries and how many elements each stands for; None: it is no array.
 
         An array is one entry with ``array_len``, or an entry with ``index`` for each
         element; since QEMU 9.2 an array of pointers is one for each run of NULLs and not.
@@ -282,17 +282,7 @@ class Decoder:
             value: Value = convert(self._take(width, where))
             return self._made(name, kind, begin, value)
         if kind == "struct":
-            inner = entry.get("struct")
-            if not isinstance(inner, Mapping):
-                raise self._malformed(where, "it is a struct without a description")
-            if "fields" not in inner:
-                # QEMU 7.2 describes a NULL pointer to a struct as an empty struct.
-                return (
-                    self._null(name, where)
-                    if entry.get("size") == 1
-                    else self._raw(entry, name, where)
-                )
-            return self._struct(inner, name, kind, where, depth)
+            return self._nested_struct(entry, name, where, depth)
         if kind in ("vstruct", "tmp") and "fields" in entry:
             return self._struct(entry, name, kind, where, depth)
         if kind in _LISTS:
@@ -300,13 +290,27 @@ class Decoder:
         if kind == "nullptr":
             return self._null(name, where)
         if kind == "bitmap":
-            size = self._int(entry, "size", where)
-            raw = self._take(size // 8 * 8, where)
-            words = tuple(int.from_bytes(raw[i : i + 8]) for i in range(0, len(raw), 8))
-            return self._made(name, kind, begin, words)
+            return self._bitmap(entry, name, where)
         if kind == "capability":
             length = self._take(1, where)[0]
             return self._made(name, kind, begin, shown(self._take(length, where)))
+        return self._raw(entry, name, where)
+
+    def _bitmap(self, entry: Entry, name: str, where: str) -> Field:
+        begin, size = self.at, self._int(entry, "size", where)
+        raw = self._take(size // 8 * 8, where)
+        words = tuple(int.from_bytes(raw[i : i + 8]) for i in range(0, len(raw), 8))
+        return self._made(name, "bitmap", begin, words)
+
+    def _nested_struct(self, entry: Entry, name: str, where: str, depth: int) -> Field:
+        inner = entry.get("struct")
+        if not isinstance(inner, Mapping):
+            raise self._malformed(where, "it is a struct without a description")
+        if "fields" in inner:
+            return self._struct(inner, name, "struct", where, depth)
+        # QEMU 7.2 describes a NULL pointer to a struct as an empty struct.
+        if entry.get("size") == 1:
+            return self._null(name, where)
         return self._raw(entry, name, where)
 
     def _struct(self, inner: Entry, name: str, kind: str, where: str, depth: int) -> Field:
@@ -335,7 +339,7 @@ class Decoder:
         return self._made(name, str(entry["type"]), begin, value)
 
     def _is_null(self, entry: Entry, width: int) -> bool:
-        """A NULL among pointers to scalars, which QEMU 7.2 describes as the scalar."""
+        """Return a NULL among pointers to scalars, which QEMU 7.2 describes as the scalar."""
         return (
             width > 1
             and entry.get("size") == 1
@@ -474,7 +478,7 @@ class Decoder:
 
 
 def _descriptions(entry: Entry) -> Sequence[Entry]:
-    """The descriptions of a list's elements, whose keys all lie in the field's own object."""
+    """Return the descriptions of a list's elements, whose keys all lie in the field's object."""
     pairs = entry.pairs if isinstance(entry, Duplicates) else list(entry.items())
     out: list[dict[str, Any]] = []
     for key, value in pairs:

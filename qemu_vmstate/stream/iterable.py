@@ -46,8 +46,9 @@ class Ram:
     """By name: where its entry begins in the file, and its length in bytes."""
     _block: str = ""
 
-    def measure(self, source: Source, at: int) -> tuple[int, Pages]:
-        """Where the section that has its first record at *at* ends, and what is in it."""
+    # One loop, because a call for each page of a guest's memory would double the time it takes.
+    def measure(self, source: Source, at: int) -> tuple[int, Pages]:  # noqa: C901, PLR0912
+        """Return where the section with its first record at *at* ends, and what is in it."""
         normal = zero = xbzrle = compressed = 0
         mask, page_size = self.page_size - 1, self.page_size
         base, window = at, b""
@@ -162,15 +163,22 @@ class Ram:
         )
 
 
+def _dirty_bitmap_flags(source: Source, at: int, what: str) -> tuple[int, int]:
+    """Return the flags of a record and how many bytes they take: each may be the first of more."""
+    flags = source.byte(at, what)
+    if not flags & 0x80:
+        return flags, 1
+    flags = source.be16(at, what)
+    if not flags & 0x80:
+        return flags, 2
+    return source.be32(at, what), 4
+
+
 def _dirty_bitmap(source: Source, at: int, _: int, __: bool) -> int:
     what = "a record of dirty-bitmap"
     while True:
-        flags, more = source.byte(at, what), 1
-        if flags & 0x80:
-            flags, more = source.be16(at, what), 2
-            if flags & 0x80:
-                flags, more = source.be32(at, what), 4
-        at += more
+        flags, size = _dirty_bitmap_flags(source, at, what)
+        at += size
         for with_name in (0x08, 0x04):  # the node's, the bitmap's
             if flags & with_name:
                 at += 1 + source.byte(at, what)

@@ -284,7 +284,7 @@ class _Reader:
             return False
 
     def _footer(self, head: _Head, end: int, payload: int, fields: tuple[Field, ...] | None) -> int:
-        """The end of a section whose payload ends at *end*, its footer being checked."""
+        """Return the end of a section whose payload ends at *end*, its footer being checked."""
         source = self._source
         if end > source.size:
             raise source.error(

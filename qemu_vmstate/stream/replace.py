@@ -129,7 +129,7 @@ def _check(
 def _described(
     stream: Stream, source: Source, new: Mapping[Key, Description]
 ) -> tuple[int, int, bytes]:
-    """The edit that gives the JSON at the end new descriptions, the rest staying as it is."""
+    """Return the edit that gives the JSON at the end new descriptions and keeps the rest."""
     section = next(s for s in stream if s.kind == "description")
     begin, size = section.payload_offset, section.payload_size
     text = source.at(begin, size, "the description").decode("utf-8", "surrogateescape")
@@ -181,7 +181,7 @@ def _after_comma(text: str, at: int) -> int:
 def _write(
     source: Source, out: str | os.PathLike[str], edits: list[tuple[int, int, bytes]]
 ) -> None:
-    """The file with its edits, which replaces *out* when all of it is written."""
+    """Return the file with its edits, which replaces *out* when all of it is written."""
     folder, name = os.path.split(os.path.abspath(out))
     part, path = tempfile.mkstemp(prefix=f".{name[:100]}-", dir=folder)
     try:

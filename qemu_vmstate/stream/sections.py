@@ -59,7 +59,7 @@ class Section:
         return self.kind in sections and self.fields is None and self.pages is None
 
     def field(self, path: str) -> Field:
-        """The field with that path (``"regs.fifo"``, ``"history[2].step"``), else KeyError.
+        """Return the field with that path (``"regs.fifo"``, ``"history[2].step"``), else KeyError.
 
         Names are the description's, which have dots themselves: ``"env.regs[4]"``.
         """
@@ -96,14 +96,14 @@ class Stream:
         return iter(self.sections)
 
     def section(self, name: str, instance_id: int = 0) -> Section:
-        """The first section of that device that has its fields, else its first; or KeyError."""
+        """Return the device's first section that has its fields, else its first; or KeyError."""
         same = [s for s in self.sections if (s.name, s.instance_id) == (name, instance_id)]
         if not same:
             raise KeyError(f"{name}/{instance_id}")
         return next((s for s in same if s.fields is not None), same[0])
 
     def payload(self, name: str, instance_id: int = 0) -> bytes:
-        """The bytes of that section, read from the file now: what ``load`` takes.
+        """Return the bytes of that section, read from the file now: what ``load`` takes.
 
         Raises KeyError as :meth:`section`, OSError, and StreamError if the file got shorter.
         """

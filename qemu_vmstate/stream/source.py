@@ -17,7 +17,7 @@ LONGEST_SENTENCE = 2000
 
 
 def shown(raw: bytes) -> str:
-    """A name of the stream as text; names are ASCII, and what is not stays visible."""
+    """Return a name of the stream as text; names are ASCII, and what is not stays visible."""
     return raw.decode("utf-8", "backslashreplace")
 
 
@@ -61,14 +61,14 @@ class Source:
         os.close(self._fd)
 
     def error(self, reason: str) -> StreamError:
-        """The error for this file; what it quotes of the stream is made harmless and short."""
+        """Return the error for this file; its quotes of the stream are made harmless and short."""
         text = printable(reason)
         if len(text) > LONGEST_SENTENCE:
             text = f"{text[: LONGEST_SENTENCE // 2]} ... {text[-LONGEST_SENTENCE // 2 :]}"
         return StreamError(text, self.path)
 
     def at(self, offset: int, length: int, what: str) -> bytes:
-        """The *length* bytes of *what* at *offset*."""
+        """Return the *length* bytes of *what* at *offset*."""
         begin = offset - self._base
         if begin >= 0 and begin + length <= len(self._window):
             return self._window[begin : begin + length]
@@ -84,11 +84,11 @@ class Source:
         return data
 
     def window(self, offset: int) -> bytes:
-        """What is at *offset*, as far as it is convenient; empty at the end."""
+        """Return what is at *offset*, as far as it is convenient; empty at the end."""
         return self._pread(offset, WINDOW)
 
     def cut(self, offset: int, length: int, what: str) -> StreamError:
-        """The error for a file that ends inside *what*."""
+        """Return the error for a file that ends inside *what*."""
         return self.error(
             f"the {self.noun} of {self.size} bytes ends inside {what}, "
             f"whose {length} byte(s) begin at byte {offset}"
@@ -106,19 +106,19 @@ class Source:
         return b"".join(parts)
 
     def byte(self, offset: int, what: str) -> int:
-        """An unsigned byte."""
+        """Return an unsigned byte."""
         return self.at(offset, 1, what)[0]
 
     def be16(self, offset: int, what: str) -> int:
-        """An unsigned big-endian number of 16 bits."""
+        """Return an unsigned big-endian number of 16 bits."""
         return int.from_bytes(self.at(offset, 2, what))
 
     def be32(self, offset: int, what: str) -> int:
-        """An unsigned big-endian number of 32 bits."""
+        """Return an unsigned big-endian number of 32 bits."""
         return int.from_bytes(self.at(offset, 4, what))
 
     def be64(self, offset: int, what: str) -> int:
-        """An unsigned big-endian number of 64 bits."""
+        """Return an unsigned big-endian number of 64 bits."""
         return int.from_bytes(self.at(offset, 8, what))
 
     def find(self, needle: bytes, start: int, end: int) -> Iterator[int]:

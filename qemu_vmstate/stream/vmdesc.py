@@ -48,7 +48,7 @@ def find_description(source: Source, at: int) -> tuple[int, Description | None]:
 
 
 def parse(source: Source, at: int, length: int) -> Description:
-    """The description of *length* bytes at *at*."""
+    """Return the description of *length* bytes at *at*."""
     if length > LARGEST:
         raise source.error(
             f"the description at byte {at} has {length} bytes, and more than {LARGEST} are not read"
@@ -83,13 +83,13 @@ def by_device(description: Description | None) -> dict[tuple[str, int], list[Des
 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An ``object_pairs_hook`` of :mod:`json` that loses no key that comes twice."""
+    """Return an ``object_pairs_hook`` of :mod:`json` that loses no key that comes twice."""
     plain = dict(pairs)
     return plain if len(plain) == len(pairs) else Duplicates(pairs)
 
 
 def as_json(value: Any) -> str:
-    """What QEMU's JSONWriter would write, keys that come twice included."""
+    """Return what QEMU's JSONWriter would write, keys that come twice included."""
     if isinstance(value, Mapping):
         pairs = value.pairs if isinstance(value, Duplicates) else value.items()
         return "{" + ", ".join(f"{json.dumps(key)}: {as_json(inner)}" for key, inner in pairs) + "}"

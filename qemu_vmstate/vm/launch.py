@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a QEMU is started with Python in it: its options, its environment, its errors.
+"""Options and environment that start a QEMU with Python in it.
 
-Two doors lead in, and both end in :mod:`qemu_vmstate.embed.boot`:
+The shim is loaded into QEMU in one of two ways, and then runs :mod:`qemu_vmstate.embed.boot`:
 
 * ``plugin``: ``-plugin qemu-vmstate-shim.so,script=...`` (docs/devel/tcg-plugins.rst);
 * ``preload``: ``LD_PRELOAD`` and ``QEMU_VMSTATE_*`` variables, for KVM and for builds
@@ -23,16 +23,26 @@ from typing import Literal
 from ..bindings.folder import native_folder
 from ..errors import VMStateError
 
-__all__ = ["Door", "Script", "VMError", "VMLaunchError", "libpython_of", "option", "shim_path"]
+__all__ = [
+    "SHIM_NAME",
+    "Script",
+    "Shim",
+    "VMError",
+    "VMLaunchError",
+    "libpython_of",
+    "option",
+    "shim_path",
+    "without_python",
+]
 
-Door = Literal["plugin", "preload"]
-"""How Python gets into QEMU."""
+Shim = Literal["plugin", "preload"]
+"""How the shim is loaded into QEMU."""
 
 SHIM_NAME = "qemu-vmstate-shim.so"
 """The file name of the shim, in the folder of the native parts."""
 
 _PREFIX = "QEMU_VMSTATE_"
-# lock_order.py's own; not asked for it, since that takes the compiled parts.
+# Spelt out: importing state/lock_order.py, which reads it, would load the compiled parts.
 _CHECK_LOCK_ORDER = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
 _ASK_LIBPYTHON = """\
 import json, os, sys, sysconfig
@@ -55,7 +65,7 @@ class VMLaunchError(VMError):
 
 
 def option(*bare: str, **values: str | os.PathLike[str]) -> str:
-    """One QEMU option argument, ``bare,key=value``, with the commas in it doubled.
+    """Return one QEMU option argument, ``bare,key=value``, with the commas in it doubled.
 
     Mirrors the syntax of ``QemuOpts`` (docs/system/invocation.rst).
     """
@@ -65,7 +75,7 @@ def option(*bare: str, **values: str | os.PathLike[str]) -> str:
 
 @functools.cache
 def libpython_of(python: str) -> str:
-    """The path of the shared libpython of the interpreter *python*.
+    """Return the path of the shared libpython of the interpreter *python*.
 
     Raises :class:`VMLaunchError` when *python* cannot be run or has none.
     """
@@ -95,42 +105,46 @@ def libpython_of(python: str) -> str:
 
 
 def shim_path(native: str | os.PathLike[str] | None = None) -> Path:
-    """The shim in the folder *native*, else $QEMU_VMSTATE_NATIVE, else the package's own.
+    """Return the path of the shim in *native*, else in the folder of the compiled modules.
 
     Raises :class:`VMLaunchError` when it is not there.
     """
     folder = Path(native).absolute() if native else native_folder()
-    shim = folder / SHIM_NAME
-    if not shim.is_file():
+    path = folder / SHIM_NAME
+    if not path.is_file():
         raise VMLaunchError(
             f"there is no {SHIM_NAME} in {folder}: build the native parts for this QEMU, and "
             "name their folder with native= or QEMU_VMSTATE_NATIVE"
         )
-    return shim
+    return path
 
 
 @dataclass(frozen=True)
 class Script:
-    """A Python script to run inside a QEMU, and how it gets there."""
+    """A Python script to run inside a QEMU, and how the shim that runs it is loaded.
+
+    *native* is the folder of the shim, *python* the interpreter whose libpython and packages
+    the script gets.
+    """
 
     path: str | os.PathLike[str]
     args: Sequence[str] = ()
-    door: Door = "plugin"
+    shim: Shim = "plugin"
     native: str | os.PathLike[str] | None = None
     python: str = sys.executable
 
     def qemu_arguments(self) -> list[str]:
-        """What the door adds to QEMU's command line.
+        """Return the arguments to add to QEMU's command line: none when the shim is preloaded.
 
         Raises :class:`VMLaunchError` for an argument that QEMU would keep for itself.
         """
-        if self.door == "preload":
+        if self.shim == "preload":
             return []
         for value in self.args:
             if value in ("help", "?"):
                 raise VMLaunchError(
                     f"the script argument {value!r} cannot be passed with -plugin: QEMU 9 and "
-                    "later print their own help and exit; use door='preload' for it"
+                    "later print their own help and exit; use shim='preload' for it"
                 )
         plugin = option(
             file=shim_path(self.native),
@@ -142,23 +156,23 @@ class Script:
         return ["-plugin", ",".join([plugin, *(option(argv=value) for value in self.args)])]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """*inherited* with what the door needs, and without any earlier door's variables.
+        """Return *inherited* with the shim's variables in place of any that an earlier one had.
 
         Raises :class:`VMLaunchError` when the shim cannot be preloaded from where it is.
         """
-        env = without_door(inherited)
-        shim = shim_path(self.native)
+        env = without_python(inherited)
+        library = shim_path(self.native)
         package = str(Path(__file__).absolute().parents[2])
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [package, env.get("PYTHONPATH")]))
-        env[_PREFIX + "NATIVE"] = str(shim.parent)
-        if self.door == "plugin":
+        env[_PREFIX + "NATIVE"] = str(library.parent)
+        if self.shim == "plugin":
             return env
-        if any(separator in str(shim) for separator in ": "):
+        if any(separator in str(library) for separator in ": "):
             raise VMLaunchError(
-                f"the shim {shim} cannot be preloaded: LD_PRELOAD takes no path with a space or "
-                "a colon; move it, or use door='plugin'"
+                f"the shim {library} cannot be preloaded: LD_PRELOAD takes no path with a space or "
+                "a colon; move it, or use shim='plugin'"
             )
-        env["LD_PRELOAD"] = ":".join(filter(None, [str(shim), env.get("LD_PRELOAD")]))
+        env["LD_PRELOAD"] = ":".join(filter(None, [str(library), env.get("LD_PRELOAD")]))
         env[_PREFIX + "SCRIPT"] = str(Path(self.path).absolute())
         env[_PREFIX + "PYTHON"] = self.python
         env[_PREFIX + "LIBPYTHON"] = libpython_of(self.python)
@@ -166,8 +180,8 @@ class Script:
         return env
 
 
-def without_door(inherited: Mapping[str, str]) -> dict[str, str]:
-    """*inherited* without the variables that would let Python into a QEMU."""
+def without_python(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return *inherited* without the variables that would start Python in a QEMU."""
     return {
         name: value
         for name, value in inherited.items()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A QEMU of one's own: started in a folder of its own, asked, watched and ended.
+"""A QEMU process that is started, controlled over its monitor, observed and ended.
 
-Every wait has a deadline.  Every error of a QEMU that failed or ended carries the tail of its
-log as a note.
+Every wait has a deadline.  Every error of a QEMU that failed or ended has the tail of its log
+as a note.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ import os
 import re
 import secrets
 import shlex
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,21 +22,19 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..embed.control import Control
-from .launch import Door, Script, VMError, VMLaunchError, option, without_door
-from .monitor import CommandError, Monitor, MonitorLost, Process
+from .launch import Script, Shim, VMError, VMLaunchError, option, without_python
+from .monitor import CommandError, Monitor, MonitorLost
+from .process import Process, describe_status
+from .run_files import RunFiles
 
-__all__ = ["DISK_NODE", "LOG_TAIL_LINES", "Machine"]
+__all__ = ["DISK_NODE", "Machine"]
 
 T = TypeVar("T")
-
-LOG_TAIL_LINES = 60
-"""How many lines of a QEMU's log go into an error."""
 
 DISK_NODE = "qv-disk"
 """The block node of ``disk=``."""
 
 _NO_PLUGINS = "plugin interface not enabled in this build"
-_SOCKET_PATH_BYTES = 100  # sun_path holds 108, with a final NUL
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 5.0
 
@@ -49,11 +44,11 @@ class Machine:
 
     * *script*, *args*: the Python script to run inside QEMU and its arguments; without a
       script it is a plain QEMU.
-    * *door*: "plugin" or "preload", see :mod:`qemu_vmstate.launch`.
-    * *qemu*: the program; *machine*: its ``-M``; *extra*: more of its arguments.
+    * *shim*: how the shim is loaded, "plugin" or "preload"; see :mod:`qemu_vmstate.vm.launch`.
+    * *qemu*: the program; *machine*: its ``-M``; *extra*: further arguments of it.
     * *native*: the folder of the shim (else $QEMU_VMSTATE_NATIVE, else the package's own);
-      *python*: the interpreter to run in QEMU, a virtual environment's as well.
-    * *name*: how errors and files call this VM.
+      *python*: the interpreter to run in QEMU, which may be a virtual environment's.
+    * *name*: the VM's name in errors and in the names of files.
     * *incoming*: wait for a migration (``-incoming defer``); *paused*: ``-S``.
     * *disk*: True for a qcow2 of the run's own to keep snapshots in, or the path of one, which
       is made if missing.
@@ -63,8 +58,8 @@ class Machine:
     * *env*: variables to add to the process's environment.
 
     Entering raises :class:`VMLaunchError` when QEMU ends before its monitor answers.
-    Leaving ends QEMU, and raises :class:`VMError` when its exit status is not 0 and no one was
-    told yet; an exception on its way out gets the log as a note instead.
+    Leaving ends QEMU, and raises :class:`VMError` when its exit status is not 0 and was
+    not reported before; an exception that leaves the block gets the log as a note instead.
     """
 
     def __init__(
@@ -72,7 +67,7 @@ class Machine:
         script: str | os.PathLike[str] | None = None,
         args: Sequence[str] = (),
         *,
-        door: Door = "plugin",
+        shim: Shim = "plugin",
         qemu: str = "qemu-system-x86_64",
         native: str | os.PathLike[str] | None = None,
         python: str = sys.executable,
@@ -92,10 +87,10 @@ class Machine:
                 f"{name!r} cannot name a VM: take up to 40 letters, digits, dots, underscores "
                 "and hyphens, for there are files of that name"
             )
-        if door not in ("plugin", "preload"):
-            raise ValueError(f"VM {name!r}: the door {door!r} is neither 'plugin' nor 'preload'")
+        if shim not in ("plugin", "preload"):
+            raise ValueError(f"VM {name!r}: shim={shim!r} is neither 'plugin' nor 'preload'")
         self.name = name
-        """How errors and files call this VM."""
+        """The VM's name in errors and in the names of files."""
         self.incoming = incoming
         """Whether it was started to wait for a migration."""
         self.timeout = timeout
@@ -104,39 +99,31 @@ class Machine:
         """QEMU's command line, once started."""
         self.version: tuple[int, int, int] = (0, 0, 0)
         """The version of the running QEMU: major, minor, micro."""
-        self._script = None if script is None else Script(script, tuple(args), door, native, python)
+        self._script = None if script is None else Script(script, tuple(args), shim, native, python)
         self._qemu, self._machine, self._extra = qemu, machine, list(extra)
         self._paused, self._daemonize, self._disk = paused, daemonize, disk
         self._env = dict(env or {})
-        self._door: list[str] = []
-        self._own_folder = folder is None
-        self._folder = Path() if folder is None else Path(folder).absolute()
-        self._sockets: Path | None = None
+        self._shim_arguments: list[str] = []
+        self._files = RunFiles(name, folder)
         self._monitor: Monitor | None = None
         self._process: Process | None = None
         self._control: Control | None = None
-        self._last_log = ""
-        self._end_told = False
+        self._end_reported = False
 
     # ------------------------------------------------------ start and end
 
     def __enter__(self) -> Self:
         if self._process is not None:
             raise VMError(f"VM {self.name!r} runs already: make another VM object")
-        self._end_told = False
-        if self._own_folder:
-            self._folder = Path(tempfile.mkdtemp(prefix="qemu-vmstate-"))
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # An earlier run's process id would be another process by now.
-        for kind in ("pid", "log", "daemon.log"):
-            self._file(kind).unlink(missing_ok=True)
+        self._end_reported = False
+        self._files.open()
         try:
             self._launch()
         except BaseException as error:
             if self._process is not None:
                 self._process.kill(_GRACE_SECONDS)
-            self._add_log(error)
-            self._clean_up(keep=self._log_path.exists())
+            self.add_log(error)
+            self._clean_up(keep=self._files.log_path.exists())
             raise
         return self
 
@@ -148,13 +135,14 @@ class Machine:
     ) -> None:
         if self._process is None:
             return
-        told = self._end_told
+        reported = self._end_reported
         try:
-            # The body's own exception is the news, if there is one: no long wait, no other error.
+            # An exception of the block is what to report: no long wait, no other error.
             status = self._quit(self.timeout if error is None else _GRACE_SECONDS)
-            if error is None and status and not told:
+            if error is None and status and not reported:
                 raise VMError(
-                    f"VM {self.name!r}: QEMU ended {_manner(status)}; its log is {self._log_path}"
+                    f"VM {self.name!r}: QEMU ended {describe_status(status)}; "
+                    f"its log is {self._files.log_path}"
                 )
         except VMError as late:
             if error is None:
@@ -163,24 +151,24 @@ class Machine:
         finally:
             self._process.kill(_GRACE_SECONDS)
             if error is not None:
-                self._add_log(error)
+                self.add_log(error)
             self._clean_up(keep=error is not None)
 
     def _launch(self) -> None:
-        environment = without_door(os.environ)
+        environment = without_python(os.environ)
         if self._script is not None:
             try:
                 environment = self._script.environment(os.environ)
-                self._door = self._script.qemu_arguments()
+                self._shim_arguments = self._script.qemu_arguments()
             except VMLaunchError as error:
                 raise VMLaunchError(f"VM {self.name!r} cannot be started: {error}") from error
-            path, key = self._socket("control"), secrets.token_bytes(16)
+            path, key = self._files.socket_path("control"), secrets.token_bytes(16)
             environment["QEMU_VMSTATE_CONTROL"] = path
             environment["QEMU_VMSTATE_CONTROL_KEY"] = key.hex()
             self._control = Control(path, key, self.timeout)
         environment.update(self._env)
         self._monitor = Monitor(self.name)
-        # A pair, not a path: nothing to wait for, and its end is QEMU's end.
+        # A socket pair needs no wait for a path, and is closed exactly when QEMU ends.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ours, theirs:
             self.command = self._command_line(theirs.fileno())
@@ -189,7 +177,7 @@ class Machine:
             self._greet(socket.socket(fileno=ours.detach()))
         known = self.qmp("query-version")["qemu"]
         self.version = (known["major"], known["minor"], known["micro"])
-        # Is not in the stream, and without it a wait could only poll.
+        # This capability does not change the stream; without it a wait could only poll.
         self.qmp("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
 
     def _command_line(self, monitor: int) -> list[str]:
@@ -213,23 +201,24 @@ class Machine:
         if self._paused:
             command += ["-S"]
         if self._disk is not False:
-            settings = {"node-name": DISK_NODE, "file.filename": self._disk_file()}
+            disk = self._files.disk(self._disk, self._qemu, self.timeout)
+            settings = {"node-name": DISK_NODE, "file.filename": str(disk)}
             command += ["-blockdev", option("qcow2", **{"file.driver": "file"}, **settings)]
         if self._daemonize:
             # A daemon's stderr is kept in QEMU's own log only, which needs a mask.
             command += [
                 "-daemonize",
                 "-pidfile",
-                str(self._file("pid")),
+                str(self._files.pid_path),
                 "-d",
                 "guest_errors",
                 "-D",
-                str(self._file("daemon.log")),
+                str(self._files.daemon_log_path),
             ]
-        return command + self._door + self._extra
+        return command + self._shim_arguments + self._extra
 
     def _spawn(self, monitor: socket.socket, environment: Mapping[str, str]) -> None:
-        with open(self._log_path, "wb") as log:
+        with open(self._files.log_path, "wb") as log:
             try:
                 child = subprocess.Popen(
                     self.command,
@@ -252,12 +241,12 @@ class Machine:
             self._adopt_daemon()
             raise self._launch_error(f"did not become a daemon within {self.timeout:g} s")
         if status := self._process.status():
-            raise self._launch_error(f"ended {_manner(status)} before it became a daemon")
+            raise self._launch_error(f"ended {describe_status(status)} before it became a daemon")
         self._adopt_daemon()
 
     def _adopt_daemon(self) -> None:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            daemon = Process(int(self._file("pid").read_text()), None)
+            daemon = Process(int(self._files.pid_path.read_text()), None)
             if self._process is not None:
                 self._process.close()
             self._process = daemon
@@ -269,7 +258,7 @@ class Machine:
             self._monitor.connect(peer, self.timeout)
         except MonitorLost as error:
             if self._process.ended(_GRACE_SECONDS):
-                manner = _manner(self._process.status())
+                manner = describe_status(self._process.status())
                 raise self._launch_error(f"ended {manner} before its monitor answered") from None
             raise self._launch_error(f"runs, but its monitor hung up: {error}") from error
         except TimeoutError:
@@ -280,14 +269,13 @@ class Machine:
 
     def _launch_error(self, what: str) -> VMLaunchError:
         if _NO_PLUGINS in self.log:
-            what += "; it was built without TCG plugins: use door='preload', or another QEMU"
+            what += "; it was built without TCG plugins: use shim='preload', or another QEMU"
         return VMLaunchError(
-            f"VM {self.name!r}: QEMU {what}; its log is {self._log_path}, its command line: "
+            f"VM {self.name!r}: QEMU {what}; its log is {self._files.log_path}, its command line: "
             f"{shlex.join(self.command)}"
         )
 
     def _clean_up(self, keep: bool) -> None:
-        self._last_log = self.log
         if self._control is not None:
             self._control.close()
         if self._monitor is not None:
@@ -295,11 +283,7 @@ class Machine:
         if self._process is not None:
             self._process.close()
         self._control = self._monitor = self._process = None
-        if self._sockets not in (None, self._folder):
-            shutil.rmtree(str(self._sockets), ignore_errors=True)
-        self._sockets = None
-        if self._own_folder and not keep:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._files.close(keep)
 
     def quit(self) -> int | None:
         """End QEMU and return its exit status, -N for signal N, None for a daemon.
@@ -318,7 +302,7 @@ class Machine:
     def _quit(self, timeout: float) -> int | None:
         deadline = time.monotonic() + timeout
         if self._monitor is not None and not self._running("quit").ended():
-            # QEMU may be gone before its answer is out; the process tells the truth.
+            # QEMU may end before its answer is sent; only the process shows whether it ended.
             with contextlib.suppress(MonitorLost, TimeoutError, CommandError):
                 self._monitor.execute("quit", {}, timeout)
         return self._wait(max(0.1, deadline - time.monotonic()))
@@ -327,18 +311,18 @@ class Machine:
         process = self._running("wait")
         if not process.ended(timeout):
             error = VMError(f"VM {self.name!r}: QEMU did not end within {timeout:g} s")
-            self._add_log(error)
+            self.add_log(error)
             raise error
         self._read_out()
-        self._end_told = True
+        self._end_reported = True
         return process.status()
 
     def _read_out(self) -> None:
-        """The process has ended, and what it said last may not have been read yet."""
+        """Receive the last events of a process that has ended."""
         if self._monitor is not None:
             self._monitor.read_out(_GRACE_SECONDS)
 
-    # ------------------------------------------------------------ looking
+    # -------------------------------------------------------- observation
 
     @property
     def pid(self) -> int:
@@ -347,24 +331,20 @@ class Machine:
 
     @property
     def folder(self) -> Path:
-        """Where this run keeps its logs."""
-        return self._folder
+        """The folder of this run's logs."""
+        return self._files.folder
 
     @property
     def log(self) -> str:
-        """What QEMU and its script have written to stdout and stderr so far."""
-        texts = []
-        for path in (self._log_path, self._file("daemon.log")):
-            with contextlib.suppress(OSError):
-                texts.append(path.read_text(errors="replace"))
-        return "".join(texts) if texts else self._last_log
+        """Everything that QEMU and its script have written to stdout and stderr so far."""
+        return self._files.log
 
     @property
     def python(self) -> Control:
         """Python in the script's ``__main__``; raises :class:`VMError` without a script."""
         if self._control is None:
             raise VMError(
-                f"VM {self.name!r} has no Python to talk to: it was started without script=, "
+                f"VM {self.name!r} has no Python to evaluate in: it was started without script=, "
                 "or does not run"
             )
         return self._control
@@ -375,9 +355,9 @@ class Machine:
         return [] if self._monitor is None else list(self._monitor.events)
 
     def wait_event(self, name: str, after: int = 0) -> dict[str, Any]:
-        """The first event *name* that is not among the first *after* of :attr:`events`.
+        """Wait for an event *name* after the first *after* of :attr:`events`, and return it.
 
-        Take ``len(vm.events)`` before what shall cause it.  Raises :class:`VMError`.
+        Take ``len(vm.events)`` before the action that causes the event.  Raises :class:`VMError`.
         """
         return self.wait_until(
             lambda: next((e for e in self.events[after:] if e["event"] == name), None),
@@ -385,9 +365,9 @@ class Machine:
         )
 
     def wait_until(self, condition: Callable[[], T | None], what: str) -> T:
-        """Ask *condition* again, at each event and every 20 ms, until it is true; its value.
+        """Call *condition* at each event and every 20 ms until it is true, and return its value.
 
-        Raises :class:`VMError`, which calls the condition *what*, after the timeout, and when
+        Raises :class:`VMError`, which names the condition *what*, after the timeout, and when
         QEMU ends.
         """
         deadline = time.monotonic() + self.timeout
@@ -402,15 +382,15 @@ class Machine:
                 raise self._end_error(what)
             if time.monotonic() > deadline:
                 error = VMError(f"VM {self.name!r}: waited {self.timeout:g} s for {what}, in vain")
-                self._add_log(error)
+                self.add_log(error)
                 raise error
             if self._monitor is not None:
-                self._monitor.wait_for_news(seen, _POLL_SECONDS)
+                self._monitor.wait_for_event(seen, _POLL_SECONDS)
 
     # ------------------------------------------------------------ control
 
     def qmp(self, command: str, arguments: Mapping[str, Any] | None = None, /, **named: Any) -> Any:
-        """Run the QMP *command* and return what it returns.
+        """Run the QMP *command* and return its result.
 
         Arguments come as a mapping, by keyword (``job_id=`` is QMP's ``job-id``), or both.
         Raises :class:`VMError` with QEMU's error, or when QEMU ends or does not answer.
@@ -423,17 +403,17 @@ class Machine:
             return self._monitor.execute(command, whole, self.timeout)
         except CommandError as error:
             raise VMError(
-                f"VM {self.name!r}: QEMU refuses {_spelt(command, whole)}: {error}"
+                f"VM {self.name!r}: QEMU refuses {_spell_command(command, whole)}: {error}"
             ) from error
         except TimeoutError:
             late = VMError(
-                f"VM {self.name!r}: QEMU did not answer {_spelt(command, whole)} within "
+                f"VM {self.name!r}: QEMU did not answer {_spell_command(command, whole)} within "
                 f"{self.timeout:g} s; does a hook or a script hold its lock?"
             )
-            self._add_log(late)
+            self.add_log(late)
             raise late from None
         except MonitorLost as error:
-            raise self._end_error(_spelt(command, whole)) from error
+            raise self._end_error(_spell_command(command, whole)) from error
 
     def stop(self) -> None:
         """Pause the machine; raises :class:`VMError`."""
@@ -443,46 +423,11 @@ class Machine:
         """Let the machine run (again); raises :class:`VMError`."""
         self.qmp("cont")
 
-    def _disk_file(self) -> str:
-        path = self._file("qcow2") if self._disk is True else Path(str(self._disk)).absolute()
-        if path.exists():
-            return str(path)
-        beside = Path(shutil.which(self._qemu) or self._qemu).with_name("qemu-img")
-        tool = str(beside) if beside.exists() else "qemu-img"
-        try:
-            subprocess.run(
-                [tool, "create", "-q", "-f", "qcow2", str(path), "16M"],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=self.timeout,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            said = getattr(error, "stderr", None) or error
-            raise VMLaunchError(
-                f"VM {self.name!r}: {tool} cannot make the disk {path}: {said}"
-            ) from error
-        return str(path)
+    # -------------------------------------------------------------- errors
 
-    # -------------------------------------------------------------- words
-
-    @property
-    def _log_path(self) -> Path:
-        return self._file("log")
-
-    def _file(self, kind: str) -> Path:
-        return self._folder / f"{self.name}.{kind}"
-
-    def _socket(self, kind: str) -> str:
-        if self._sockets is None:
-            longest = os.fsencode(self._folder / f"{self.name}.incoming")
-            if len(longest) <= _SOCKET_PATH_BYTES and b"," not in longest:
-                self._sockets = self._folder
-            else:
-                self._sockets = Path(tempfile.mkdtemp(prefix="qv-", dir="/tmp"))
-        path = self._sockets / f"{self.name}.{kind}"
-        path.unlink(missing_ok=True)
-        return str(path)
+    def add_log(self, error: BaseException) -> None:
+        """Add the log's tail to *error* as a note, unless it has one of this VM already."""
+        self._files.add_log(error)
 
     def _running(self, purpose: str) -> Process:
         if self._process is None:
@@ -495,33 +440,16 @@ class Machine:
     def _end_error(self, what: str) -> VMError:
         process = self._running(what)
         if process.ended(_GRACE_SECONDS):
-            self._end_told = True
-            manner = f"QEMU ended {_manner(process.status())}"
+            self._end_reported = True
+            manner = f"QEMU ended {describe_status(process.status())}"
         else:
             manner = f"QEMU (process {process.pid}) runs, but its monitor hung up"
-        error = VMError(f"VM {self.name!r}: {manner} during {what}; its log is {self._log_path}")
-        self._add_log(error)
+        error = VMError(
+            f"VM {self.name!r}: {manner} during {what}; its log is {self._files.log_path}"
+        )
+        self.add_log(error)
         return error
 
-    def _add_log(self, error: BaseException) -> None:
-        """Add the log's tail as a note, once for each VM however many errors pass by."""
-        title = f"The log of VM {self.name!r} ({self._log_path}):\n"
-        log = self.log
-        if not log or any(n.startswith(title) for n in getattr(error, "__notes__", ())):
-            return
-        error.add_note(title + "\n".join(log.splitlines()[-LOG_TAIL_LINES:]))
 
-
-def _spelt(command: str, arguments: Mapping[str, Any]) -> str:
+def _spell_command(command: str, arguments: Mapping[str, Any]) -> str:
     return f"'{command}'" + (f" with {dict(arguments)}" if arguments else "")
-
-
-def _manner(status: int | None) -> str:
-    if status is None:
-        return "with a status that a daemon does not tell"
-    if status >= 0:
-        return f"with status {status}"
-    try:
-        return f"with status {status} ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"with status {status} (signal {-status})"

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A running QEMU as seen from outside: its process and its monitor (QMP).
+"""The monitor of a running QEMU: a QMP connection.
 
-QMP is spoken by the QEMU project's own asyncio client; see docs/interop/qmp-spec.rst.
+The QEMU project's own asyncio client speaks QMP; see docs/interop/qmp-spec.rst.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import select
-import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Coroutine
 from importlib import import_module
@@ -21,7 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import NativeError
 
-__all__ = ["CommandError", "Monitor", "MonitorLost", "Process"]
+__all__ = ["CommandError", "Monitor", "MonitorLost"]
 
 T = TypeVar("T")
 
@@ -33,7 +29,7 @@ class MonitorLost(Exception):
 
 
 class CommandError(Exception):
-    """QEMU refused a command; ``str()`` is QEMU's own sentence."""
+    """QEMU refused a command; ``str()`` is QEMU's own message."""
 
 
 def _import_qmp() -> ModuleType:
@@ -76,18 +72,18 @@ class Monitor:
         self._run(connect(), timeout)
 
     def execute(self, command: str, arguments: dict[str, object], timeout: float) -> object:
-        """What *command* returns; raises :class:`CommandError`."""
+        """Run *command* and return its result; raises :class:`CommandError`."""
         return self._run(self._client.execute(command, arguments), timeout)
 
-    def wait_for_news(self, seen: int, seconds: float) -> None:
-        """Return once there are more than *seen* events, and after *seconds* at the latest."""
+    def wait_for_event(self, seen: int, seconds: float) -> None:
+        """Wait until there are more than *seen* events, at most *seconds* long."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.events) > seen, seconds)
 
     def read_out(self, seconds: float) -> None:
-        """Hear what a QEMU that has ended had still to say, within *seconds*.
+        """Receive the last events of a QEMU that has ended, within *seconds*.
 
-        A child of its own that lives on may hold the connection open so long.
+        The limit matters when a child of QEMU lives on, which may keep the connection open.
         """
 
         async def read_out() -> None:
@@ -105,7 +101,7 @@ class Monitor:
         async def close() -> None:
             if self._watcher is not None:
                 self._watcher.cancel()
-            # What the connection died of has been told to whoever used it.
+            # An error of the connection has been raised where it was used.
             with contextlib.suppress(self._qmp.QMPError, EOFError, OSError):
                 await self._client.disconnect()
 
@@ -132,38 +128,3 @@ class Monitor:
             with self._changed:
                 self.events.append(dict(event))
                 self._changed.notify_all()
-
-
-class Process:
-    """A process held by a file descriptor, so that its id cannot come to mean another."""
-
-    def __init__(self, pid: int, child: subprocess.Popen[bytes] | None) -> None:
-        self.pid = pid
-        """Its process id."""
-        self._child = child
-        self._fd = os.pidfd_open(pid)
-
-    def ended(self, seconds: float = 0.0) -> bool:
-        """Whether it has ended, after waiting for that for *seconds* at most."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(max(0.0, seconds) * 1000))
-
-    def status(self) -> int | None:
-        """The exit status of an ended child, -N for signal N; None for a daemon."""
-        return None if self._child is None else self._child.wait()
-
-    def kill(self, grace: float) -> None:
-        """End it, asking first, with *grace* seconds for each of SIGTERM and SIGKILL."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self.ended():
-                break
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._fd, number)
-            self.ended(grace)
-        if self.ended():
-            self.status()
-
-    def close(self) -> None:
-        """Let go of it, running or not."""
-        os.close(self._fd)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The one way to run a VM, with its migrations and its snapshots.
+r"""VMs that migrate and are saved as snapshots.
 
     with VM(script="dev.py", name="source") as source, \\
          VM(script="dev.py", name="target", incoming=True) as target:
         source.python.exec("dev.regs.lock().value.config = 7")
         source.migrate_to(target)
 
-QEMU's own words for all this are in docs/interop/qemu-qmp-ref, docs/devel/migration and
+QEMU documents the commands in docs/interop/qemu-qmp-ref, docs/devel/migration and
 docs/system/invocation.rst.
 """
 
@@ -35,9 +35,9 @@ class MigrationError(VMError):
 
 
 class VM(Machine):
-    """A QEMU to migrate and to snapshot; :class:`Machine` says how it is made and ended.
+    """A QEMU that migrates and takes snapshots; :class:`Machine` documents the arguments.
 
-    ``VM(script=None, args=(), *, door="plugin", qemu="qemu-system-x86_64", native=None,
+    ``VM(script=None, args=(), *, shim="plugin", qemu="qemu-system-x86_64", native=None,
     python=sys.executable, machine="none", extra=(), name="vm", incoming=False, paused=False,
     disk=False, daemonize=False, folder=None, timeout=60.0, env=None)``
     """
@@ -58,7 +58,7 @@ class VM(Machine):
     def migrate_incoming(self, source: str | Mapping[str, Any]) -> None:
         """Begin to accept a migration from *source*, as :meth:`migrate` names it.
 
-        A failure ends a QEMU before 9.1; a later one stays, and can say why it failed.
+        A failure ends a QEMU before 9.1; a later one runs on, and reports the error.
         """
         if not self.incoming:
             raise VMError(
@@ -69,7 +69,7 @@ class VM(Machine):
         self.qmp("migrate-incoming", _destination(source) | named)
 
     def wait_migration(self) -> dict[str, Any]:
-        """Wait for the end of this VM's migration, out or in; what ``query-migrate`` says then.
+        """Wait for the end of this VM's migration, out or in, and return ``query-migrate``.
 
         Raises :class:`MigrationError` with QEMU's ``error-desc`` when it was not completed.
         """
@@ -78,9 +78,10 @@ class VM(Machine):
         except VMError as error:
             raise self._migration_error(str(error)) from error
         if info["status"] != "completed":
+            reason = info.get("error-desc") or "QEMU reports the reason in its log only"
             raise self._migration_error(
                 f"VM {self.name!r}: migration {'to it' if self._direction == 'in' else 'from it'} "
-                f"has {info['status']}: {info.get('error-desc') or 'QEMU says why in its log only'}"
+                f"has {info['status']}: {reason}"
             )
         return info
 
@@ -88,8 +89,8 @@ class VM(Machine):
         info: dict[str, Any] = self.qmp("query-migrate")
         if info.get("status") not in ("completed", "failed", "cancelled"):
             return None
-        # The status is ahead of the rest: the downtime, say, is final in 7.2 only once the
-        # machine has left the states of a migration.
+        # The status changes first: the downtime, for one, is final in 7.2 only once the machine
+        # has left the states of a migration.
         state = self.qmp("query-status")["status"]
         if self._direction == "in":
             settled = state != "inmigrate" or info["status"] != "completed"
@@ -100,7 +101,7 @@ class VM(Machine):
     def _migration_error(self, message: str, *others: VM) -> MigrationError:
         error = MigrationError(message)
         for vm in (self, *others):
-            vm._add_log(error)
+            vm.add_log(error)
         return error
 
     def migrate_to(self, other: VM, via: Literal["unix", "tcp"] = "unix") -> dict[str, Any]:
@@ -113,16 +114,7 @@ class VM(Machine):
         if via not in ("unix", "tcp"):
             raise ValueError(f"VM {self.name!r} migrates via 'unix' or 'tcp', not via {via!r}")
         ran = self.qmp("query-status")["running"]
-        if via == "unix":
-            uri = f"unix:{other._socket('incoming')}"
-            other.migrate_incoming(uri)
-        else:
-            other.migrate_incoming("tcp:127.0.0.1:0")
-            [address] = other.wait_until(
-                lambda: other.qmp("query-migrate").get("socket-address"), "its listening address"
-            )
-            uri = f"tcp:{address['host']}:{address['port']}"
-        self.migrate(uri)
+        self.migrate(other._listen(via))
         done, reports = [], []
         for vm in (self, other):
             try:
@@ -131,9 +123,13 @@ class VM(Machine):
                 reports.append(str(error))
         if not reports:
             return done[0]
-        # Neither side can be asked when it is gone, and its report has said so.
+        # A side that has ended cannot be asked, and is in the reports already.
         with contextlib.suppress(VMError):
-            if ran and self.qmp("query-status")["status"] == "postmigrate" and other._lost():
+            if (
+                ran
+                and self.qmp("query-status")["status"] == "postmigrate"
+                and other._incoming_failed()
+            ):
                 self.cont()
                 reports.append(f"VM {self.name!r} had completed its part, and runs on")
         raise self._migration_error(
@@ -142,8 +138,20 @@ class VM(Machine):
             other,
         )
 
-    def _lost(self) -> bool:
-        """Whether what migrates to this VM can no longer arrive, so that its source may run."""
+    def _listen(self, via: Literal["unix", "tcp"]) -> str:
+        """Begin to accept a migration, and return the URI to migrate to."""
+        if via == "unix":
+            uri = f"unix:{self._files.socket_path('incoming')}"
+            self.migrate_incoming(uri)
+            return uri
+        self.migrate_incoming("tcp:127.0.0.1:0")
+        [address] = self.wait_until(
+            lambda: self.qmp("query-migrate").get("socket-address"), "its listening address"
+        )
+        return f"tcp:{address['host']}:{address['port']}"
+
+    def _incoming_failed(self) -> bool:
+        """Return whether the migration to this VM has failed, so that its source may run."""
         if self._running("migrate-incoming").ended():
             return True
         return bool(self.qmp("query-migrate").get("status") == "failed")
@@ -151,24 +159,24 @@ class VM(Machine):
     def migrate_to_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Migrate into the file *path*, which is replaced when all is written, and wait.
 
-        Returns ``query-migrate``; the machine is then paused, and :meth:`cont` goes on.
-        Raises :class:`MigrationError`, and OSError when there is no writing beside *path*.
+        Returns ``query-migrate``; the machine is then paused, and :meth:`cont` resumes it.
+        Raises :class:`MigrationError`, and OSError when the folder of *path* is not writable.
         """
         file = Path(path).absolute()
         with tempfile.TemporaryDirectory(
             prefix=".migration-", dir=file.parent, ignore_cleanup_errors=True
         ) as folder:
-            part, whole = Path(folder, "part"), Path(folder, "whole")
+            part, complete = Path(folder, "part"), Path(folder, "complete")
             if self.version >= _FILE_TRANSPORT_SINCE:
-                self.migrate({"transport": "file", "filename": str(whole), "offset": 0})
+                self.migrate({"transport": "file", "filename": str(complete), "offset": 0})
                 info = self.wait_migration()
             else:
-                words = [shlex.quote(str(name)) for name in (part, part, whole)]
+                words = [shlex.quote(str(name)) for name in (part, part, complete)]
                 self.migrate("exec:cat > {} && mv {} {}".format(*words))
                 info = self.wait_migration()
-                # QEMU does not wait for cat; the name says when all is written.
-                self.wait_until(whole.exists, f"the last bytes of {file}")
-            whole.replace(file)
+                # QEMU does not wait for cat; the file has this name once all is written.
+                self.wait_until(complete.exists, f"the last bytes of {file}")
+            complete.replace(file)
         return info
 
     def load_from_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -223,7 +231,7 @@ class VM(Machine):
         self.qmp("job-dismiss", id=job)
         if "error" in end:
             error = VMError(f"VM {self.name!r}: {command} {tag!r} failed: {end['error']}")
-            self._add_log(error)
+            self.add_log(error)
             raise error
 
 

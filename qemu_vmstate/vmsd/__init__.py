@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Makes a C ``VMStateDescription`` of a layout class."""
 
-from .description import VMStateDescription
+from .priority import MigrationPriority
 
-__all__ = ["VMStateDescription"]
+__all__ = ["MigrationPriority"]

@@ -13,27 +13,15 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi, lib
 from ..errors import DeclarationError
 from ..layout.checks import check_subsections
-from ..layout.descriptors import FieldInfo
 from ..layout.vmstruct import VMStruct
-from ..wire.types import (
-    POINTER,
-    SCALARS,
-    ArrayType,
-    BitmapType,
-    CountedType,
-    ListType,
-    PointersType,
-    Scalar,
-    StructType,
-    TmpType,
-    UnusedType,
-    WireType,
-)
+from ..wire.types import SCALARS, FieldInfo, Scalar, StructType
 from .predicates import differs_callback, exists_callback, needed_callback
+from .priority import MigrationPriority
 
 __all__ = ["VMStateDescription", "descriptions_of"]
 
-_U64 = 2**64 - 1
+# These have no limits that C could check.
+_NO_LIMITS = "?d"
 _VARRAY = {"B": "UINT8", "H": "UINT16", "I": "UINT32", "i": "INT32"}
 
 
@@ -60,7 +48,7 @@ class VMStateDescription:
         name: str,
         version_id: int,
         minimum_version_id: int,
-        priority: int = 0,
+        priority: MigrationPriority = MigrationPriority.DEFAULT,
         *,
         unmigratable: bool = False,
         early_setup: bool = False,
@@ -87,7 +75,7 @@ class VMStateDescription:
         wire = layout.wire
         self._fields = ffi.new("VMStateField[]", len(wire) + 1)
         for c_field, info in zip(self._fields, wire, strict=False):
-            self._fill(c_field, info)
+            self._describe(c_field, info)
         lib().qv_end_of_list(ffi.addressof(self._fields, len(wire)))
         self.cdata = ffi.new(
             "VMStateDescription *",
@@ -95,7 +83,7 @@ class VMStateDescription:
                 "name": self._text(name),
                 "version_id": version_id,
                 "minimum_version_id": minimum_version_id,
-                "priority": priority,
+                "priority": priority.number,
                 "fields": self._fields,
             },
         )
@@ -141,151 +129,99 @@ class VMStateDescription:
         self._keep.append(callback)
         return callback
 
-    def _fill(self, c_field: Any, info: FieldInfo) -> None:
-        """The members, as the VMSTATE_* macros set them."""
-        where = f"{self.name}.{info.name}"
-        options = info.options
+    def _describe(self, c_field: Any, info: FieldInfo) -> None:
         c_field.name = self._text(info.name)
         c_field.offset = self._base + info.data
-        c_field.version_id = options.version_id
-        if options.field_exists is not None:
-            exists = options.field_exists
+        c_field.version_id = info.options.version_id
+        exists = info.options.field_exists
+        if exists is not None:
             callback = exists_callback(self.cls, self._base, exists, info.name)
             self._keep.append(callback)
             c_field.field_exists = callback
-        match info.type:
-            case Scalar():
-                self._element(c_field, info.type, where)
-                c_field.flags = lib().VMS_SINGLE
-                self._limit(c_field, info, info.type, where)
-            case ArrayType(is_buffer=True):
-                c_field.offset += options.start
-                c_field.flags = lib().VMS_BUFFER
-                c_field.size = info.type.length - options.start
-                if isinstance(options.size, int):
-                    c_field.size = options.size
-                c_field.info = _info("buffer", where)
-            case ArrayType():
-                self._array(c_field, info, info.type, where)
-            case CountedType(is_buffer=True):
-                self._sized(c_field, info, "buffer", where)
-            case CountedType():
-                self._count(c_field, info)
-                c_field.flags |= self._element(c_field, info.type.element, where)
-            case BitmapType():
-                self._sized(c_field, info, "bitmap", where)
-                if info.num is None:
-                    c_field.size_offset = self._base + info.offset
-            case UnusedType():
-                self._count(c_field, info)
-                c_field.offset = 0
-                c_field.flags |= lib().VMS_BUFFER
-                c_field.size = info.type.length
-                c_field.info = _info("unused_buffer", where)
-            case PointersType():
-                c_field.offset = self._base + info.offset
-                self._count(c_field, info)
-                flags = self._element(c_field, info.type.element, where)
-                c_field.flags |= flags | lib().VMS_ARRAY_OF_POINTER
-                c_field.size = POINTER
-                if info.num is None:
-                    c_field.flags |= lib().VMS_ARRAY
-                    c_field.num = info.type.length
-            case ListType():
-                self._list(c_field, info, info.type, where)
-            case TmpType():
-                c_field.info = lib().qv_own_info(b"tmp", False)
-                c_field.size = info.type.size
-                c_field.vmsd = self._nested(info.type.cls)
-            case StructType():
-                flags = self._element(c_field, info.type, where)
-                c_field.flags = flags
-                if options.struct_version_id is not None:
-                    c_field.flags = lib().VMS_VSTRUCT
-                    c_field.struct_version_id = options.struct_version_id
+        where = f"{self.name}.{info.name}"
+        info.type.describe(_FieldWriter(c_field, self._base, where, self.cls, self._keep), info)
 
-    def _nested(self, cls: type[VMStruct]) -> Any:
+
+class _FieldWriter:
+    """One ``VMStateField`` that its wire type fills; ``keep`` keeps what it points to alive."""
+
+    def __init__(
+        self, field: Any, base: int, where: str, cls: type[VMStruct], keep: list[Any]
+    ) -> None:
+        self.field = field
+        self.base = base
+        self.where = where
+        self._cls = cls
+        self._keep = keep
+
+    def flag(self, *names: str) -> None:
+        """Add the flags ``VMS_`` + each name."""
+        for name in names:
+            self.field.flags |= getattr(lib(), f"VMS_{name}")
+
+    def info(self, name: str) -> None:
+        """Set ``info`` to this package's or QEMU's ``vmstate_info_`` + name."""
+        found = lib().qv_own_info(name.encode(), False)
+        if found == ffi.NULL:
+            found = lib().qv_vmstate_info(name.encode())
+        if found == ffi.NULL:
+            raise DeclarationError(f"{self.where}: this QEMU has no vmstate_info_{name}")
+        self.field.info = found
+
+    def own_info(self, name: str, *, bounded: bool = False) -> None:
+        """Set ``info`` to one of cdefs/bridge/vmstate_infos.c."""
+        self.field.info = lib().qv_own_info(name.encode(), bounded)
+
+    def text(self, text: str) -> Any:
+        """Return ``text`` as a C string that lives as long as the description."""
+        pointer = ffi.new("char[]", text.encode())
+        self._keep.append(pointer)
+        return pointer
+
+    def nested(self, cls: type[Any]) -> Any:
+        """Return the C description of a nested layout class."""
         nested = _nested(cls)
         self._keep.append(nested)
         return nested.cdata
 
-    def _element(self, c_field: Any, type_: WireType, where: str) -> int:
-        """Size and info or description of one element; its flag."""
-        c_field.size = type_.size
-        if isinstance(type_, StructType):
-            c_field.vmsd = self._nested(type_.cls)
-            flag: int = lib().VMS_STRUCT
-            return flag
-        if not isinstance(type_, Scalar):
-            raise DeclarationError(f"{where}: C has no array of arrays here; make a layout class")
-        c_field.info = _info(type_.info, where)
-        return 0
+    def entry_descriptions(self, value: type[Any], key: type[Any] | None) -> Any:
+        """Return the two descriptions of a gtree's entries, value first."""
+        both = ffi.new("VMStateDescription[2]")
+        both[0] = self.nested(value)[0]
+        if key is not None:
+            both[1] = self.nested(key)[0]
+        self._keep.append(both)
+        return both
 
-    def _array(self, c_field: Any, info: FieldInfo, type_: ArrayType, where: str) -> None:
-        element = type_.element
-        num = type_.length - info.options.start
-        if isinstance(info.options.num, int):
-            num = info.options.num
-        c_field.offset += info.options.start * element.size
-        while isinstance(element, ArrayType):  # as VMSTATE_2DARRAY: rows one after another
-            num *= element.length
-            element = element.element
-        c_field.num = num
-        c_field.flags = lib().VMS_ARRAY | self._element(c_field, element, where)
-
-    def _count(self, c_field: Any, info: FieldInfo) -> None:
-        """What the field counts by, if it does; flags are complete but for the element's."""
+    def count(self, info: FieldInfo) -> None:
+        """Set what the elements are counted by, if a field counts them."""
         if info.num is None:
             return
         assert isinstance(info.num.type, Scalar)
-        c_field.num_offset = self._base + info.num.offset
-        c_field.flags = getattr(lib(), f"VMS_VARRAY_{_VARRAY[info.num.type.kind]}")
+        self.field.num_offset = self.base + info.num.offset
+        self.flag(f"VARRAY_{_VARRAY[info.num.type.kind]}")
         if info.options.multiply != 1:
-            c_field.flags |= lib().VMS_MULTIPLY_ELEMENTS
-            c_field.num = info.options.multiply
+            self.flag("MULTIPLY_ELEMENTS")
+            self.field.num = info.options.multiply
 
-    def _sized(self, c_field: Any, info: FieldInfo, kind: str, where: str) -> None:
-        c_field.info = _info(kind, where)
-        c_field.flags = lib().VMS_VBUFFER
+    def sized(self, info: FieldInfo, name: str) -> None:
+        """Set ``info`` and the size in bytes or bits, which a field may say."""
+        self.info(name)
+        self.flag("VBUFFER")
         if info.num is not None:
-            c_field.size_offset = self._base + info.num.offset
+            self.field.size_offset = self.base + info.num.offset
         if info.options.multiply != 1:
-            c_field.flags |= lib().VMS_MULTIPLY
-            c_field.size = info.options.multiply
+            self.flag("MULTIPLY")
+            self.field.size = info.options.multiply
 
-    def _limit(self, c_field: Any, info: FieldInfo, type_: Scalar, where: str) -> None:
-        if info.options.err_hint is not None:
-            c_field.err_hint = self._text(info.options.err_hint)
-        attribute: Any = getattr(self.cls, info.attribute)
-        # What must equal the live value is within the limits, because that is.
-        if type_.live or not isinstance(attribute, _state.Field) or type_.kind in "?d":
-            return
-        if (attribute.low, attribute.high) != (type_.low, type_.high):
-            base_info = SCALARS[type_.kind].info
-            c_field.info = lib().qv_own_info(base_info.encode(), True)
-            c_field.start = attribute.high
-            c_field.size_offset = attribute.low & _U64
-            c_field.err_hint = self._text(where)
-
-    def _list(self, c_field: Any, info: FieldInfo, type_: ListType, where: str) -> None:
-        c_field.offset = self._base + info.offset
-        c_field.info = lib().qv_own_info(type_.info.encode(), False)
-        c_field.num = type_.length
-        c_field.num_offset = type_.data_at
-        c_field.size = type_.element.size
-        c_field.err_hint = self._text(where)
-        if not type_.key:
-            c_field.vmsd = self._nested(type_.element.cls)
-            return
-        key, value = type_.element.cls.__layout__.fields
-        assert isinstance(value.type, StructType)
-        c_field.start = value.offset
-        both = ffi.new("VMStateDescription[2]")
-        both[0] = self._nested(value.type.cls)[0]
-        if isinstance(key.type, StructType):
-            both[1] = self._nested(key.type.cls)[0]
-        self._keep.append(both)
-        c_field.vmsd = both
+    def limits(self, info: FieldInfo) -> tuple[int, int] | None:
+        """Return what a number is declared to be within, if not its type's own limits."""
+        attribute: Any = getattr(self._cls, info.attribute)
+        if not isinstance(attribute, _state.Field) or attribute.kind in _NO_LIMITS:
+            return None
+        own = SCALARS[attribute.kind]
+        limits = attribute.low, attribute.high
+        return None if limits == (own.low, own.high) else limits
 
 
 def descriptions_of(cls: type[VMStruct]) -> dict[tuple[Any, ...], VMStateDescription]:
@@ -304,12 +240,3 @@ def _nested(cls: type[VMStruct]) -> VMStateDescription:
             cls, layout.name, layout.version_id, layout.minimum_version_id
         )
     return of_class[()]
-
-
-def _info(name: str, where: str) -> Any:
-    info = lib().qv_own_info(name.encode(), False)
-    if info == ffi.NULL:
-        info = lib().qv_vmstate_info(name.encode())
-    if info == ffi.NULL:
-        raise DeclarationError(f"{where}: this QEMU has no vmstate_info_{name}")
-    return info

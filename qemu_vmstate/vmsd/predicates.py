@@ -16,17 +16,13 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..bindings.loader import _state
 from ..bindings.native import ffi, in_vm, lib
-from ..layout.traversal import has_subsections, memory_is_value
-from ..layout.vmstruct import asdict, structs_in, structs_of
-from ..wire.types import StructType, SubsectionType
-
-if TYPE_CHECKING:
-    from ..layout.descriptors import FieldInfo
-    from ..layout.vmstruct import VMStruct
+from ..layout.traversal import has_subsections, memory_is_value, structs_in
+from ..layout.vmstruct import VMStruct, asdict
+from ..wire.types import FieldInfo, StructType
 
 __all__ = ["asks", "differs", "exists_callback", "forget", "needed_callback", "watch"]
 
@@ -59,7 +55,7 @@ def _failed(address: int, of: ClassRef, what: str, exc: BaseException) -> None:
 
 
 def _answer(of: ClassRef, opaque: Any, base: int, what: str, ask: Callable[[Any], bool]) -> bool:
-    """What ``ask`` says of the struct ``base`` bytes after opaque; a failure is told, and no."""
+    """Ask about the struct ``base`` bytes after opaque; a failure is reported, and means no."""
     address = int(ffi.cast("uintptr_t", opaque)) + base
     try:
         cls = of()
@@ -73,7 +69,7 @@ def _answer(of: ClassRef, opaque: Any, base: int, what: str, ask: Callable[[Any]
 
 
 def _late(of: ClassRef, what: str) -> Callable[..., None]:
-    """An exception outside of the ``try`` above: a signal handler's, for instance."""
+    """Print an exception from outside the ``try`` above, of a signal handler for instance."""
 
     def tell(_type: object, exc: BaseException, trace: Any) -> None:
         opaque = trace.tb_frame.f_locals.get("opaque") if trace else None
@@ -105,7 +101,7 @@ def qv_py_call(handle: Any, _unused: int, _why: Any) -> int:
 
 
 def _on_large_stack(function: Callable[[], bool]) -> bool:
-    """``function()``, with stack enough for whatever it does."""
+    """Call ``function()`` with enough stack for whatever it does."""
     if not in_vm():
         return bool(function())
     call = _Call(function)
@@ -120,7 +116,7 @@ def _on_large_stack(function: Callable[[], bool]) -> bool:
 def exists_callback(
     cls: type[VMStruct], base: int, function: Callable[[Any, int], bool], what: str
 ) -> Any:
-    """A ``field_exists`` that asks ``function`` with the struct ``base`` bytes after opaque."""
+    """Return a ``field_exists`` that calls ``function`` with the struct at opaque + ``base``."""
     of = weakref.ref(cls)  # the class keeps its description, and so this
     what = f"{what}.field_exists()"
 
@@ -133,7 +129,7 @@ def exists_callback(
 def needed_callback(
     cls: type[VMStruct], base: int, function: Callable[[Any], bool], what: str
 ) -> Any:
-    """A ``needed`` that asks ``function`` with the struct ``base`` bytes after opaque."""
+    """Return a ``needed`` that asks ``function`` with the struct ``base`` bytes after opaque."""
     of = weakref.ref(cls)  # the class keeps its description, and so this
     what = f"{what}.needed()" if what else "needed()"
 
@@ -144,7 +140,7 @@ def needed_callback(
 
 
 def asks(info: FieldInfo) -> Callable[[Any], bool] | None:
-    """What tells whether a subsection is needed; ``None``: C, by comparing memory."""
+    """Return what decides if a subsection is needed; ``None``: C, by comparing memory."""
     needed = info.options.needed
     if callable(needed):
         return needed
@@ -170,18 +166,18 @@ def differs(struct: VMStruct) -> bool:
 def _on_wire(struct: VMStruct) -> dict[str, Any]:
     values = asdict(struct)
     for info in struct.__layout__.fields:
-        if isinstance(info.type, SubsectionType):
+        if info.type.is_subsection:
             inner = getattr(struct, info.attribute)
             needed = info.options.needed
             there = differs(inner) if needed is None else needed
             if callable(there):
                 there = there(struct)
             values[info.attribute] = _on_wire(inner) if there else None
-        elif any(has_subsections(cls) for cls in structs_of(info.type)):
+        elif any(has_subsections(cls) for cls in info.type.structs()):
             values[info.attribute] = [_on_wire(inner) for inner in structs_in(struct, info)]
     return values
 
 
 def differs_callback(cls: type[VMStruct], base: int) -> Any:
-    """A ``needed`` that says whether the struct differs from its defaults."""
+    """Return a ``needed`` that is true if the struct differs from its defaults."""
     return needed_callback(cls, base, differs, "")

@@ -10,7 +10,7 @@ are as the compiler has them.
 ``bool``                             VMSTATE_BOOL
 ``u8 u16 u32 u64``                   VMSTATE_UINT8, VMSTATE_UINT16 ...
 ``i8 i16 i32 i64``                   VMSTATE_INT8, VMSTATE_INT16 ...
-``Equal[u32]``, ``i32_le``           VMSTATE_UINT32_EQUAL, VMSTATE_INT32_POSITIVE_LE
+``Equal[u32]``, ``i32_positive_le``           VMSTATE_UINT32_EQUAL, VMSTATE_INT32_POSITIVE_LE
 ``cpudouble``                        an element of VMSTATE_CPUDOUBLE_ARRAY
 ``timer``                            VMSTATE_TIMER
 ``Array[u32, Literal[8]]``           VMSTATE_UINT32_ARRAY
@@ -88,7 +88,7 @@ __all__ = [
     "i8",
     "i16",
     "i32",
-    "i32_le",
+    "i32_positive_le",
     "i64",
     "timer",
     "u8",
@@ -124,8 +124,9 @@ timer: TypeAlias = Annotated[
 
 For a timer that QEMU runs see :class:`~qemu_vmstate.QEMUTimer`.
 """
-i32_le: TypeAlias = Annotated[
-    int, dataclasses.replace(SCALARS["i"], name="i32_le", info="int32_le", low=0, live=True)
+i32_positive_le: TypeAlias = Annotated[
+    int,
+    dataclasses.replace(SCALARS["i"], name="i32_positive_le", info="int32_le", low=0, live=True),
 ]
 """Not negative and not above the live value when it is loaded: VMSTATE_INT32_POSITIVE_LE."""
 
@@ -389,7 +390,7 @@ else:
 
 
 def wire_type(annotation: object, where: str) -> WireType:
-    """What an annotation means; raises ``DeclarationError`` that begins with ``where``."""
+    """Return what an annotation means; raises ``DeclarationError`` that begins with ``where``."""
     found = find_wire_type(annotation)
     if found is None:
         if isinstance(annotation, StatesType):
@@ -403,7 +404,7 @@ def wire_type(annotation: object, where: str) -> WireType:
 
 
 def find_wire_type(annotation: object) -> WireType | None:
-    """What an annotation means, or ``None`` if it is not a wire type."""
+    """Return what an annotation means, or ``None`` if it is not a wire type."""
     if isinstance(annotation, WireType):
         return annotation
     if get_origin(annotation) is Annotated:
@@ -431,7 +432,7 @@ def _annotated(inner: object, *extras: object) -> WireType | None:
 
 
 def subsection_of(annotation: object) -> object:
-    """What ``Subsection[...]`` is of, or ``None`` of another annotation."""
+    """Return what ``Subsection[...]`` is of, or ``None`` of another annotation."""
     if get_origin(annotation) is Annotated and _SUBSECTION in annotation.__metadata__:  # type: ignore[attr-defined]
         return get_args(annotation)[0]
     return None

@@ -49,7 +49,7 @@ class FieldOptions:
         return self.default is not _MISSING or self.default_factory is not None
 
     def make_default(self) -> Any:
-        """The default value, made anew."""
+        """Return the default value, made anew."""
         return self.default_factory() if self.default_factory else self.default
 
     def given(self, *names: str) -> list[str]:
@@ -57,7 +57,7 @@ class FieldOptions:
         return [name for name in names if getattr(self, name) != getattr(NO_OPTIONS, name)]
 
     def of_wire(self, **changes: Any) -> FieldOptions:
-        """What of these options is about the wire and not about the attribute."""
+        """Return the options that are about the wire and not about the attribute."""
         rest = {name: getattr(NO_OPTIONS, name) for name in (*_CONVERSIONS, "default_factory")}
         return dataclasses.replace(self, **rest, **changes)
 
@@ -159,7 +159,7 @@ def field(
 
 
 def zeroed() -> Any:
-    """``= zeroed()``: a field that is zero at rest, as every field without a default is.
+    """Declare a field that is zero initially, as every field without a default is.
 
     It tells type checkers that the field need not be given.
     """

@@ -8,21 +8,21 @@ import itertools
 import pytest
 
 from qemu_vmstate import save
-from qemu_vmstate.bench.budgets import bars
-from qemu_vmstate.bench.samples import Series, rounds
-from qemu_vmstate.bench.shapes import PATHS, SHAPES, Pickled, Python, Twin
+from qemu_vmstate.bench.budgets import budgets
+from qemu_vmstate.bench.samples import Samples, rounds
+from qemu_vmstate.bench.shapes import PATHS, SHAPES, Pickled, Python, ReferenceDevice
 from qemu_vmstate.bindings.native import ffi, lib
 
 SMALL = [name for name in SHAPES if "MiB" not in name]
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_path_and_the_twin_write_the_same_bytes(name: str) -> None:
+def test_every_path_and_the_reference_device_write_the_same_bytes(name: str) -> None:
     shape = SHAPES[name]()
     wires = [save(Python(shape, path).device) for path in PATHS]
     assert wires[0] == wires[1] == wires[2]
     stream = ffi.new("unsigned char[]", len(wires[0]) + lib().QV_TIMED_TAIL)
-    Twin(shape).save(1, stream)
+    ReferenceDevice(shape).save(1, stream)
     assert bytes(ffi.buffer(stream, len(wires[0]))) == wires[0]
 
 
@@ -33,10 +33,10 @@ def test_a_timed_load_commits(name: str) -> None:
     wire = save(filled.device)
     stream = ffi.new("unsigned char[]", 3 * len(wire) + lib().QV_TIMED_TAIL)
     filled.save(3, stream)
-    twin = Twin(shape)
-    ffi.memmove(lib().qv_twin_live(twin.cdata), bytes(shape.bytes), shape.bytes)
-    twin.load(3, stream, len(wire))
-    twin.save(1, stream)
+    reference = ReferenceDevice(shape)
+    ffi.memmove(lib().qv_twin_live(reference.cdata), bytes(shape.bytes), shape.bytes)
+    reference.load(3, stream, len(wire))
+    reference.save(1, stream)
     assert bytes(ffi.buffer(stream, len(wire))) == wire
     for path in PATHS:
         again = Python(shape, path)
@@ -80,11 +80,11 @@ def test_rounds_end_when_their_time_is_up_but_not_before_three() -> None:
 
 
 def test_noise_is_half_of_the_middle_half() -> None:
-    series = Series({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
+    series = Samples({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
     assert series.noise("a") == pytest.approx((12 - 10) / 2 / 10.5)
 
 
-def test_bars_judge_by_their_limits() -> None:
+def test_budgets_judge_by_their_limits() -> None:
     def row(path: str, us: float, ratio: float) -> dict[str, object]:
         return {
             "shape": "32 u32",
@@ -92,13 +92,13 @@ def test_bars_judge_by_their_limits() -> None:
             "path": path,
             "op": "save",
             "us": us,
-            "ratio_to_c_twin": ratio,
+            "ratio_to_reference": ratio,
             "ratio_to_pickle": 0.1,
         }
 
-    rows = [row("c_twin", 1.0, 1.0), row("native", 1.06, 1.06), row("trampoline", 1.4, 1.4)]
-    found = bars({"in_process": rows, "vm": [], "everyday": []})
-    assert [(bar.what, bar.met) for bar in found] == [
+    rows = [row("reference", 1.0, 1.0), row("native", 1.06, 1.06), row("trampoline", 1.4, 1.4)]
+    found = budgets({"in_process": rows, "vm": [], "microbenchmarks": []})
+    assert [(budget.what, budget.met) for budget in found] == [
         ("native, save and load, every shape", False),
         ("trampoline, 32 fields, save", True),
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where nothing was compiled streams are read and VMs started; the rest says what is missing."""
+"""Without compiled modules streams are read and VMs started; all else names what is missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGE = ROOT / "qemu_vmstate"
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package's Python alone, and a migration file."""
+    """Make a folder with the package's Python alone, and a migration file."""
     folder = tmp_path_factory.mktemp("plain")
     for source in PACKAGE.rglob("*.py"):
         copy = folder / source.relative_to(ROOT)
@@ -42,26 +42,25 @@ def run(plain: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def told(plain: Path, program: str) -> str:
-    """What a program printed that ended well."""
+def output(plain: Path, program: str) -> str:
+    """Return what a program prints, which must succeed."""
     done = run(plain, "-c", program)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def sentence(plain: Path) -> str:
-    """How the refusal of what needs the native parts begins."""
+def message_start(plain: Path) -> str:
+    """Return the first part of the error of code that needs the native parts."""
     return f"qemu_vmstate's native parts are not in {plain / 'qemu_vmstate' / 'bindings'} ("
 
 
-# And how it ends.
-REMEDY = (
+REMEDY = (  # the last part of it
     "); build them with `QEMU_BUILD=/path/to/qemu/build pip install .`, or name the folder in "
     "QEMU_VMSTATE_NATIVE"
 )
 
 
-# ------------------------------------------------------------ what needs none
+# ------------------------------------------------- works without native parts
 
 
 def test_inspect_shows_a_stream(plain: Path) -> None:
@@ -75,7 +74,7 @@ def test_inspect_shows_a_stream(plain: Path) -> None:
     assert "dev" in [section.get("name") for section in sections]
 
 
-def test_scaffold_writes_what_it_writes_anywhere(plain: Path) -> None:
+def test_scaffold_writes_the_same_as_with_native_parts(plain: Path) -> None:
     command = ("-m", "qemu_vmstate", "scaffold", "good.mig")
     done = run(plain, "-S", *command)
     assert (done.returncode, done.stderr) == (0, "")
@@ -109,7 +108,7 @@ try:
 except qemu_vmstate.StreamError as error:
     print(error)
 """
-    assert "cli.py" in told(plain, program)
+    assert "cli.py" in output(plain, program)
 
 
 def test_vm_is_imported(plain: Path) -> None:
@@ -121,10 +120,10 @@ try:
 except VMLaunchError as error:
     print(error)
 """
-    assert "no-such-emulator" in told(plain, program)
+    assert "no-such-emulator" in output(plain, program)
 
 
-# ------------------------------------------------------------- what needs them
+# ---------------------------------------------------------- needs native parts
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_a_name_that_needs_them_says_how_to_build_them(plain: Path, program: str
     done = run(plain, "-c", f"import qemu_vmstate\n{program}")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"qemu_vmstate.errors.NativeError: {sentence(plain)}")
+    assert last.startswith(f"qemu_vmstate.errors.NativeError: {message_start(plain)}")
     assert last.endswith(REMEDY)
 
 
@@ -151,12 +150,12 @@ def test_a_name_that_needs_them_says_how_to_build_them(plain: Path, program: str
 def test_a_verb_that_needs_them_says_how_to_build_them(plain: Path, verb: str) -> None:
     done = run(plain, "-m", "qemu_vmstate", verb, *(["good.mig"] if verb == "roundtrip" else []))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"qemu-vmstate: {sentence(plain)}")
+    assert done.stderr.startswith(f"qemu-vmstate: {message_start(plain)}")
     assert done.stderr.endswith(f"{REMEDY}\n")
 
 
-def test_who_only_looks_around_is_not_refused(plain: Path) -> None:
-    """As pickle does in every module, and a shell that completes."""
+def test_looking_for_names_is_not_refused(plain: Path) -> None:
+    """Pickle looks into every module, as does a shell that completes names."""
     program = """
 import inspect, qemu_vmstate
 assert not hasattr(qemu_vmstate, "nix") and not hasattr(qemu_vmstate, "__wrapped__")
@@ -167,11 +166,11 @@ try:
 except AttributeError as error:
     print(error)
 """
-    assert told(plain, program) == "module 'qemu_vmstate' has no attribute 'nix'"
+    assert output(plain, program) == "module 'qemu_vmstate' has no attribute 'nix'"
 
 
 def test_parts_that_come_later_are_found(plain: Path) -> None:
-    """Once they were missed, too: nobody has to start again."""
+    """The parts may be built after a first attempt failed, without a restart."""
     native = str(Path(os.environ.get("QEMU_VMSTATE_NATIVE") or PACKAGE / "bindings").absolute())
     program = f"""
 import os, qemu_vmstate
@@ -181,14 +180,14 @@ except qemu_vmstate.NativeError:
     os.environ["QEMU_VMSTATE_NATIVE"] = {native!r}
     print(qemu_vmstate.Mutex.__name__)
 """
-    assert told(plain, program) == "Mutex"
+    assert output(plain, program) == "Mutex"
 
 
-# -------------------------------------------------------- the names, as always
+# ---------------------------------------------------------------- public names
 
 
 def imported_for_type_checkers() -> dict[str, str]:
-    """The public names, each with its module, that a type checker reads."""
+    """Return the public names that a type checker reads, each with its module."""
     found: dict[str, str] = {}
     for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
@@ -199,14 +198,14 @@ def imported_for_type_checkers() -> dict[str, str]:
 def test_what_type_checkers_see_is_what_is_there() -> None:
     seen = imported_for_type_checkers()
     assert sorted(seen) == sorted(qemu_vmstate.__all__)
-    assert set(seen.values()) - {"errors"} == set(qemu_vmstate._MODULES)
+    assert set(seen.values()) - {"errors"} == set(qemu_vmstate._MODULES)  # noqa: SLF001 - the list under test
     for name, module in seen.items():
         defined = getattr(import_module(f"qemu_vmstate.{module}"), name)
         assert getattr(qemu_vmstate, name) is defined, name
 
 
 def fresh(program: str) -> str:
-    """What a program printed in a Python of its own, with the native parts."""
+    """Return what a program prints in a new Python, with the native parts."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -230,18 +229,18 @@ def test_the_first_use_of_any_name_imports_all_and_a_stream_none() -> None:
 
 
 @pytest.mark.parametrize("host", ["inprocess", "registration", "device"])
-def test_who_calls_c_has_what_c_calls_back(host: str) -> None:
-    """Each of these modules answers calls from C once it is imported."""
+def test_a_module_that_calls_c_imports_what_c_calls_back(host: str) -> None:
+    """Importing a module that calls C also imports the modules that C calls back."""
     program = (
         f"import sys; import qemu_vmstate.{host}; "
         "print(*(f'qemu_vmstate.{name}' in sys.modules for name in "
-        "('staging.python_staging', 'vmsd.predicates', 'state.qemu_timer')))"
+        "('staging.callbacks', 'vmsd.predicates', 'state.qemu_timer')))"
     )
     assert fresh(program) == "True True True"
 
 
 def test_an_import_does_not_call_c() -> None:
-    """The first call imports what C calls back, and cannot while that is being imported."""
+    """The first call imports what C calls back, which is impossible during that import."""
     program = (
         "from qemu_vmstate import *; from qemu_vmstate.bindings import native; print(native._bound)"
     )
@@ -270,8 +269,8 @@ import pickle, pydoc
 import qemu_vmstate
 assert "class Mutex" in pydoc.plain(pydoc.render_doc(qemu_vmstate))
 assert qemu_vmstate.wire.u8 is qemu_vmstate.u8
-twin = pickle.loads(pickle.dumps([qemu_vmstate.Mutex, qemu_vmstate.save]))
-assert twin == [qemu_vmstate.Mutex, qemu_vmstate.save]
+copy = pickle.loads(pickle.dumps([qemu_vmstate.Mutex, qemu_vmstate.save]))
+assert copy == [qemu_vmstate.Mutex, qemu_vmstate.save]
 names = {}
 exec("from qemu_vmstate import *", names)
 del names["__builtins__"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Derived dataclasses with lists of states that are numbers, and what the quick way to them is."""
+"""Derived dataclasses with lists of states that hold numbers only, which are packed at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from qemu_vmstate import (
 @derive_to_migration_state
 @dataclass
 class Entry(DerivedState):
-    """Every size, with holes in memory and none on the wire."""
+    """A number of every size, with padding in memory and none on the wire."""
 
     tag: u8 = 1
     size: u64 = 2
@@ -87,7 +87,7 @@ def test_a_list_of_numbers_goes_on_the_wire_in_order_and_comes_back_in_place() -
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value", "sentence"),
+    ("attribute", "value", "message"),
     [
         ("tag", 256, "256 is out of range for u8 (0 to 255)"),
         ("size", -1, "-1 is out of range for u64 (0 to 18446744073709551615)"),
@@ -97,15 +97,15 @@ def test_a_list_of_numbers_goes_on_the_wire_in_order_and_comes_back_in_place() -
     ],
 )
 def test_a_number_that_does_not_fit_is_named_by_its_element(
-    attribute: str, value: Any, sentence: str
+    attribute: str, value: Any, message: str
 ) -> None:
     table = Table()
     setattr(table.entries[1], attribute, value)
     with pytest.raises(OutOfRangeError) as caught:
         save(Mutex(table))
     path = f"TableMigration.entries[1].{attribute}"
-    assert str(caught.value).startswith(f"{path}: {sentence}")
-    # What cannot be saved is repaired by a stream.
+    assert str(caught.value).startswith(f"{path}: {message}")
+    # A load repairs a state that cannot be saved.
     load(Mutex(table), wire_of(*ROWS))
     assert save(Mutex(table)) == wire_of(*ROWS)
 
@@ -113,10 +113,10 @@ def test_a_number_that_does_not_fit_is_named_by_its_element(
 @pytest.mark.parametrize("length", [2, 4])
 def test_another_number_of_elements_is_refused(length: int) -> None:
     table = Table(entries=[Entry() for _ in range(length)])
-    sentence = rf"entries: {length} elements for 3; an array's length is fixed"
-    with pytest.raises(InvalidError, match=sentence):
+    message = rf"entries: {length} elements for 3; an array's length is fixed"
+    with pytest.raises(InvalidError, match=message):
         save(Mutex(table))
-    with pytest.raises(InvalidError, match=sentence):
+    with pytest.raises(InvalidError, match=message):
         load(Mutex(table), wire_of(*OTHERS))
     assert table.entries == [Entry() for _ in range(length)]
     assert table.count == 7
@@ -135,7 +135,7 @@ def test_elements_may_be_in_a_tuple_and_the_same_object_twice() -> None:
 
 
 class Counting(Entry):
-    """A subclass with conversions of its own."""
+    """A subclass that overrides both conversions."""
 
     def snapshot_migration_state(self, target: Any) -> None:
         super().snapshot_migration_state(target)
@@ -180,7 +180,7 @@ class Word(VMStruct):
     value: u32 = 0
 
 
-class Keeps(ToMigrationState[Word]):
+class SourceKeeper(ToMigrationState[Word]):
     def __init__(self) -> None:
         self.sources: list[Any] = []
 
@@ -197,7 +197,7 @@ class Keeps(ToMigrationState[Word]):
 @dataclass
 class Around(DerivedState):
     entries: list[One] = field(default_factory=lambda: [One(1)], length=1)
-    keeps: Keeps = plain_field(default_factory=Keeps)
+    keeper: SourceKeeper = plain_field(default_factory=SourceKeeper)
     data: bytearray = field(default_factory=lambda: bytearray(2), length=2)
     after: list[u16] = field(default_factory=lambda: [1], length=1)
 
@@ -210,11 +210,11 @@ def test_a_hand_written_state_inside_may_keep_its_source() -> None:
     holder = Holder()
     for number in (1, 2, 3):
         load(holder, struct.pack(">HI2BH", *[number] * 5))
-    sources = holder.around.into_inner().keeps.sources
+    sources = holder.around.into_inner().keeper.sources
     assert [source.value for source in sources] == [1, 2, 3]
 
 
-def test_what_was_loaded_is_no_part_of_what_is_staged() -> None:
+def test_loaded_objects_are_no_part_of_the_migration_state() -> None:
     mutex = Mutex(Around())
     state = mutex.into_inner()
     load(mutex, struct.pack(">HI2BH", *[1] * 5))
@@ -252,8 +252,7 @@ def test_a_limited_number_inside_of_a_state_with_other_numbers() -> None:
 
 
 def test_limited_numbers_in_a_large_list() -> None:
-    """Large enough to be brought to rest when it is looked at, and not before."""
-
+    # A layout object larger than a page.
     @derive_to_migration_state
     @dataclass
     class Many:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Device: what a class declares is what is in its section, in that order."""
+"""Device: the fields of a class are in its section, in the order of their declaration."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_unknown_keyword_argument_is_refused_with_the_fields_there_are() -> None
         Timer(1)  # type: ignore[call-arg]
 
 
-def test_plain_field_refuses_what_it_cannot_hold_where_it_is_assigned() -> None:
+def test_plain_field_refuses_a_value_out_of_range_when_it_is_assigned() -> None:
     dev = Timer()
     with pytest.raises(OutOfRangeError, match=r"^Timer\.count: -1 is out of range for u32"):
         dev.count = -1
@@ -259,7 +259,7 @@ def test_name_that_would_crash_or_mislead_qemu_is_refused(name: str) -> None:
             a: u8
 
 
-def test_name_of_127_bytes_is_taken() -> None:
+def test_name_of_127_bytes_is_accepted() -> None:
     class Long(Device, name="x" * 127):
         a: u8 = 0
 
@@ -288,7 +288,7 @@ def test_minimum_is_not_above_the_version(version: int, minimum: int) -> None:
 
 
 def make(annotation: Any) -> type[Device]:
-    """A device class with one field ``a``, as the class statement would make it."""
+    """Return a device class with one field ``a``, as the class statement would make it."""
     namespace = {"__module__": __name__, "__annotations__": {"a": annotation}}
     made: type[Device] = make_class("Bad", (Device,), namespace, name="bad")
     return made
@@ -347,9 +347,9 @@ def test_string_annotations_find_classes_local_to_a_function() -> None:
 
 
 @pytest.mark.parametrize(
-    "attribute", ["Migrated", "_plain_class", "__description__", "_make_staging"]
+    "attribute", ["Migrated", "__plain_class__", "__description__", "__make_staging__"]
 )
-def test_field_does_not_hide_what_a_device_works_with(attribute: str) -> None:
+def test_field_does_not_hide_an_attribute_that_a_device_needs(attribute: str) -> None:
     with pytest.raises(DeclarationError, match=attribute):
         make_class(
             "Bad",
@@ -372,14 +372,14 @@ class Ticks(ToMigrationState[Regs]):
 
     def restore_migrated_state_mut(self, source: Regs, version_id: int) -> None:
         if self.fail:
-            raise InvalidError("told to")
+            raise InvalidError("failing")
         self.a = source.a
 
 
 class Collectable(Device, name="collectable"):
     count: u32 = 0
-    by_c: Migratable[Mutex[Regs]]
-    by_python: Migratable[Mutex[Ticks]]
+    native: Migratable[Mutex[Regs]]
+    python: Migratable[Mutex[Ticks]]
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -387,10 +387,10 @@ def test_device_is_freed_when_dropped_after_saves_and_loads(failing: bool) -> No
     dev = Collectable()
     load(dev, save(dev))
     if failing:
-        dev.by_python.into_inner().fail = True
+        dev.python.into_inner().fail = True
         with pytest.raises(InvalidError):
             load(dev, save(dev))
-    watched = [weakref.ref(x) for x in (dev, dev.by_c, dev.by_python.into_inner())]
+    watched = [weakref.ref(x) for x in (dev, dev.native, dev.python.into_inner())]
     del dev
     gc.collect()
     assert [w() for w in watched] == [None, None, None]
@@ -398,7 +398,7 @@ def test_device_is_freed_when_dropped_after_saves_and_loads(failing: bool) -> No
 
 def test_state_outlives_its_device() -> None:
     state = Regs(a=9)
-    dev = Collectable(by_c=state)
+    dev = Collectable(native=state)
     save(dev)
     del dev
     gc.collect()
@@ -419,8 +419,8 @@ class DerivedLane:
 
 class Lanes(Device, name="lanes"):
     count: u8 = 2
-    by_c: VArray[Migratable[Mutex[Lane]], Literal[4]] = field(num="count")
-    by_python: VArray[Migratable[Mutex[DerivedLane]], Literal[4]] = field(num="count")
+    native: VArray[Migratable[Mutex[Lane]], Literal[4]] = field(num="count")
+    python: VArray[Migratable[Mutex[DerivedLane]], Literal[4]] = field(num="count")
     doubled: VArray[Migratable[Mutex[Lane]], Literal[8]] = field(num="count", multiply=2)
 
     def levels(self, attribute: str) -> list[int]:
@@ -434,7 +434,7 @@ class FailingLanes(Lanes, name="failing-lanes"):
 
 def lanes(cls: type[Lanes] = Lanes) -> Lanes:
     dev = cls(count=3)
-    for attribute in ("by_c", "by_python", "doubled"):
+    for attribute in ("native", "python", "doubled"):
         for number, one in enumerate(getattr(dev, attribute)):
             with one.lock() as lane:
                 lane.level = 100 + number
@@ -444,8 +444,8 @@ def lanes(cls: type[Lanes] = Lanes) -> Lanes:
 def test_a_load_leaves_the_states_beyond_the_count_alone() -> None:
     dev = lanes()
     load(dev, struct.pack(">B4H", 1, 1, 2, 3, 4))
-    assert dev.levels("by_c") == [1, 101, 102, 103]
-    assert dev.levels("by_python") == [2, 101, 102, 103]
+    assert dev.levels("native") == [1, 101, 102, 103]
+    assert dev.levels("python") == [2, 101, 102, 103]
     assert dev.levels("doubled") == [3, 4, *range(102, 108)]
     dev.count = 2
     assert save(dev) == struct.pack(">B8H", 2, 1, 101, 2, 101, 3, 4, 102, 103)
@@ -458,5 +458,5 @@ def test_a_load_that_fails_late_leaves_all_states_alone() -> None:
     with pytest.raises(InvalidError, match="Monday"):
         load(dev, struct.pack(">B16H", 4, *range(16)))
     assert dev.count == 3
-    assert dev.levels("by_c") == dev.levels("by_python") == [100, 101, 102, 103]
+    assert dev.levels("native") == dev.levels("python") == [100, 101, 102, 103]
     assert dev.levels("doubled") == list(range(100, 108))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Devices with arrays of Migratables, subsections, hooks and validation."""
+"""Devices with arrays of Migratables, subsections, hooks, validation, timers and lists."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from qemu_vmstate import (
     Unused,
     VArray,
     VMStruct,
+    bql_lock_guard,
     capabilities,
     clock_get_ns,
     describe,
@@ -35,7 +36,7 @@ from qemu_vmstate import (
     validate,
 )
 from qemu_vmstate.device.device import staging_of
-from qemu_vmstate.staging.python_staging import Staging
+from qemu_vmstate.staging.python_staging import PythonStaging
 
 
 class Channel(VMStruct):
@@ -43,7 +44,7 @@ class Channel(VMStruct):
 
 
 class Names(ToMigrationState[Channel]):
-    """As ``Channel``, but converted in Python."""
+    """A state that migrates as ``Channel``, with conversions in Python."""
 
     def __init__(self) -> None:
         self.names = 3 * ["x"]
@@ -72,6 +73,15 @@ def levels(board: Board) -> list[int]:
     return found
 
 
+def numbers_of_names(board: Board) -> list[int]:
+    found = []
+    with bql_lock_guard():
+        for names in board.names:
+            with names.borrow() as state:
+                found.append(len(state.names))
+    return found
+
+
 def test_arrays_of_migratables_fixed_and_counted() -> None:
     board = Board()
     for number, channel in enumerate(board.channels):
@@ -80,12 +90,12 @@ def test_arrays_of_migratables_fixed_and_counted() -> None:
     assert save(board) == bytes([1, 0, 10, 0, 3, 0, 3, 0])
     board.count = 3
     assert save(board) == bytes([3, 0, 10, 0, 11, 0, 12, 0, 3, 0, 3, 0])
-    twin = Board()
-    load(twin, bytes([2, 0, 7, 0, 8, 0, 4, 0, 5, 0]))
-    assert twin.count == 2
-    # What the stream lacks of a counted array is as at rest.
-    assert levels(twin) == [7, 8, 3]
-    assert [len(names._value._value.names) for names in twin.names] == [4, 5]
+    copy = Board()
+    load(copy, bytes([2, 0, 7, 0, 8, 0, 4, 0, 5, 0]))
+    assert copy.count == 2
+    # The elements that the stream lacks of a counted array keep their initial state.
+    assert levels(copy) == [7, 8, 3]
+    assert numbers_of_names(copy) == [4, 5]
     entries = describe(board)["fields"]
     assert [(one["name"], one.get("array_len")) for one in entries[:3]] == [
         ("count", None),
@@ -116,7 +126,7 @@ def test_failure_in_one_element_names_it_and_changes_no_other() -> None:
     with pytest.raises(InvalidError, match=r"board.names\[1\]: 100 names, and 99 is the most"):
         load(board, bytes([1, 0, 7, 0, 4, 0, 100, 0]))
     assert levels(board) == [3, 3, 3]
-    assert [len(names._value._value.names) for names in board.names] == [3, 3]
+    assert numbers_of_names(board) == [3, 3]
     held = board.channels[0].lock()
     with pytest.raises(LockError, match=r"board.channels\[0\] is locked by this very thread"):
         save(board)
@@ -133,7 +143,7 @@ class More(VMStruct, name="pump/more"):
 class Pump(Device, name="pump"):
     on: u8 = 0
     state: Subsection[Migratable[Mutex[Channel]]] = field(name="pump/state")
-    more: Subsection[More] = field(needed=lambda staged: staged.on == 1)
+    more: Subsection[More] = field(needed=lambda source: source.on == 1)
 
 
 def head(name: str) -> bytes:
@@ -150,12 +160,12 @@ def test_subsections_of_a_device() -> None:
     pump.on = 1
     wire = save(pump)
     assert wire == bytes([1]) + head("pump/state") + bytes([0, 4]) + head("pump/more") + bytes([7])
-    twin = Pump()
-    load(twin, wire)
-    assert twin.more.speed == 7
-    load(twin, bytes([1]))
-    assert twin.more.speed == 0
-    with twin.state.lock() as state:
+    copy = Pump()
+    load(copy, wire)
+    assert copy.more.speed == 7
+    load(copy, bytes([1]))
+    assert copy.more.speed == 0
+    with copy.state.lock() as state:
         assert state.level == 3
 
 
@@ -284,11 +294,11 @@ def test_validation_fails_a_save() -> None:
 
 def test_validated_state_is_still_copied_by_c() -> None:
     staging = staging_of(Port())
-    assert isinstance(staging, Staging)
-    assert not staging._parts[1:], "only the plain fields are Python's"
+    assert isinstance(staging, PythonStaging)
+    assert not staging.python_parts[1:], "only the plain fields are Python's"
 
 
-# What else a description has
+# Other members of a description
 
 
 def test_description_members_of_a_class() -> None:
@@ -318,10 +328,10 @@ def test_timer_outside_a_vm_keeps_its_time() -> None:
     alarm.timer.mod_ns(258)
     assert save(alarm) == bytes([0, 0, 0, 0, 0, 0, 1, 2]) + b"\xff" * 8
     assert [one["type"] for one in describe(alarm)["fields"]] == ["timer", "timer"]
-    twin = Alarm(other=QEMUTimer())
-    twin.other.mod_ns(5)
-    load(twin, save(alarm))
-    assert (twin.timer.get(), twin.other.pending) == (258, False)
+    copy = Alarm(other=QEMUTimer())
+    copy.other.mod_ns(5)
+    load(copy, save(alarm))
+    assert (copy.timer.get(), copy.other.pending) == (258, False)
     with pytest.raises(OutOfRangeError, match="-1 is no time to expire at"):
         alarm.timer.mod_ns(-1)
     alarm.timer.delete()

@@ -271,16 +271,17 @@ def test_streams_that_mean_harm_do_none(seed: str | None) -> None:
 
 
 EXAMPLES = (
-    *("hpet:HPET", "pl011:PL011", "mc146818rtc:RTC", "serial_isa:SerialISA"),
-    *("demo_device:Nic", "crowd_device:Crowd"),
+    *("qemu_devices.hpet:HPET", "qemu_devices.pl011:PL011"),
+    *("qemu_devices.mc146818rtc:RTC", "qemu_devices.serial_isa:SerialISA"),
+    *("demo_device:Nic", "soak_tests.crowd_device:Crowd"),
 )
 
 
 def test_streams_that_mean_harm_do_the_example_devices_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scripts = Path(__file__).resolve().parents[2] / "scripts"
-    for place in (scripts / "twins", scripts):
+    checkout = Path(__file__).resolve().parents[2]
+    for place in (checkout / "examples", checkout / "scripts"):
         monkeypatch.syspath_prepend(place)
     report = fuzz(inputs=12000, per_batch=1000, targets=EXAMPLES)
     assert not report.findings, report.text()

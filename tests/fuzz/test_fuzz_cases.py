@@ -22,7 +22,7 @@ from qemu_vmstate import (
     VArray,
     VMStruct,
     field,
-    i32_le,
+    i32_positive_le,
     load,
     save,
     u8,
@@ -51,8 +51,8 @@ def test_level_that_could_not_be_loaded_again_cannot_be_stored() -> None:
     """VMSTATE_INT32_POSITIVE_LE: a negative live value is greater than no value from 0 on."""
 
     class Levels(VMStruct):
-        level: i32_le = 0
-        levels: Array[i32_le, Literal[2]] = zeroed()
+        level: i32_positive_le = 0
+        levels: Array[i32_positive_le, Literal[2]] = zeroed()
 
     state = Levels(level=2**31 - 1)
     for value in (-1, -(2**31)):
@@ -69,7 +69,7 @@ def test_level_with_a_minimum_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r"^Level\.level: .*minimum"):
 
         class Level(VMStruct):
-            level: i32_le = field(minimum=1, default=1)
+            level: i32_positive_le = field(minimum=1, default=1)
 
 
 class Newer(VMStruct, name="newer", version_id=2, minimum_version_id=1):
@@ -109,9 +109,9 @@ def test_struct_of_subsections_only_may_be_the_last_of_its_kind() -> None:
 
     state = One()
     state.only.extra.value = 7
-    twin = One()
-    load(twin, save(state))
-    assert twin == state
+    copy = One()
+    load(copy, save(state))
+    assert copy == state
 
 
 def test_structs_of_subsections_only_in_a_row_are_refused() -> None:
@@ -140,6 +140,6 @@ def test_structs_of_subsections_only_in_a_row_are_refused() -> None:
 
     state = Apart()
     state.first.extra.value, state.second[1].extra.value = 1, 2
-    twin = Apart()
-    load(twin, save(state))
-    assert twin == state
+    copy = Apart()
+    load(copy, save(state))
+    assert copy == state

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Real emulators, as scripts/setup provided them."""
+"""Fixtures that start VMs of the emulators that scripts/setup provided, and shared helpers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate.vm.vm import VM
+from qemu_vmstate.vm.vm import VM, VMLaunchError
 
 from ..conftest import PATIENCE
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = CHECKOUT / "build" / "test-environment.json"
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
-DEMO = CHECKOUT / "scripts" / "demo_device.py"
-CROWD = CHECKOUT / "scripts" / "crowd_device.py"
+DEMO = CHECKOUT / "examples" / "demo_device.py"
+BUSY_DEVICE = CHECKOUT / "scripts" / "soak_tests" / "crowd_device.py"
 
 Emulator = dict[str, Any]
 StartVM = Callable[..., VM]
+LaunchError = Callable[..., str]
 
 
 def environment() -> dict[str, Any]:
@@ -40,7 +41,7 @@ def emulators() -> list[Emulator]:
 
 @functools.cache
 def runs_guests(qemu: str) -> bool:
-    """Whether this emulator was built with a PC; the one that scripts/setup builds is not."""
+    """Return whether this emulator has a PC, which the one that scripts/setup builds has not."""
     asked = subprocess.run([qemu, "-M", "help"], capture_output=True, text=True, timeout=60)
     return "\npc " in asked.stdout
 
@@ -58,8 +59,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             found or [pytest.param(None, marks=marks)],
             ids=[emulator["name"] for emulator in found] or ["none"],
         )
-    if "door" in metafunc.fixturenames:
-        metafunc.parametrize("door", ["plugin", "preload"])
+    if "shim" in metafunc.fixturenames:
+        metafunc.parametrize("shim", ["plugin", "preload"])
 
 
 GUEST = """
@@ -99,7 +100,7 @@ off:
 
 @pytest.fixture
 def rom(tmp_path: Path) -> Path:
-    """A PC's firmware that loops until a key is pressed, then switches the machine off."""
+    """Return a PC's firmware that waits for a key and then switches the machine off."""
     source, made, image = (tmp_path / f"guest.{kind}" for kind in ("s", "o", "rom"))
     source.write_text(GUEST)
     subprocess.run(["as", "--32", "-o", made, source], check=True)
@@ -108,18 +109,30 @@ def rom(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(emulator: Emulator, tmp_path: Path) -> Iterator[StartVM]:
+def start(emulator: Emulator) -> Iterator[StartVM]:
     """Start VMs of the test's emulator that end with the test and show their logs."""
     with contextlib.ExitStack() as stack:
 
         def begin(name: str = "vm", **options: Any) -> VM:
-            return stack.enter_context(VM(name=name, **defaults(emulator, tmp_path, options)))
+            return stack.enter_context(VM(name=name, **defaults(emulator, **options)))
 
         yield begin
 
 
-def defaults(emulator: Emulator, tmp_path: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """What every VM of a test gets unless it says otherwise."""
+@pytest.fixture
+def launch_error(emulator: Emulator) -> LaunchError:
+    """Return the error of a VM of the test's emulator that must not start, with its notes."""
+
+    def begin(**options: Any) -> str:
+        with pytest.raises(VMLaunchError) as caught, VM(**defaults(emulator, **options)):
+            pytest.fail("QEMU went on")
+        return error_text(caught.value)
+
+    return begin
+
+
+def defaults(emulator: Emulator, **options: Any) -> dict[str, Any]:
+    """Return *options* and, where they do not name them, the options of every test's VMs."""
     return {
         "qemu": emulator["path"],
         "extra": emulator["args"],
@@ -128,3 +141,64 @@ def defaults(emulator: Emulator, tmp_path: Path, options: dict[str, Any]) -> dic
         "timeout": PATIENCE,
         **options,
     }
+
+
+def error_text(error: BaseException) -> str:
+    """Return an exception's message and its notes."""
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])
+
+
+def script(folder: Path, text: str) -> Path:
+    """Write a script whose name needs quoting."""
+    path = folder / "a script, with spaces.py"
+    path.write_text(text)
+    return path
+
+
+BUSY = """
+import threading
+import atexit
+from qemu_vmstate import *
+class Regs(VMStruct):
+    n: u64 = 0
+class Busy(Device, name="pybusy"):
+    regs: Migratable[Mutex[Regs]]
+dev = Busy()
+register(dev)
+log = open(LOG, "w")
+log.write("written, not flushed; ")
+atexit.register(lambda: log.write("atexit ran"))
+def work():
+    while True:
+        with dev.regs.lock() as regs:
+            regs.n = (regs.n + 1) % 2**64
+        with bql_lock_guard():
+            [0] * 1000
+for _ in range(4):
+    threading.Thread(target=work, daemon=DAEMON).start()
+"""
+
+
+def busy(folder: Path, daemon: bool = True) -> Path:
+    """Write a script of four threads that take the BQL and a Mutex in turn.
+
+    It leaves the file ``log`` in *folder* open, into which an exit function writes.
+    """
+    text = BUSY.replace("LOG", repr(str(folder / "log"))).replace("DAEMON", str(daemon))
+    return script(folder, text)
+
+
+def enable(vm: VM, *names: str) -> None:
+    """Switch migration capabilities on."""
+    capabilities = [{"capability": name, "state": True} for name in names]
+    vm.qmp("migrate-set-capabilities", capabilities=capabilities)
+
+
+def wait_status(vm: VM, *wanted: str) -> str:
+    """Wait until the migration's status is one of *wanted*, and return it."""
+
+    def reached() -> str | None:
+        status = vm.qmp("query-migrate").get("status")
+        return status if status in wanted else None
+
+    return vm.wait_until(reached, f"the migration to be {' or '.join(wanted)}")

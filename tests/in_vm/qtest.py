@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A client of QEMU's qtest protocol: the registers of a running machine's devices.
 
-The words are system/qtest.c's (softmmu/qtest.c before QEMU 9).  The machine may be paused, and
-its accelerator any: the protocol reads and writes as a CPU would.
+The commands are those of system/qtest.c (softmmu/qtest.c before QEMU 9).  The machine may be
+paused, and its accelerator any: the protocol reads and writes as a CPU would.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class QTest:
 
     @staticmethod
     def options(path: Path) -> list[str]:
-        """What makes a QEMU listen there."""
+        """Return the options that make a QEMU listen there."""
         return ["-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "none"]
 
     def __enter__(self) -> QTest:
@@ -44,14 +44,14 @@ class QTest:
         line = " ".join(word if isinstance(word, str) else f"{word:#x}" for word in words)
         self._file.write(line + "\n")
         self._file.flush()
-        # An interrupt may be told first.
+        # Lines about interrupts may come first.
         while (answer := self._file.readline()).startswith("IRQ "):
             pass
         assert answer.startswith("OK"), f"{line}: QEMU answers {answer!r}"
         return answer[2:].strip()
 
     def inb(self, port: int) -> int:
-        """The byte that port has."""
+        """Read a byte from that port."""
         return int(self._ask("inb", port), 16)
 
     def outb(self, port: int, value: int) -> None:
@@ -59,7 +59,7 @@ class QTest:
         self._ask("outb", port, value)
 
     def readl(self, address: int) -> int:
-        """32 bits of physical memory, or of a device that is mapped there."""
+        """Read 32 bits of physical memory, or of a device that is mapped there."""
         return int(self._ask("readl", address), 16)
 
     def writel(self, address: int, value: int) -> None:
@@ -67,7 +67,7 @@ class QTest:
         self._ask("writel", address, value)
 
     def readq(self, address: int) -> int:
-        """64 bits, the lower half first: some devices take no more at once."""
+        """Read 64 bits, the lower half first: some devices take no more at once."""
         return self.readl(address) | self.readl(address + 4) << 32
 
     def writeq(self, address: int, value: int) -> None:

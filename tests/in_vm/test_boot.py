@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How Python gets into QEMU, and how it ends with it."""
+"""The start of Python in QEMU, the errors of one that cannot start, and its end."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.vm.launch import SHIM_NAME, without_door
-from qemu_vmstate.vm.vm import VM, VMError, VMLaunchError
+from qemu_vmstate.vm.launch import SHIM_NAME, without_python
 
-from .conftest import CHECKOUT, SCRIPTS, Emulator, StartVM, defaults, emulators
+from .conftest import (
+    CHECKOUT,
+    DEMO,
+    SCRIPTS,
+    Emulator,
+    LaunchError,
+    StartVM,
+    busy,
+    emulators,
+    script,
+)
 
 FRAGILE = SCRIPTS / "fragile.py"
 
 
-def script(folder: Path, text: str) -> Path:
-    path = folder / "a script, with spaces.py"
-    path.write_text(text)
-    return path
-
-
 def test_the_script_runs_as_main_with_its_arguments_in_the_virtual_environment(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     text = "import sys, rich\nimport threading\nseen = sys.argv, sys.prefix, __name__"
-    vm = start(script=script(tmp_path, text), args=["one two", "a,b=c", "on", ""], door=door)
+    vm = start(script=script(tmp_path, text), args=["one two", "a,b=c", "on", ""], shim=shim)
     argv, prefix, name = vm.python.eval("seen")
     assert argv[1:] == ["one two", "a,b=c", "on", ""]
     assert argv[0].endswith("a script, with spaces.py")
@@ -39,10 +42,10 @@ def test_the_script_runs_as_main_with_its_arguments_in_the_virtual_environment(
 
 
 def test_the_boot_takes_its_settings_out_of_the_environment(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     text = "import os, subprocess\nchild = subprocess.run(['env'], capture_output=True, text=True)"
-    vm = start(script=script(tmp_path, text), door=door)
+    vm = start(script=script(tmp_path, text), shim=shim)
     child: str = vm.python.eval("child.stdout")
     assert "PATH=" in child
     assert "LD_PRELOAD" not in child
@@ -50,32 +53,26 @@ def test_the_boot_takes_its_settings_out_of_the_environment(
 
 
 def test_a_script_that_raises_ends_qemu_with_its_traceback(
-    emulator: Emulator, door: str, tmp_path: Path
+    launch_error: LaunchError, shim: str, tmp_path: Path
 ) -> None:
     text = "def broken():\n    raise RuntimeError('no such board')\nbroken()\n"
-    options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "door": door})
-    with pytest.raises(VMLaunchError) as caught, VM(**options):
-        pytest.fail("QEMU went on without its script")
-    told = "\n".join([str(caught.value), *caught.value.__notes__])
-    assert "RuntimeError: no such board" in told
-    assert "in broken" in told
-    assert "status 1" in told
+    error = launch_error(script=script(tmp_path, text), shim=shim)
+    assert "RuntimeError: no such board" in error
+    assert "in broken" in error
+    assert "status 1" in error
 
 
 def test_a_script_that_exits_with_a_status_ends_qemu_and_with_0_does_not(
-    emulator: Emulator, start: StartVM, door: str, tmp_path: Path
+    launch_error: LaunchError, start: StartVM, shim: str, tmp_path: Path
 ) -> None:
-    vm = start(script=script(tmp_path, "import sys\nkept = 5\nsys.exit(0)"), door=door)
+    vm = start(script=script(tmp_path, "import sys\nkept = 5\nsys.exit(0)"), shim=shim)
     assert vm.python.eval("kept") == 5
-    options = defaults(
-        emulator, tmp_path, {"script": script(tmp_path, "import sys\nsys.exit(7)"), "door": door}
-    )
-    with pytest.raises(VMLaunchError, match="status 1"), VM(**options):
-        pytest.fail("QEMU went on")
+    text = "import sys\nsys.exit(7)"
+    assert "status 1" in launch_error(script=script(tmp_path, text), shim=shim)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("1 / 0", "raised ZeroDivisionError: division by zero"),
         ("x = = 1", "raised SyntaxError: invalid syntax"),
@@ -83,21 +80,16 @@ def test_a_script_that_exits_with_a_status_ends_qemu_and_with_0_does_not(
     ],
 )
 def test_the_last_line_says_what_the_script_raised(
-    emulator: Emulator, tmp_path: Path, source: str, said: str
+    launch_error: LaunchError, tmp_path: Path, source: str, message: str
 ) -> None:
     path = script(tmp_path, source)
-    with (
-        pytest.raises(VMLaunchError) as caught,
-        VM(**defaults(emulator, tmp_path, {"script": path})),
-    ):
-        pytest.fail("QEMU went on")
-    told = "\n".join(caught.value.__notes__)
-    assert f"qemu_vmstate: the script {path} {said}" in told
-    assert "boot.py" not in told
+    error = launch_error(script=path)
+    assert f"qemu_vmstate: the script {path} {message}" in error
+    assert "boot.py" not in error
 
 
 @pytest.mark.parametrize(
-    ("options", "env", "said"),
+    ("options", "env", "message"),
     [
         ("", {}, "no script is named"),
         (",script=none.py", {}, "the script none.py cannot be read: No such file"),
@@ -109,16 +101,16 @@ def test_the_last_line_says_what_the_script_raised(
     ],
 )
 def test_what_boot_refuses_by_hand(
-    emulator: Emulator, tmp_path: Path, options: str, env: dict[str, str], said: str
+    emulator: Emulator, tmp_path: Path, options: str, env: dict[str, str], message: str
 ) -> None:
     (tmp_path / "dev.py").write_text("print('ran')")
-    shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
-    named = f"file={shim},python={sys.executable}{options}"
+    library = Path(emulator["native"]) / SHIM_NAME
+    named = f"file={library},python={sys.executable}{options}"
     command = [emulator["path"], "-M", "none", "-display", "none", "-nodefaults", "-plugin", named]
     ended = subprocess.run(
         command,
         cwd=tmp_path,
-        env=without_door(os.environ)
+        env=without_python(os.environ)
         | {"PYTHONPATH": str(CHECKOUT), "QEMU_VMSTATE_NATIVE": emulator["native"]}
         | emulator["env"]
         | env,
@@ -129,20 +121,18 @@ def test_what_boot_refuses_by_hand(
     assert ended.returncode == 1
     assert "ran" not in ended.stdout
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("qemu_vmstate: ")]
-    assert said in line
+    assert message in line
     assert "Traceback" not in ended.stderr
 
 
-def test_a_script_that_is_missing_is_named(emulator: Emulator, door: str, tmp_path: Path) -> None:
-    missing = tmp_path / "nowhere.py"
-    options = defaults(emulator, tmp_path, {"script": missing, "door": door})
-    with pytest.raises((VMLaunchError, VMError, OSError)) as caught, VM(**options):
-        pytest.fail("QEMU went on")
-    assert "nowhere.py" in "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+def test_a_script_that_is_missing_is_named(
+    launch_error: LaunchError, shim: str, tmp_path: Path
+) -> None:
+    assert "nowhere.py cannot be read" in launch_error(script=tmp_path / "nowhere.py", shim=shim)
 
 
 def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
-    emulator: Emulator, door: str, tmp_path: Path
+    emulator: Emulator, launch_error: LaunchError, shim: str, tmp_path: Path
 ) -> None:
     others = [other for other in emulators() if other["version"] != emulator["version"]]
     if not others:
@@ -152,35 +142,27 @@ def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
             continue
         marker = tmp_path / f"registered-{other['name']}"
         text = f"open({str(marker)!r}, 'w')\n"
-        options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "door": door})
-        options["native"] = other["native"]
-        with pytest.raises(VMLaunchError) as caught, VM(**options):
-            pytest.fail("a QEMU of another version went on")
-        told = "\n".join([str(caught.value), *caught.value.__notes__])
-        assert f"this QEMU is {emulator['version']}" in told
+        error = launch_error(script=script(tmp_path, text), shim=shim, native=other["native"])
+        assert f"this QEMU is {emulator['version']}" in error
         major_minor = ".".join(other["version"].split(".")[:2])
-        assert f"built for QEMU {major_minor}" in told
-        assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in told
-        assert "Traceback" not in told
+        assert f"built for QEMU {major_minor}" in error
+        assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in error
+        assert "Traceback" not in error
         assert not marker.exists(), "the script ran all the same"
 
 
-def test_a_qemu_without_the_compiled_modules_is_refused_in_a_sentence(
-    emulator: Emulator, door: str, tmp_path: Path
+def test_a_qemu_without_the_compiled_modules_is_refused_with_the_remedy(
+    emulator: Emulator, launch_error: LaunchError, shim: str, tmp_path: Path
 ) -> None:
     native = tmp_path / "native"
     native.mkdir()
     shutil.copy(Path(emulator["native"]) / SHIM_NAME, native)
     text = "print('the script', 'runs')\n"
-    options = defaults(emulator, tmp_path, {"script": script(tmp_path, text), "door": door})
-    options["native"] = native
-    with pytest.raises(VMLaunchError) as caught, VM(**options):
-        pytest.fail("a QEMU without its bridge went on")
-    told = "\n".join([str(caught.value), *caught.value.__notes__])
-    assert f"qemu_vmstate: qemu_vmstate's native parts are not in {native} (" in told
-    assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in told
-    assert "Traceback" not in told
-    assert "the script runs" not in told
+    error = launch_error(script=script(tmp_path, text), shim=shim, native=native)
+    assert f"qemu_vmstate: qemu_vmstate's native parts are not in {native} (" in error
+    assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in error
+    assert "Traceback" not in error
+    assert "the script runs" not in error
 
 
 ALL_IMPORTED = """
@@ -203,71 +185,44 @@ register(dev)
 
 @pytest.mark.one_emulator
 def test_a_hook_imports_nothing_for_all_is_there_before_the_script(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
-    vm = start(script=script(tmp_path, ALL_IMPORTED), door=door)
+    vm = start(script=script(tmp_path, ALL_IMPORTED), shim=shim)
     vm.migrate_to_file(tmp_path / "file")
     at_start, in_hook = vm.python.eval("at_start"), vm.python.eval("in_hook")
     assert {"qemu_vmstate.staging", "qemu_vmstate.vmsd.predicates", "qemu_vmstate.wire"} <= at_start
     assert in_hook == at_start
 
 
-BUSY = """
-import threading
-import atexit
-from qemu_vmstate import *
-class Regs(VMStruct):
-    n: u64 = 0
-class Busy(Device, name="pybusy"):
-    regs: Migratable[Mutex[Regs]]
-dev = Busy()
-register(dev)
-log = open(LOG, "w")
-log.write("written, not flushed; ")
-atexit.register(lambda: log.write("atexit ran"))
-def work():
-    while True:
-        with dev.regs.lock() as regs:
-            regs.n = (regs.n + 1) % 2**64
-        with bql_lock_guard():
-            [0] * 1000
-for _ in range(4):
-    threading.Thread(target=work, daemon=DAEMON).start()
-"""
-
-
 @pytest.mark.parametrize("daemon", [True, False], ids=["daemon-threads", "plain-threads"])
 def test_qemu_that_quits_while_python_threads_run_ends_cleanly(
-    start: StartVM, door: str, tmp_path: Path, daemon: bool
+    start: StartVM, shim: str, tmp_path: Path, daemon: bool
 ) -> None:
     log = tmp_path / "log"
-    text = BUSY.replace("LOG", repr(str(log))).replace("DAEMON", str(daemon))
     for number in range(3):
-        vm = start(f"vm{number}", script=script(tmp_path, text), door=door)
+        vm = start(f"vm{number}", script=busy(tmp_path, daemon), shim=shim)
         assert vm.python.eval("dev.regs.lock().value.n") >= 0
         assert vm.quit() == 0
         assert log.read_text() == "written, not flushed; atexit ran"
 
 
-def test_sigterm_ends_qemu_as_ever(start: StartVM, door: str, tmp_path: Path) -> None:
-    text = BUSY.replace("LOG", repr(str(tmp_path / "log"))).replace("DAEMON", "True")
-    vm = start(script=script(tmp_path, text), door=door)
+def test_sigterm_ends_qemu_as_ever(start: StartVM, shim: str, tmp_path: Path) -> None:
+    vm = start(script=busy(tmp_path), shim=shim)
     os.kill(vm.pid, signal.SIGTERM)
     assert vm.wait() == 0
     assert (tmp_path / "log").read_text().endswith("atexit ran")
 
 
-def test_sigint_stays_qemus_also_after_asyncio(start: StartVM, door: str, tmp_path: Path) -> None:
-    vm = start(script=script(tmp_path, "import asyncio, signal"), door=door)
+def test_sigint_stays_qemus_also_after_asyncio(start: StartVM, shim: str, tmp_path: Path) -> None:
+    vm = start(script=script(tmp_path, "import asyncio, signal"), shim=shim)
     os.kill(vm.pid, signal.SIGINT)
     assert vm.wait() == 0
     assert "terminating on signal 2" in vm.log
 
 
-def test_daemonize_keeps_pythons_threads(start: StartVM, door: str) -> None:
-    demo = SCRIPTS.parent.parent.parent / "scripts" / "demo_device.py"
-    there = start("there", script=demo, door=door, incoming=True, daemonize=True)
-    here = start("here", script=demo, door=door, daemonize=True)
+def test_daemonize_keeps_pythons_threads(start: StartVM, shim: str) -> None:
+    there = start("there", script=DEMO, shim=shim, incoming=True, daemonize=True)
+    here = start("here", script=DEMO, shim=shim, daemonize=True)
     here.python.exec("dev.start()")
     first = here.python.eval("dev.steps()[0]")
     here.wait_until(lambda: here.python.eval("dev.steps()[0]") > first + 100 or None, "steps")
@@ -277,8 +232,8 @@ def test_daemonize_keeps_pythons_threads(start: StartVM, door: str) -> None:
 
 
 def test_a_preloaded_shim_does_nothing_in_other_programs(emulator: Emulator) -> None:
-    shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
-    settings = {"LD_PRELOAD": str(shim), "QEMU_VMSTATE_SCRIPT": "/nonexistent.py"}
+    library = Path(emulator["native"]) / SHIM_NAME
+    settings = {"LD_PRELOAD": str(library), "QEMU_VMSTATE_SCRIPT": "/nonexistent.py"}
     for command in (["/bin/sh", "-c", "echo fine"], ["qemu-img", "--version"]):
         ended = subprocess.run(
             command, env=os.environ | settings, capture_output=True, text=True, timeout=30
@@ -289,7 +244,7 @@ def test_a_preloaded_shim_does_nothing_in_other_programs(emulator: Emulator) -> 
 
 
 def test_a_qemu_that_shows_no_functions_is_refused(
-    emulator: Emulator, door: str, tmp_path: Path
+    emulator: Emulator, launch_error: LaunchError, shim: str, tmp_path: Path
 ) -> None:
     """One built without modules exports the plugin API only; stripped, it has no .symtab."""
     shown = subprocess.run(
@@ -304,21 +259,14 @@ def test_a_qemu_that_shows_no_functions_is_refused(
         return
     stripped = tmp_path / "qemu-system-stripped"
     subprocess.run(["strip", "-o", stripped, emulator["path"]], check=True)
-    options = defaults(emulator, tmp_path, {"script": FRAGILE, "door": door, "qemu": str(stripped)})
-    with pytest.raises(VMLaunchError) as caught, VM(**options):
-        pytest.fail("QEMU went on without its script")
-    told = "\n".join(caught.value.__notes__)
-    assert "relink it with -Wl,--export-dynamic" in told
-    assert "Traceback" not in told
+    error = launch_error(script=FRAGILE, shim=shim, qemu=str(stripped))
+    assert "relink it with -Wl,--export-dynamic" in error
+    assert "Traceback" not in error
 
 
-def test_two_scripts_in_one_qemu_are_refused(emulator: Emulator, tmp_path: Path) -> None:
-    shim = Path(emulator["native"]) / "qemu-vmstate-shim.so"
+def test_two_scripts_in_one_qemu_are_refused(emulator: Emulator, launch_error: LaunchError) -> None:
+    library = Path(emulator["native"]) / SHIM_NAME
     python = sys.executable.replace(",", ",,")
-    twice = ["-plugin", f"{shim},script={FRAGILE},python={python}"]
-    options = defaults(emulator, tmp_path, {"script": FRAGILE})
-    options["extra"] = [*options["extra"], *twice]
-    with pytest.raises(VMLaunchError) as caught, VM(**options):
-        pytest.fail("two scripts went on")
-    told = "\n".join(caught.value.__notes__)
-    assert "script= is given twice" in told
+    twice = ["-plugin", f"{library},script={FRAGILE},python={python}"]
+    error = launch_error(script=FRAGILE, extra=[*emulator["args"], *twice])
+    assert "script= is given twice" in error

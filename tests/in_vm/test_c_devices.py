@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stock QEMUs' C devices take what their Python twins wrote, and the twins what they wrote.
+"""Stock QEMUs' C devices load what their Python models wrote, and the other way round.
 
-Unless a test says so there is nothing of ours in these VMs.  They are paused, so that no
-guest changes what qtest and the twins do; one is run in the end, for its clock to go on.
+Unless a test starts a script, no Python is in these VMs.  They are paused, so that no guest
+changes what qtest and the models write; one is resumed at the end, so that its clock runs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from qemu_vmstate.stream.vmdesc import by_device
 from qemu_vmstate.vm.vm import VM, MigrationError
 
 from .conftest import DEMO, Emulator, StartVM
+from .model_registers import CLOCK, HPET_AT, PL011_AT, PORT, SERIAL, TIMERS, UART, Model, of_hpet
 from .qtest import QTest
 from .test_stream_vm import DEVICES
-from .twin_registers import CLOCK, HPET_AT, PL011_AT, PORT, SERIAL, TIMERS, UART, Twin, of_hpet
 
 sys.path.insert(0, str(DEMO.parent))
-from twins.hpet import ENABLE, HPET, LEGACY
-from twins.pl011 import PL011, LineControl
+from qemu_devices.hpet import ENABLE, HPET, LEGACY
+from qemu_devices.pl011 import PL011, LineControl
 
-HPET_SCRIPT = DEMO.parent / "twins" / "hpet.py"
+HPET_SCRIPT = DEMO.parent / "qemu_devices" / "hpet.py"
 
 pytestmark = pytest.mark.guest
 
@@ -58,7 +58,7 @@ VIRT = Machine("virt", [*SMALL, *NO_LINE])
 
 @dataclass
 class Bench:
-    """One emulator, and the paused VMs of it that a test starts one after the other."""
+    """One emulator, and the paused VMs of it that a test starts one after another."""
 
     start: StartVM
     emulator: Emulator
@@ -74,7 +74,7 @@ class Bench:
 
     @contextmanager
     def line(self, machine: str) -> Iterator[tuple[Machine, Callable[[VM, bytes], None]]]:
-        """A machine with a serial line, and what types into it once a VM has it."""
+        """Yield a machine with a serial line, and a function that types into it in a VM."""
         path = self.folder / "line"
         chardev = f"socket,id=line,path={path},server=on,wait=off"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
@@ -87,28 +87,28 @@ class Bench:
             yield Machine(machine, options), send
 
     def migrated(self, vm: VM) -> Stream:
-        """The file of a VM, which is kept until the next."""
+        """Return the stream of a VM, whose file the next call overwrites."""
         file = self.folder / "vm.mig"
         vm.migrate_to_file(file)
         return read(file)
 
     def changed(self, stream: Stream, section: str, dev: Any) -> Path:
-        """The same file with what the twin *dev* saves, and describes."""
+        """Return the file with the section and the description that the model *dev* saves."""
         key, file = (section, 0), self.folder / "changed.mig"
         replace(stream.path, file, {key: save(dev)}, {key: describe(dev)})
         return file
 
     @property
     def older(self) -> bool:
-        """Whether it is QEMU 7.2, whose HPET and PL011 are more lenient."""
+        """True for QEMU 7.2, whose HPET and PL011 check less."""
         return bool(self.emulator["version"].startswith("7.2"))
 
 
-def loaded(twin: Twin, stream: Stream) -> Any:
-    """A fresh twin with what the C device wrote, which it would write the same."""
-    dev = twin.make()
-    payload = stream.payload(twin.section)
-    load(dev, payload, stream.section(twin.section).version_id)
+def loaded(model: Model, stream: Stream) -> Any:
+    """Load the C device's section into a fresh model, which must save the same bytes."""
+    dev = model.make()
+    payload = stream.payload(model.section)
+    load(dev, payload, stream.section(model.section).version_id)
     assert save(dev) == payload
     return dev
 
@@ -120,7 +120,7 @@ def pc(start: StartVM, emulator: Emulator, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def virt(start: StartVM, emulator: Emulator, tmp_path: Path) -> Bench:
-    """The emulator of Arm, which lies beside."""
+    """Return the bench of the Arm emulator, which lies beside the test's emulator."""
     path = Path(emulator["path"]).with_name("qemu-system-aarch64")
     if not path.exists():
         assert emulator["name"] == "user", f"there is no {path}: run scripts/setup"
@@ -132,35 +132,35 @@ def virt(start: StartVM, emulator: Emulator, tmp_path: Path) -> Bench:
     return Bench(begin, emulator, tmp_path)
 
 
-# ------------------------------------------------------------- all twins
+# ------------------------------------------------------------ all models
 
 
-def circle(bench: Bench, machine: Machine, twin: Twin) -> None:
-    """Registers written into the C device are read and changed in Python, and read from C."""
-    registers = twin.registers.values()
+def circle(bench: Bench, machine: Machine, model: Model) -> None:
+    """Write registers in the C device, read and change them in Python, and read them in C."""
+    registers = model.registers.values()
     with bench.vm("here", machine) as (vm, q):
         for register in registers:
             assert register.read(q) not in register.values
             register.write(q, register.values[0])
         stream = bench.migrated(vm)
-    fresh, dev = twin.make(), loaded(twin, stream)
+    fresh, dev = model.make(), loaded(model, stream)
     for register in registers:
         assert register.get(fresh) not in register.values
         assert register.get(dev) == register.values[0]
         register.set(dev, register.values[1])
     # The same fields, so the file's own description still holds.
     file = bench.folder / "changed.mig"
-    replace(stream.path, file, {(twin.section, 0): save(dev)})
+    replace(stream.path, file, {(model.section, 0): save(dev)})
     with bench.vm("there", machine, incoming=True) as (vm, q):
         for register in registers:
             assert register.read(q) not in register.values
         vm.load_from_file(file)
-        assert {name: r.read(q) for name, r in twin.registers.items()} == {
-            name: r.values[1] for name, r in twin.registers.items()
+        assert {name: r.read(q) for name, r in model.registers.items()} == {
+            name: r.values[1] for name, r in model.registers.items()
         }
         for register in registers:
             register.write(q, register.values[0])
-        dev = loaded(twin, bench.migrated(vm))
+        dev = loaded(model, bench.migrated(vm))
     for register in registers:
         assert register.get(dev) == register.values[0]
 
@@ -188,22 +188,22 @@ def test_a_stream_whose_sections_are_replaced_by_themselves(pc: Bench) -> None:
         vm.load_from_file(again)
 
 
-@pytest.mark.parametrize("twin", [SERIAL, CLOCK, TIMERS], ids=lambda twin: twin.section)
-def test_registers_of_a_pc_go_in_a_circle(pc: Bench, twin: Twin) -> None:
-    circle(pc, PC, twin)
+@pytest.mark.parametrize("model", [SERIAL, CLOCK, TIMERS], ids=lambda model: model.section)
+def test_registers_of_a_pc_go_in_a_circle(pc: Bench, model: Model) -> None:
+    circle(pc, PC, model)
 
 
 def test_registers_of_a_pl011_go_in_a_circle(virt: Bench) -> None:
     circle(virt, VIRT, UART)
 
 
-@pytest.mark.parametrize("twin", [SERIAL, TIMERS], ids=lambda twin: twin.section)
-def test_a_pcs_devices_begin_as_their_twins(pc: Bench, twin: Twin) -> None:
+@pytest.mark.parametrize("model", [SERIAL, TIMERS], ids=lambda model: model.section)
+def test_a_pcs_devices_begin_as_their_models(pc: Bench, model: Model) -> None:
     with pc.vm("here", PC) as (vm, _):
-        assert pc.migrated(vm).payload(twin.section) == save(twin.make())
+        assert pc.migrated(vm).payload(model.section) == save(model.make())
 
 
-def test_a_pl011_begins_as_its_twin(virt: Bench) -> None:
+def test_a_pl011_begins_as_its_model(virt: Bench) -> None:
     with virt.vm("here", VIRT) as (vm, _):
         assert virt.migrated(vm).payload("pl011") == save(PL011())
 
@@ -222,10 +222,10 @@ def wire_of(description: Mapping[str, Any]) -> list[tuple[str, str, int | None]]
     return out
 
 
-def check_description(bench: Bench, stream: Stream, twin: Twin) -> None:
+def check_description(bench: Bench, stream: Stream, model: Model) -> None:
     assert stream.description is not None
-    [theirs] = [d for d in stream.description["devices"] if d["name"] == twin.section]
-    ours = describe(loaded(twin, stream))
+    [theirs] = [d for d in stream.description["devices"] if d["name"] == model.section]
+    ours = describe(loaded(model, stream))
     other_names = {"num_timers_save": "num_timers", "readbuff": "unused"}
     other_types = {"readbuff": "unused_buffer"}
     assert wire_of(ours) == [
@@ -235,15 +235,15 @@ def check_description(bench: Bench, stream: Stream, twin: Twin) -> None:
     assert [ours["vmsd_name"], ours["version"]] == [theirs["vmsd_name"], theirs["version"]]
 
 
-def test_a_pcs_devices_describe_themselves_as_their_twins(pc: Bench) -> None:
+def test_a_pcs_devices_describe_themselves_as_their_models(pc: Bench) -> None:
     with pc.vm("here", PC) as (vm, q):
         q.writel(HPET_AT + 0x10, ENABLE)
         stream = pc.migrated(vm)
-    for twin in (SERIAL, CLOCK, TIMERS):
-        check_description(pc, stream, twin)
+    for model in (SERIAL, CLOCK, TIMERS):
+        check_description(pc, stream, model)
 
 
-def test_a_pl011_describes_itself_as_its_twin(virt: Bench) -> None:
+def test_a_pl011_describes_itself_as_its_model(virt: Bench) -> None:
     with virt.vm("here", VIRT) as (vm, _):
         stream = virt.migrated(vm)
     check_description(virt, stream, UART)
@@ -291,7 +291,7 @@ def test_what_a_pl011_received_is_read_and_added_to(virt: Bench) -> None:
     dev = loaded(UART, stream)
     dev.receive(b" or so")
     with dev.regs.lock() as regs:
-        # It went round the end of the ring.
+        # It wrapped at the end of the ring.
         assert (regs.read_pos, regs.read_count) == (8, 14)
     with virt.vm("there", VIRT, incoming=True) as (vm, q):
         vm.load_from_file(virt.changed(stream, "pl011", dev))
@@ -313,7 +313,7 @@ def test_a_pl011_without_its_clock(virt: Bench) -> None:
     assert not [f for f in stream.section("pl011").walk() if f.type == "subsection"]
     dev = PL011()
     load(dev, stream.payload("pl011"))
-    # The twin has its clock in the stream whatever it came with, and C takes it.
+    # The model always saves its clock, and C loads it.
     with virt.vm("there", without, incoming=True) as (vm, q):
         vm.load_from_file(virt.changed(stream, "pl011", dev))
         assert q.readl(PL011_AT + 0x24) == 0x21
@@ -350,7 +350,7 @@ def test_the_hpets_subsections(pc: Bench) -> None:
     names = [f.name for f in stream.section("hpet").walk() if f.type == "subsection"]
     assert names == ["hpet/offset"]
     dev = loaded(TIMERS, stream)
-    # Time goes on in the twin until it is saved: 10 ns are a tick.
+    # The model's counter runs until it is saved; a tick is 10 ns.
     before, offset = dev.hpet_counter, dev.hpet_offset.hpet_offset
     moment = before * 10 - offset
     dev.now = lambda: moment + 12_345_678_90
@@ -376,7 +376,7 @@ def test_a_timer_that_python_armed_fires_in_c(pc: Bench) -> None:
         stream = pc.migrated(vm)
     dev = loaded(TIMERS, stream)
     with dev.timer[0].lock() as one:
-        # C has armed it: 10 ns are a tick, and the counter is ahead of the machine's clock so much.
+        # C has armed it. A tick is 10 ns; the offset is the counter's lead over the clock.
         ahead = dev.hpet_offset.hpet_offset - (dev.hpet_offset.hpet_offset >> 63 << 64)
         assert 0 <= one.qemu_timer + ahead - 30_000_000 < 10
         one.cmp += 2_000_000
@@ -390,7 +390,7 @@ def test_a_timer_that_python_armed_fires_in_c(pc: Bench) -> None:
 
 
 def timers_of(q: QTest) -> int:
-    """The number of timers by the capability register."""
+    """Return the number of timers that the capability register has."""
     return (q.readl(HPET_AT) >> 8 & 0x1F) + 1
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The end of a QEMU with Python in it, and what must not be one: threads, forks, signals."""
+"""The end of a QEMU with Python in it; ends of threads and forks, and signals."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -17,27 +18,27 @@ from qemu_vmstate.embed.control import ControlError
 from qemu_vmstate.vm.vm import VMError
 
 from ..conftest import PATIENCE
-from .conftest import CROWD, SCRIPTS, Emulator, StartVM, environment
-from .test_boot import BUSY, script
-
-FRAGILE = SCRIPTS / "fragile.py"
-
-
-def busy(tmp_path: Path) -> Path:
-    """Four threads that take the BQL and a Mutex in turn, and an exit function that logs."""
-    text = BUSY.replace("LOG", repr(str(tmp_path / "log"))).replace("DAEMON", "True")
-    return script(tmp_path, text)
-
+from .conftest import (
+    BUSY_DEVICE,
+    Emulator,
+    LaunchError,
+    StartVM,
+    busy,
+    enable,
+    environment,
+    script,
+    wait_status,
+)
 
 # ----------------------------------------------------------- ways to the end
 
 
 @pytest.mark.guest
 def test_a_guest_that_switches_itself_off_ends_qemu_as_ever(
-    start: StartVM, emulator: Emulator, door: str, tmp_path: Path, rom: Path
+    start: StartVM, emulator: Emulator, shim: str, tmp_path: Path, rom: Path
 ) -> None:
     extra = [*emulator["args"], "-bios", str(rom), "-m", "16"]
-    vm = start(script=busy(tmp_path), door=door, machine="pc", extra=extra)
+    vm = start(script=busy(tmp_path), shim=shim, machine="pc", extra=extra)
     vm.qmp("send-key", keys=[{"type": "qcode", "data": "ret"}])
     assert vm.wait() == 0
     (event,) = [event for event in vm.events if event["event"] == "SHUTDOWN"]
@@ -47,7 +48,7 @@ def test_a_guest_that_switches_itself_off_ends_qemu_as_ever(
 
 @pytest.mark.guest
 def test_a_guest_that_ends_qemu_from_its_processors_thread_has_its_status(
-    start: StartVM, emulator: Emulator, door: str, tmp_path: Path, rom: Path
+    start: StartVM, emulator: Emulator, shim: str, tmp_path: Path, rom: Path
 ) -> None:
     """In 7.2 isa-debug-exit calls exit() in the thread that runs the guest."""
     extra = [
@@ -59,7 +60,7 @@ def test_a_guest_that_ends_qemu_from_its_processors_thread_has_its_status(
         "-device",
         "isa-debug-exit,iobase=0xf4",
     ]
-    vm = start(script=busy(tmp_path), door=door, machine="pc", extra=extra)
+    vm = start(script=busy(tmp_path), shim=shim, machine="pc", extra=extra)
     # exit() can come before the main thread has answered.
     with contextlib.suppress(VMError):
         vm.qmp("send-key", keys=[{"type": "qcode", "data": "esc"}])
@@ -78,7 +79,7 @@ def test_a_guest_that_ends_qemu_from_its_processors_thread_has_its_status(
 )
 @pytest.mark.parametrize("where", ["thread", "hook"])
 def test_the_exit_status_is_what_the_script_asked_for(
-    start: StartVM, door: str, tmp_path: Path, last_words: str, status: int, where: str
+    start: StartVM, shim: str, tmp_path: Path, last_words: str, status: int, where: str
 ) -> None:
     text = f"""
 import os, signal, threading
@@ -97,7 +98,7 @@ register(dev)
 def last_words():
     {last_words}
 """
-    vm = start(script=script(tmp_path, text), door=door)
+    vm = start(script=script(tmp_path, text), shim=shim)
     # QEMU may be gone before the answer.
     with contextlib.suppress(ControlError, VMError):
         if where == "thread":
@@ -108,14 +109,13 @@ def last_words():
 
 
 def test_an_abort_while_the_script_runs_ends_qemu_by_its_signal(
-    emulator: Emulator, start: StartVM, door: str, tmp_path: Path
+    launch_error: LaunchError, shim: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(VMError, match="SIGABRT"):
-        start(script=script(tmp_path, "import os\nos.abort()"), door=door)
+    assert "SIGABRT" in launch_error(script=script(tmp_path, "import os\nos.abort()"), shim=shim)
 
 
 def test_a_thread_that_raises_or_exits_ends_alone(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     text = f"""
 import sys, threading
@@ -130,7 +130,7 @@ def ended(call):
     thread.join({PATIENCE})
     return not thread.is_alive()
 """
-    vm = start(script=script(tmp_path, text), door=door)
+    vm = start(script=script(tmp_path, text), shim=shim)
     for call in ("raises", "exits", "raises_with_the_bql"):
         assert vm.python.eval(f"ended({call})")
     assert vm.log.count("ZeroDivisionError") == 2
@@ -138,30 +138,37 @@ def ended(call):
     assert vm.quit() == 0
 
 
-def test_qemu_may_quit_in_the_middle_of_a_migration(start: StartVM, door: str) -> None:
-    vm = start(script=CROWD, door=door)
+def test_qemu_may_quit_in_the_middle_of_a_migration(start: StartVM, shim: str) -> None:
+    vm = start(script=BUSY_DEVICE, shim=shim)
     vm.python.exec("dev.start(pause=0.001)")
-    paused = [{"capability": "pause-before-switchover", "state": True}]
-    vm.qmp("migrate-set-capabilities", capabilities=paused)
+    enable(vm, "pause-before-switchover")
     vm.migrate("exec:cat > /dev/null")
-    vm.wait_until(
-        lambda: vm.qmp("query-migrate").get("status") == "pre-switchover" or None, "the pause"
-    )
+    wait_status(vm, "pre-switchover")
     assert vm.quit() == 0
 
 
 @pytest.mark.one_emulator
 @pytest.mark.parametrize("how", ["wait", "wait_event"])
-def test_what_qemu_said_before_its_end_is_heard(start: StartVM, how: str) -> None:
+def test_events_that_precede_the_end_are_received(
+    start: StartVM, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops = []
+    new_event_loop = asyncio.new_event_loop
+
+    def recorded() -> asyncio.AbstractEventLoop:
+        loops.append(new_event_loop())
+        return loops[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", recorded)
     vm = start()
-    assert vm._monitor
-    busy = threading.Event()
-    # Whoever reads is late, as on a busy machine.
-    vm._monitor._loop.call_soon_threadsafe(busy.wait)
+    [loop] = loops
+    late_reader = threading.Event()
+    # The monitor's loop reads late, as on a busy machine.
+    loop.call_soon_threadsafe(late_reader.wait)
     os.kill(vm.pid, signal.SIGTERM)
     with os.fdopen(os.pidfd_open(vm.pid)) as process:
         assert select.select([process], [], [], PATIENCE)[0]
-    late = threading.Timer(0.2, busy.set)
+    late = threading.Timer(0.2, late_reader.set)
     late.start()
     if how == "wait":
         assert vm.wait() == 0
@@ -171,7 +178,7 @@ def test_what_qemu_said_before_its_end_is_heard(start: StartVM, how: str) -> Non
     late.join()
 
 
-# ------------------------------------------------------ what is held, and by whom
+# ------------------------------------------------------------- ownership
 
 
 DROPPED = """
@@ -196,10 +203,10 @@ for _ in range(3):
 
 
 def test_what_c_points_at_lives_as_long_as_its_registration(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     path = script(tmp_path, DROPPED)
-    here, there = start("here", script=path, door=door), start("there", script=path, door=door)
+    here, there = start("here", script=path, shim=shim), start("there", script=path, shim=shim)
     for vm in (here, there):
         vm.python.exec("fill = None; gc.collect()")
     here.migrate_to_file(tmp_path / "stream")
@@ -210,7 +217,7 @@ def test_what_c_points_at_lives_as_long_as_its_registration(
 
 
 def test_a_thread_registers_while_the_script_still_runs(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     text = """
 import threading
@@ -224,7 +231,7 @@ def work(first):
 workers = [threading.Thread(target=work, args=(10 * number,)) for number in range(4)]
 for worker in workers: worker.start()
 """
-    vm = start(script=script(tmp_path, text), door=door)
+    vm = start(script=script(tmp_path, text), shim=shim)
     vm.python.exec("for worker in workers: worker.join(120)")
     vm.migrate_to_file(tmp_path / "stream")
     assert (tmp_path / "stream").read_bytes().count(bytes.fromhex("11223344")) == 40
@@ -271,10 +278,10 @@ else:
 
 
 def test_a_fork_ends_where_the_script_ends_and_is_no_second_qemu(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     pidfile = tmp_path / "pid"
-    vm = start(script=script(tmp_path, FORKS), door=door, extra=["-pidfile", str(pidfile)])
+    vm = start(script=script(tmp_path, FORKS), shim=shim, extra=["-pidfile", str(pidfile)])
     vm.python.exec("thread = threading.Thread(target=ends_its_thread)")
     vm.python.exec("thread.start(); thread.join(120)")
     assert vm.python.eval("ended") == {"exit": 7, "exception": 1, "end": 0, "thread": 0}
@@ -294,14 +301,14 @@ def test_a_fork_ends_where_the_script_ends_and_is_no_second_qemu(
 
 
 def signals(pid: int) -> dict[str, int]:
-    """The signals that a process catches and ignores, and that its first thread blocks."""
+    """Return the signals a process catches and ignores, and its first thread blocks."""
     status = Path(f"/proc/{pid}/status").read_text()
     lines = dict(line.split(":", 1) for line in status.splitlines())
     return {kind: int(lines[kind], 16) for kind in ("SigCgt", "SigIgn", "SigBlk")}
 
 
 def test_python_changes_nothing_about_qemus_signals(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
     text = """
 import asyncio, concurrent.futures, multiprocessing, signal, subprocess, threading
@@ -309,15 +316,15 @@ threads = [threading.Thread(target=threading.Event().wait, daemon=True) for _ in
 for thread in threads: thread.start()
 subprocess.run(["true"])
 """
-    plain, vm = start("plain"), start("vm", script=script(tmp_path, text), door=door)
+    plain, vm = start("plain"), start("vm", script=script(tmp_path, text), shim=shim)
     assert signals(vm.pid) == signals(plain.pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_qemu_while_threads_run_and_its_exit_functions_run(
-    start: StartVM, door: str, tmp_path: Path, number: signal.Signals
+    start: StartVM, shim: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    vm = start(script=busy(tmp_path), door=door)
+    vm = start(script=busy(tmp_path), shim=shim)
     os.kill(vm.pid, number)
     assert vm.wait() == 0
     assert f"terminating on signal {number:d}" in vm.log
@@ -370,10 +377,10 @@ def pythons() -> list[Any]:
 
 @pytest.mark.parametrize("python", pythons(), ids=["python", "later-python"][: len(pythons())])
 def test_deep_c_recursion_in_a_hook_stays_within_its_stack(
-    start: StartVM, door: str, tmp_path: Path, python: str | None
+    start: StartVM, shim: str, tmp_path: Path, python: str | None
 ) -> None:
     """The incoming coroutine's stack has 1 MiB; 9,000 levels of repr() take more from 3.13 on."""
-    options = {"script": script(tmp_path, DEEP), "door": door}
+    options = {"script": script(tmp_path, DEEP), "shim": shim}
     if python:
         options["python"] = python
     for depth in (9000, 500_000):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every hook that fails, in the first, the middle and the last of three devices of a VM."""
+"""Failures in every hook, in the first, the middle and the last of three devices of a VM."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ import pytest
 
 from qemu_vmstate.vm.vm import VM, MigrationError, VMError
 
-from .conftest import SCRIPTS, Emulator, StartVM, defaults
-from .scripts.faulty import LOADING, SAVING, sentence
+from .conftest import SCRIPTS, Emulator, StartVM, defaults, error_text
+from .scripts.faulty import LOADING, SAVING, expected_message
 
 FAULTY = SCRIPTS / "faulty.py"
 DEVICES = pytest.mark.parametrize("device", ["pyfirst", "pymiddle", "pylast"])
 
 INCOMING_STAYS = (9, 1, 0)
-"""Since then a QEMU whose incoming migration failed can be asked why."""
-
-
-def told(error: BaseException) -> str:
-    return "\n".join([str(error), *getattr(error, "__notes__", [])])
+"""The first version that runs on after a failed incoming migration, and reports the error."""
 
 
 def fails(vm: VM, call: Callable[[], object]) -> tuple[str, str]:
-    """What the caller was told, and what the log got meanwhile; nothing is changed."""
+    """Return the error of a call that changes nothing, and what it added to the log."""
     seen, copies = vm.python.eval("all_seen()"), vm.python.eval("copies()")
     before = len(vm.log)
     with pytest.raises(VMError) as caught:
@@ -45,7 +41,7 @@ def test_a_save_that_fails_says_why_and_the_next_one_succeeds(
     for number, hook in enumerate(SAVING):
         file = tmp_path / hook
         vm.python.exec(f"change_all({number + 2}); fail({device!r}, {hook!r})")
-        wanted = sentence(device, hook)
+        wanted = expected_message(device, hook)
 
         message, log = fails(vm, lambda file=file: vm.migrate_to_file(file))  # type: ignore[misc]
         assert wanted in message
@@ -83,7 +79,7 @@ def test_a_snapshot_that_fails_to_load_changes_no_device_and_the_next_one_loads(
     saved = vm.python.eval("all_saved()")
     for number, hook in enumerate(LOADING):
         vm.python.exec(f"change_all({number + 2}); fail({device!r}, {hook!r})")
-        wanted = sentence(device, hook)
+        wanted = expected_message(device, hook)
         message, log = fails(vm, lambda: vm.snapshot_load("good"))
         assert wanted in log
         assert "snapshot-load" in message
@@ -104,10 +100,10 @@ def test_an_incoming_migration_that_fails_says_why_and_changes_no_device(
     file = tmp_path / "stream"
     source.migrate_to_file(file)
     for hook in LOADING:
-        options = defaults(emulator, tmp_path, {"script": FAULTY, "incoming": True})
+        options = defaults(emulator, script=FAULTY, incoming=True)
         with VM(name=hook.replace("_", "-"), **options) as vm:
             vm.python.exec(f"change_all(5); all_saved(); fail({device!r}, {hook!r})")
-            wanted = sentence(device, hook)
+            wanted = expected_message(device, hook)
             if vm.version < INCOMING_STAYS:
                 # It ends in the step that found the failure: no QMP command is answered any more.
                 with pytest.raises(MigrationError, match="QEMU ended with status 1"):
@@ -121,7 +117,7 @@ def test_an_incoming_migration_that_fails_says_why_and_changes_no_device(
 
 
 def broken_after(stream: bytes, device: str, payload: int) -> bytes:
-    """The stream with a wrong footer behind the section of ``device``."""
+    """Return the stream with a wrong footer behind the section of ``device``."""
     name = device.encode()
     at = stream.index(bytes([len(name)]) + name) + 1 + len(name) + 8 + payload
     assert stream[at] == 0x7E
@@ -190,6 +186,6 @@ def test_a_section_of_the_name_that_watches_loads_is_refused(
     vm = start("vm", script=FAULTY, incoming=True)
     with pytest.raises(MigrationError) as caught:
         vm.load_from_file(tmp_path / "bad")
-    assert "device 'qemu_vmstate'" in told(caught.value)
+    assert "device 'qemu_vmstate'" in error_text(caught.value)
     if vm.version < INCOMING_STAYS:
         assert vm.wait() == 1

@@ -1,33 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A save or load that fails in a VM: a clean QEMU error, nothing changed, and on it goes."""
+"""A save or load that fails in a VM is a QEMU error, changes nothing, and is not the last."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from qemu_vmstate.errors import InvalidError, RegistrationError
 from qemu_vmstate.vm.vm import VM, MigrationError, VMError
 
-from .conftest import SCRIPTS, Emulator, StartVM, defaults
+from .conftest import SCRIPTS, Emulator, StartVM, defaults, enable, error_text, wait_status
 
 FRAGILE = SCRIPTS / "fragile.py"
 
 
-def told(error: BaseException) -> str:
-    return "\n".join([str(error), *getattr(error, "__notes__", [])])
-
-
-def fails_to_migrate(here: VM, there: VM, sentence: str) -> None:
-    """The migration fails with the sentence; the source runs on as it was."""
+def fails_to_migrate(here: VM, there: VM, message: str) -> None:
+    """Migrate, and expect the message as an error and the source to run on unchanged."""
     before = here.python.eval("as_seen()")
     with pytest.raises(MigrationError) as caught:
         here.migrate_to(there)
-    assert sentence in str(caught.value), told(caught.value)
-    assert sentence in here.qmp("query-migrate")["error-desc"]
+    assert message in str(caught.value), error_text(caught.value)
+    assert message in here.qmp("query-migrate")["error-desc"]
     assert here.qmp("query-status")["status"] in ("running", "prelaunch")
     assert here.python.eval("as_seen()") == before
 
@@ -68,52 +63,52 @@ FAILING_SNAPSHOTS = {
 
 @pytest.mark.parametrize("fault", FAILING_SNAPSHOTS)
 def test_a_failing_snapshot_fails_the_migration_and_the_next_one_succeeds(
-    start: StartVM, fault: str, door: str
+    start: StartVM, fault: str, shim: str
 ) -> None:
-    break_it, mend_it, sentence = FAILING_SNAPSHOTS[fault]
-    here = start("here", script=FRAGILE, door=door)
-    there = start("there", script=FRAGILE, door=door, incoming=True)
+    break_it, mend_it, message = FAILING_SNAPSHOTS[fault]
+    here = start("here", script=FRAGILE, shim=shim)
+    there = start("there", script=FRAGILE, shim=shim, incoming=True)
     here.python.exec("change(77, 3)")
     here.python.exec(break_it)
     if fault in ("raises", "registers", "unregisters"):
-        fails_to_migrate(here, there, sentence)
+        fails_to_migrate(here, there, message)
     else:  # as_seen() would fail as well
         with pytest.raises(MigrationError) as caught:
             here.migrate_to(there)
-        assert sentence in str(caught.value), told(caught.value)
+        assert message in str(caught.value), error_text(caught.value)
         assert here.qmp("query-status")["status"] in ("running", "prelaunch")
     here.python.exec(mend_it)
-    again = start("again", script=FRAGILE, door=door, incoming=True)
+    again = start("again", script=FRAGILE, shim=shim, incoming=True)
     assert here.migrate_to(again)["status"] == "completed"
     assert again.python.eval("as_seen()") == here.python.eval("as_seen()")
     assert again.python.eval("dev.regs.lock().value.first") == 77
 
 
 def test_a_failing_restore_fails_the_load_and_leaves_the_object_as_it_was(
-    start: StartVM, door: str, tmp_path: Path
+    start: StartVM, shim: str, tmp_path: Path
 ) -> None:
-    here = start("here", script=FRAGILE, door=door)
+    here = start("here", script=FRAGILE, shim=shim)
     here.python.exec("change(77, 3)")
     file = tmp_path / "stream"
     here.migrate_to_file(file)
     here.quit()
 
-    there = start("there", script=FRAGILE, door=door, incoming=True)
+    there = start("there", script=FRAGILE, shim=shim, incoming=True)
     there.python.exec("change(5, 1)")
     before = there.python.eval("as_seen()")
     there.python.exec("dev.notes.into_inner().fail_restore = 'half a cup'")
     with pytest.raises(VMError) as caught:
         there.load_from_file(file)
-    assert "pyfragile.notes: ValueError: half a cup" in told(caught.value)
-    assert "Traceback" in told(caught.value)
+    assert "pyfragile.notes: ValueError: half a cup" in error_text(caught.value)
+    assert "Traceback" in error_text(caught.value)
     if there.version >= (9, 1, 0):  # an older QEMU exits
         assert there.python.eval("as_seen()") == before
 
 
 def test_a_failing_snapshot_load_leaves_the_object_and_a_good_one_follows(
-    start: StartVM, door: str
+    start: StartVM, shim: str
 ) -> None:
-    vm = start(script=FRAGILE, door=door, disk=True)
+    vm = start(script=FRAGILE, shim=shim, disk=True)
     vm.python.exec("change(77, 3)")
     vm.snapshot_save("good")
     saved = vm.python.eval("as_seen()")
@@ -131,9 +126,9 @@ def test_a_failing_snapshot_load_leaves_the_object_and_a_good_one_follows(
 
 
 def test_a_failing_snapshot_save_leaves_the_vm_and_a_good_one_follows(
-    start: StartVM, door: str
+    start: StartVM, shim: str
 ) -> None:
-    vm = start(script=FRAGILE, door=door, disk=True)
+    vm = start(script=FRAGILE, shim=shim, disk=True)
     vm.python.exec("dev.notes.into_inner().fail_snapshot = 'cannot save now'")
     status = vm.qmp("query-status")["status"]
     with pytest.raises(VMError):
@@ -145,9 +140,9 @@ def test_a_failing_snapshot_save_leaves_the_vm_and_a_good_one_follows(
 
 
 def test_a_failing_save_of_the_scripts_own_is_no_failed_migration(
-    start: StartVM, door: str
+    start: StartVM, shim: str
 ) -> None:
-    vm = start(script=FRAGILE, door=door)
+    vm = start(script=FRAGILE, shim=shim)
     vm.python.exec("dev.notes.into_inner().fail_snapshot = 'cannot save now'")
     with pytest.raises(InvalidError, match=r"pyfragile\.notes: cannot save now"):
         vm.python.eval("save(dev)")
@@ -170,8 +165,8 @@ def test_streams_of_other_versions(start: StartVM, tmp_path: Path, mine: str, th
         return
     with pytest.raises(VMError) as caught:
         there.load_from_file(file)
-    assert "pyfragile" in told(caught.value)
-    assert "version" in told(caught.value)
+    assert "pyfragile" in error_text(caught.value)
+    assert "version" in error_text(caught.value)
 
 
 def test_a_stream_that_is_cut_or_of_another_device_is_refused(
@@ -190,32 +185,33 @@ def test_a_stream_that_is_cut_or_of_another_device_is_refused(
     }
     for name, data in broken.items():
         (tmp_path / name).write_bytes(data)
-        options = defaults(emulator, tmp_path, {"script": FRAGILE, "incoming": True})
+        options = defaults(emulator, script=FRAGILE, incoming=True)
         with VM(name=name, **options) as there:
             before = there.python.eval("as_seen()")
             with pytest.raises(VMError) as caught:
                 there.load_from_file(tmp_path / name)
-            assert told(caught.value)
+            assert error_text(caught.value)
             if there.version >= (9, 1, 0) and name != "longer":
                 assert there.python.eval("as_seen()") == before
 
 
-def remote(vm: VM, source: str) -> Any:
+def registration_error(vm: VM, source: str) -> str:
+    """Return the RegistrationError that *source* raises in the VM."""
     with pytest.raises(RegistrationError) as caught:
         vm.python.exec(source)
     return str(caught.value)
 
 
-def test_registrations_that_qemu_would_end_on_are_refused(start: StartVM, door: str) -> None:
-    vm = start(script=FRAGILE, door=door)
-    assert "registered already" in remote(vm, "register(Fragile())")
-    assert "registered already" in remote(vm, "register(dev, 5)")
-    assert "instance_id -1" in remote(vm, "register(Fragile(), -1)")
-    assert "not registered" in remote(vm, "unregister(Fragile())")
+def test_registrations_that_qemu_would_end_on_are_refused(start: StartVM, shim: str) -> None:
+    vm = start(script=FRAGILE, shim=shim)
+    assert "registered already" in registration_error(vm, "register(Fragile())")
+    assert "registered already" in registration_error(vm, "register(dev, 5)")
+    assert "instance_id -1" in registration_error(vm, "register(Fragile(), -1)")
+    assert "not registered" in registration_error(vm, "unregister(Fragile())")
     vm.python.exec("second = register(Fragile(), 1)")
     vm.python.exec("with register(Fragile(), 2): pass")
     vm.python.exec("register(Fragile(), 2); unregister(second)")
-    assert "not registered" in remote(vm, "second.unregister()")
+    assert "not registered" in registration_error(vm, "second.unregister()")
     assert vm.quit() == 0
 
 
@@ -241,20 +237,11 @@ def test_a_registered_object_that_the_script_forgot_still_migrates(
 
 def test_registering_while_a_migration_runs_is_refused(start: StartVM, tmp_path: Path) -> None:
     vm = start(script=FRAGILE)
-    vm.qmp(
-        "migrate-set-capabilities",
-        capabilities=[{"capability": "pause-before-switchover", "state": True}],
-    )
+    enable(vm, "pause-before-switchover")
     vm.qmp("migrate", uri=f"exec:cat > {shlex.quote(str(tmp_path / 'stream'))}")
-
-    def paused() -> bool | None:
-        return vm.qmp("query-migrate").get("status") == "pre-switchover" or None
-
-    vm.wait_until(paused, "the migration to pause before its end")
-    assert "a migration is running" in remote(vm, "register(Other())")
-    assert "a migration is running" in remote(vm, "registration.unregister()")
+    wait_status(vm, "pre-switchover")
+    assert "a migration is running" in registration_error(vm, "register(Other())")
+    assert "a migration is running" in registration_error(vm, "registration.unregister()")
     vm.qmp("migrate_cancel")
-    vm.wait_until(
-        lambda: vm.qmp("query-migrate").get("status") == "cancelled" or None, "its cancellation"
-    )
+    wait_status(vm, "cancelled")
     vm.python.exec("with register(Other()): pass")

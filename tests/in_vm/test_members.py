@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""priority, unmigratable and early_setup of a registered device, as QEMU takes them."""
+"""priority, unmigratable, early_setup and needed of a registered device, in a VM."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_unmigratable_blocks_until_it_is_gone(start: StartVM, tmp_path: Path) ->
 def test_early_setup_is_written_before_ram(
     start: StartVM, emulator: Emulator, tmp_path: Path
 ) -> None:
-    here = start("here", script=MEMBERS, args=["early"]) if _has_it(emulator) else None
+    here = start("here", script=MEMBERS, args=["early"]) if has_early_setup(emulator) else None
     if here is None:
         with pytest.raises(VMError, match="early_setup: this QEMU has none"):
             start("none", script=MEMBERS, args=["early"])
@@ -65,8 +65,8 @@ def test_a_device_that_is_not_needed_is_not_in_the_stream(
     there_is = {section.name for section in read(file)} & set(names.values())
     assert there_is == set(names.values()) - {names[left_out]}
     calls = here.python.eval("{name: device.calls for name, device in optional.items()}")
-    whole = {"Optional": ["needed"], "OptionalHooks": ["needed", "pre_save"]}
-    assert calls == whole | {left_out: ["needed"]}
+    called = {"Optional": ["needed"], "OptionalHooks": ["needed", "pre_save"]}
+    assert calls == called | {left_out: ["needed"]}
     there.load_from_file(file)
     loaded = there.python.eval("optional['OptionalHooks'].calls")
     assert loaded == ([] if left_out == "OptionalHooks" else ["post_load"])
@@ -91,5 +91,6 @@ def test_a_needed_that_fails_fails_the_migration(
     assert name not in {section.name for section in read(tmp_path / "good.mig")}
 
 
-def _has_it(emulator: Emulator) -> bool:
+def has_early_setup(emulator: Emulator) -> bool:
+    """Return whether this QEMU's VMStateDescription has early_setup."""
     return int(emulator["version"].split(".")[0]) >= 10

@@ -11,8 +11,7 @@ import pytest
 
 from qemu_vmstate.vm.vm import VM
 
-from ..conftest import PATIENCE
-from .conftest import DEMO, Emulator, StartVM
+from .conftest import DEMO, Emulator, StartVM, defaults
 
 sys.path.insert(0, str(DEMO.parent))
 import demo_device
@@ -21,7 +20,7 @@ Steps = tuple[int, int, int]
 
 
 def run_on(vm: VM, more: int = 200) -> Steps:
-    """Let the device's thread make ``more`` steps; how far it is then."""
+    """Let the device's thread make ``more`` steps, and return its progress then."""
     start: Steps = vm.python.eval("dev.steps()")
 
     def far_enough() -> Steps | None:
@@ -39,9 +38,9 @@ def expect_state_between(before: Steps, after: Steps, vm: VM) -> Steps:
 
 
 @pytest.mark.parametrize("via", ["unix", "tcp"])
-def test_live_migration_over_a_socket_there_and_back(start: StartVM, door: str, via: Any) -> None:
-    there = start("there", script=DEMO, door=door, incoming=True)
-    here = start("here", script=DEMO, door=door)
+def test_live_migration_over_a_socket_there_and_back(start: StartVM, shim: str, via: Any) -> None:
+    there = start("there", script=DEMO, shim=shim, incoming=True)
+    here = start("here", script=DEMO, shim=shim)
     here.python.exec("dev.start()")
     before = run_on(here)
     assert here.migrate_to(there, via=via)["status"] == "completed"
@@ -51,27 +50,27 @@ def test_live_migration_over_a_socket_there_and_back(start: StartVM, door: str, 
     there.python.exec("dev.start()")
     before = run_on(there)
     assert before > arrived
-    again = start("again", script=DEMO, door=door, incoming=True)
+    again = start("again", script=DEMO, shim=shim, incoming=True)
     assert there.migrate_to(again, via=via)["status"] == "completed"
     expect_state_between(before, there.python.eval("dev.steps()"), again)
 
 
-def test_migration_to_and_from_a_file(start: StartVM, door: str, tmp_path: Path) -> None:
+def test_migration_to_and_from_a_file(start: StartVM, shim: str, tmp_path: Path) -> None:
     file = tmp_path / "a file, with 'marks'.mig"
-    here = start("here", script=DEMO, door=door)
+    here = start("here", script=DEMO, shim=shim)
     here.python.exec("dev.start()")
     before = run_on(here)
     here.migrate_to_file(file)
     after: Steps = here.python.eval("dev.steps()")
     assert file.read_bytes()[:4] == b"QEVM"
 
-    there = start("there", script=DEMO, door=door, incoming=True)
+    there = start("there", script=DEMO, shim=shim, incoming=True)
     there.load_from_file(file)
     expect_state_between(before, after, there)
 
 
-def test_snapshot_save_and_load_of_a_qcow2(start: StartVM, door: str) -> None:
-    vm = start(script=DEMO, door=door, disk=True)
+def test_snapshot_save_and_load_of_a_qcow2(start: StartVM, shim: str) -> None:
+    vm = start(script=DEMO, shim=shim, disk=True)
     vm.python.exec("dev.start()")
     before = run_on(vm)
     vm.snapshot_save("one")
@@ -104,9 +103,9 @@ def test_the_section_is_in_the_streams_own_description(start: StartVM, tmp_path:
     assert b'"pynic/regs"' in stream
 
 
-def test_a_migration_reaches_a_qemu_booted_through_the_other_door(start: StartVM) -> None:
-    there = start("there", script=DEMO, door="preload", incoming=True)
-    here = start("here", script=DEMO, door="plugin")
+def test_a_migration_reaches_a_qemu_booted_booted_with_the_other_shim(start: StartVM) -> None:
+    there = start("there", script=DEMO, shim="preload", incoming=True)
+    here = start("here", script=DEMO, shim="plugin")
     here.python.exec("dev.start()")
     before = run_on(here)
     here.migrate_to(there)
@@ -114,7 +113,7 @@ def test_a_migration_reaches_a_qemu_booted_through_the_other_door(start: StartVM
 
 
 def resident(emulator_pid: int) -> int:
-    """Resident memory of a process, in KiB."""
+    """Return the resident memory of a process, in KiB."""
     for line in Path(f"/proc/{emulator_pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
@@ -130,16 +129,8 @@ def test_two_hundred_live_migrations_neither_tear_nor_leak_nor_hang(
     here.python.exec("dev.start()")
     memory = []
     for number in range(200):
-        with VM(
-            name=f"there{number}",
-            script=DEMO,
-            qemu=emulator["path"],
-            extra=emulator["args"],
-            native=emulator["native"],
-            env=emulator["env"],
-            incoming=True,
-            timeout=PATIENCE,
-        ) as there:
+        options = defaults(emulator, script=DEMO, incoming=True)
+        with VM(name=f"there{number}", **options) as there:
             before: Steps = here.python.eval("dev.steps()")
             here.migrate_to(there)
             expect_state_between(before, here.python.eval("dev.steps()"), there)

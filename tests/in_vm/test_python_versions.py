@@ -14,18 +14,18 @@ from .conftest import DEMO, StartVM, environment
 def later_python() -> str:
     found = environment().get("later_python")
     if not found:
-        why = environment().get("later_reason") or "scripts/setup was not run"
-        pytest.skip(f"no later Python to test with: {why}")
+        reason = environment().get("later_reason") or "scripts/setup was not run"
+        pytest.skip(f"no later Python to test with: {reason}")
     return str(found)
 
 
 def test_a_later_python_runs_the_device_and_takes_its_stream(
-    start: StartVM, door: str, later_python: str
+    start: StartVM, shim: str, later_python: str
 ) -> None:
     asked = [later_python, "-c", "import sys; print(sys.version)"]
     version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    there = start("there", script=DEMO, door=door, incoming=True, python=later_python)
-    here = start("here", script=DEMO, door=door)
+    there = start("there", script=DEMO, shim=shim, incoming=True, python=later_python)
+    here = start("here", script=DEMO, shim=shim)
     assert there.python.eval("__import__('sys').version") == version
     assert here.python.eval("__import__('sys').version") != version
     here.python.exec("dev.start()")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""README.md's part about VMs works when pasted."""
+"""README.md's examples with VMs work when pasted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import CHECKOUT, Emulator
 
 @pytest.fixture
 def pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Emulator:
-    """dev.py in the working folder, and the emulator as the machine's own."""
+    """Put dev.py in the working folder, and the emulator first in PATH."""
     (tmp_path / "dev.py").write_text(blocks("python vm-script")[0])
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "qemu-system-x86_64").symlink_to(emulator["path"])
@@ -34,9 +34,9 @@ def test_the_script_migrates_as_shown(pasted: Emulator) -> None:
     exec(compile(host, "README.md", "exec"), {})
 
 
-def test_the_command_starts_it_as_shown(pasted: Emulator, door: str) -> None:
+def test_the_command_starts_it_as_shown(pasted: Emulator, shim: str) -> None:
     Path("dev.py").write_text(Path("dev.py").read_text() + "print('registered', flush=True)\n")
-    command = [sys.executable, "-m", "qemu_vmstate", "run", "--door", door, "dev.py", "--"]
+    command = [sys.executable, "-m", "qemu_vmstate", "run", "--shim", shim, "dev.py", "--"]
     qemu = ["qemu-system-x86_64", "-M", "none", "-display", "none", "-nodefaults"]
     ended = subprocess.run(
         [*command, *qemu, "-monitor", "stdio"],

@@ -63,7 +63,7 @@ MACHINES: dict[str, tuple[str, list[str]]] = {
 
 
 def encoded(field: Field) -> bytes:
-    """What QEMU writes for a field, from the decoded value alone."""
+    """Return what QEMU writes for a field, from the decoded value alone."""
     if field.type == "subsection":
         assert field.version_id is not None
         head = b"\x05" + bytes([len(field.name)]) + field.name.encode()
@@ -90,7 +90,7 @@ def encoded(field: Field) -> bytes:
 
 
 def check(stream: Stream, data: bytes) -> None:
-    """The sections cover the file, and their fields, written again, are their payloads."""
+    """Check that the sections cover the file, and that their fields are their payloads."""
     at = 0
     for section in stream:
         assert section.offset == at
@@ -317,7 +317,7 @@ def test_compressed_pages(saved: Saved, emulator: Emulator) -> None:
 
 @pytest.fixture
 def real(start: StartVM, saved: Saved, emulator: Emulator, tmp_path: Path) -> tuple[bytes, Stream]:
-    """A file to break: a whole PC's, or the demo's."""
+    """Return a file to break: a whole PC's, or the demo's."""
     if has_machines(emulator):
         file = saved("q35", *PLAIN)
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Threads, killed VMs and random moments: a few of the trials of which scripts/soak makes many."""
+"""A few of the trials with threads, killed VMs and random moments that scripts/soak repeats."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from qemu_vmstate.errors import LockError
 from qemu_vmstate.vm.vm import VM
 
-from .conftest import CROWD, Emulator, StartVM
+from .conftest import BUSY_DEVICE, Emulator, StartVM
 
-sys.path.insert(0, str(CROWD.parent))
-import soak_trials
+sys.path.insert(0, str(BUSY_DEVICE.parent.parent))
+from soak_tests import soak_trials
 
 
 @pytest.fixture
 def dice(record_property: Any) -> random.Random:
-    """A seed of its own each time, which the report names."""
+    """Return a generator with a new seed, which the report names."""
     seed = random.randrange(10**9)
     record_property("seed", seed)
     print(f"seed {seed}")
@@ -83,23 +83,25 @@ def test_the_lock_inversion_is_an_error_with_both_places_where_it_would_hang(
     env = dict(emulator["env"])
     if switched == "by the environment":
         env["QEMU_VMSTATE_CHECK_LOCK_ORDER"] = "1"
-    here = start("here", script=CROWD, env=env)
+    here = start("here", script=BUSY_DEVICE, env=env)
     if switched == "by the script":
         here.python.exec("import qemu_vmstate; qemu_vmstate.check_lock_order()")
     here.python.exec(INVERTED)
-    told = locked_and_wanted(here)
-    assert "the BQL is wanted at <control>:7 in wanted" in told
-    assert "inside the Mutex of Counts, which this thread locked at <control>:4 in inverted" in told
-    # Threads that keep the order are left in peace, and a migration passes.
+    error = locked_and_wanted(here)
+    assert "the BQL is wanted at <control>:7 in wanted" in error
+    assert (
+        "inside the Mutex of Counts, which this thread locked at <control>:4 in inverted" in error
+    )
+    # Threads that keep the order run undisturbed, and a migration succeeds.
     here.python.exec("dev.start(pause=0.001)")
-    there = start("there", script=CROWD, env=env, incoming=True)
+    there = start("there", script=BUSY_DEVICE, env=env, incoming=True)
     soak_trials.hop(here, there)
     assert here.quit() == there.quit() == 0
 
 
 def test_without_the_check_the_inversion_does_hang(start: StartVM) -> None:
-    """What the check is for: a hook waits for the Mutex, and its owner for the hook's BQL."""
-    vm = start(script=CROWD)
+    """Show the deadlock: a hook waits for the Mutex, and its owner for the hook's BQL."""
+    vm = start(script=BUSY_DEVICE)
     vm.python.exec(INVERTED)
     vm.python.exec("""
 held, migrating = threading.Event(), threading.Event()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every way that QEMU has to migrate, beside eight threads that change the device all the time."""
+"""QEMU's ways to migrate, beside eight threads that change the device all the time."""
 
 from __future__ import annotations
 
@@ -13,42 +13,35 @@ import pytest
 
 from qemu_vmstate.vm.vm import VM, MigrationError
 
-from ..conftest import PATIENCE
-from .conftest import CROWD, DEMO, SCRIPTS, Emulator, StartVM, emulators
+from .conftest import (
+    BUSY_DEVICE,
+    DEMO,
+    SCRIPTS,
+    Emulator,
+    StartVM,
+    defaults,
+    emulators,
+    enable,
+    wait_status,
+)
 
 Totals = list[int]
-
-
-def enable(vm: VM, *names: str) -> None:
-    """Switch migration capabilities on."""
-    capabilities = [{"capability": name, "state": True} for name in names]
-    vm.qmp("migrate-set-capabilities", capabilities=capabilities)
-
-
-def wait_status(vm: VM, *wanted: str) -> str:
-    """Wait until the migration is in one of these states; which."""
-
-    def reached() -> str | None:
-        status = vm.qmp("query-migrate").get("status")
-        return status if status in wanted else None
-
-    return vm.wait_until(reached, f"the migration to be {' or '.join(wanted)}")
 
 
 class Pair:
     """A source with eight busy threads and memory to send, and its destination."""
 
-    def __init__(self, start: StartVM, emulator: Emulator, script: Path = CROWD) -> None:
+    def __init__(self, start: StartVM, emulator: Emulator, script: Path = BUSY_DEVICE) -> None:
         extra = [*emulator["args"], "-m", "64"]
         self._options: dict[str, Any] = {"script": script, "extra": extra}
         self._start = start
         self.here = start("here", **self._options)
         self.there = self.another("there")
-        if script == CROWD:
+        if script == BUSY_DEVICE:
             self.here.python.exec("dev.start(pause=0.001)")
 
     def another(self, name: str) -> VM:
-        """A further destination."""
+        """Start a further destination."""
         return self._start(name, **self._options, incoming=True)
 
     def slow_down(self) -> None:
@@ -60,7 +53,7 @@ class Pair:
             self.here.qmp("migrate-set-parameters", zero_page_detection="none")
 
     def begin(self, slowly: bool = False) -> Totals:
-        """Begin to migrate, so slowly that it needs help to end; how far the device was."""
+        """Begin to migrate and return the device's state; slowly: it needs help to end."""
         if slowly:
             self.slow_down()
         before: Totals = self.here.python.eval("getattr(dev, 'totals', list)()")
@@ -70,7 +63,7 @@ class Pair:
         return before
 
     def let_there_end(self) -> None:
-        """The destination's migration has failed, on which a QEMU before 9.1 ends."""
+        """Wait until the destination's migration has failed; QEMU before 9.1 ends on that."""
         if self.there.version < (9, 1, 0):
             assert self.there.wait() == 1
         else:
@@ -87,15 +80,15 @@ def pair(start: StartVM, emulator: Emulator) -> Pair:
     return Pair(start, emulator)
 
 
-def expect_whole(vm: VM, before: Totals, after: Totals) -> None:
-    """What arrived is one moment of each part between these two."""
+def expect_consistent(vm: VM, before: Totals, after: Totals) -> None:
+    """Expect the state of one moment of each part, between these two."""
     assert vm.python.eval("dev.fault()") is None
     arrived = vm.python.eval("dev.totals()")
     assert all(a <= b <= c for a, b, c in zip(before, arrived, after, strict=True))
 
 
 def expect_no_update_lost(vm: VM) -> None:
-    """The source's threads go on, and each of their updates is there."""
+    """Expect the source's threads to run on, and each of their updates to be there."""
     done = vm.python.eval("dev.totals()")
     vm.wait_until(
         lambda: all(map(int.__gt__, vm.python.eval("dev.totals()"), done)) or None, "more steps"
@@ -118,7 +111,7 @@ def test_postcopy_takes_the_device_before_the_memory(pair: Pair) -> None:
     assert pair.there.wait_migration()["status"] == "completed"
     seen = [e["data"].get("status") for e in pair.here.events if e["event"] == "MIGRATION"]
     assert "postcopy-active" in seen
-    expect_whole(pair.there, before, pair.here.python.eval("dev.totals()"))
+    expect_consistent(pair.there, before, pair.here.python.eval("dev.totals()"))
     expect_no_update_lost(pair.here)
 
 
@@ -129,7 +122,7 @@ def test_multifd_carries_the_device_on_its_main_channel(pair: Pair, channels: in
         vm.qmp("migrate-set-parameters", multifd_channels=channels)
     before = pair.here.python.eval("dev.totals()")
     pair.here.migrate_to(pair.there)
-    expect_whole(pair.there, before, pair.here.python.eval("dev.totals()"))
+    expect_consistent(pair.there, before, pair.here.python.eval("dev.totals()"))
     expect_no_update_lost(pair.here)
 
 
@@ -153,7 +146,7 @@ def test_background_snapshot_is_of_its_beginning_though_the_machine_runs_on(
     assert pair.here.qmp("query-status")["running"]
     expect_no_update_lost(pair.here)
     pair.there.load_from_file(file)
-    expect_whole(pair.there, before, after)
+    expect_consistent(pair.there, before, after)
 
 
 def test_mapped_ram_file(pair: Pair, tmp_path: Path) -> None:
@@ -167,7 +160,7 @@ def test_mapped_ram_file(pair: Pair, tmp_path: Path) -> None:
     pair.here.migrate({"transport": "file", "filename": str(file), "offset": 0})
     pair.here.wait_migration()
     pair.there.load_from_file(file)
-    expect_whole(pair.there, before, pair.here.python.eval("dev.totals()"))
+    expect_consistent(pair.there, before, pair.here.python.eval("dev.totals()"))
 
 
 @pytest.mark.guest
@@ -177,7 +170,7 @@ def test_colo_runs_the_hooks_at_every_checkpoint(pair: Pair) -> None:
     for vm in (pair.here, pair.there):
         enable(vm, "x-colo")
     pair.here.qmp("migrate-set-parameters", x_checkpoint_delay=50)
-    pair.there.python.exec("former = dev.totals()")
+    pair.there.python.exec("start_totals = dev.totals()")
     pair.begin()
     wait_status(pair.here, "colo")
     arrived: list[Totals] = []
@@ -217,7 +210,7 @@ def slow(self, target):
 
 
 def cancel_in_setup(pair: Pair) -> None:
-    """The other side does not answer: whoever waits to be accepted there is one too many."""
+    """Cancel while the connection is being made: the other side's backlog is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as busy:
         address = busy.getsockname()
         waiting = [socket.socket() for _ in range(3)]
@@ -251,7 +244,7 @@ def cancel_before_switchover(pair: Pair) -> None:
 
 
 def cancel_in_the_hook(pair: Pair) -> None:
-    """The monitor waits for the BQL until the hook is done, so it may come too late."""
+    """Cancel in the hook, which may be too late: the monitor waits for the BQL until its end."""
     pair.here.python.exec(SLOW_SNAPSHOT)
     pair.here.python.exec("dev.stop(); seen.snapshot_migration_state = slow")
     pair.begin()
@@ -302,7 +295,7 @@ def test_a_cancelled_migration_leaves_the_source_and_the_next_one_succeeds(
     enable_off = [{"capability": "pause-before-switchover", "state": False}]
     pair.here.qmp("migrate-set-capabilities", capabilities=enable_off)
     pair.here.migrate_to(again)
-    expect_whole(again, before, pair.here.python.eval("dev.totals()"))
+    expect_consistent(again, before, pair.here.python.eval("dev.totals()"))
     if cancel is not cancel_in_the_hook:  # which stopped and started the threads
         expect_no_update_lost(pair.here)
 
@@ -372,14 +365,8 @@ def test_a_stream_of_one_version_loads_in_another(
     def options(emulator: Emulator) -> dict[str, Any]:
         # As the versioned machine types set it; -M none has no versions.
         old = [] if major(emulator) < 10 or major(reads) >= 10 else [NO_SWITCHOVER]
-        return {
-            "qemu": emulator["path"],
-            "extra": [*emulator["args"], *(word for pair in old for word in pair)],
-            "native": emulator["native"],
-            "env": emulator["env"],
-            "script": DEMO,
-            "timeout": PATIENCE,
-        }
+        extra = [*emulator["args"], *(word for pair in old for word in pair)]
+        return defaults(emulator, script=DEMO, extra=extra)
 
     with VM(name="here", **options(writes)) as here:
         here.python.exec("for _ in range(1000): dev.step(with_link=True)")

@@ -15,6 +15,8 @@ from qemu_vmstate import (
     Equal,
     GTree,
     InvalidError,
+    Migratable,
+    Mutex,
     OutOfRangeError,
     PointerArray,
     QTailQ,
@@ -25,7 +27,7 @@ from qemu_vmstate import (
     bql_lock_guard,
     cpudouble,
     field,
-    i32_le,
+    i32_positive_le,
     load,
     save,
     u8,
@@ -53,7 +55,7 @@ class Arrays(VMStruct):
     n: u8 = 0
     counted: VArray[Equal[u8], Literal[2]] = field(num="n")
     pointers: PointerArray[Equal[u8], Literal[2]] = zeroed()
-    most: Array[i32_le, Literal[1]] = zeroed()
+    most: Array[i32_positive_le, Literal[1]] = zeroed()
     structs: Array[EqualItem, Literal[2]] = zeroed()
     listed: QTailQ[EqualItem, Literal[2]] = zeroed()
 
@@ -288,3 +290,62 @@ def test_a_subsection_that_is_not_needed_is_no_difference_of_the_one_around_it()
     assert save(state) == b"\0"
     state.extra.on = 1
     assert save(state) == b"\0" + extra + b"\1" + deep + b"\7"
+
+
+# What a stream may lack
+
+
+class PartExtra(VMStruct, name="Part/extra"):
+    value: u16 = 3
+
+
+class Part(VMStruct):
+    first: u8 = 0
+    extra: Subsection[PartExtra]
+
+
+class Parted(Device, name="parted"):
+    part: Migratable[Mutex[Part]]
+
+
+def test_a_subsection_that_a_stream_lacks_has_its_default_in_a_part_that_c_copies() -> None:
+    dev = Parted()
+    lacking = save(dev)
+    with dev.part.lock() as part:
+        part.first, part.extra.value = 1, 7
+    # The staging struct has the 7 now, of which the load must find nothing.
+    assert save(dev) == b"\1" + b"\5\x0aPart/extra\0\0\0\1" + b"\0\7"
+    load(dev, lacking)
+    with dev.part.lock() as part:
+        assert (part.first, part.extra.value) == (0, 3)
+
+
+class Tail(VMStruct, name="t"):
+    a: u8 = 0
+    own: Subsection[PartExtra] = field(name="t/own")
+
+
+class Newer(VMStruct, version_id=2):
+    a: u8 = 0
+
+
+class HeadExtra(VMStruct, name="t2/extra"):
+    a: u8 = 0
+
+
+class Head(VMStruct, name="t2"):
+    extra: Subsection[HeadExtra]
+
+
+def test_a_list_that_an_old_stream_lacks_does_not_keep_structs_apart() -> None:
+    """QEMU would take the subsection of the second struct for one of the first."""
+
+    def declare(version_id: int) -> None:
+        class Around(VMStruct, version_id=2):
+            tail: Tail
+            items: QTailQ[Newer, Literal[2]] = field(version_id=version_id)
+            head: Head
+
+    declare(0)
+    with pytest.raises(DeclarationError, match="begin with the subsection 't2/extra'"):
+        declare(2)

@@ -76,7 +76,7 @@ BOOLS = [0, 5, 10, 11, 12, 23]
 
 
 def normal(data: bytes) -> bytes:
-    """What a save gives after a load: a bool is 0 or 1."""
+    """Return what a save gives after a load: a bool is 0 or 1."""
     out = bytearray(data)
     for offset in BOOLS:
         out[offset] = bool(out[offset])
@@ -84,7 +84,7 @@ def normal(data: bytes) -> bytes:
 
 
 def subsection(name: bytes, version: int = 1) -> bytes:
-    """A subsection's header as QEMU writes it: 0x05, length, name, version."""
+    """Return a subsection's header as QEMU writes it: 0x05, length, name, version."""
     return b"\x05" + bytes([len(name)]) + name + struct.pack(">I", version)
 
 

@@ -69,7 +69,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def clean_environment() -> dict[str, str]:
-    """The machine's, less what lets tests find this checkout."""
+    """Return the machine's environment without what lets tests find this checkout."""
     hidden = ("QEMU_VMSTATE_NATIVE", "QEMU_BUILD", "PYTHONPATH", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
@@ -89,14 +89,14 @@ def run(*command: str | Path, **options: Any) -> str:
 
 
 def own_files() -> list[str]:
-    """The names that are in the repository, or would be."""
+    """Return the names that are in the repository, or would be."""
     names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=CHECKOUT)
     return names.splitlines()
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkout's own files, without anything built."""
+    """Return the checkout's own files, without anything built."""
     folder = tmp_path_factory.mktemp("source")
     for name in own_files():
         if (CHECKOUT / name).is_file():
@@ -107,7 +107,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tree() -> dict[str, str]:
-    """The newest tree that an emulator was set up for."""
+    """Return the newest tree that an emulator was set up for."""
     found: list[dict[str, str]] = environment()["trees"]
     if not found:
         pytest.skip("no QEMU tree was set up: run scripts/setup --for test")
@@ -216,7 +216,7 @@ def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alo
     trees = environment()["trees"]
     if not trees:
         pytest.skip("no QEMU tree was set up: run scripts/setup --for test")
-    tool = CHECKOUT / "scripts" / "qemu_tree.py"
+    tool = CHECKOUT / "scripts" / "provision" / "qemu_tree.py"
     told = run(sys.executable, tool, "info", "--build", trees[0]["build"])
     info = dict(line.split("=", 1) for line in told.splitlines())
     if os.environ.get("QEMU_BUILD"):

@@ -17,12 +17,11 @@ from qemu_vmstate.vm.vm import VM
 from .test_install import CHECKOUT, environment, run
 
 sys.path.insert(0, str(CHECKOUT / "scripts"))
-import python_gate
-import pythons
+from provision import python_gate, pythons
 
 IN_PROCESS = """
 import sys
-sys.path.insert(0, "scripts")
+sys.path.insert(0, "examples")
 import demo_device
 from qemu_vmstate import load, save
 nic, twin = demo_device.Nic(), demo_device.Nic()
@@ -62,17 +61,17 @@ def test_a_virtual_environment_of_it_runs_a_device_in_process_and_in_a_vm(
             [inside, "-c", IN_PROCESS], cwd=CHECKOUT, env=os.environ | env, check=True, timeout=60
         )
         options = {
-            "script": CHECKOUT / "scripts" / "demo_device.py",
+            "script": CHECKOUT / "examples" / "demo_device.py",
             "python": str(inside),
             "qemu": emulator["path"],
             "extra": emulator["args"],
             "native": emulator["native"],
             "env": emulator["env"],
         }
-        for door in ("plugin", "preload"):
+        for shim in ("plugin", "preload"):
             with (
-                VM(name="here", door=door, **options) as here,
-                VM(name="there", door=door, incoming=True, **options) as there,
+                VM(name="here", shim=shim, **options) as here,
+                VM(name="there", shim=shim, incoming=True, **options) as there,
             ):
                 assert here.python.eval("__import__('sys').prefix") == str(tmp_path / "venv")
                 version = here.python.eval("tuple(__import__('sys').version_info[:3])")

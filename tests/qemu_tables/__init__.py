@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from .. import c_twin
+from .. import c_reference
 
 _ARRAY = re.compile(r"\buint8_t(?: const)? (\w+)\[\] = \{(.*?)\};", re.DOTALL)
 _FUNCTION = re.compile(r"^(?:static )?(?:void|int) (\w+)\(", re.MULTILINE)
@@ -20,7 +20,7 @@ _NAMED = {"QEMU_VM_EOF": 0, "VMS_NULLPTR_MARKER": 0x30}
 
 @cache
 def _source() -> str:
-    path = c_twin.tree_source() / "tests" / "unit" / "test-vmstate.c"
+    path = c_reference.tree_source() / "tests" / "unit" / "test-vmstate.c"
     return _COMMENT.sub("", path.read_text())
 
 
@@ -52,5 +52,5 @@ def section(name: str) -> bytes:
 
 @cache
 def cases() -> list[str]:
-    """The paths of its test cases."""
+    """Return the paths of its test cases."""
     return re.findall(r'g_test_add_func\("([^"]+)"', _source())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whole devices against the same devices in C: what their fields are together.
 
-c_twin/devices.c has the C; bytes, descriptions and what a load leaves come from it.
+c_reference/devices.c has the C; bytes, descriptions and what a load leaves come from it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .. import c_twin
+from .. import c_reference
 
 Unchanged = Callable[[Any], Any]
 
@@ -155,22 +155,22 @@ def mixed(values: Mapping[str, Any]) -> Mixed:
 
 
 def there(values: Mapping[str, Any]) -> Mixed:
-    """An object to load into: NULL where the other is NULL."""
+    """Return an object to load into: NULL where the other is NULL."""
     return Mixed(slots=[None if one is None else Pair() for one in values["slots"]])
 
 
 @given(MIXED)
 def test_device_of_variable_lengths_is_saved_as_in_c(values: dict[str, Any]) -> None:
-    twin = c_twin.device("mixed")
-    data, description = twin.save_as_text(twin.make(values))
+    reference = c_reference.device("mixed")
+    data, description = reference.save_as_text(reference.make(values))
     assert save(mixed(values)) == data
-    assert c_twin.description_text(mixed(values)) == description
+    assert c_reference.description_text(mixed(values)) == description
 
 
 @given(MIXED)
 def test_device_of_variable_lengths_loads_what_c_saved(values: dict[str, Any]) -> None:
-    twin = c_twin.device("mixed")
-    data, _ = twin.save(twin.make(values))
+    reference = c_reference.device("mixed")
+    data, _ = reference.save(reference.make(values))
     obj, expected = there(values), mixed(values)
     load(obj, data)
     # What is not on the wire stays as it was.
@@ -198,15 +198,15 @@ def test_device_of_variable_lengths_is_loaded_whole_or_not(
     assert numbers
     width, at = map(int, numbers.groups())
     assert at <= len(cut) < at + width
-    twin = c_twin.device("mixed")
-    with pytest.raises(c_twin.CError):
-        twin.load(twin.make({**values, "slots": values["slots"]}), cut)
+    reference = c_reference.device("mixed")
+    with pytest.raises(c_reference.CError):
+        reference.load(reference.make({**values, "slots": values["slots"]}), cut)
 
 
 @given(MIXED)
 def test_older_version_of_a_device_of_variable_lengths(values: dict[str, Any]) -> None:
-    twin = c_twin.device("mixed")
-    data, _ = twin.save(twin.make(values), version_id=1)
+    reference = c_reference.device("mixed")
+    data, _ = reference.save(reference.make(values), version_id=1)
     obj = there(values)
     load(obj, data, version_id=1)
     assert obj.last == 0
@@ -228,7 +228,7 @@ def test_same_as_plain_fields_of_a_device(values: dict[str, Any], data: st.DataO
     load(dev, wire)
     load(obj, wire)
     assert save(dev) == wire
-    assert c_twin.description_text(dev) == c_twin.description_text(obj)
+    assert c_reference.description_text(dev) == c_reference.description_text(obj)
     cut = wire[: data.draw(st.integers(0, len(wire) - 1), "length")]
     with pytest.raises(StreamError):
         load(dev, cut)
@@ -285,18 +285,18 @@ COMBINATIONS = [
 
 @pytest.mark.parametrize("values", COMBINATIONS, ids=str)
 def test_needed_subsections_are_saved_as_in_c(values: dict[str, Any]) -> None:
-    twin = c_twin.device("subs")
-    data, description = twin.save(twin.make(c_subs(**values)))
+    reference = c_reference.device("subs")
+    data, description = reference.save(reference.make(c_subs(**values)))
     assert save(subs(**values)) == data
     assert describe(subs(**values)) == description
 
 
 @pytest.mark.parametrize("values", COMBINATIONS, ids=str)
 def test_subsections_are_loaded_as_in_c(values: dict[str, Any]) -> None:
-    twin = c_twin.device("subs")
-    data, _ = twin.save(twin.make(c_subs(**values)))
-    c_obj, obj = twin.make({}), Subs()
-    twin.load(c_obj, data)
+    reference = c_reference.device("subs")
+    data, _ = reference.save(reference.make(c_subs(**values)))
+    c_obj, obj = reference.make({}), Subs()
+    reference.load(c_obj, data)
     load(obj, data)
     assert obj.base == c_obj.base
     assert [one.extra.extra for one in obj.ports] == [one.extra for one in c_obj.ports]
@@ -309,7 +309,7 @@ BASE = save(Subs(base=7))
 
 
 def part(name: str, version_id: int, payload: bytes) -> bytes:
-    """A subsection on the wire (docs/devel/migration/main.rst)."""
+    """Return a subsection on the wire (docs/devel/migration/main.rst)."""
     return b"\5" + bytes([len(name)]) + name.encode() + version_id.to_bytes(4, "big") + payload
 
 
@@ -349,9 +349,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("wire", TAKEN.values(), ids=TAKEN.keys())
 def test_subsections_on_the_wire_that_c_takes(wire: bytes) -> None:
-    twin = c_twin.device("subs")
-    c_obj, obj = twin.make({}), subs(1, [(1, 1)] * 3, 1, 1, 1)
-    twin.load(c_obj, BASE + wire)
+    reference = c_reference.device("subs")
+    c_obj, obj = reference.make({}), subs(1, [(1, 1)] * 3, 1, 1, 1)
+    reference.load(c_obj, BASE + wire)
     load(obj, BASE + wire)
     found = (obj.one.one, obj.two.two, obj.two.deep.deep)
     assert found == (c_obj.one, c_obj.two, c_obj.deep)  # what is not there is as at rest
@@ -359,9 +359,9 @@ def test_subsections_on_the_wire_that_c_takes(wire: bytes) -> None:
 
 @pytest.mark.parametrize("wire", REFUSED.values(), ids=REFUSED.keys())
 def test_subsections_on_the_wire_that_c_refuses(wire: bytes) -> None:
-    twin = c_twin.device("subs")
-    with pytest.raises(c_twin.CError):
-        twin.load(twin.make({}), BASE + wire)
+    reference = c_reference.device("subs")
+    with pytest.raises(c_reference.CError):
+        reference.load(reference.make({}), BASE + wire)
     obj = subs(1, [(1, 1)] * 3, 1, 1, 1)
     before = bytes(obj)
     with pytest.raises(VMStateError):
@@ -383,14 +383,14 @@ class Cells(VMStruct, name="cells"):
 @pytest.mark.parametrize("kinds", list(itertools.product((0, 1), repeat=3)))
 def test_field_that_an_earlier_one_decides_on(kinds: tuple[int, ...]) -> None:
     cells = [{"kind": kind, "value": 0x10203 + i} for i, kind in enumerate(kinds)]
-    twin = c_twin.device("cells")
-    data, description = twin.save(twin.make({"cells": cells, "end": 9}))
+    reference = c_reference.device("cells")
+    data, description = reference.save(reference.make({"cells": cells, "end": 9}))
     obj = Cells(cells=[Cell(**one) for one in cells], end=9)
     assert save(obj) == data
     assert describe(obj) == description
-    loaded, c_loaded = Cells(), twin.make({})
+    loaded, c_loaded = Cells(), reference.make({})
     load(loaded, data)
-    twin.load(c_loaded, data)
+    reference.load(c_loaded, data)
     assert [one.value for one in loaded.cells] == [one.value for one in c_loaded.cells]
     for length in range(len(data)):
         with pytest.raises(VMStateError):
@@ -421,21 +421,21 @@ def grown(values: Mapping[str, Any]) -> Grown:
 
 
 def test_struct_versions_are_saved_as_in_c() -> None:
-    twin = c_twin.device("grown")
-    data, description = twin.save(twin.make(GROWN))
+    reference = c_reference.device("grown")
+    data, description = reference.save(reference.make(GROWN))
     assert save(grown(GROWN)) == data
     assert describe(grown(GROWN)) == description
 
 
 @pytest.mark.parametrize("version", range(2, 5))
 def test_each_version_that_is_taken(version: int) -> None:
-    twin = c_twin.device("grown")
-    data, _ = twin.save(twin.make(GROWN), version_id=version)
+    reference = c_reference.device("grown")
+    data, _ = reference.save(reference.make(GROWN), version_id=version)
     at_rest = {"a": 0, "b": 300, "c": 77, "d": 0, "old": {"x": 0, "y": 0}, "now": {"x": 0, "y": 0}}
-    c_obj, obj = twin.make(at_rest), Grown(c=77, b=99)
-    twin.load(c_obj, data, version)
+    c_obj, obj = reference.make(at_rest), Grown(c=77, b=99)
+    reference.load(c_obj, data, version)
     load(obj, data, version)
-    expected = c_twin.read(c_obj, GROWN)
+    expected = c_reference.read(c_obj, GROWN)
     assert (obj.a, obj.b, obj.c, obj.d) == tuple(expected[name] for name in "abcd")
     for name in ("old", "now"):
         pair = getattr(obj, name)
@@ -444,10 +444,10 @@ def test_each_version_that_is_taken(version: int) -> None:
 
 @pytest.mark.parametrize("version", [-1, 0, 1, 5, 2**31 - 1])
 def test_each_version_that_is_refused(version: int) -> None:
-    twin = c_twin.device("grown")
-    data, _ = twin.save(twin.make(GROWN))
-    with pytest.raises(c_twin.CError):
-        twin.load(twin.make({}), data, version)
+    reference = c_reference.device("grown")
+    data, _ = reference.save(reference.make(GROWN))
+    with pytest.raises(c_reference.CError):
+        reference.load(reference.make({}), data, version)
     obj = grown(GROWN)
     before = bytes(obj)
     with pytest.raises(VersionError, match="reads 2 to 4"):

@@ -29,7 +29,7 @@ from qemu_vmstate import (
     describe,
     field,
     i32,
-    i32_le,
+    i32_positive_le,
     load,
     save,
     u8,
@@ -276,19 +276,19 @@ def test_equal_takes_the_live_value_only(name: str, unchanged: Any) -> None:
 
 
 class AtMost(VMStruct, name="s"):
-    a: i32_le = 0
+    a: i32_positive_le = 0
     b: u8 = 0
 
 
 @pytest.mark.parametrize("value", [0, 1, 5])
-def test_i32_le_takes_what_is_not_above_the_live_value(value: int) -> None:
+def test_i32_positive_le_takes_what_is_not_above_the_live_value(value: int) -> None:
     obj = AtMost(a=5)
     load(obj, value.to_bytes(4, "big") + b"\x09")
     assert (obj.a, obj.b) == (value, 9)
 
 
 @pytest.mark.parametrize("value", [6, 2**31 - 1, 2**31, 2**32 - 1])
-def test_i32_le_refuses_more_and_less_than_nothing(value: int, unchanged: Any) -> None:
+def test_i32_positive_le_refuses_more_and_less_than_nothing(value: int, unchanged: Any) -> None:
     obj = AtMost(a=5)
     with unchanged(obj), pytest.raises(VMStateError):
         load(obj, value.to_bytes(4, "big") + b"\x09")

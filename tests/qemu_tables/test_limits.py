@@ -35,7 +35,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .. import c_twin
+from .. import c_reference
 
 
 class Point(VMStruct, name="point"):
@@ -330,14 +330,14 @@ def test_tree_with_a_key_twice() -> None:
     obj = Numbers()
     load(obj, wire)
     assert {key: one.x for key, one in obj.a.items()} == {5: 0, 7: 3, 6: 2}
-    twin = c_twin.rows()["VMSTATE_GTREE_DIRECT_KEY_V"].twin
-    c_obj = twin.make({})
-    c_twin.library().twin_tree_insert(c_obj, 7, c_twin.ffi.new("Pair *")[0])
-    twin.load(c_obj, wire)
-    numbers, values = c_twin.ffi.new("uint64_t[4]"), c_twin.ffi.new("Pair[4]")
-    n = c_twin.library().twin_tree_get(c_obj, numbers, c_twin.ffi.NULL, values, 4)
+    reference = c_reference.rows()["VMSTATE_GTREE_DIRECT_KEY_V"].reference
+    c_obj = reference.make({})
+    c_reference.library().reference_tree_insert(c_obj, 7, c_reference.ffi.new("Pair *")[0])
+    reference.load(c_obj, wire)
+    numbers, values = c_reference.ffi.new("uint64_t[4]"), c_reference.ffi.new("Pair[4]")
+    n = c_reference.library().reference_tree_get(c_obj, numbers, c_reference.ffi.NULL, values, 4)
     assert [(numbers[i], values[i].x) for i in range(n)] == [(5, 0), (6, 2), (7, 3)]
-    assert len(save(obj)) == len(twin.save(c_obj)[0])
+    assert len(save(obj)) == len(reference.save(c_obj)[0])
 
 
 def test_tree_with_a_struct_as_key_twice() -> None:

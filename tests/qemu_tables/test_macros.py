@@ -22,7 +22,7 @@ from qemu_vmstate import StreamError, VMStateError, VMStruct, capabilities, desc
 from qemu_vmstate.bindings.native import ffi as native_ffi
 from qemu_vmstate.vmsd.description import VMStateDescription
 
-from .. import c_twin
+from .. import c_reference
 from ..test_docs import run_blocks
 
 VMS_POINTER, VMS_ARRAY, VMS_STRUCT, VMS_VARRAY_UINT32 = 0x2, 0x4, 0x8, 0x800
@@ -64,7 +64,7 @@ def spellings() -> dict[str, Spelling]:
 
 
 def in_python() -> list[str]:
-    """The macros of this version that have a Python."""
+    """Return the macros of this version that have a Python."""
     return [one.macro for one in spellings().values() if one.python and one.here]
 
 
@@ -74,7 +74,7 @@ def vocabulary() -> ModuleType:
 
 
 def declare(spelling: Spelling) -> type[VMStruct]:
-    """The class whose body the row shows."""
+    """Return the class whose body the row shows."""
     body = textwrap.indent(spelling.python.replace("; ", "\n"), "    ")
     namespace = dict(vars(vocabulary()))
     versions = "version_id=3, minimum_version_id=1"
@@ -125,8 +125,8 @@ VALUES: dict[str, dict[str, Any]] = {
 LISTED = {1: pair(2), 3: pair(4), 2**40: pair(6)}
 
 
-def c_values(row: c_twin.Row) -> dict[str, Any]:
-    values = VALUES[row.twin.type]
+def c_values(row: c_reference.Row) -> dict[str, Any]:
+    values = VALUES[row.reference.type]
     if "WITH_TMP" in row.macro:
         return {"a": 0x2468}
     if row.macro == "VMSTATE_VBUFFER_MULTIPLY":  # twice n
@@ -134,38 +134,38 @@ def c_values(row: c_twin.Row) -> dict[str, Any]:
     return values
 
 
-def c_object(row: c_twin.Row) -> Any:
-    """A C struct with values; a list or a tree has LISTED in it."""
-    if row.twin.type in ("List", "Tree"):
-        made = row.twin.make({})
-        lib = c_twin.library()
+def c_object(row: c_reference.Row) -> Any:
+    """Return a C struct with values; a list or a tree has LISTED in it."""
+    if row.reference.type in ("List", "Tree"):
+        made = row.reference.make({})
+        lib = c_reference.library()
         for key, value in LISTED.items():
-            pair_value = c_twin.ffi.new("Pair *", value)[0]
+            pair_value = c_reference.ffi.new("Pair *", value)[0]
             if row.macro == "VMSTATE_QTAILQ_V":
-                lib.twin_qtailq_append(made, pair_value)
+                lib.reference_qtailq_append(made, pair_value)
             elif row.macro == "VMSTATE_QLIST_V":
-                lib.twin_qlist_append(made, pair_value)
+                lib.reference_qlist_append(made, pair_value)
             elif row.macro == "VMSTATE_GTREE_V":
-                key_value = c_twin.ffi.new("Pair *", {"x": 5, "y": key % 2**32})[0]
-                lib.twin_tree_insert_pair(made, key_value, pair_value)
+                key_value = c_reference.ffi.new("Pair *", {"x": 5, "y": key % 2**32})[0]
+                lib.reference_tree_insert_pair(made, key_value, pair_value)
             else:
-                lib.twin_tree_insert(made, key, pair_value)
+                lib.reference_tree_insert(made, key, pair_value)
         return made
-    return row.twin.make(c_values(row))
+    return row.reference.make(c_values(row))
 
 
-def python_values(row: c_twin.Row) -> dict[str, Any]:
-    """The same values as the Python class has them."""
-    if "Q" in row.macro and row.twin.type == "List":
+def python_values(row: c_reference.Row) -> dict[str, Any]:
+    """Return the same values as the Python class has them."""
+    if "Q" in row.macro and row.reference.type == "List":
         return {"a": list(LISTED.values())}
     if row.macro == "VMSTATE_GTREE_V":
         return {"a": {(5, key % 2**32): value for key, value in LISTED.items()}}
-    if row.twin.type == "Tree":
+    if row.reference.type == "Tree":
         return {"a": LISTED}
     values = c_values(row)
     if "WITH_TMP" in row.macro:
         return {"tmp": {"half": values["a"] // 2}}
-    if row.twin.type == "U16Pointer":
+    if row.reference.type == "U16Pointer":
         return {"a": values["a"][0]}
     return values
 
@@ -191,7 +191,7 @@ def _element(value: Any) -> Any:
 
 
 def read(obj: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the attributes named in ``values`` are now, as plain values."""
+    """Return what the attributes named in ``values`` are now, as plain values."""
     return {name: _plain(getattr(obj, name), value) for name, value in values.items()}
 
 
@@ -216,8 +216,8 @@ def blank(value: Any) -> Any:
     return None if value is None else type(value)(len(value) if isinstance(value, bytes) else 0)
 
 
-def live(row: c_twin.Row, values: dict[str, Any]) -> dict[str, Any]:
-    """What the object that is loaded into holds before."""
+def live(row: c_reference.Row, values: dict[str, Any]) -> dict[str, Any]:
+    """Return what the object that is loaded into holds before."""
     compared = ("_EQUAL", "POSITIVE_LE", "SINGLE_FULL")
     return values if any(word in row.macro for word in compared) else blank(values)
 
@@ -231,8 +231,8 @@ def python_object(spelling: Spelling, values: Mapping[str, Any]) -> Any:
 # -------------------------------------------------------------------------------- the tests
 def test_every_macro_of_the_header_is_in_the_table() -> None:
     listed = {macro for macro, spelling in spellings().items() if spelling.here}
-    assert c_twin.header_macros() - listed == set()
-    assert listed - c_twin.header_macros() == set()
+    assert c_reference.header_macros() - listed == set()
+    assert listed - c_reference.header_macros() == set()
 
 
 def test_what_has_no_python_has_a_reason() -> None:
@@ -241,7 +241,7 @@ def test_what_has_no_python_has_a_reason() -> None:
 
 
 def test_every_macro_with_a_python_is_compared_with_c() -> None:
-    assert set(in_python()) == set(c_twin.rows())
+    assert set(in_python()) == set(c_reference.rows())
 
 
 @pytest.fixture
@@ -250,8 +250,8 @@ def spelling(request: pytest.FixtureRequest) -> Spelling:
 
 
 @pytest.fixture
-def row(spelling: Spelling) -> c_twin.Row:
-    return c_twin.rows()[spelling.macro]
+def row(spelling: Spelling) -> c_reference.Row:
+    return c_reference.rows()[spelling.macro]
 
 
 per_macro = pytest.mark.parametrize("spelling", in_python(), indirect=True)
@@ -269,10 +269,10 @@ MEMBERS = ("name", "info", "vmsd", "version_id", "struct_version_id", "tested")
 
 
 @per_macro
-def test_field_is_as_the_macro_fills_it(spelling: Spelling, row: c_twin.Row) -> None:
+def test_field_is_as_the_macro_fills_it(spelling: Spelling, row: c_reference.Row) -> None:
     description = VMStateDescription(declare(spelling), "s", 3, 1)
-    found = c_twin.fields(int(native_ffi.cast("uintptr_t", description.cdata)))
-    expected = c_twin.fields(row.twin.vmsd)
+    found = c_reference.fields(int(native_ffi.cast("uintptr_t", description.cdata)))
+    expected = c_reference.fields(row.reference.vmsd)
     if spelling.macro == "VMSTATE_VALIDATE":
         assert expected.pop().flags & VMS_MUST_EXIST
     assert len(found) == len(expected)
@@ -282,56 +282,56 @@ def test_field_is_as_the_macro_fills_it(spelling: Spelling, row: c_twin.Row) -> 
             if isinstance(mine_is, int):
                 assert mine_is == its_is, member
             else:
-                assert c_twin.text(mine_is) == c_twin.text(its_is), member
+                assert c_reference.text(mine_is) == c_reference.text(its_is), member
         flags = its.flags & ~NOT_INLINE
         if its is expected[-1]:
             flags = FLAGS.get(spelling.macro, flags)
         assert mine.flags == flags
         if mine.flags & (VMS_ARRAY | VMS_MULTIPLY_ELEMENTS):
             assert mine.num == its.num
-        if its.err_hint != c_twin.ffi.NULL:
-            assert c_twin.text(mine.err_hint) == c_twin.text(its.err_hint)
+        if its.err_hint != c_reference.ffi.NULL:
+            assert c_reference.text(mine.err_hint) == c_reference.text(its.err_hint)
 
 
 @per_struct
-def test_bytes_and_description_are_as_c_has_them(spelling: Spelling, row: c_twin.Row) -> None:
-    data, description = row.twin.save(c_object(row))
+def test_bytes_and_description_are_as_c_has_them(spelling: Spelling, row: c_reference.Row) -> None:
+    data, description = row.reference.save(c_object(row))
     obj = python_object(spelling, python_values(row))
     assert save(obj) == data
     assert describe(obj) == description
-    assert c_twin.description_text(obj) == row.twin.save_as_text(c_object(row))[1]
+    assert c_reference.description_text(obj) == row.reference.save_as_text(c_object(row))[1]
 
 
 @per_struct
-def test_loads_what_c_saved(spelling: Spelling, row: c_twin.Row) -> None:
-    data, _ = row.twin.save(c_object(row))
+def test_loads_what_c_saved(spelling: Spelling, row: c_reference.Row) -> None:
+    data, _ = row.reference.save(c_object(row))
     values = python_values(row)
     obj = python_object(spelling, live(row, values))
     load(obj, data)
     assert save(obj) == data
-    if row.twin.type in ("List", "Tree"):
+    if row.reference.type in ("List", "Tree"):
         assert read(obj, values) == values
         return
-    loaded = row.twin.make(live(row, c_values(row)))
-    row.twin.load(loaded, data)
-    expected = c_twin.read(loaded, c_values(row))
+    loaded = row.reference.make(live(row, c_values(row)))
+    row.reference.load(loaded, data)
+    expected = c_reference.read(loaded, c_values(row))
     if "WITH_TMP" in row.macro:
         expected = {"tmp": {"half": expected["a"] // 2}}
-    elif row.twin.type == "U16Pointer":
+    elif row.reference.type == "U16Pointer":
         expected = {"a": expected["a"][0]}
     assert read(obj, values) == expected
 
 
 @per_struct
-def test_refuses_what_c_refuses(spelling: Spelling, row: c_twin.Row) -> None:
+def test_refuses_what_c_refuses(spelling: Spelling, row: c_reference.Row) -> None:
     """Every proper beginning of the data, by both; Python's object stays as it was."""
-    data, _ = row.twin.save(c_object(row))
+    data, _ = row.reference.save(c_object(row))
     obj = python_object(spelling, live(row, python_values(row)))
     before = bytes(obj)
     for length in range(len(data)):
-        if row.twin.type not in ("List", "Tree"):
-            with pytest.raises(c_twin.CError):
-                row.twin.load(row.twin.make(live(row, c_values(row))), data[:length])
+        if row.reference.type not in ("List", "Tree"):
+            with pytest.raises(c_reference.CError):
+                row.reference.load(row.reference.make(live(row, c_values(row))), data[:length])
         # A tree's keys can look alike only because the last is not all there.
         with pytest.raises(
             StreamError, match=f"the stream of {length} bytes ends (inside s.|early)"
@@ -342,9 +342,9 @@ def test_refuses_what_c_refuses(spelling: Spelling, row: c_twin.Row) -> None:
 
 @per_struct
 def test_is_there_since_the_version_that_c_has_it_since(
-    spelling: Spelling, row: c_twin.Row
+    spelling: Spelling, row: c_reference.Row
 ) -> None:
-    old, _ = row.twin.save(c_object(row), version_id=1)
+    old, _ = row.reference.save(c_object(row), version_id=1)
     obj = python_object(spelling, live(row, python_values(row)))
     load(obj, old, version_id=1)
     with pytest.raises(VMStateError):

@@ -39,8 +39,8 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from .. import c_twin
-from ..c_twin import description_text
+from .. import c_reference
+from ..c_reference import description_text
 from . import cases, section, wires
 
 PORTED: set[str] = set()
@@ -48,14 +48,14 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def case(path: str) -> Callable[[F], F]:
-    """The test is QEMU's of that path."""
+    """Mark a test as QEMU's of that path."""
     PORTED.add(path)
     return lambda test: test
 
 
 def c_description(name: str) -> str:
-    """What C's JSON writer emits for the object that QEMU's test of that table saves."""
-    table = c_twin.device(name)
+    """Return what C's JSON writer emits for the object that QEMU's test of that table saves."""
+    table = c_reference.device(name)
     return table.save_as_text(table.make_c())[1]
 
 
@@ -346,7 +346,7 @@ def test_save_qlist() -> None:
 
 
 def manipulate(obj: Container) -> None:
-    """What manipulate_container() there does with a QLIST's pointers, done with a list."""
+    """Do with a list what manipulate_container() there does with a QLIST's pointers."""
     elements = list(obj.list_)
     elements.insert(1, ListElement(id_=0x12))
     elements.insert(0, ListElement(id_=0x13))

@@ -45,7 +45,7 @@ def imported(source: str) -> dict[str, Any]:
 
 
 def declared(source: str, cls: str = "Dev") -> str:
-    """The body of a class without its docstring, whose lines are as they stand."""
+    """Return the body of a class without its docstring, whose lines are as they stand."""
     (node,) = (
         one for one in ast.parse(source).body if isinstance(one, ast.ClassDef) and one.name == cls
     )
@@ -121,7 +121,7 @@ SECTIONS: dict[tuple[str, int], type[Device]] = {
         ("uint8 equal", "07", {}, "f: Equal[u8] = 7"),
         ("int32 equal", "fffffffe", {}, "f: Equal[i32] = -2"),
         ("int64 equal", "0000000000000009", {}, "f: Equal[u64] = 9"),
-        ("int32 le", "00000005", {}, "f: i32_le = 5"),
+        ("int32 le", "00000005", {}, "f: i32_positive_le = 5"),
         (
             *("uint8 equal", "0702", {"array_len": 2}),
             "f: Array[Equal[u8], Literal[2]] = field(default=[7, 2])",
@@ -336,7 +336,7 @@ def test_sections_are_chosen_by_their_names(parse: Parse) -> None:
 
 
 def wide(parse: Parse) -> str:
-    """A module with much in it that has to be wrapped, sorted and escaped."""
+    """Return a module with much in it that has to be wrapped, sorted and escaped."""
     long = "a_rather_long_name." * 2 + "with_an_end"
     inner = vmsd(f'{long}/it\'s "q"', entry(long, "uint32", 4), entry("b", "bool", 1))
     return scaffold(

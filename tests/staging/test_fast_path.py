@@ -39,7 +39,7 @@ from qemu_vmstate import (
     validate,
 )
 from qemu_vmstate.device.device import staging_of
-from qemu_vmstate.staging.python_staging import Staging
+from qemu_vmstate.staging.python_staging import PythonStaging
 
 from ..conftest import own_memory, until
 
@@ -191,7 +191,7 @@ def device(kinds: list[str], long: bool = False, name: str = "several", **space:
         space["no_short_way"] = validate("always")(long_way)
     namespace = {"__module__": __name__, "__annotations__": hints, **space}
     made = make_class("Several", (Device,), namespace, name=name)()
-    assert hasattr(staging_of(made), "_trampoline") != long
+    assert bool(getattr(staging_of(made), "fast_path", None)) != long
     for part in range(len(kinds)):
         elsewhere[id(inner(made, part))] = 0
     return made
@@ -202,7 +202,7 @@ def inner(dev: Any, part: int) -> Any:
 
 
 def shape(value: Any) -> Any:
-    """A state with all that is in it, and which objects they are; what is as large for both."""
+    """Return a state with all that is in it, and the identities of those objects."""
     if isinstance(value, VMStruct):
         return type(value), bytes(value), getattr(value, "seen", None), elsewhere.get(id(value))
     if isinstance(value, list):
@@ -233,7 +233,7 @@ def told(exc: BaseException) -> list[str]:
 
 
 def refused(dev: Any, data: bytes, count: int) -> list[str]:
-    """What a load was refused with; nothing has changed, and the same objects are there."""
+    """Return what a load was refused with; nothing has changed, and the same objects are there."""
     before, same = seen(dev, shape, count), seen(dev, objects, count)
     with pytest.raises((InvalidError, KeyError)) as caught:
         load(dev, data)
@@ -289,8 +289,8 @@ def test_objects_of_any_kind_go_the_short_way(
         raise AssertionError("the long way")
 
     dev = device([kind] * count)
-    monkeypatch.setattr(Staging, "restore", never)
-    monkeypatch.setattr(Staging, "snapshot", never)
+    monkeypatch.setattr(PythonStaging, "restore", never)
+    monkeypatch.setattr(PythonStaging, "snapshot", never)
     load(dev, wire_of([5] * count))
     assert save(dev) == wire_of([5] * count)
     if kind in RAISING:
@@ -549,7 +549,7 @@ def prepare_array(state: Any) -> None:
 
 
 def prepare_unfit(state: Any) -> None:
-    """It cannot be saved; a stream may repair it, and one that is refused undoes that."""
+    """Check that a stream may repair what cannot be saved, and a refused one undoes that."""
     state.items[1] = 300
     state.number = -1
 

@@ -65,7 +65,7 @@ def mended() -> Iterator[None]:
 
 
 def told(exc: BaseException) -> str:
-    """The sentence, and the notes that name hook and place."""
+    """Return the sentence, and the notes that name hook and place."""
     return "\n".join([f"{type(exc).__name__}: {exc}", *getattr(exc, "__notes__", [])])
 
 
@@ -113,8 +113,8 @@ def source_bytes() -> bytes:
 
 
 def place(hook: str) -> str:
-    """The part of a sentence that says where, of pyfirst."""
-    return faulty.sentence("pyfirst", hook).partition(": ")[0]
+    """Return the part of a sentence that says where, of pyfirst."""
+    return faulty.expected_message("pyfirst", hook).partition(": ")[0]
 
 
 def in_hook(hook: str, conversions_in: str) -> str:
@@ -175,7 +175,7 @@ FIRST_MIDDLE_LAST = pytest.mark.parametrize("part", [0, 4, 7])
 
 
 def eight(kinds: str, name: str = "eight", **namespace: Any) -> Any:
-    """A device of eight Mutexes: p of what Python converts, c of what C copies."""
+    """Return a device of eight Mutexes: p of what Python converts, c of what C copies."""
     hints = {
         f"part{i}": Migratable[Mutex[Pot if kind == "p" else Word]]  # type: ignore[misc]
         for i, kind in enumerate(kinds)

@@ -39,7 +39,7 @@ class Tail(VMStruct):
 
 
 class Pages(VMStruct):
-    """More than a page, so that its memory is exchanged and not copied."""
+    """More than a page, and more than the fast path keeps on the stack."""
 
     head: u32 = 0
     data: Buffer[Literal[8192]] = zeroed()
@@ -115,7 +115,7 @@ def new() -> Pages:
 
 
 def expected(way: Restore) -> Pages:
-    """What the restore makes of an instance that nobody migrates."""
+    """Return what the restore makes of an instance that nobody migrates."""
     state = old()
     way(state, new())
     return state
@@ -132,7 +132,7 @@ def wire_of(cls: Any) -> bytes:
 
 
 def filled(cls: Any) -> Any:
-    """A device whose states nobody else has."""
+    """Return a device whose states nobody else has."""
     return cls(**{name: Mutex(old()) for name in cls.__parts__})
 
 

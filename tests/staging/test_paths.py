@@ -102,14 +102,14 @@ def test_each_goes_its_way() -> None:
     ways = {make: staging_of(make()) for make in (native, short, long, mixed)}
     assert not ways[native].needs_python
     assert ways[short].needs_python
-    assert {make: len(getattr(staging, "_parts", ())) for make, staging in ways.items()} == {
+    assert {make: len(getattr(of, "python_parts", ())) for make, of in ways.items()} == {
         native: 0,
         short: 2,
         long: 2,
         mixed: 1,
     }
-    has_short_way = {make: hasattr(staging, "_trampoline") for make, staging in ways.items()}
-    assert has_short_way == {native: False, short: True, long: False, mixed: True}
+    has_fast_path = {make: bool(getattr(of, "fast_path", None)) for make, of in ways.items()}
+    assert has_fast_path == {native: False, short: True, long: False, mixed: True}
 
 
 @PATHS

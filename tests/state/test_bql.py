@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The BQL in process: one at a time, never twice, and borrows end with it."""
+"""The BQL in process: one thread at a time, never twice, and no borrow outlives it."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def test_another_thread_waits_for_the_bql(run: Run) -> None:
 
 
 def test_a_thread_that_takes_the_bql_often_leaves_the_gil_to_others(run: Run) -> None:
-    """Each release of the GIL is too short for who waits to wake up, and starts his wait anew.
+    """A thread that waits for the GIL is not starved by one that releases it very briefly.
 
-    Four hundred turns take a second or two; without a rest they took minutes.
+    Four hundred turns take a second or two, but minutes if the BQL does not yield.
     """
     stop = threading.Event()
 
@@ -94,7 +94,7 @@ def test_a_thread_that_takes_the_bql_often_leaves_the_gil_to_others(run: Run) ->
     end = time.monotonic() + PATIENCE
     try:
         for turn in range(400):
-            time.sleep(0.0001)  # gives the GIL away, to wait for it again
+            time.sleep(0.0001)  # releases the GIL, and waits for it again
             assert time.monotonic() < end, f"only {turn} turns"
     finally:
         stop.set()
@@ -113,7 +113,7 @@ def test_save_and_load_wait_for_the_bql(call: Callable[[Timer], object], run: Ru
     assert dev.regs.into_inner().a in (9, 5)
 
 
-def test_who_holds_the_bql_may_save_while_another_save_of_the_same_waits(run: Run) -> None:
+def test_holder_of_the_bql_may_save_while_another_save_of_the_same_device_waits(run: Run) -> None:
     dev = Timer()
     with bql_lock_guard():
         waiting = run(lambda: save(dev))
@@ -122,7 +122,7 @@ def test_who_holds_the_bql_may_save_while_another_save_of_the_same_waits(run: Ru
     assert waiting.result() == b"\1"
 
 
-# A thread of its own each, for the count of borrows is the thread's.
+# Each of these runs in a thread of its own, because borrows are counted per thread.
 
 
 @pytest.mark.parametrize("how", ["borrow", "borrow_mut"])

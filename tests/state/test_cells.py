@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mutex, BqlRefCell, BqlCell and Arc: who may touch the state, and when."""
+"""Mutex, BqlRefCell, BqlCell and Arc: which thread may use the state, and when."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Regs(VMStruct):
 
 
 class Slow(ToMigrationState[Regs]):
-    """An ordinary class, so that Python takes its lock, not C."""
+    """A class whose conversions are Python, so that Python takes its lock, not C."""
 
     def __init__(self) -> None:
         self.a = 1
@@ -71,21 +71,21 @@ class Slow(ToMigrationState[Regs]):
         self.a = source.a
 
 
-class ByC(Device, name="byc"):
+class NativePart(Device, name="nativepart"):
     part: Migratable[Mutex[Regs]]
 
 
-class ByPython(Device, name="bypython"):
+class PythonPart(Device, name="pythonpart"):
     part: Migratable[Mutex[Slow]]
 
 
-class TwoByC(Device, name="two"):
+class TwoNativeParts(Device, name="two"):
     first: Migratable[Mutex[Regs]]
     second: Migratable[Mutex[Regs]]
 
 
 WIRE = struct.pack(">HH", 8, 9)
-EITHER = pytest.mark.parametrize("make", [ByC, ByPython])
+EITHER = pytest.mark.parametrize("make", [NativePart, PythonPart])
 
 
 # ---------------------------------------------------------------------- Mutex
@@ -148,7 +148,7 @@ def test_gil_is_free_while_a_thread_waits(run: Run) -> None:
     guard = mutex.lock()
     waiting = run(lambda: mutex.lock().release())
     waiting.wait_blocked()
-    # Did that thread sleep with the GIL, no other could run and come back.
+    # No other thread could run and return if that one slept with the GIL.
     assert run(lambda: sum(range(1000))).result() == 499500
     guard.release()
     waiting.result()
@@ -216,13 +216,15 @@ def test_exception_that_leaves_a_guard_poisons(exc: BaseException) -> None:
         assert state == Regs()
 
 
-def poison(dev: ByC | ByPython) -> None:
+def poison(dev: NativePart | PythonPart) -> None:
     with pytest.raises(ZeroDivisionError), dev.part.lock():
         raise ZeroDivisionError
 
 
 @EITHER
-def test_poisoned_state_is_neither_saved_nor_loaded(make: type[ByC] | type[ByPython]) -> None:
+def test_poisoned_state_is_neither_saved_nor_loaded(
+    make: type[NativePart] | type[PythonPart],
+) -> None:
     dev = make()
     before = save(dev)
     poison(dev)
@@ -236,7 +238,7 @@ def test_poisoned_state_is_neither_saved_nor_loaded(make: type[ByC] | type[ByPyt
 
 
 def test_one_poisoned_part_refuses_the_load_of_all() -> None:
-    dev = TwoByC()
+    dev = TwoNativeParts()
     with pytest.raises(ZeroDivisionError), dev.second.lock():
         raise ZeroDivisionError
     with pytest.raises(PoisonError, match=r"^two\.second is poisoned"):
@@ -247,7 +249,7 @@ def test_one_poisoned_part_refuses_the_load_of_all() -> None:
 
 @EITHER
 def test_saving_while_this_thread_holds_the_guard_names_the_part(
-    make: type[ByC] | type[ByPython],
+    make: type[NativePart] | type[PythonPart],
 ) -> None:
     dev = make()
     before = save(dev)
@@ -255,17 +257,17 @@ def test_saving_while_this_thread_holds_the_guard_names_the_part(
     for call in (lambda: save(dev), lambda: load(dev, WIRE)):
         with dev.part.lock(), pytest.raises(LockError) as caught:
             call()
-        told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-        assert f"{name}.part" in told
-        assert "this" in told
-        assert "thread" in told
+        message = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+        assert f"{name}.part" in message
+        assert "this" in message
+        assert "thread" in message
     assert not dev.part.is_poisoned()
     assert save(dev) == before
 
 
 @EITHER
-def test_snapshot_waits_for_the_lock_and_sees_what_was_written_under_it(
-    make: type[ByC] | type[ByPython], run: Run
+def test_snapshot_waits_for_the_lock_and_sees_values_written_under_it(
+    make: type[NativePart] | type[PythonPart], run: Run
 ) -> None:
     dev = make()
     guard = dev.part.lock()
@@ -277,7 +279,7 @@ def test_snapshot_waits_for_the_lock_and_sees_what_was_written_under_it(
 
 
 @EITHER
-def test_restore_waits_for_the_lock(make: type[ByC] | type[ByPython], run: Run) -> None:
+def test_restore_waits_for_the_lock(make: type[NativePart] | type[PythonPart], run: Run) -> None:
     dev = make()
     save(dev)
     guard = dev.part.lock()
@@ -289,13 +291,13 @@ def test_restore_waits_for_the_lock(make: type[ByC] | type[ByPython], run: Run) 
     assert dev.part.into_inner().a == 8
 
 
-def test_locks_are_held_together_for_the_copies_and_free_when_qemu_writes_bytes(run: Run) -> None:
-    """No thread gets between two parts' copies, and none waits for the rest of the save."""
+def test_all_locks_are_held_for_the_copies_and_free_when_qemu_writes_bytes(run: Run) -> None:
+    """No thread locks a part between the copies of two, and none waits for the rest of the save."""
     free: list[bool] = []
 
     def look_in_another_thread(*_state_and_version: Any) -> bool:
         def probe() -> None:
-            for part in (dev.first, dev.by_c):
+            for part in (dev.first, dev.native):
                 guard = part.try_lock()
                 free.append(guard is not None)
                 if guard is not None:
@@ -306,7 +308,7 @@ def test_locks_are_held_together_for_the_copies_and_free_when_qemu_writes_bytes(
 
     class Two(Device, name="two"):
         first: Migratable[Mutex[Slow]]
-        by_c: Migratable[Mutex[Regs]]
+        native: Migratable[Mutex[Regs]]
         second: Migratable[Mutex[Slow]]
         last: u8 = field(field_exists=look_in_another_thread)
 
@@ -317,7 +319,7 @@ def test_locks_are_held_together_for_the_copies_and_free_when_qemu_writes_bytes(
 
 
 def test_lock_is_not_held_after_a_failure() -> None:
-    dev = ByPython()
+    dev = PythonPart()
 
     def fail() -> None:
         raise InvalidError("no")
@@ -506,7 +508,7 @@ def test_bql_cells_migrate_as_plain_fields() -> None:
         assert dev.flag.get() is True
 
 
-def test_bql_cell_of_an_array_is_zero_at_rest_and_migrates() -> None:
+def test_bql_cell_of_an_array_is_initially_zero_and_migrates() -> None:
     dev = WithCell()
     assert save(dev) == bytes(6)
     load(dev, b"\0\0\0\1\0\2")
@@ -567,22 +569,22 @@ def test_reprs_show_the_state() -> None:
 
 @pytest.fixture
 def one_cpu() -> Iterator[None]:
-    """Threads take turns on one processor."""
+    """Run all threads on one processor."""
     usual = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(usual)})
     yield
     os.sched_setaffinity(0, usual)
 
 
-def test_who_waits_is_next_however_busy_another_thread_is(one_cpu: None, run: Run) -> None:
+def test_a_waiting_thread_is_next_however_busy_another_is(one_cpu: None, run: Run) -> None:
     mutex = Mutex(Regs())
     order: list[str] = []
 
     def other() -> None:
-        # Woken up, it comes after one that runs, as on a machine that is busy.
+        # When it wakes up, a running thread goes first, as on a busy machine.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         with mutex.lock():
-            order.append("who waits")
+            order.append("waiting")
 
     for _ in range(20):
         order.clear()
@@ -590,8 +592,7 @@ def test_who_waits_is_next_however_busy_another_thread_is(one_cpu: None, run: Ru
         waiting = run(other)
         waiting.wait_blocked()
         guard.release()
-        # Locked again at once.
         with mutex.lock(timeout=PATIENCE):
-            order.append("who is busy")
+            order.append("busy")
         waiting.result()
-        assert order == ["who waits", "who is busy"]
+        assert order == ["waiting", "busy"]

@@ -90,7 +90,7 @@ def test_both_places_are_named(part: str, want: Callable[[], Any]) -> None:
     assert not bql_locked()
 
 
-def test_the_right_order_and_one_lock_at_a_time_are_left_in_peace() -> None:
+def test_the_right_order_and_one_lock_at_a_time_raise_nothing() -> None:
     dev = Dev()
     with (
         bql_lock_guard(),
@@ -122,12 +122,12 @@ def test_try_lock_counts_and_the_last_mutex_of_several_is_named() -> None:
     take_the_bql()
 
 
-def test_another_threads_mutex_is_none_of_this_ones(run: Any) -> None:
+def test_mutex_of_another_thread_does_not_count(run: Any) -> None:
     with Mutex(Regs()).lock():
         run(take_the_bql).result()
 
 
-def test_what_was_locked_before_is_not_known_and_released_all_the_same() -> None:
+def test_mutex_locked_before_the_check_is_not_recorded_and_can_be_released() -> None:
     check_lock_order(False)
     mutex = Mutex(Regs())
     with mutex.lock():
@@ -143,7 +143,7 @@ def test_switched_off_it_is_a_deadlock_waiting_to_happen(run: Any) -> None:
     with bql_lock_guard():
         inverted = run(lambda: locks_and_wants(dev.regs, take_the_bql))
         inverted.wait_blocked()
-        # As a migration's hook would, but for ever.
+        # The hook of a migration would wait without a timeout.
         with pytest.raises(TimeoutError):
             dev.regs.lock(timeout=0.1)
     inverted.result()

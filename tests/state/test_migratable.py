@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Migratable: a transparent proxy that is saved and loaded by itself too."""
+"""Migratable: a transparent proxy, which can be saved and loaded without a device too."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_section_has_the_name_and_versions_of_the_migrated_class() -> None:
     assert save(state) == b"\5\6"
 
 
-def test_attributes_are_those_of_what_it_wraps_both_ways() -> None:
+def test_attributes_are_those_of_the_wrapped_object_to_get_and_to_set() -> None:
     knob = Knob()
     state = Migratable(knob)
     assert state.position == 4
@@ -103,7 +103,7 @@ def test_device_with_a_bare_state_is_refused_before_it_is_saved() -> None:
 
 
 @pytest.mark.parametrize("value", [Mutex(Regs()), BqlRefCell(Regs()), Arc(Mutex(Regs())), Knob()])
-def test_shared_states_are_taken(value: Any) -> None:
+def test_shared_states_are_accepted(value: Any) -> None:
     wire = save(Migratable(value))
     load(Migratable(value), wire)
     assert save(Migratable(value)) == wire

@@ -25,15 +25,15 @@ from qemu_vmstate import (
 from ..conftest import PATIENCE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from crowd_device import Counts, Crowd, trials
+from soak_tests.crowd_device import Counts, Crowd, trials
 
 
 def test_no_save_is_torn_no_load_tears_and_no_update_is_lost() -> None:
-    # Its end, when it is closed, looks for what was lost.
-    rounds = trials()
-    for _ in itertools.islice(rounds, 10_000):
+    # close() runs the end of the generator, which checks for lost updates.
+    runs = trials()
+    for _ in itertools.islice(runs, 10_000):
         pass
-    rounds.close()
+    runs.close()
 
 
 def test_a_torn_state_and_a_lost_update_are_found() -> None:
@@ -47,11 +47,11 @@ def test_a_torn_state_and_a_lost_update_are_found() -> None:
     assert "the threads made" in str(dev.lost())
 
 
-def test_two_threads_that_ask_for_a_field_first_get_the_same_one() -> None:
-    both_make = threading.Barrier(2)
+def test_two_threads_that_create_a_field_at_once_get_the_same_object() -> None:
+    both_in_make = threading.Barrier(2)
 
     def make() -> Mutex[Counts]:
-        both_make.wait(PATIENCE)
+        both_in_make.wait(PATIENCE)
         return Mutex(Counts())
 
     class Lazy(Device, name="lazy"):
@@ -78,9 +78,9 @@ def test_each_thread_gets_the_exception_of_its_own_save_or_load() -> None:
     dev = Failing()
     usual = sys.getswitchinterval()
 
-    def own_only(rounds: int) -> None:
+    def own_only(times: int) -> None:
         mine = f"failing.part: of thread {threading.get_ident()}"
-        for _ in range(rounds):
+        for _ in range(times):
             for call in (lambda: save(dev), lambda: load(dev, bytes(80))):
                 with pytest.raises(InvalidError) as caught:
                     call()

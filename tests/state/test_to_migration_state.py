@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hand-written snapshots and restores: what they are given, and what their errors become."""
+"""Hand-written snapshots and restores: their arguments, and how their errors are reported."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SeenMigration(VMStruct):
 
 
 class Seen(ToMigrationState[SeenMigration]):
-    """A shape of its own: a list on the Python side, two numbers on the wire."""
+    """A state that is a list in Python and two numbers on the wire."""
 
     def __init__(self) -> None:
         self.seen: list[int] = [3, 4]
@@ -68,11 +68,11 @@ class Three(Device, name="three", version_id=4, minimum_version_id=1):
 
 
 def three(*numbers: int) -> bytes:
-    """The wire of Three: count and last of each."""
+    """Return the section of a ``Three`` from ``count`` and ``last`` of each part."""
     return struct.pack(">IHIHIH", *numbers)
 
 
-def test_conversion_decides_what_is_on_the_wire() -> None:
+def test_conversion_determines_the_values_on_the_wire() -> None:
     state = Seen()
     assert save(state) == struct.pack(">IH", 2, 4)
     load(state, struct.pack(">IH", 3, 9))
@@ -92,20 +92,20 @@ def test_each_part_has_its_place_on_the_wire() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
-def test_restore_is_told_the_version_of_the_stream(version: int) -> None:
+def test_restore_gets_the_version_of_the_stream(version: int) -> None:
     dev = Three()
     load(dev, three(2, 6, 2, 6, 2, 6), version)
     assert dev.first.into_inner().versions == [version]
     assert dev.third.into_inner().versions == [version]
 
 
-def test_restore_is_told_the_devices_version_unless_another_is_given() -> None:
+def test_restore_gets_the_version_of_the_device_unless_another_is_given() -> None:
     dev = Three()
     load(dev, three(2, 6, 2, 6, 2, 6))
     assert dev.first.into_inner().versions == [4]
 
 
-def test_snapshot_is_given_the_defaults_of_the_migrated_class() -> None:
+def test_snapshot_gets_a_target_with_the_defaults_of_the_migrated_class() -> None:
     class Defaults(VMStruct):
         a: u8 = 7
         b: u8 = 8
@@ -211,7 +211,7 @@ def test_conversions_cannot_be_left_out() -> None:
 
 
 class Refusing(ToMigrationState[SeenMigration]):
-    """Raises what it is told to."""
+    """A state whose conversions raise a given exception."""
 
     def __init__(self) -> None:
         self.saving: BaseException | None = None
@@ -257,7 +257,7 @@ EXCEPTIONS = [
 
 
 @pytest.mark.parametrize("exc", EXCEPTIONS, ids=lambda e: f"{type(e).__name__}-{e.args!r:.16}")
-def test_any_exception_of_a_snapshot_reaches_the_caller_itself(
+def test_any_exception_of_a_snapshot_reaches_the_caller(
     exc: BaseException, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dev = Guarded()
@@ -272,7 +272,7 @@ def test_any_exception_of_a_snapshot_reaches_the_caller_itself(
 
 
 @pytest.mark.parametrize("exc", EXCEPTIONS, ids=lambda e: f"{type(e).__name__}-{e.args!r:.16}")
-def test_any_exception_of_a_restore_reaches_the_caller_itself(
+def test_any_exception_of_a_restore_reaches_the_caller(
     exc: BaseException, unchanged: Unchanged, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dev = Guarded()
@@ -376,7 +376,7 @@ def test_restore_that_raises_leaves_every_attribute_the_same_object() -> None:
 
 
 def test_attribute_that_a_failing_restore_added_or_deleted_is_undone() -> None:
-    class Fickle(ToMigrationState[SeenMigration]):
+    class Changing(ToMigrationState[SeenMigration]):
         def __init__(self) -> None:
             self.kept = {"a": 1}
 
@@ -387,7 +387,7 @@ def test_attribute_that_a_failing_restore_added_or_deleted_is_undone() -> None:
             del self.kept
             raise InvalidError("half-way")
 
-    state = Fickle()
+    state = Changing()
     kept = state.kept
     with pytest.raises(InvalidError):
         load(state, bytes(6))
@@ -395,7 +395,7 @@ def test_attribute_that_a_failing_restore_added_or_deleted_is_undone() -> None:
     assert state.kept is kept
 
 
-def test_what_a_failing_restore_changed_in_place_is_restored_as_of_the_devices_version() -> None:
+def test_changes_in_place_of_a_failing_restore_are_rolled_back_with_the_devices_version() -> None:
     class Pair(VMStruct):
         a: u8 = 0
         b: u8 = 0
@@ -484,7 +484,7 @@ def test_good_stream_repairs_a_state_that_cannot_be_saved() -> None:
 
 
 class Shared(ToMigrationStateShared[SeenMigration]):
-    """A class with a lock of its own."""
+    """A state that locks itself."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -516,7 +516,7 @@ def test_class_with_a_lock_of_its_own_is_migratable_as_it_is() -> None:
 
 
 class Reenters(ToMigrationState[SeenMigration]):
-    """Calls what it is told to while it is saved or loaded."""
+    """A state whose conversions call a given function."""
 
     def __init__(self) -> None:
         self.call: Callable[[], object] = lambda: None
@@ -558,13 +558,13 @@ def test_snapshot_that_saves_its_own_bare_state_is_refused() -> None:
 
 def test_snapshot_may_save_another_object(capfd: pytest.CaptureFixture[str]) -> None:
     other = Guarded()
-    taken: list[bytes] = []
+    sections: list[bytes] = []
     dev = Selfish()
-    dev.part.into_inner().call = lambda: taken.append(save(other))
+    dev.part.into_inner().call = lambda: sections.append(save(other))
     assert save(dev) == bytes(6)
-    assert taken == [struct.pack(">BIH", 5, 1, 0)]
+    assert sections == [struct.pack(">BIH", 5, 1, 0)]
     dev.part.into_inner().call = lambda: load(other, b"")
     with pytest.raises(StreamError, match=r"ends inside guarded\.plain"):
         save(dev)
-    assert save(other) == taken[0]
+    assert save(other) == sections[0]
     assert capfd.readouterr().err == ""

@@ -48,14 +48,14 @@ def with_extra() -> Description:
 
 
 def text_of(*devices: str) -> bytes:
-    """A description as QEMU would not write it, which must stay as it is all the same."""
+    """Return a description as QEMU would not write it, which must stay as it is all the same."""
     return (
         '{ "page_size":4096,\n "devices" : [' + " , ".join(devices) + '], "more": "\\u00e9"}'
     ).encode()
 
 
 def made(tmp_path: Path, text: bytes | None = None, padding: int = 0) -> Path:
-    """A machine with two UARTs, a clock, something opaque, and a byte of what comes in parts."""
+    """Return a machine with two UARTs, a clock, an opaque device, and a byte in parts."""
     if text is None:
         text = text_of(
             json.dumps(device("uart", *UART)),
@@ -83,7 +83,7 @@ def payloads(stream: Stream) -> dict[tuple[str, int | None], bytes]:
 
 
 def refused(path: Path, *arguments: Any) -> str:
-    """The sentence, nothing having been written."""
+    """Return the sentence, nothing having been written."""
     before = sorted(os.listdir(path.parent))
     with pytest.raises(StreamError) as caught:
         replace(path, path.parent / "out.mig", *arguments)

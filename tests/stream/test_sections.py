@@ -100,7 +100,7 @@ def test_a_configuration_with_all_its_subsections(parse: Parse) -> None:
 
 
 def mapped(pages: int, bitmap: int = 0b101, **other: int) -> bytes:
-    """A stream of mapped-ram, whose only block has so many pages."""
+    """Return a stream of mapped-ram, whose only block has so many pages."""
     capability = be32(1) + counted("mapped-ram")
     name = b"\x05" + counted("configuration/capabilities")
     head = HEADER + CONFIGURATION + name + be32(1) + capability

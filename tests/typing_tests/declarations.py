@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What type checkers see; checked by mypy, never run.
+"""Types of declarations; checked by mypy, never run.
 
-A ``type: ignore`` names an error that must be there: mypy reports the unused ones.
+A ``type: ignore`` names an error that mypy must find, because it reports unused ones.
 """
 
 from __future__ import annotations

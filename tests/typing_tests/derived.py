@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-"""What type checkers see of derived dataclasses; checked by mypy, never run."""
+"""Types of derived dataclasses; checked by mypy, never run."""
 
 from __future__ import annotations
 

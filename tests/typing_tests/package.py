@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""That the package imports late is not to be seen: its names are what they are, and no others."""
+"""Public names keep their types although the package imports lazily; checked by mypy, never run."""
 
 # ruff: noqa: F405
 from __future__ import annotations
@@ -17,6 +17,6 @@ class Regs(VMStruct):
 
 assert_type(qemu_vmstate.Mutex(Regs()), Mutex[Regs])
 assert_type(qemu_vmstate.save(Regs()), bytes)
-assert_type(qemu_vmstate.errors.StreamError("why"), StreamError)
+assert_type(qemu_vmstate.errors.StreamError("reason"), StreamError)
 assert_type(qemu_vmstate.bindings.native.capabilities().qemu, str)
 print(qemu_vmstate.nix)  # type: ignore[attr-defined]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What of running a VM can be tested without a QEMU: options, environments, the channel."""
+"""Tests of running VMs that need no QEMU: options, environments, the control channel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qemu_vmstate.vm.launch import (
     libpython_of,
     option,
     shim_path,
-    without_door,
+    without_python,
 )
 
 from ..conftest import PATIENCE, until
@@ -55,7 +55,7 @@ def test_commas_in_an_option_are_doubled(value: str, wanted: str) -> None:
     assert option("bare", key=value) == f"bare,{wanted}"
 
 
-def test_plugin_door(native: Path) -> None:
+def test_plugin_shim(native: Path) -> None:
     script = Script("dev.py", ["a,b", "on", ""], native=native)
     flag, plugin = script.qemu_arguments()
     assert flag == "-plugin"
@@ -68,12 +68,14 @@ def test_plugin_door(native: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["help", "?"])
-def test_plugin_door_refuses_what_qemu_would_answer_with_its_help(native: Path, word: str) -> None:
-    with pytest.raises(VMLaunchError, match="use door='preload'"):
+def test_plugin_shim_refuses_arguments_that_make_qemu_print_its_help(
+    native: Path, word: str
+) -> None:
+    with pytest.raises(VMLaunchError, match="use shim='preload'"):
         Script("dev.py", [word], native=native).qemu_arguments()
 
 
-def test_preload_door(native: Path) -> None:
+def test_preload_shim(native: Path) -> None:
     script = Script("dev.py", ["help", "a,b"], "preload", native)
     assert script.qemu_arguments() == []
     env = script.environment({"LD_PRELOAD": "libother.so"})
@@ -83,10 +85,10 @@ def test_preload_door(native: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["with space", "with:colon"])
-def test_preload_door_refuses_a_path_that_cannot_be_preloaded(tmp_path: Path, name: str) -> None:
+def test_preload_shim_refuses_a_path_that_cannot_be_preloaded(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / SHIM_NAME).touch()
-    with pytest.raises(VMLaunchError, match="use door='plugin'"):
+    with pytest.raises(VMLaunchError, match="use shim='plugin'"):
         Script("dev.py", (), "preload", tmp_path / name).environment({})
 
 
@@ -100,8 +102,8 @@ def test_a_python_that_is_none_is_named(tmp_path: Path) -> None:
         libpython_of(str(tmp_path / "no-such-python"))
 
 
-def test_no_door_is_left_for_a_plain_qemu() -> None:
-    assert without_door({"QEMU_VMSTATE_ARGS": "[]", "HOME": "/"}) == {"HOME": "/"}
+def test_the_environment_of_a_plain_qemu_starts_no_python() -> None:
+    assert without_python({"QEMU_VMSTATE_ARGS": "[]", "HOME": "/"}) == {"HOME": "/"}
 
 
 # ------------------------------------------------------------------- control
@@ -137,7 +139,7 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield path
         assert server.stdin is not None
         server.stdin.close()
-        # It ends although a client's thread may still run.
+        # It ends even while the thread of a client runs.
         assert server.wait(PATIENCE) == 0
 
 
@@ -147,7 +149,7 @@ def control(socket_path: str) -> Iterator[Control]:
         yield client
 
 
-def test_values_come_over(control: Control) -> None:
+def test_values_are_returned(control: Control) -> None:
     control.exec("x += 41\ny = {'a': [x, b'\\0']}")
     assert control.eval("y") == {"a": [42, b"\0"]}
     assert control.call("max", 3, 4) == 4
@@ -156,7 +158,9 @@ def test_values_come_over(control: Control) -> None:
 
 
 @pytest.mark.parametrize("expression", ["Local()", "lambda: 0", "open('/dev/null')"])
-def test_what_cannot_come_over_is_its_repr(control: Control, expression: str) -> None:
+def test_a_value_that_cannot_be_pickled_is_returned_as_its_repr(
+    control: Control, expression: str
+) -> None:
     value = control.eval(expression)
     assert isinstance(value, str)
     assert value.startswith("<")
@@ -201,13 +205,13 @@ def test_a_late_answer_is_not_taken_for_the_next(socket_path: str) -> None:
         Control(socket_path, b"key", timeout=PATIENCE) as other,
         Control(socket_path, b"key", timeout=0.2) as client,
     ):
-        other.exec("import threading; gate = threading.Event()")
+        other.exec("import threading; answered = threading.Event()")
         with pytest.raises(ControlError, match=r"within 0\.2 s"):
-            client.eval("gate.wait(30)")
-        other.exec("gate.set()")
+            client.eval("answered.wait(30)")
+        other.exec("answered.set()")
         answers: list[str] = []
         for _ in until(lambda: bool(answers), "an answer in time", least=0):
-            # One that is late once more is not to be taken for the next either.
+            # Another late answer must not be taken for the next one either.
             with contextlib.suppress(ControlError):
                 answers.append(client.eval("'mine'"))
         assert answers == ["mine"]

@@ -68,7 +68,7 @@ every_number = st.sampled_from(NUMBERS).flatmap(
 
 
 def wire_of(name: str, value: int) -> bytes:
-    """The bytes of an Every that is 0 but for one field."""
+    """Return the bytes of an Every that is 0 but for one field."""
     values: dict[str, Any] = {"b": False} | {row[0]: 0 for row in NUMBERS} | {name: value}
     return struct.pack(">?BHIQbhiq", *values.values())
 
@@ -212,7 +212,7 @@ class Pair(VMStruct):
 
 
 def rows(*values: list[int]) -> Any:
-    """Lists for an array of arrays, whose static type is that of views."""
+    """Assign lists to an array of arrays, whose static type is that of views."""
     return list(values)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A device with a field of every kind; ``--version N`` is its version_id."""
+"""A device with a field of every type; ``--version N`` is its version_id."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ dev = Everything(timer=QEMUTimer())
 
 
 def change() -> None:
-    """Give every field another value than it has at rest."""
+    """Give every field a value other than its default."""
     dev.count = 2
     with dev.regs.lock() as regs:
         regs.items = [Item(a=1), Item(a=2, b=3)]
@@ -150,7 +150,7 @@ def change() -> None:
 
 
 def wire() -> bytes:
-    """What the device saves now."""
+    """Return what the device saves."""
     return save(dev)
 
 

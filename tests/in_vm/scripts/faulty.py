@@ -221,8 +221,8 @@ class Last(_Hooked, name="pylast"):
     more: Subsection[Extra] = field(needed=_needed, name="pylast/more")
 
 
-def sentence(device: str, hook: str) -> str:
-    """What is said of a failure in ``hook``: where, which exception, what."""
+def expected_message(device: str, hook: str) -> str:
+    """Return the error of a failure in ``hook``: its place, exception and message."""
     return {
         "pre_save": f"{device}.pre_save(): KeyError: 'no pre_save now'",
         "post_save": f"{device}.post_save(): no post_save now",
@@ -256,7 +256,7 @@ def mend(dev: Any) -> None:
 
 
 def change(dev: Any, number: int) -> None:
-    """Another state; ``number`` is below 100."""
+    """Give the device another state for each ``number``, which is below 100."""
     with _bql():
         with dev.regs.lock() as regs, dev.last.borrow_mut() as last, dev.cups.lock() as cups:
             regs.first = last.first = number * 1000
@@ -271,16 +271,17 @@ def _bql() -> Any:
 
 
 def as_seen(dev: Any) -> tuple[Any, ...]:
-    """All of the device's state, also while saving fails, and which objects it is in."""
-    regs, cups, last = dev.regs.into_inner(), dev.cups.into_inner(), dev.last._value._value
-    return (
-        *(bytes(regs), bytes(last), list(cups.items), cups.total, dev.level._value, dev.size),
-        *(id(regs), id(last), id(cups), id(cups.items)),
-    )
+    """Return all of the device's state, also while saving fails, and its objects' identities."""
+    regs, cups = dev.regs.into_inner(), dev.cups.into_inner()
+    with _bql(), dev.last.borrow() as last:
+        return (
+            *(bytes(regs), bytes(last), list(cups.items), cups.total, dev.level.get(), dev.size),
+            *(id(regs), id(last), id(cups), id(cups.items)),
+        )
 
 
 def copies() -> int:
-    """How many instances of staged classes live: each holds its class."""
+    """Return a count that grows with the instances of staged classes: each holds its class."""
     gc.collect()
     classes: list[Any] = [Regs, CupsMigration, Extra, First.Migrated, Middle.Migrated]
     return sum(sys.getrefcount(cls) for cls in [*classes, Last.Migrated])

@@ -73,7 +73,7 @@ class Other(Device, name="pyother"):
 
 
 def as_seen() -> tuple[bytes, list[int], int]:
-    """The device's state: wire bytes, and what the ordinary class holds."""
+    """Return the device's state: its wire bytes, and the members of the ordinary class."""
     notes = dev.notes.into_inner()
     failing, notes.fail_snapshot = notes.fail_snapshot, None
     try:

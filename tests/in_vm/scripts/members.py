@@ -8,6 +8,7 @@ import sys
 from qemu_vmstate import (
     Device,
     Migratable,
+    MigrationPriority,
     Mutex,
     Registration,
     VMStruct,
@@ -20,14 +21,14 @@ from qemu_vmstate import (
 loaded: list[str] = []
 
 
-class Early(Device, name="low", priority=0):
+class Early(Device, name="low", priority=MigrationPriority.DEFAULT):
     x: u8 = 1
 
     def post_load(self, version_id: int) -> None:
         loaded.append("low")
 
 
-class High(Device, name="high", priority=3):
+class High(Device, name="high", priority=MigrationPriority.VIRTIO_MEM):
     x: u8 = 1
 
     def post_load(self, version_id: int) -> None:

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See snapshot.h. */
+#include "bridge/snapshot.h"
+#include "bridge/python_call.h"
+#include "bridge/undo_log.h"
+
+/* extern "Python+C" of callbacks.h, defined by the cffi module. */
+int qv_py_snapshot(void *handle, int keep, char **errmsg);
+int qv_py_restore(void *handle, int version_id, char **errmsg);
+int qv_py_hook(void *handle, int hook, char **errmsg);
+
+static __thread int hook_depth;
+
+bool qv_in_hook(void)
+{
+    return hook_depth != 0;
+}
+
+static int refuse_borrowed(QvObject *object, size_t index, char **errmsg)
+{
+    *errmsg =
+        g_strdup_printf("%s.%s is still %sborrowed; end the borrow before the BQL is "
+                        "released",
+                        object->object_class->vmsd->name, object->object_class->parts[index].name,
+                        qv_runtime_parts(object)[index].cell->borrow < 0 ? "mutably " : "");
+    return -EBUSY;
+}
+
+static int refuse_locked(QvObject *object, size_t index, char **errmsg)
+{
+    *errmsg =
+        g_strdup_printf("%s.%s is locked by this very thread; leave the guard first",
+                        object->object_class->vmsd->name, object->object_class->parts[index].name);
+    return -EDEADLK;
+}
+
+static int refuse_poisoned(QvObject *object, size_t index, char **errmsg)
+{
+    *errmsg =
+        g_strdup_printf("%s.%s is poisoned: an exception left its guard, so its fields "
+                        "may contradict each other; repair them, then clear_poison()",
+                        object->object_class->vmsd->name, object->object_class->parts[index].name);
+    return -EOWNERDEAD;
+}
+
+/*
+ * All of them at once, so that no other thread sees one part without the other.
+ * Who has a lock may need the GIL to get on: never wait for the one with the other.
+ */
+static int lock_parts(QvObject *object, int *gil, char **errmsg)
+{
+    size_t which = 0, i = 0;
+    QvCell **cells = qv_cells(object);
+    int ret = qv_cells_trylock(cells, object->n_cells);
+
+    if (ret) {
+        if (gil) {
+            qv_python_table->leave(*gil);
+        }
+        ret = qv_cells_lock(cells, object->n_cells, &which);
+        if (gil) {
+            *gil = qv_python_table->enter();
+        }
+    }
+    if (ret == 0) {
+        return 0;
+    }
+    while (object->object_class->parts[i].is_ref_cell
+           || qv_runtime_parts(object)[i].cell != cells[which]) {
+        i++;
+    }
+    return refuse_locked(object, i, errmsg);
+}
+
+/*
+ * Whether every part can be copied.  Nothing is waited for: who has a lock now
+ * may poison it until the copy, and then it is as if he did it after that.
+ */
+static int check_parts(QvObject *object, bool to_change, char **errmsg)
+{
+    const QvObjectClass *object_class = object->object_class;
+    QvRuntimePart *runtime = qv_runtime_parts(object);
+    size_t i;
+
+    for (i = 0; i < object_class->n_parts; i++) {
+        QvCell *cell = runtime[i].cell;
+
+        if (object_class->parts[i].is_ref_cell && (to_change ? cell->borrow : cell->borrow < 0)) {
+            return refuse_borrowed(object, i, errmsg);
+        }
+        if (__atomic_load_n(&cell->poisoned, __ATOMIC_RELAXED)) {
+            return refuse_poisoned(object, i, errmsg);
+        }
+    }
+    return 0;
+}
+
+static int check_not_locked(QvObject *object, char **errmsg)
+{
+    size_t i;
+
+    for (i = 0; i < object->object_class->n_parts; i++) {
+        if (!object->object_class->parts[i].is_ref_cell
+            && qv_cell_is_mine(qv_runtime_parts(object)[i].cell)) {
+            return refuse_locked(object, i, errmsg);
+        }
+    }
+    return 0;
+}
+
+static void copy_out(void *opaque)
+{
+    qv_object_copy_parts(opaque, true);
+}
+
+static void copy_in(void *opaque)
+{
+    QvObject *object = opaque;
+
+    if (object->object_class->n_parts && qv_object_undoes(object)) {
+        qv_undo_add_parts(object);
+    }
+    qv_object_copy_parts(object, false);
+}
+
+static int copy_parts(QvObject *object, bool out, int *gil, char **errmsg)
+{
+    int ret = lock_parts(object, gil, errmsg);
+
+    if (ret == 0) {
+        ret = out ? check_parts(object, false, errmsg) : 0;
+        if (ret == 0) {
+            (out ? copy_out : copy_in)(object);
+        }
+        qv_cells_unlock(qv_cells(object), object->n_cells);
+    }
+    return ret;
+}
+
+/* Python answers 0 or a negative errno; anything else is a failure all the same. */
+static int from_python(int ret, char **errmsg)
+{
+    if (ret == 0) {
+        return 0;
+    }
+    if (!*errmsg) {
+        *errmsg = g_strdup("the Python hook failed before it could say why; see the log");
+    }
+    return ret < 0 ? ret : -EINVAL;
+}
+
+static int fast_snapshot(void *opaque, int keep, char **errmsg)
+{
+    QvObject *object = opaque;
+    QvWithLocks *too = object->hooks & QV_HOOK_LOCK_ALL ? copy_out : NULL;
+    int gil, ret = QV_FALL_BACK;
+
+    if (!keep) {
+        gil = qv_python_table->enter();
+        ret = qv_python_table->snapshot(object->extras->fast_path, too, object, errmsg);
+        qv_python_table->leave(gil);
+    }
+    return ret;
+}
+
+static int fast_restore(void *opaque, int version_id, char **errmsg)
+{
+    QvObject *object = opaque;
+    QvWithLocks *too = object->hooks & QV_HOOK_LOCK_ALL ? copy_in : NULL;
+    int gil = qv_python_table->enter();
+    int ret = qv_python_table->restore(object->extras->fast_path, version_id,
+                                       qv_object_undoes(object) ? &object->extras->undo : NULL, too,
+                                       object, errmsg);
+
+    qv_python_table->leave(gil);
+    return ret;
+}
+
+static int try_fast_path(QvObject *object, QvPythonHook *call, int argument, char **errmsg)
+{
+    return object->extras->fast_path ? qv_call_python(call, object, argument, errmsg)
+                                     : QV_FALL_BACK;
+}
+
+int qv_object_call_python(QvObject *object, int hook, int argument, char **errmsg)
+{
+    int ret = QV_FALL_BACK;
+
+    if (!(object->hooks & hook)) {
+        return 0;
+    }
+    hook_depth++;
+    if (hook == QV_HOOK_SNAPSHOT) {
+        ret = try_fast_path(object, fast_snapshot, argument, errmsg);
+        if (ret == QV_FALL_BACK) {
+            ret = qv_call_python(qv_py_snapshot, object->extras->handle, argument, errmsg);
+        }
+    } else if (hook == QV_HOOK_RESTORE) {
+        ret = try_fast_path(object, fast_restore, argument, errmsg);
+        if (ret == QV_FALL_BACK) {
+            ret = qv_call_python(qv_py_restore, object->extras->handle, argument, errmsg);
+        }
+    } else {
+        ret = qv_call_python(qv_py_hook, object->extras->handle, hook, errmsg);
+    }
+    hook_depth--;
+    return from_python(ret, errmsg);
+}
+
+/* What needed could not answer, when the snapshot of what it could not is wanted. */
+static int unanswered(QvObject *object, char **errmsg)
+{
+    bool asked = object->extras && !object->inprocess;
+
+    return asked ? qv_failure_take(&object->extras->unanswered, errmsg) : 0;
+}
+
+int qv_object_fill(QvObject *object, bool keep, int *gil, char **errmsg)
+{
+    int ret = keep ? 0 : unanswered(object, errmsg);
+
+    if (ret) {
+        return ret;
+    }
+    qv_object_begin(object, !keep);
+    if (object->hooks & QV_HOOK_SNAPSHOT) {
+        qv_object_reset(object, false);
+    }
+    object->dirty = true;
+    if (object->hooks & QV_HOOK_LOCK_ALL) {
+        ret = check_parts(object, false, errmsg);
+        ret = ret ? ret : check_not_locked(object, errmsg);
+    } else {
+        ret = copy_parts(object, true, gil, errmsg);
+    }
+    return ret < 0 ? ret : qv_object_call_python(object, QV_HOOK_SNAPSHOT, keep, errmsg);
+}
+
+/* Most objects have one Mutex, and it is free: false if not, or what it guards is broken. */
+static bool copy_only_part(QvObject *object)
+{
+    const QvObjectClass *object_class = object->object_class;
+    QvCell *cell = object->only.cell;
+    bool fully_overwritten;
+
+    if (object_class->n_parts != 1 || object_class->parts->is_ref_cell || qv_cell_trylock(cell)) {
+        return false;
+    }
+    fully_overwritten = !cell->poisoned;
+    if (fully_overwritten) {
+        memcpy(object->staging + object_class->parts->offset, object->only.memory,
+               object_class->parts->size);
+    }
+    qv_cell_unlock(cell);
+    return fully_overwritten;
+}
+
+int qv_object_fill_native(QvObject *object, char **errmsg)
+{
+    object->dirty = true;
+    return copy_only_part(object) ? 0 : copy_parts(object, true, NULL, errmsg);
+}
+
+int qv_object_commit(QvObject *object, int version_id, char **errmsg)
+{
+    int ret = check_parts(object, true, errmsg);
+
+    if (ret == 0) {
+        ret = check_not_locked(object, errmsg);
+    }
+    if (ret == 0) {
+        ret = qv_object_call_python(object, QV_HOOK_RESTORE, version_id, errmsg);
+    }
+    if (object->extras && object->extras->undo) {
+        qv_undo_add_python(g_steal_pointer(&object->extras->undo));
+    }
+    if (ret == 0 && !(object->hooks & QV_HOOK_LOCK_ALL)) {
+        ret = copy_parts(object, false, NULL, errmsg);
+    }
+    return ret;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The big QEMU lock, as Python takes it; see module.c for the functions. */
+#ifndef QV_STATE_BQL_H
+#define QV_STATE_BQL_H
+
+#include "state/object_util.h"
+
+PyObject *qv_state_set_bql(PyObject *module, PyObject *address);
+PyObject *qv_state_bql_lock(PyObject *module, PyObject *unused);
+PyObject *qv_state_bql_unlock(PyObject *module, PyObject *unused);
+PyObject *qv_state_bql_locked(PyObject *module, PyObject *unused);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Guard, a locked Mutex; see module.c for the functions. */
+#ifndef QV_STATE_GUARD_H
+#define QV_STATE_GUARD_H
+
+#include "state/types.h"
+
+PyTypeObject *qv_new_guard_type(void);
+PyObject *qv_new_mutex_lock(void);
+PyObject *qv_set_guard(PyObject *module, PyObject *cls);
+PyObject *qv_see_locks(PyObject *module, PyObject *on);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Helpers for types and methods that any of the other files needs. */
+#include "state/object_util.h"
+
+void qv_free_object(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    release(obj);
+    Py_DECREF(type);
+}
+
+PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
+                  PyObject *names)
+{
+    PyObject *method = PyObject_GetAttrString(obj, name), *answer = NULL;
+    PyObject *tuple = PyTuple_New(count), *keywords = names ? PyDict_New() : NULL;
+    Py_ssize_t i, given = names ? PyTuple_Size(names) : 0;
+    bool complete = method && tuple && (keywords || !names);
+
+    for (i = 0; complete && i < count; i++) {
+        complete = PyTuple_SetItem(tuple, i, Py_NewRef(args[i])) == 0;
+    }
+    for (i = 0; complete && i < given; i++) {
+        complete = PyDict_SetItem(keywords, PyTuple_GetItem(names, i), args[count + i]) == 0;
+    }
+    if (complete) {
+        answer = PyObject_Call(method, tuple, keywords);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(tuple);
+    Py_XDECREF(keywords);
+    return answer;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Helpers for types and methods of the _state extension. */
+#ifndef QV_STATE_OBJECT_UTIL_H
+#define QV_STATE_OBJECT_UTIL_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Free an object of a heap type; every tp_dealloc here ends with it. */
+void qv_free_object(PyObject *obj);
+/* obj.name(...) with what a METH_FASTCALL | METH_KEYWORDS function got. */
+PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
+                  PyObject *names);
+
+#endif

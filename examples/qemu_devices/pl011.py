@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+r"""A Python model of Arm's UART: the section ``pl011`` of hw/char/pl011.c.
+
+Its shape is that of QEMU's Rust device (rust/hw/char/pl011), a struct of registers behind a
+lock, and its bytes are those of all three, the C ones of QEMU 7.2 and 10.0 and the Rust one.
+They differ in what they call the first four bytes (``readbuff`` in 7.2, unused since), and in
+what they refuse: 7.2 takes any position in the FIFO, the later ones those inside it, as here.
+
+    model = PL011()
+    load(model, stream.payload("pl011"))
+    model.receive(b"root\\n")
+    replace("vm.mig", "changed.mig", {("pl011", 0): save(model)})
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qemu_vmstate import (
+    DerivedState,
+    Device,
+    Migratable,
+    Mutex,
+    Subsection,
+    Unused,
+    VMStruct,
+    derive_to_migration_state,
+    field,
+    i32,
+    u32,
+    u64,
+    validate,
+)
+
+FIFO_DEPTH = 16
+
+
+class Flag(enum.IntFlag):
+    """UARTFR: what the guest polls."""
+
+    RXFE = 0x10  # nothing received
+    TXFF = 0x20
+    RXFF = 0x40  # no room to receive
+    TXFE = 0x80
+
+
+class Interrupt(enum.IntFlag):
+    """UARTRIS, and UARTIMSC, which lets them through."""
+
+    RX = 0x10
+    TX = 0x20
+    RT = 0x40
+
+
+class LineControl(enum.IntFlag):
+    """UARTLCR_H."""
+
+    FEN = 0x10  # the FIFO is on; else it holds one character
+
+
+@derive_to_migration_state(name="pl011/regs", version_id=2, minimum_version_id=2)
+@dataclass
+class PL011Registers(DerivedState):
+    """The registers, as a reset leaves them."""
+
+    flags: Flag = field(default=Flag.TXFE | Flag.RXFE, into=u32)
+    lcr: LineControl = field(default=LineControl(0), into=u32)
+    rsr: u32 = 0
+    cr: u32 = 0x300
+    dmacr: u32 = 0
+    int_enabled: Interrupt = field(default=Interrupt(0), into=u32)
+    int_level: Interrupt = field(default=Interrupt(0), into=u32)
+    read_fifo: list[u32] = field(default_factory=lambda: [0] * FIFO_DEPTH, length=FIFO_DEPTH)
+    ilpr: u32 = 0
+    ibrd: u32 = 0
+    fbrd: u32 = 0
+    ifl: u32 = 0x12
+    read_pos: i32 = 0
+    read_count: i32 = 0
+    read_trigger: i32 = 1
+
+    @property
+    def depth(self) -> int:
+        """How many characters there is room for."""
+        return FIFO_DEPTH if LineControl.FEN in self.lcr else 1
+
+    def put(self, character: int) -> None:
+        """Return a character arrives, for which there is room."""
+        self.read_fifo[(self.read_pos + self.read_count) % self.depth] = character
+        self.read_count += 1
+        self.flags &= ~Flag.RXFE
+        if self.read_count == self.depth:
+            self.flags |= Flag.RXFF
+        if self.read_count >= self.read_trigger:
+            self.int_level |= Interrupt.RX
+
+    def take(self) -> int | None:
+        """Return what the guest reads next; ``None`` if nothing is there."""
+        if self.read_count == 0:
+            return None
+        character = self.read_fifo[self.read_pos]
+        self.read_pos = (self.read_pos + 1) % self.depth
+        self.read_count -= 1
+        self.flags &= ~Flag.RXFF
+        if self.read_count == 0:
+            self.flags |= Flag.RXFE
+        if self.read_count < self.read_trigger:
+            self.int_level &= ~Interrupt.RX
+        return character
+
+
+class ClockRatio(VMStruct, name="clock/muldiv"):
+    """A clock that is faster or slower than what it is derived from; only then is it sent."""
+
+    multiplier: u32 = 1
+    divider: u32 = 1
+
+
+class Clock(VMStruct, name="clock", version_id=0, minimum_version_id=0):
+    """hw/core/clock-vmstate.c: the period in units of 2^-32 ns, 0 for a clock that is off."""
+
+    period: u64 = 0
+    muldiv: Subsection[ClockRatio]
+
+
+class ClockSubsection(VMStruct, name="pl011/clock"):
+    """The clock that comes in."""
+
+    clk: Clock
+
+
+class PL011(Device, name="pl011", version_id=2, minimum_version_id=2):
+    """The device."""
+
+    unused: Unused[Literal[4]]
+    regs: Migratable[Mutex[PL011Registers]]
+    # C's is not sent if the property migrate-clk is off, as machines before virt-5.2 have it.
+    clock: Subsection[ClockSubsection] = field(needed=True)
+
+    def receive(self, characters: bytes) -> None:
+        """Receive bytes from the line; OverflowError, and none of them, if they do not all fit."""
+        with self.regs.lock() as regs:
+            room = regs.depth - regs.read_count
+            for character in characters if len(characters) <= room else b"":
+                regs.put(character)
+        if len(characters) > room:
+            raise OverflowError(f"there is room for {room} characters, not for {len(characters)}")
+
+    def read(self) -> bytes:
+        """All that the guest has not read yet, as if it read it."""
+        with self.regs.lock() as regs:
+            return bytes(character & 0xFF for character in iter(regs.take, None))
+
+    @validate("the FIFO's position and level must lie inside it")
+    def fifo_is_sane(self, source: Any) -> bool:
+        """As the post_load of C and Rust; C's does not look for negative ones."""
+        regs = source.regs
+        return bool(0 <= regs.read_pos < FIFO_DEPTH and 0 <= regs.read_count <= FIFO_DEPTH)
+
+    def post_load(self, version_id: int) -> None:
+        """Return what older QEMUs sent otherwise becomes what this device assumes."""
+        with self.regs.lock() as regs:
+            if regs.depth == 1 and regs.read_count and regs.read_pos:
+                regs.read_fifo[0], regs.read_pos = regs.read_fifo[regs.read_pos], 0
+            regs.ibrd &= 0xFFFF
+            regs.fbrd &= 0x3F

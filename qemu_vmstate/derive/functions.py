@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Puts generated lines together to the source of a class's functions, and compiles it."""
+
+from __future__ import annotations
+
+import linecache
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["CONVERSIONS", "Lines", "Read", "compile_functions"]
+
+CONVERSIONS = ("snapshot_migration_state", "restore_migrated_state_mut")
+_FUNCTIONS = (
+    *CONVERSIONS,
+    "__prepare_migrated_state__",
+    "__former_migrated_state__",
+    "__put_back_migrated_state__",
+)
+
+
+class Read(NamedTuple):
+    """A value that one call of ``struct`` unpacks with others, into a local variable."""
+
+    attribute: str
+    format: str
+    size: int
+    local: str
+
+
+@dataclass
+class Lines:
+    """The statements of each step, in the order of the fields.
+
+    In ``snapshot``, ``@target@`` stands for what ``pack_into`` writes to, ``@view@`` for a
+    view of the target or ``None``, and ``@memory@`` for what a loop with that view writes to.
+    """
+
+    snapshot: list[str] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    prepare: list[str] = field(default_factory=list)
+    """Converts and checks what was read; can fail."""
+    commit: list[str] = field(default_factory=list)
+    """Changes the state; cannot fail."""
+    former: list[str] = field(default_factory=list)
+    """Expressions: what ``put_back`` needs."""
+    put_back: list[str] = field(default_factory=list)
+    has_states: bool = False
+    """There are nested states."""
+    only_numbers: bool = True
+    """There is nothing but numbers in a row that are not converted."""
+
+
+def compile_functions(
+    cls: type, lines: Lines, names: dict[str, Any], *, assigned: bool, checked: bool
+) -> dict[str, Callable[..., Any]]:
+    """Return the functions of ``cls`` by name; ``names`` are those that ``lines`` refer to.
+
+    ``assigned``: an attribute has the very object that was assigned to it.
+    ``checked``: the target's buffer cannot be written without checks.
+    """
+    source = "\n\n".join(
+        [
+            _snapshot(lines, checked),
+            _restore(lines),
+            _prepare(lines),
+            _former(lines, assigned),
+            _put_back(lines),
+        ]
+    )
+    exec(compile(source, _remember(cls, source), "exec"), names)
+    made = {name: names[name] for name in _FUNCTIONS}
+    for name, function in made.items():
+        function.__qualname__ = f"{cls.__qualname__}.{name}"
+    return made
+
+
+def _function(signature: str, body: Iterable[str]) -> str:
+    return f"def {signature}:\n" + "".join(f"    {line}\n" for line in body)
+
+
+def _check(struct: str) -> list[str]:
+    return [
+        f"if self.__class__ is not _cls or {struct}.__class__ is not _migrated:",
+        f"    _check(self, {struct})",
+    ]
+
+
+def _snapshot(lines: Lines, checked: bool) -> str:
+    # A view of raw memory must not outlive the call, not even in a traceback.
+    known = {
+        "@target@": "_raw(target)" if checked else "target",
+        "@view@": "None" if checked else "memoryview(target)",
+        "@memory@": "_raw(target)" if checked else "memory",
+    }
+
+    def filled_in(line: str) -> str:
+        for name, value in known.items():
+            line = line.replace(name, value)
+        return line
+
+    return _function(
+        "snapshot_migration_state(self, target)",
+        [
+            '"""Fill ``target`` with a copy of this state."""',
+            *_check("target"),
+            *map(filled_in, lines.snapshot),
+        ],
+    )
+
+
+def _read(lines: Lines) -> list[str]:
+    locals_ = "".join(f"{item.local}, " for item in lines.reads)
+    return [f"{locals_}= _unpack(source, _first)"] if locals_ else []
+
+
+def _restore(lines: Lines) -> str:
+    body = ['"""Restore all of ``source``, or raise and change nothing."""', *_check("source")]
+    if lines.has_states:
+        body += [
+            "foreign = []",
+            "commit = __prepare_migrated_state__(self, source, version_id, foreign)",
+            "_restore_all(foreign, version_id, commit)",
+        ]
+    elif lines.only_numbers and lines.reads:
+        attributes = "".join(f"self.{item.attribute}, " for item in lines.reads)
+        body.append(f"{attributes}= _unpack(source, _first)")
+    else:
+        body += [*_read(lines), *lines.prepare, *lines.commit]
+    return _function("restore_migrated_state_mut(self, source, version_id)", body)
+
+
+def _prepare(lines: Lines) -> str:
+    return _function(
+        "__prepare_migrated_state__(self, source, version_id, foreign)",
+        [
+            *_read(lines),
+            *lines.prepare,
+            "def commit():",
+            *(f"    {line}" for line in lines.commit or ["pass"]),
+            "return commit",
+        ],
+    )
+
+
+def _former(lines: Lines, assigned: bool) -> str:
+    former = "".join(f"{kept}, " for kept in lines.former)
+    keep = [
+        '"""What undoes the next restore."""',
+        "if self.__class__ is not _cls:",
+        "    return _Former(self)",
+        "try:",
+        f"    return ({former})",
+        "except Exception:  # one is missing, or keeps more than is known of",
+        "    return _Former(self)",
+    ]
+    if not assigned:
+        keep = ["return _Former(self)"]
+    return _function("__former_migrated_state__(self)", keep)
+
+
+def _put_back(lines: Lines) -> str:
+    put_back = [
+        '"""Make it again what it was when ``former`` was made."""',
+        "if former.__class__ is _Former:",
+        "    former.put_back(own_version)",
+        "    return",
+        *lines.put_back,
+    ]
+    return _function("__put_back_migrated_state__(self, former, own_version)", put_back)
+
+
+def _remember(cls: type, source: str) -> str:
+    """Let tracebacks show the source as long as the class lives; return its file name."""
+    base = f"{cls.__module__}.{cls.__qualname__}"
+    filename, count = f"<derived ToMigrationState of {base}>", 1
+    while filename in linecache.cache:
+        count += 1
+        filename = f"<derived ToMigrationState of {base}, {count}>"
+    # Without a modification time, for checkcache() would look for a file of that name.
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    weakref.finalize(cls, linecache.cache.pop, filename, None)
+    return filename

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How one field of a derived class is converted: what is decided before code is generated."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..wire.field_options import FieldOptions
+from ..wire.types import WireType
+
+__all__ = ["Codec", "FieldConversion", "Shape"]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Two functions: ``to`` makes the wire's value of the attribute's, ``back`` the reverse.
+
+    ``None`` stands for a function that would return its argument.
+    """
+
+    to: Callable[[Any], Any] | None = None
+    back: Callable[[Any], Any] | None = None
+
+
+class Shape(enum.Enum):
+    """The kinds of field that need generated code of a kind of their own."""
+
+    NUMBER = "number"
+    """A number on the wire."""
+    ARRAY = "array"
+    """An array of numbers, or of arrays of numbers, that keeps its values as they are."""
+    VALUE = "value"
+    """A value that a codec converts as a whole."""
+    STATES = "states"
+    """A ``ToMigrationState``, or a list of them, that is restored in place."""
+
+
+@dataclass(frozen=True)
+class FieldConversion:
+    """The conversion of one field.
+
+    ``where`` names the field in errors about the declaration (``Ticks.count``), ``path`` in
+    errors about its value (``TicksMigration.count``).  ``element`` is the class of a list's
+    elements, or ``None``.
+    """
+
+    attribute: str
+    where: str
+    path: str
+    options: FieldOptions
+    shape: Shape
+    type: WireType
+    codec: Codec = Codec()
+    element: Any = None
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether a bool before the value says that it is not ``None``."""
+        return self.options.none is bool

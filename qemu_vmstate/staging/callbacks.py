@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The functions of cdefs/decl/callbacks.h that the bridge calls for staging structs."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ..bindings.loader import _state
+from ..bindings.native import ffi, lib
+from ..errors import VMStateError
+from ..state.undo import roll_back_all
+from .python_staging import PythonStaging
+
+__all__ = ["qv_py_hook", "qv_py_restore", "qv_py_roll_back", "qv_py_snapshot"]
+
+
+def _plain_hooks() -> dict[int, str]:
+    """Return the names of those that copy nothing."""
+    return {
+        lib().QV_HOOK_POST_SAVE: "post_save",
+        lib().QV_HOOK_PRE_LOAD: "pre_load",
+        lib().QV_HOOK_NEEDED: "needed",
+    }
+
+
+def _lost(_type: object, exc: BaseException, _trace: object) -> None:
+    """Return an exception outside a hook's own ``try``: a signal handler's, for instance."""
+    traceback.print_exception(exc, file=sys.stderr)
+
+
+def _called(handle: Any, why: Any, name: str, call: Callable[[PythonStaging], object]) -> int:
+    staging: PythonStaging = ffi.from_handle(handle)()
+    try:
+        call(staging)
+    except BaseException as exc:
+        return staging.fail(exc, why, name)
+    return 0
+
+
+# cffi's default for a callback that raises is 0, which is success to QEMU.
+@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+def qv_py_snapshot(handle: Any, keep: int, why: Any) -> int:
+    """``pre_save``, and what is kept before a load: see ``PythonStaging.snapshot``."""
+    name = "pre_load" if keep else "pre_save"
+    return _called(handle, why, name, lambda staging: staging.snapshot(bool(keep)))
+
+
+@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+def qv_py_restore(handle: Any, version_id: int, why: Any) -> int:
+    """``post_load``: see ``PythonStaging.restore``."""
+    return _called(handle, why, "post_load", lambda staging: staging.restore(version_id))
+
+
+@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
+    """``post_save``, ``pre_load`` and ``needed``: see ``PythonStaging.run``."""
+    name = _plain_hooks()[hook]
+    return _called(handle, why, name, lambda staging: staging.run(name))
+
+
+@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+def qv_py_roll_back(undo: Any, _unused: int, _why: Any) -> int:
+    """Roll one restore of a failed load back; ``undo``: what ``_state.hand_over()`` gave."""
+    failed = VMStateError("the load failed")
+    roll_back_all([_state.take_over(int(ffi.cast("uintptr_t", undo)))], failed)
+    if not hasattr(failed, "__notes__"):
+        return 0
+    traceback.print_exception(failed, file=sys.stderr)
+    return -errno.EINVAL

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lists and trees of structs, as long as they happen to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType, up
+from .field_options import FieldOptions
+from .rows import Row
+from .structs import StructType
+
+__all__ = ["ListType"]
+
+
+@dataclass(frozen=True)
+class ListType(Row):
+    """A count and room for ``length`` structs; ``info``: qtailq, qlist or gtree.
+
+    ``key`` is a gtree's; its element is then the layout class of both.
+    """
+
+    element: StructType
+    length: int
+    info: str
+    key: WireType | None = None
+
+    memory_is_value = False
+    limits_own_count = True
+    live = False
+    # Each element has a byte in front of it on the wire.
+    inline_struct = None
+    repeats = False
+
+    @property
+    def align(self) -> int:
+        """Bytes that its offset in memory is a multiple of."""
+        return max(4, self.element.align)
+
+    @property
+    def data_at(self) -> int:
+        """Where the elements begin."""
+        return up(4, self.element.align)
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return self.data_at + self.element.size * self.length
+
+    def as_declared(
+        self, options: FieldOptions, make_entry: Callable[[WireType, WireType], type[Any]]
+    ) -> WireType:
+        """Return a tree with one layout class for the memory of a key and a value."""
+        if self.key is None:
+            return self
+        return replace(self, element=StructType(make_entry(self.key, self.element)))
+
+    def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
+        """Yield element and key: QEMU has one number for the field and the structs."""
+        for struct in (self.element, self.key):
+            if options.version_id and isinstance(struct, StructType):
+                yield struct.cls, options.version_id
+
+    def lowest_version(self, cls: type[Any]) -> int:
+        """Return the newest: QEMU saves such a struct as of its own version all the same."""
+        newest: int = cls.__layout__.version_id
+        return newest
+
+    def initial(self) -> bytes:
+        """Return an empty list, with elements that are ready to be read into."""
+        return bytes(self.data_at) + self.element.initial() * self.length
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return the descriptor of the elements that there are, or of a dict."""
+        rows = make.counted(where, self, info.data, (info.offset, "I"), 1)
+        return make.tree(rows, self) if self.key else rows
+
+    def can_be_empty(self) -> bool:
+        """Return true: there may be no element."""
+        return True
+
+    def structs_in(self, value: Any) -> Iterator[Any]:
+        """Yield the elements, of a tree its values."""
+        yield from value.values() if self.key else value
+
+    def plain(self, value: Any) -> Any:
+        """Return a list, or a dict of a tree."""
+        if self.key:
+            element = self.element.layout.fields[1].type
+            return {key: element.plain(item) for key, item in value.items()}
+        return super().plain(value)
+
+    def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+        """Walk the elements, with the marks around them and a tree's count and keys."""
+        value = getattr(struct, info.attribute)
+        if self.key:
+            yield path, 4
+            value = getattr(type(struct), info.attribute).entries(struct)
+        for index, item in enumerate(value):
+            yield f"{path}[{index}]", 1
+            if self.key:
+                item = item.value
+                yield f"{path}[{index}].key", self._key_width()
+            yield from item.__layout__.walk(item, f"{path}[{index}]", item.__layout__.version_id)
+        yield path, 1
+
+    def _key_width(self) -> int:
+        if isinstance(self.key, StructType):
+            return sum(width for _, width in self.key.walk_value(self.key.cls(), ""))
+        return 8
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_QTAILQ_V, VMSTATE_QLIST_V or VMSTATE_GTREE_V, with an info that checks."""
+        field = writer.field
+        field.offset = writer.base + info.offset
+        writer.own_info(self.info)
+        field.num = self.length
+        field.num_offset = self.data_at
+        field.size = self.element.size
+        field.err_hint = writer.text(writer.where)
+        if not self.key:
+            field.vmsd = writer.nested(self.element.cls)
+            return
+        _, value = self.element.layout.fields
+        assert isinstance(value.type, StructType)
+        field.start = value.offset
+        key = self.key.cls if isinstance(self.key, StructType) else None
+        field.vmsd = writer.entry_descriptions(value.type.cls, key)

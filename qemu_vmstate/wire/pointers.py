@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Arrays of pointers, of which each may be NULL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .base import POINTER, Descriptors, FieldInfo, FieldWriter, Limits, WireType, up
+from .rows import Row
+
+__all__ = ["PointersType"]
+
+
+@dataclass(frozen=True)
+class PointersType(Row):
+    """``length`` elements of which each may be missing: slots for C's pointers, elements, marks."""
+
+    element: WireType
+    length: int
+
+    align = POINTER
+    memory_is_value = False
+    options: ClassVar[frozenset[str]] = frozenset({"num", "multiply"})
+
+    @property
+    def data_at(self) -> int:
+        """Where the elements begin."""
+        return up(POINTER * self.length, self.element.align)
+
+    @property
+    def present_at(self) -> int:
+        """Where the marks begin, a byte for each element."""
+        size: int = self.element.size
+        return self.data_at + size * self.length
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return self.present_at + self.length
+
+    @property
+    def counted_room(self) -> int:
+        """How many elements a count may say."""
+        return self.length
+
+    def initial(self) -> bytes:
+        """Return elements that are all there."""
+        return bytes(self.data_at) + self.element.initial() * self.length + b"\1" * self.length
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return the descriptor of elements that may be ``None``."""
+        return make.pointers(where, info, self)
+
+    def can_be_nothing(self) -> bool:
+        """Return what the elements do."""
+        return self.element.can_be_nothing()
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_ARRAY_OF_POINTER or VMSTATE_VARRAY_OF_POINTER_UINT32 and their kin."""
+        writer.field.offset = writer.base + info.offset
+        writer.count(info)
+        self.element.describe_element(writer)
+        writer.flag("ARRAY_OF_POINTER")
+        writer.field.size = POINTER
+        if info.num is None:
+            writer.flag("ARRAY")
+            writer.field.num = self.length

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bits and unused bytes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ..errors import DeclarationError
+from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType
+from .field_options import FieldOptions
+from .scalar import SCALARS
+
+__all__ = ["BitmapType", "UnusedType"]
+
+
+@dataclass(frozen=True)
+class BitmapType(WireType):
+    """``bits`` bits in words of 64; ``own_size``: with the number of bits in front of them."""
+
+    bits: int
+    own_size: bool = True
+
+    align = 8
+    options: ClassVar[frozenset[str]] = frozenset({"size"})
+    counted_by = "Ii"
+
+    def as_declared(
+        self, options: FieldOptions, make_entry: Callable[[WireType, WireType], type[Any]]
+    ) -> WireType:
+        """Return the bitmap without a size of its own, if another field has it."""
+        return replace(self, own_size=options.size is None)
+
+    @property
+    def length(self) -> int:
+        """How many words."""
+        return -(-self.bits // 64)
+
+    @property
+    def data_at(self) -> int:
+        """Where the words begin."""
+        return 8 if self.own_size else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return self.data_at + 8 * self.length
+
+    @property
+    def counted_room(self) -> int:
+        """How many bits a count may say."""
+        return self.bits
+
+    def initial(self) -> bytes:
+        """Return zeros, behind the number of bits if that is its own."""
+        size = struct.pack("=iI", self.bits, 0) if self.own_size else b""
+        return size + bytes(8 * self.length)
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return the descriptor of the words."""
+        return make.row(where, SCALARS["Q"], self.length, info.data)
+
+    def plain(self, value: Any) -> Any:
+        """Return a list of words."""
+        return list(value)
+
+    def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+        """Yield the words that the bits take."""
+        bits = info.number(struct) if info.num else self.bits
+        yield path, -(-bits // 64) * 8
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_BITMAP."""
+        writer.sized(info, "bitmap")
+        if info.num is None:
+            writer.field.size_offset = writer.base + info.offset
+
+
+@dataclass(frozen=True)
+class UnusedType(WireType):
+    """``length`` bytes that are on the wire only."""
+
+    length: int
+
+    size = 0
+    has_attribute = False
+    options: ClassVar[frozenset[str]] = frozenset({"num", "multiply"})
+
+    def _check_own_options(self, options: FieldOptions, where: str) -> None:
+        if options.has_default:
+            raise DeclarationError(f"{where}: unused bytes have no value")
+
+    def default_name(self, attribute: str) -> str:
+        """Return what VMSTATE_UNUSED calls it."""
+        return "unused"
+
+    def initial(self) -> bytes:
+        """Return nothing: it has no memory."""
+        return b""
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return ``None``."""
+
+    def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+        """Yield the bytes, as many times as they are counted."""
+        yield path, self.length * (info.number(struct) if info.num else 1)
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_UNUSED or VMSTATE_UNUSED_VARRAY_UINT32."""
+        writer.count(info)
+        writer.flag("BUFFER")
+        writer.field.offset = 0
+        writer.field.size = self.length
+        writer.info("unused_buffer")

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Arrays: elements of one type in a row, all of them or as many as a count says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import DeclarationError
+from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType
+from .field_options import FieldOptions
+from .scalar import Scalar
+
+__all__ = ["ArrayType", "CountedType", "Row", "need_count"]
+
+
+def need_count(given: object, option: str, what: str, where: str) -> None:
+    """Raise ``DeclarationError`` unless the name of a counting field is given."""
+    if not isinstance(given, str):
+        raise DeclarationError(
+            f"{where}: a {what} needs the name of the field that says how long it is: "
+            f"field({option}='...')"
+        )
+
+
+class Row(WireType):
+    """Room for ``length`` elements, one behind the other; a base of types with elements."""
+
+    element: WireType
+    length: Any
+
+    def elements(self, make: Descriptors, info: FieldInfo, where: str) -> Any:
+        """Return the descriptor of all elements that there is room for."""
+        return make.row(where, self.element, self.length, info.data)
+
+    @property
+    def live(self) -> bool:
+        """Whether C compares the elements with those of the live object."""
+        return bool(self.element.live)
+
+    @property
+    def inline_struct(self) -> type[Any] | None:
+        """The layout class of the elements."""
+        return self.element.inline_struct
+
+    @property
+    def repeats(self) -> bool:
+        """Whether there can be more than one element."""
+        return self.length > 1 or self.element.repeats
+
+    def structs(self) -> Iterator[type[Any]]:
+        """Yield the layout class of the elements."""
+        return self.element.structs()
+
+    def struct_places(self, base: int) -> Iterator[int]:
+        """Yield where the struct of each element lies."""
+        for index in range(self.length):
+            yield from self.element.struct_places(base + index * self.element.size)
+
+    def structs_in(self, value: Any) -> Iterator[Any]:
+        """Yield the struct of each element that is there."""
+        for item in value:
+            if item is not None:
+                yield from self.element.structs_in(item)
+
+    def plain(self, value: Any) -> Any:
+        """Return a list."""
+        return [item if item is None else self.element.plain(item) for item in value]
+
+    def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+        """Walk the elements that there are now."""
+        for index, item in enumerate(getattr(struct, info.attribute)):
+            yield from self.element.walk_value(item, f"{path}[{index}]")
+
+
+@dataclass(frozen=True)
+class _Elements(Row):
+    """Elements and nothing else."""
+
+    element: WireType
+    length: int
+    is_buffer: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        size: int = self.element.size * self.length
+        return size
+
+    @property
+    def align(self) -> int:
+        """Bytes that its offset in memory is a multiple of."""
+        align: int = self.element.align
+        return align
+
+    def initial(self) -> bytes:
+        """Return that of each element."""
+        return self.element.initial() * self.length
+
+    def plain(self, value: Any) -> Any:
+        """Return a list, or the bytes of a buffer."""
+        return bytes(value) if self.is_buffer else super().plain(value)
+
+
+@dataclass(frozen=True)
+class ArrayType(_Elements):
+    """``length`` elements; ``is_buffer``: bytes that C moves in one go."""
+
+    @property
+    def options(self) -> frozenset[str]:  # type: ignore[override]
+        """The part that is on the wire."""
+        return frozenset({"start", "size" if self.is_buffer else "num"})
+
+    def _check_own_options(self, options: FieldOptions, where: str) -> None:
+        option = "size" if self.is_buffer else "num"
+        count = getattr(options, option)
+        if isinstance(count, str):
+            raise DeclarationError(
+                f"{where}: {option}={count!r}: this one's length is fixed; take a VArray or "
+                "VBuffer, or give a number"
+            )
+        start = options.start
+        end = start + (count if isinstance(count, int) else self.length - start)
+        if start < 0 or not start < end <= self.length:
+            raise DeclarationError(
+                f"{where}: elements {start} to {end} of {self.length}: they do not lie inside it"
+            )
+
+    def filled(self, value: Any) -> Any:
+        """Return a number as many times as there are elements; anything else as it is."""
+        if isinstance(value, int | float):
+            return [self.element.filled(value)] * self.length
+        return value
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return the descriptor of a fixed array."""
+        return self.element_descriptor(make, where, info.offset)
+
+    def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
+        """Return the descriptor of a fixed array."""
+        return make.row(where, self.element, self.length, offset)
+
+    def always_whole(self) -> bool:
+        """Return what the elements do."""
+        return self.element.always_whole()
+
+    def can_be_nothing(self) -> bool:
+        """Return what the elements do."""
+        return self.element.can_be_nothing()
+
+    def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+        """Walk the part that is on the wire."""
+        start, part = info.options.start, None
+        if self.is_buffer:
+            part = info.options.size
+            yield path, part if isinstance(part, int) else self.length - start
+            return
+        value, part = getattr(struct, info.attribute), info.options.num
+        end = start + part if isinstance(part, int) else len(value)
+        for index in range(start, end):
+            yield from self.element.walk_value(value[index], f"{path}[{index}]")
+
+    def walk_value(self, value: Any, path: str) -> Iterator[tuple[str, int]]:
+        """Walk an array that is an element itself."""
+        for index, item in enumerate(value):
+            yield from self.element.walk_value(item, f"{path}[{index}]")
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_ARRAY, VMSTATE_SUB_ARRAY, VMSTATE_2DARRAY or VMSTATE_BUFFER and its kin."""
+        field, start = writer.field, info.options.start
+        if self.is_buffer:
+            part = info.options.size
+            field.offset += start
+            field.size = part if isinstance(part, int) else self.length - start
+            writer.flag("BUFFER")
+            writer.info("buffer")
+            return
+        part, element = info.options.num, self.element
+        field.offset += start * element.size
+        field.num = part if isinstance(part, int) else self.length - start
+        while isinstance(element, ArrayType):  # rows one after another
+            field.num *= element.length
+            element = element.element
+        writer.flag("ARRAY")
+        element.describe_element(writer)
+
+
+@dataclass(frozen=True)
+class CountedType(_Elements):
+    """Room for ``length`` elements; another field of the same class says how many there are."""
+
+    memory_is_value = False
+    limits_own_count = True
+
+    @property
+    def options(self) -> frozenset[str]:  # type: ignore[override]
+        """What counts the elements."""
+        return frozenset({"multiply", "size" if self.is_buffer else "num"})
+
+    @property
+    def counted_room(self) -> int:
+        """How many elements a count may say."""
+        return self.length
+
+    def _check_own_options(self, options: FieldOptions, where: str) -> None:
+        if self.is_buffer:
+            need_count(options.size, "size", "VBuffer", where)
+        else:
+            need_count(options.num, "num", "VArray", where)
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return the descriptor of as many elements as the count says."""
+        assert info.num is not None
+        assert isinstance(info.num.type, Scalar)
+        number = (info.num.offset, info.num.type.kind)
+        return make.counted(where, self, info.offset, number, info.options.multiply)
+
+    def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+        """Walk the elements that are counted."""
+        if self.is_buffer:
+            yield path, info.number(struct)
+        else:
+            yield from super().walk(struct, info, path)
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_VARRAY_UINT32 and its kin, or VMSTATE_VBUFFER."""
+        if self.is_buffer:
+            writer.sized(info, "buffer")
+        else:
+            writer.count(info)
+            self.element.describe_element(writer)

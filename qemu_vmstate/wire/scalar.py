@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Numbers of a fixed width."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType
+
+__all__ = ["SCALARS", "Scalar"]
+
+_U64 = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Scalar(WireType):
+    """A number of a fixed width.
+
+    ``kind`` is its letter in :mod:`struct`, ``info`` its ``vmstate_info_*``,
+    ``size`` in bytes, ``low`` and ``high`` the least and greatest value.
+    ``live``: C compares what it reads with the value the object has.
+    ``rest`` is its value if no default is declared.
+    """
+
+    name: str
+    kind: str
+    info: str
+    size: int
+    low: int
+    high: int
+    live: bool = False
+    rest: int = 0
+
+    options: ClassVar[frozenset[str]] = frozenset({"minimum", "maximum", "err_hint"})
+
+    @property
+    def align(self) -> int:
+        """Bytes that its offset in memory is a multiple of."""
+        return self.size
+
+    def initial(self) -> bytes:
+        """Return ``rest`` in memory."""
+        return struct.pack(f"={self.kind}", self.rest)
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return the descriptor of a number within ``limits``."""
+        return make.number(where, self, info.offset, limits)
+
+    def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
+        """Return the descriptor of a number."""
+        return make.number(where, self, offset)
+
+    def always_whole(self) -> bool:
+        """Return true, but for what is compared with the live value."""
+        return not self.live
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_SINGLE; of a limited number the info is one that checks the limits."""
+        self.describe_element(writer)
+        writer.flag("SINGLE")
+        if info.options.err_hint is not None:
+            writer.field.err_hint = writer.text(info.options.err_hint)
+        # What must equal the live value is within the limits, because that is.
+        limits = None if self.live else writer.limits(info)
+        if limits:
+            low, high = limits
+            writer.own_info(SCALARS[self.kind].info, bounded=True)
+            writer.field.start = high
+            writer.field.size_offset = low & _U64
+            writer.field.err_hint = writer.text(writer.where)
+
+    def describe_element(self, writer: FieldWriter) -> None:
+        """Set size and info."""
+        writer.field.size = self.size
+        writer.info(self.info)
+
+
+_UNSIGNED = (("B", 1), ("H", 2), ("I", 4), ("Q", 8))
+_SIGNED = (("b", 1), ("h", 2), ("i", 4), ("q", 8))
+
+SCALARS = {
+    scalar.kind: scalar
+    for scalar in (
+        Scalar("bool", "?", "bool", 1, 0, 1),
+        *(Scalar(f"u{8 * n}", k, f"uint{8 * n}", n, 0, 2 ** (8 * n) - 1) for k, n in _UNSIGNED),
+        *(
+            Scalar(f"i{8 * n}", k, f"int{8 * n}", n, -(2 ** (8 * n - 1)), 2 ** (8 * n - 1) - 1)
+            for k, n in _SIGNED
+        ),
+        Scalar("cpudouble", "d", "cpudouble", 8, 0, 0),
+    )
+}
+"""Every scalar by its letter in :mod:`struct`."""

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Layout classes inside another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import DeclarationError
+from .base import Descriptors, FieldInfo, FieldWriter, Layout, Limits, WireType
+from .field_options import FieldOptions
+
+__all__ = ["StructType", "SubsectionType", "TmpType", "plain_struct"]
+
+
+def plain_struct(struct: Any) -> dict[str, Any]:
+    """Return a layout class instance as plain Python, by its attributes in wire order."""
+    layout: Layout = struct.__layout__
+    return {
+        info.attribute: info.type.plain(getattr(struct, info.attribute))
+        for info in layout.fields
+        if info.type.has_attribute
+    }
+
+
+@dataclass(frozen=True)
+class StructType(WireType):
+    """A layout class inside another."""
+
+    cls: type[Any]
+
+    options: ClassVar[frozenset[str]] = frozenset({"struct_version_id"})
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the class."""
+        layout: Layout = self.cls.__layout__
+        return layout
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, padding included."""
+        return self.layout.size
+
+    @property
+    def align(self) -> int:
+        """Bytes that its offset in memory is a multiple of."""
+        return self.layout.align
+
+    @property
+    def inline_struct(self) -> type[Any] | None:
+        """The class itself."""
+        return self.cls
+
+    @property
+    def limits_own_count(self) -> bool:  # type: ignore[override]
+        """Whether C relies on a number in it; its own class knows."""
+        return False
+
+    def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
+        """Yield the class, if a version of it is named."""
+        if options.struct_version_id is not None:
+            yield self.cls, options.struct_version_id
+
+    def initial(self) -> bytes:
+        """Return the class's own."""
+        return bytes(self.cls.__image__)
+
+    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
+        """Return the descriptor of a nested struct."""
+        return self.element_descriptor(make, where, info.offset)
+
+    def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
+        """Return the descriptor of a nested struct."""
+        return make.struct(where, self.cls, offset, self.size)
+
+    def structs(self) -> Iterator[type[Any]]:
+        """Yield the class."""
+        yield self.cls
+
+    def struct_places(self, base: int) -> Iterator[int]:
+        """Yield where it lies itself."""
+        yield base
+
+    def structs_in(self, value: Any) -> Iterator[Any]:
+        """Yield the struct."""
+        yield value
+
+    def index_suffix(self, index: int | None) -> str:
+        """Return nothing: there is only one."""
+        return ""
+
+    def always_whole(self) -> bool:
+        """Return what all fields of the class do."""
+        return all(info.always_whole for info in self.layout.fields)
+
+    def can_be_nothing(self) -> bool:
+        """Return whether none of its fields needs to have bytes."""
+        return all(info.can_be_nothing for info in self.layout.wire)
+
+    def plain(self, value: Any) -> Any:
+        """Return a dict."""
+        return plain_struct(value)
+
+    def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
+        """Walk the struct as of the version that the field names."""
+        value, version = getattr(struct, info.attribute), info.options.struct_version_id
+        if version is None:
+            yield from self.walk_value(value, path)
+        else:
+            yield from value.__layout__.walk(value, path, version)
+
+    def walk_value(self, value: Any, path: str) -> Iterator[tuple[str, int]]:
+        """Walk the fields of the struct as of its class's own version."""
+        if value is None:
+            yield path, 1
+        else:
+            yield from value.__layout__.walk(value, path, self.layout.version_id)
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_STRUCT, or VMSTATE_VSTRUCT for a struct as of a version."""
+        self.describe_element(writer)
+        if info.options.struct_version_id is not None:
+            writer.field.flags = 0
+            writer.flag("VSTRUCT")
+            writer.field.struct_version_id = info.options.struct_version_id
+
+    def describe_element(self, writer: FieldWriter) -> None:
+        """Set size, description and flag."""
+        writer.field.size = self.size
+        writer.field.vmsd = writer.nested(self.cls)
+        writer.flag("STRUCT")
+
+
+@dataclass(frozen=True)
+class TmpType(StructType):
+    """A struct that C devices make up while they save and load: VMSTATE_WITH_TMP."""
+
+    def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
+        """Yield the class: QEMU has one number for the field and the struct."""
+        if options.version_id:
+            yield self.cls, options.version_id
+
+    def lowest_version(self, cls: type[Any]) -> int:
+        """Return the newest: QEMU saves such a struct as of its own version all the same."""
+        newest: int = cls.__layout__.version_id
+        return newest
+
+    def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
+        """Fill VMSTATE_WITH_TMP, with an info that knows the staging struct."""
+        writer.own_info("tmp")
+        writer.field.size = self.size
+        writer.field.vmsd = writer.nested(self.cls)
+
+
+@dataclass(frozen=True)
+class SubsectionType(StructType):
+    """A struct that is on the wire as a subsection, if it is needed."""
+
+    is_subsection = True
+    options: ClassVar[frozenset[str]] = frozenset({"needed"})
+
+    def _check_own_options(self, options: FieldOptions, where: str) -> None:
+        if options.given("version_id", "field_exists"):
+            raise DeclarationError(
+                f"{where}: a subsection is there or not by needed=; it has a version_id of its own"
+            )
+
+    def default_name(self, attribute: str) -> str:
+        """Return the name of the struct, as C names its subsections."""
+        return self.layout.name
+
+    def always_whole(self) -> bool:
+        """Return false: a stream may lack it."""
+        return False

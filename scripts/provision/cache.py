@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is kept between checkouts: QEMU trees, emulators, and the tools that configure them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .console import SetupError, output_of, run, say
+from .debian import Apt, missing_packages
+from .pythons import Interpreter, make_environment
+from .qemu_build import Tree, TreeError, open_tree
+
+# What the configure scripts need of Python; distlib and tomli are what 10.x would vendor.
+TOOLS = ("meson>=1.5", "ninja", "setuptools", "distlib", "tomli", "wheel")
+
+# The smallest tree that has all of the migration code, and an emulator with the plugin interface.
+CONFIGURE_OPTIONS = (
+    "--target-list=x86_64-softmmu",
+    "--without-default-features",
+    "--without-default-devices",
+    "--disable-install-blobs",
+    "--enable-plugins",
+    "--enable-tcg",
+)
+
+# The backported emulator is unpacked, not installed: the distribution's stays what it is.
+BACKPORTED_PROGRAMS = {
+    "qemu-system-x86": "qemu-system-x86_64",
+    "qemu-system-arm": "qemu-system-aarch64",
+}
+BACKPORTED = (*BACKPORTED_PROGRAMS, "qemu-system-common", "qemu-system-data", "seabios")
+
+# Emulators of other targets, whose streams are read. The packages hold many more.
+TARGETS = {
+    "qemu-system-mips": ("mips",),
+    "qemu-system-misc": ("m68k", "riscv64", "s390x"),
+    "qemu-system-ppc": ("ppc", "ppc64"),
+}
+
+NEWEST = (10, 2)
+
+
+def folder() -> Path:
+    """Return the cache folder: $QEMU_VMSTATE_CACHE, or qemu-vmstate in the user's cache."""
+    named = os.environ.get("QEMU_VMSTATE_CACHE")
+    if named:
+        return Path(named).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "qemu-vmstate"
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other scripts of this project out until the context ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another setup that holds {path}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the upstream part of a version, to compare and to sort."""
+    upstream = re.sub(r"^\d+:", "", version)
+    match = re.match(r"\d+(?:\.\d+)*", upstream)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def emulator_version(path: str | os.PathLike[str]) -> str | None:
+    """Return the version an emulator says it is; None if it does not start."""
+    match = re.search(r"version (\d+(?:\.\d+)+)", output_of([path, "--version"]) or "")
+    return match.group(1) if match else None
+
+
+def best_first(wanted: str, found: Iterable[Path]) -> list[Path]:
+    """Of things named by their version those that serve as ``wanted``, the best first.
+
+    ``newest`` is the highest 10.2, which is what is tested, or else the highest after it.
+    """
+
+    def rank(path: Path) -> tuple[int, ...]:
+        version = numbers(path.name.removeprefix("qemu-"))
+        if wanted != "newest":
+            return version if version[:2] == numbers(wanted) else ()
+        return (int(version[:2] == NEWEST), *version) if version[:2] >= NEWEST else ()
+
+    return sorted((path for path in found if rank(path)), key=rank, reverse=True)
+
+
+class Cache:
+    """The cache folder, filled as asked."""
+
+    def __init__(self, root: Path, interpreter: Interpreter) -> None:
+        self.root = root
+        self.apt = Apt(root)
+        self._interpreter = interpreter
+
+    def _tools(self) -> Path:
+        # Configured trees refer to these by path, so they live as long as the trees.
+        python = make_environment(
+            self.root / "tools", self._interpreter, TOOLS, "what configures QEMU"
+        )
+        return python.parent
+
+    def tree(self, wanted: str, *, all_suites: bool) -> Tree:
+        """Return a configured QEMU tree: ``7.2``, ``10.0`` or ``newest`` (10.2 if available)."""
+        present = self._configured(wanted)
+        if present:
+            return present
+        unpacked = self._unpacked(wanted)
+        if unpacked is None:
+            self.apt.update(all_suites=all_suites)
+            unpacked = self._fetch(wanted)
+        return self._configure(unpacked)
+
+    def _configured(self, wanted: str) -> Tree | None:
+        found = [stamp.parent for stamp in self.root.glob("qemu-*/configured")]
+        for place in best_first(wanted, found):
+            try:
+                return open_tree(place / "build")
+            except TreeError as error:
+                say(f"{error} It is made anew.")
+                (place / "configured").unlink()
+        return None
+
+    def _unpacked(self, wanted: str) -> Path | None:
+        found = [path.parent for path in self.root.glob("qemu-*/source")]
+        return next(iter(best_first(wanted, found)), None)
+
+    def _fetch(self, wanted: str) -> Path:
+        """Download and unpack a source; the directory in the cache that holds it."""
+        versions = best_first(wanted, [Path(name) for name in self.apt.source_versions("qemu")])
+        failed = []
+        for version in (str(path) for path in versions):
+            try:
+                return self._fetch_version(version)
+            except SetupError as error:
+                failed.append(version)
+                say(f"QEMU {version} cannot be had: {error}")
+        tried = f" (tried: {', '.join(failed)})" if failed else ""
+        asked = "10.2 or later" if wanted == "newest" else wanted
+        raise SetupError(
+            f"no source of QEMU {asked} can be downloaded from this machine's Debian "
+            f"mirror{tried}: look at the network and try again, or name a build directory of "
+            f"your own in QEMU_BUILD."
+        )
+
+    def _fetch_version(self, version: str) -> Path:
+        download = self.root / "download"
+        shutil.rmtree(download, ignore_errors=True)
+        description = self.apt.fetch_source("qemu", version, download)
+        unpacked = download / "source"
+        # apt has checked the files against the mirror's signed lists; the signature inside is
+        # of a developer whose key most machines do not have.
+        run(
+            ["dpkg-source", "--no-check", "-x", description, unpacked],
+            f"unpacking the source of QEMU {version}",
+            remedy=f"make room in {self.root} and try again.",
+        )
+        upstream = (unpacked / "VERSION").read_text().strip()
+        place = self.root / f"qemu-{upstream}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        unpacked.rename(place / "source")
+        shutil.rmtree(download)
+        return place
+
+    def _configure(self, place: Path) -> Tree:
+        tools = self._tools()
+        build = place / "build"
+        shutil.rmtree(build, ignore_errors=True)
+        build.mkdir()
+        version = place.name.removeprefix("qemu-")
+        if numbers(version) < (8, 1):
+            # With --meson it refuses --python, and takes the first python3 on the PATH.
+            own = [f"--meson={tools / 'meson'}"]
+        else:
+            own = ["--disable-download", f"--python={tools / 'python3'}"]
+        run(
+            [place / "source" / "configure", *CONFIGURE_OPTIONS, *own],
+            f"configuring QEMU {version}",
+            remedy=f"see {build / 'config.log'} and {build / 'meson-logs'}; to begin from a fresh "
+            f"source, remove {place}.",
+            cwd=build,
+            env={"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+        )
+        try:
+            tree = open_tree(build)
+        except TreeError as error:
+            raise SetupError(str(error)) from error
+        (place / "configured").touch()
+        return tree
+
+    def emulator(self, tree: Tree) -> Path:
+        """Return the emulator of one of our trees, built."""
+        path = tree.build / "qemu-system-x86_64"
+        run(
+            [self._tools() / "ninja", "-C", tree.build, path.name],
+            f"building the emulator of QEMU {tree.version} (two minutes the first time)",
+            remedy=f"to begin anew, remove {tree.build.parent} and try again.",
+            quiet=path.exists(),
+        )
+        return path
+
+    def backported_emulator(self, minor: str) -> Path:
+        """Return the root that the emulator of Debian's backports is unpacked in.
+
+        Raises ``SetupError`` if the machine's Debian has no backport of this version.
+        """
+        place = self.root / f"emulator-{minor}-backports"
+        root = place / "root"
+        stamp, packages = place / "unpacked", " ".join(BACKPORTED)
+        if not stamp.exists() or stamp.read_text() != packages:
+            self._unpack_backport(minor, place, root)
+            for package, program in BACKPORTED_PROGRAMS.items():
+                self._install_libraries(package, root / "usr/bin" / program, place)
+            for file in place.glob("*.deb"):
+                file.unlink()
+            stamp.write_text(packages)
+        return root
+
+    def _unpack_backport(self, minor: str, place: Path, root: Path) -> None:
+        self.apt.update(all_suites=True)
+        suite = f"{self.apt.codename}-backports"
+        offered = self.apt.binary_versions("qemu-system-x86", suite)
+        if minor not in [".".join(map(str, numbers(version)[:2])) for version in offered]:
+            raise SetupError(
+                f"Debian's {suite} has no emulator of QEMU {minor} "
+                f"(it has {', '.join(offered) or 'none'}): build one and name it in QEMU_BUILD."
+            )
+        # One that lacks a package only may be running: it is unpacked over.
+        if not (place / "unpacked").exists():
+            shutil.rmtree(place, ignore_errors=True)
+        for package in self.apt.fetch_binaries(BACKPORTED, suite, place):
+            run(
+                ["dpkg", "-x", package, root],
+                f"unpacking {package.name}",
+                remedy=f"make room in {self.root} and try again.",
+                quiet=True,
+            )
+
+    def target_emulators(self) -> dict[str, Path]:
+        """Return the distribution's emulators of other targets, by target, unpacked."""
+        place = self.root / "emulators-of-targets"
+        stamp = place / "unpacked"
+        paths = {
+            target: place / "usr/bin" / f"qemu-system-{target}"
+            for targets in TARGETS.values()
+            for target in targets
+        }
+        if not stamp.exists():
+            self.apt.update(all_suites=False)
+            shutil.rmtree(place, ignore_errors=True)
+            fetched = self.apt.fetch_binaries([*TARGETS], str(self.apt.codename), place)
+            for package in fetched:
+                # Of a package only what is run: unpacked whole, they take three times as much.
+                names = TARGETS[package.name.partition("_")[0]]
+                wanted = " ".join(f"./usr/bin/qemu-system-{name}" for name in names)
+                script = f'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" {wanted}'
+                run(
+                    ["sh", "-c", script, "-", package, place],
+                    f"unpacking {package.name}",
+                    remedy=f"make room in {self.root} and try again.",
+                    quiet=True,
+                )
+                package.unlink()
+            stamp.touch()
+        return paths
+
+    def _install_libraries(self, name: str, path: Path, place: Path) -> None:
+        """Install what an unpacked emulator links to and the machine lacks."""
+        if "not found" in (output_of(["ldd", path]) or ""):
+            package = next(place.glob(f"{name}_*.deb"))
+            field = output_of(["dpkg-deb", "-f", package, "Depends"]) or ""
+            # Of alternatives the first; what we have unpacked ourselves is no library.
+            names = [re.split(r"[ |(:]", item.strip())[0] for item in field.split(",")]
+            libraries = [name for name in names if name.startswith("lib")]
+            self.apt.install(missing_packages(libraries), all_suites=True)

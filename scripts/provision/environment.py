@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything a fresh machine needs to run this project's demo and tests.
+
+What it writes goes into the checkout's ``.venv*`` and ``build``, and into the cache folder. Each
+part is left alone when it is there already, and begun anew when it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from .cache import NEWEST, Cache, emulator_version, folder, locked, numbers
+from .console import SetupError, run, say
+from .debian import missing_packages, release
+from .pythons import Interpreter, choose, choose_later, make_environment, requirements
+from .qemu_build import Tree, TreeError, open_tree
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+COMPILING = ("build-essential", "pkg-config", "libglib2.0-dev", "zlib1g-dev")
+CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
+EMULATING = ("qemu-system-x86", "qemu-utils")
+TESTING = ("qemu-system-arm",)
+
+PURPOSES = ("demo", "bench", "test")
+
+
+@dataclass
+class QemuTree:
+    """A QEMU tree, and the directory of what is built against it."""
+
+    name: str
+    version: str
+    build: str
+    native: str
+
+
+@dataclass
+class Emulator:
+    """A ``qemu-system-*`` to load the shim into, and the directory the shim for it is in.
+
+    It is started with ``args``, and with ``env`` added to the environment.
+    """
+
+    name: str
+    path: str
+    args: list[str]
+    version: str
+    native: str
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class TargetEmulator:
+    """A ``qemu-system-*`` of another target, to make streams with; started with ``args``."""
+
+    name: str
+    path: str
+    args: list[str]
+    version: str
+
+
+@dataclass
+class Environment:
+    """What was provided; ``build/PURPOSE-environment.json`` has the same."""
+
+    purpose: str
+    python: str
+    later_python: str | None = None
+    later_reason: str = ""
+    trees: list[QemuTree] = field(default_factory=list)
+    emulators: list[Emulator] = field(default_factory=list)
+    targets: list[TargetEmulator] = field(default_factory=list)
+    qemu_img: str | None = None
+    missing: list[str] = field(default_factory=list)
+
+    def native_of(self, minor: str) -> str | None:
+        """Return the directory of what is built against QEMU ``minor`` (such as ``7.2``)."""
+        return next((tree.native for tree in self.trees if tree.name == minor), None)
+
+
+def become(environment: Environment, native: str, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by the project's Python, with ``arguments``.
+
+    The new process imports this checkout's package, examples and scripts, and uses the native
+    parts in the directory ``native``.
+    """
+    folders = [CHECKOUT, CHECKOUT / "examples", CHECKOUT / "scripts"]
+    paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {"PYTHONPATH": os.pathsep.join(paths), "QEMU_VMSTATE_NATIVE": native}
+    os.execve(environment.python, [environment.python, *arguments], os.environ | settings)
+
+
+def ensure(purpose: str = "test") -> Environment:
+    """Provide all that ``purpose`` (one of ``PURPOSES``) needs; raises ``SetupError``."""
+    if purpose not in PURPOSES:
+        raise SetupError(f"{purpose!r} is no purpose: name one of {', '.join(PURPOSES)}.")
+    interpreter, python_packages = choose()
+    cache = Cache(folder(), interpreter)
+    build = CHECKOUT / "build"
+    with locked(build / "setup.lock"), locked(cache.root / "setup.lock"):
+        return _ensure(purpose, cache, interpreter, python_packages)
+
+
+def _ensure(
+    purpose: str, cache: Cache, interpreter: Interpreter, python_packages: Sequence[str]
+) -> Environment:
+    users = _users_tree()
+    _install_packages(purpose, cache, users, python_packages)
+    wanted = requirements(CHECKOUT)
+    what = "what the project needs"
+    python = make_environment(CHECKOUT / ".venv", interpreter, wanted, what)
+    environment = Environment(purpose, str(python))
+    if purpose == "test":
+        _later_python(environment, interpreter, wanted)
+    trees = [users] if users else _our_trees(purpose, cache, environment)
+    for tree in trees:
+        native = build_native(tree, python)
+        environment.trees.append(
+            QemuTree(tree.minor_version, tree.version, str(tree.build), str(native))
+        )
+    environment.qemu_img = shutil.which("qemu-img")
+    if environment.qemu_img is None:
+        environment.missing.append("qemu-img is not installed: snapshots cannot be tried.")
+    _stock_emulator(environment)
+    if purpose == "test":
+        _backported_emulator(cache, environment)
+        _target_emulators(cache, environment)
+    if users:
+        _users_emulator(users, environment)
+    elif purpose == "test":
+        _newest_emulator(cache, trees, environment)
+    _write(environment)
+    return environment
+
+
+def _users_tree() -> Tree | None:
+    named = os.environ.get("QEMU_BUILD")
+    if not named:
+        return None
+    try:
+        return open_tree(named)
+    except TreeError as error:
+        raise SetupError(f"QEMU_BUILD: {error}") from error
+
+
+def _install_packages(
+    purpose: str, cache: Cache, users: Tree | None, python_packages: Sequence[str]
+) -> None:
+    wanted = [*COMPILING, *python_packages]
+    if users is None:
+        wanted += [*CONFIGURING, *EMULATING]
+    elif users.minor_version == "7.2":
+        wanted += EMULATING
+    if purpose == "test":
+        wanted += TESTING
+    if release() is None:
+        if users is None:
+            raise SetupError(
+                "this machine is not Debian, where QEMU's sources and emulators come from: "
+                "build QEMU yourself, set QEMU_BUILD to its build directory and try again."
+            )
+        return
+    missing = missing_packages(wanted)
+    if missing:
+        cache.apt.install(missing)
+
+
+def _later_python(
+    environment: Environment, interpreter: Interpreter, wanted: Sequence[str]
+) -> None:
+    later, reason = choose_later(interpreter.version)
+    if later:
+        directory = CHECKOUT / f".venv-{later.minor}"
+        try:
+            python = make_environment(directory, later, wanted, "the same for a later Python")
+            environment.later_python = str(python)
+        except SetupError as error:
+            reason = f"Python {later.minor} was not used: {error}"
+    environment.later_reason = reason
+    if reason:
+        environment.missing.append(reason)
+
+
+def _our_trees(purpose: str, cache: Cache, environment: Environment) -> list[Tree]:
+    trees = [cache.tree("7.2", all_suites=purpose == "test")]
+    if purpose == "test":
+        for wanted in ("10.0", "newest"):
+            try:
+                trees.append(cache.tree(wanted, all_suites=True))
+            except SetupError as error:
+                environment.missing.append(f"QEMU {wanted} was not tested: {error}")
+    return trees
+
+
+def build_native(tree: Tree, python: Path, sanitize: str = "") -> Path:
+    """Build everything native against ``tree``; quick when nothing changed.
+
+    ``sanitize``: of the compiler's ``-fsanitize``, in a directory of its own.
+    """
+    directory = CHECKOUT / "build" / f"{'sanitize-' if sanitize else ''}{tree.minor_version}"
+    stamp = directory / "setup.json"
+    key = {"qemu_build": str(tree.build), "python": str(python.resolve())}
+    options = []
+    if sanitize:
+        key["sanitize"] = sanitize
+        # A sanitizer's functions are undefined in a module until it is loaded.
+        options = [f"-Db_sanitize={sanitize}", "-Db_lundef=false"]
+    tools = python.parent
+    env = {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    try:
+        present = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        present = None
+    if present != key:
+        shutil.rmtree(directory, ignore_errors=True)
+        run(
+            [
+                *(tools / "meson", "setup", directory, CHECKOUT),
+                *(f"-Dqemu_build={tree.build}", "--buildtype=debugoptimized", "-Dwerror=true"),
+                *options,
+            ],
+            f"configuring build/{directory.name} for QEMU {tree.version}",
+            remedy=f"see {directory / 'meson-logs' / 'meson-log.txt'}.",
+            env=env,
+        )
+        stamp.write_text(json.dumps(key))
+    run(
+        [tools / "ninja", "-C", directory],
+        f"building build/{directory.name} (a minute the first time)",
+        remedy=f"to begin anew, remove {directory} and try again.",
+        env=env,
+        quiet=present == key,
+    )
+    return directory
+
+
+def _stock_emulator(environment: Environment) -> None:
+    path = shutil.which("qemu-system-x86_64", path="/usr/bin")
+    version = emulator_version(path) if path else None
+    if path is None or version is None:
+        return
+    minor = ".".join(map(str, numbers(version)[:2]))
+    native = environment.native_of(minor)
+    if native:
+        environment.emulators.append(Emulator(f"stock-{minor}", path, [], version, native))
+    elif not os.environ.get("QEMU_BUILD"):
+        environment.missing.append(
+            f"the distribution's emulator is QEMU {version}, of which no tree was built: "
+            f"it was not tested."
+        )
+
+
+def _backported_emulator(cache: Cache, environment: Environment) -> None:
+    native = environment.native_of("10.0")
+    if native is None or any(item.name == "stock-10.0" for item in environment.emulators):
+        return
+    try:
+        root = cache.backported_emulator("10.0")
+    except SetupError as error:
+        environment.missing.append(f"no emulator of QEMU 10.0 was tested: {error}")
+        return
+    path = root / "usr/bin/qemu-system-x86_64"
+    version = emulator_version(path)
+    if version is None:
+        environment.missing.append(f"the backported emulator {path} does not start: not tested.")
+        return
+    # Left alone, it takes the firmware and the modules of the distribution's older one.
+    shares = [root / "usr/share/qemu", root / "usr/share/seabios"]
+    arguments = [word for share in shares for word in ("-L", str(share))]
+    modules = next(root.glob("usr/lib/*/qemu"), root)
+    environment.emulators.append(
+        Emulator(
+            *("backports-10.0", str(path), arguments, version, native),
+            env={"QEMU_MODULE_DIR": str(modules)},
+        )
+    )
+
+
+def _target_emulators(cache: Cache, environment: Environment) -> None:
+    if release() is None:
+        environment.missing.append(
+            "no streams of other targets were tested: their emulators are taken from Debian, "
+            "which this machine is not."
+        )
+        return
+    installed = Path("/usr/bin/qemu-system-aarch64")
+    try:
+        paths = {"aarch64": installed, **cache.target_emulators()}
+    except SetupError as error:
+        environment.missing.append(f"no streams of other targets were tested: {error}")
+        return
+    # Unpacked, they look for firmware beside themselves.
+    shares = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
+    arguments = [word for share in shares for word in ("-L", share)]
+    for name, path in paths.items():
+        version = emulator_version(path)
+        if version:
+            environment.targets.append(TargetEmulator(name, str(path), arguments, version))
+        else:
+            environment.missing.append(f"the emulator {path} does not start: not tested.")
+
+
+def _users_emulator(tree: Tree, environment: Environment) -> None:
+    if environment.emulators:
+        return
+    built = sorted(tree.build.glob("qemu-system-*"))
+    programs = [path for path in built if path.is_file() and os.access(path, os.X_OK)]
+    preferred = [path for path in programs if path.name == "qemu-system-x86_64"] or programs
+    for path in preferred[:1]:
+        native = environment.trees[0].native
+        environment.emulators.append(Emulator("user", str(path), [], tree.version, native))
+    if not preferred:
+        environment.missing.append(
+            f"no emulator is built in {tree.build}: nothing was tried in a VM "
+            f"(`ninja -C {tree.build} qemu-system-x86_64` builds it)."
+        )
+
+
+def _newest_emulator(cache: Cache, trees: Sequence[Tree], environment: Environment) -> None:
+    for tree in trees:
+        native = environment.native_of(tree.minor_version)
+        if native and numbers(tree.version)[:2] >= NEWEST:
+            path = str(cache.emulator(tree))
+            name = f"minimal-{tree.minor_version}"
+            environment.emulators.append(Emulator(name, path, [], tree.version, native))
+
+
+def _write(environment: Environment) -> None:
+    # One for each purpose: the demo provides less, and the tests must not come to see that.
+    path = CHECKOUT / "build" / f"{environment.purpose}-environment.json"
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(asdict(environment), indent=1) + "\n")
+    temporary.replace(path)
+
+
+def report(environment: Environment) -> None:
+    """Say what there is."""
+    say(f"ready for the {environment.purpose}: Python in {environment.python}")
+    for tree in environment.trees:
+        say(f"  QEMU {tree.version}: {tree.native}")
+    for emulator in environment.emulators:
+        say(f"  emulator {emulator.name} ({emulator.version}): {emulator.path}")
+    for target in environment.targets:
+        say(f"  emulator of {target.name} ({target.version}): {target.path}")
+    for sentence in environment.missing:
+        say(f"  not there: {sentence}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the command line of ``scripts/setup``."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/setup",
+        description="Install, fetch and build what the demo and the tests need. Run it again at "
+        "any time: what is there is kept.",
+        epilog="QEMU_BUILD names a QEMU build directory to use instead of Debian's sources; "
+        "QEMU_VMSTATE_CACHE names the cache folder.",
+    )
+    parser.add_argument("--for", dest="purpose", choices=PURPOSES, default="test")
+    options = parser.parse_args(arguments)
+    try:
+        report(ensure(options.purpose))
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("setup: interrupted; run it again to go on.", file=sys.stderr)
+        return 130
+    return 0

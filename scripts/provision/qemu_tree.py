@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Turn a QEMU build directory into what this project compiles against and links.
+
+``info`` says what tree it is, ``headers`` prints the compile flags of its migration code, and
+``library`` links its migration objects into one shared library.
+
+Nothing is ever written to the build directory or to its source. An ordinary QEMU build is
+position independent for an executable only (``-fPIE``), so its objects cannot go into a shared
+library; they are compiled once more, with ``-fPIC``, in a scratch directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+# Meson runs this file by its path, so that the package's folder is not on Python's path yet.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from provision.qemu_build import CONFIGURE, Tree, TreeError, load_json, open_tree, vmstate_entry
+from provision.qemu_scratch import (
+    Scratch,
+    ninja_environment,
+    ninja_words,
+    open_scratch,
+    run_ninja,
+)
+
+SONAME = "libqemu-vmstate.so"
+
+# What the library is made of: meson's target names are the same in every version, their file
+# names are not.
+LIBRARIES = ("migration", "io", "qom", "qemuutil")
+
+# Their argument names a file or directory, joined to the option or in the next word.
+PATH_OPTIONS = ("-I", "-iquote", "-isystem", "-idirafter", "-include", "-imacros")
+
+
+def _split_word(option: str) -> tuple[str, str] | None:
+    for prefix in PATH_OPTIONS:
+        if option.startswith(prefix):
+            return prefix, option[len(prefix) :]
+    return None
+
+
+def absolute_flags(command: str, directory: Path) -> list[str]:
+    """Return the flags of a compile command, good for any file and any current directory.
+
+    Every path becomes absolute, seen from ``directory``; the compiler, the input and the outputs
+    go; code is position independent and not deferred to link time.
+    """
+    words = deque(shlex.split(command))
+    while words and not words[0].startswith("-"):
+        words.popleft()
+    flags: list[str] = []
+    while words:
+        word = words.popleft()
+        if word in ("-o", "-MQ", "-MF", "-MT", "-c"):
+            if words:
+                words.popleft()
+            continue
+        if word in ("-MD", "-MMD", "-fPIE", "-fpie", "-fno-pie", "-fPIC") or "-flto" in word:
+            continue
+        split = _split_word(word)
+        if split is None:
+            flags.append(word)
+            continue
+        option, path = split
+        if path:
+            flags.append(option + os.path.normpath(directory / path))
+        elif words:
+            flags += [option, os.path.normpath(directory / words.popleft())]
+    return [*flags, "-fPIC"]
+
+
+def _generated_headers(text: str, target: str) -> list[str]:
+    """Return the generated headers that ``target`` waits for and that our own C includes."""
+    match = re.search(rf"^build {re.escape(target)}: (.*)$", text, re.MULTILINE)
+    words = ninja_words(match.group(1)) if match else []
+    return [
+        word
+        for word in words
+        if word.endswith(".h")
+        and (word == "config-poison.h" or word.startswith(("qapi/qapi-types", "qapi/qapi-builtin")))
+    ]
+
+
+def make_headers(scratch: Scratch) -> list[str]:
+    """Generate the headers that our C includes; the flags it is compiled with."""
+    entry = vmstate_entry(scratch.tree)
+    text = (scratch.build / "build.ninja").read_text()
+    target = entry.get("output") or re.findall(r" -o (\S+)", entry["command"])[0]
+    run_ninja(scratch, _generated_headers(text, target), "the generated headers")
+    build = re.escape(str(scratch.tree.build))
+    command = re.sub(rf"{build}(?![\w.+-])", lambda _: str(scratch.build), entry["command"])
+    return absolute_flags(command, scratch.build)
+
+
+def _archives(tree: Tree) -> list[str]:
+    """Return the static libraries we link, by their names in the build directory."""
+    targets = load_json(tree.build / "meson-info" / "intro-targets.json")
+    found = {
+        target["name"]: os.path.relpath(target["filename"][0], tree.build)
+        for target in targets
+        if target["type"] == "static library"
+    }
+    missing = [name for name in LIBRARIES if name not in found]
+    if missing:
+        raise TreeError(
+            f"QEMU {tree.version} in {tree.build} has no static library {', '.join(missing)}: "
+            f"this version is built in another way, use one of those the README names."
+        )
+    return [found[name] for name in LIBRARIES]
+
+
+def _defined_symbols(scratch: Scratch, archives: Sequence[str]) -> set[str]:
+    nm = shutil.which("nm")
+    if nm is None:
+        raise TreeError("nm was not found: install binutils, for instance with build-essential.")
+    result = subprocess.run(
+        [nm, "--defined-only", "--extern-only", "--format=posix", *archives],
+        cwd=scratch.build,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if result.returncode:
+        raise TreeError(f"nm cannot read the libraries of {scratch.build}: {result.stderr.strip()}")
+    return {line.split()[0] for line in result.stdout.splitlines() if len(line.split()) > 1}
+
+
+def read_symbols(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names a symbols file lists: one a line, ``#`` starts a comment."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError as error:
+        raise TreeError(f"the symbols file {path} cannot be read: {error.strerror}.") from error
+    names = (line.partition("#")[0].strip() for line in lines)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _external_libraries(tree: Tree) -> list[str]:
+    """Return the linker's words for what QEMU's objects need; it drops a word too many.
+
+    QEMU's own lists cannot be taken as they are: meson names the static glib where there is one.
+    """
+    places: list[str] = []
+    words: list[str] = []
+    for dependency in load_json(tree.build / "meson-info" / "intro-dependencies.json"):
+        for word in dependency.get("link_args", []):
+            if word.startswith(("-L", "-Wl,-rpath")):
+                places.append(word)
+            elif word.startswith("/") and word.endswith((".so", ".a")):
+                places.append(f"-L{os.path.dirname(word)}")
+                if word.endswith(".so"):
+                    words.append(word)
+            elif word.startswith("-l"):
+                words.append(word)
+    basic = ["-lglib-2.0", "-lgmodule-2.0", "-lz", "-lm", "-pthread"]
+    return list(dict.fromkeys(places)) + basic + list(dict.fromkeys(words))
+
+
+def _compiler(scratch: Scratch) -> list[str]:
+    """Return the tree's own C compiler, with what chooses its machine (such as ``cc -m64``)."""
+    text = (scratch.build / "build.ninja").read_text()
+    match = re.search(r"^rule c_COMPILER\n command = (.*?) \$ARGS", text, re.MULTILINE)
+    return shlex.split(match.group(1)) if match else ["cc"]
+
+
+def make_library(
+    scratch: Scratch, symbols: Iterable[str], output: Path, objects: Iterable[Path] = ()
+) -> list[str]:
+    """Link the tree's migration objects and ours; the symbols that the tree does not have.
+
+    An object of ours comes before QEMU's archives, so a function in it stands in for QEMU's.
+    """
+    archives = _archives(scratch.tree)
+    run_ninja(scratch, archives, "its migration library (about a minute the first time)")
+    wanted = list(symbols)
+    defined = _defined_symbols(scratch, archives)
+    absent = [name for name in wanted if name not in defined]
+    output = output.absolute()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".qemu-", suffix=".so", dir=output.parent)
+    os.close(handle)
+    command = [
+        *_compiler(scratch),
+        *("-shared", "-fPIC", "-Wl,-Bsymbolic", f"-Wl,-soname,{SONAME}"),
+        *scratch.sanitizer_flags,
+        *("-Wl,-z,defs", "-Wl,-z,text", "-Wl,--as-needed"),
+        *(f"-Wl,-u,{name}" for name in wanted if name in defined),
+        *(str(path.absolute()) for path in objects),
+        *("-Wl,--start-group", *archives, "-Wl,--end-group"),
+        *_external_libraries(scratch.tree),
+        *("-o", temporary),
+    ]
+    try:
+        result = subprocess.run(
+            command, cwd=scratch.build, env=ninja_environment(), capture_output=True, text=True
+        )
+        if result.returncode:
+            sys.stderr.write(result.stderr[-4000:])
+            raise TreeError(
+                f"the migration objects of QEMU {scratch.tree.version} do not link into "
+                f"{output.name} (see above): configure a build directory without sanitizers, "
+                f"coverage or control-flow integrity, `{scratch.tree.source}/{CONFIGURE}`."
+            )
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o777 & ~umask)
+        os.replace(temporary, output)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return absent
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="What this project compiles against and links, from a QEMU build directory."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    info = commands.add_parser("info", help="print version, source and build directory")
+    headers = commands.add_parser("headers", help="generate headers, print compile flags")
+    library = commands.add_parser("library", help="link the migration objects")
+    for command in (info, headers, library):
+        command.add_argument("--build", required=True, help="QEMU's build directory")
+    for command in (headers, library):
+        command.add_argument("--scratch", required=True, help="a directory of ours, made if absent")
+        command.add_argument("--sanitize", default="", help="as the compiler's -fsanitize")
+    library.add_argument("--symbols", required=True, help="file of names to link in, one a line")
+    library.add_argument("--output", required=True, type=Path, help="the shared library to write")
+    library.add_argument(
+        *("--object", "--objects"),
+        dest="objects",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=[],
+        help="objects of ours to link in",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 1 after a sentence on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        tree = open_tree(options.build)
+        if options.command == "info":
+            print(f"version={tree.version}\nsource={tree.source}\nbuild={tree.build}")
+            return 0
+        with open_scratch(tree, options.scratch, options.sanitize) as scratch:
+            if options.command == "headers":
+                print("\n".join(make_headers(scratch)))
+            else:
+                symbols = read_symbols(options.symbols)
+                absent = make_library(scratch, symbols, options.output, options.objects)
+                if absent:
+                    print(f"not in QEMU {tree.version}: {' '.join(absent)}", file=sys.stderr)
+    except TreeError as error:
+        print(f"qemu_tree: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"qemu_tree: {error.filename}: {error.strerror}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The stubs that type checkers read have the names and types of the compiled modules."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qemu_vmstate.bindings.loader import _state
+from qemu_vmstate.bindings.native import ffi, lib
+
+BINDINGS = Path(__file__).absolute().parents[2] / "qemu_vmstate" / "bindings"
+
+
+def stub(name: str) -> list[ast.stmt]:
+    """Return the statements of a stub."""
+    return ast.parse((BINDINGS / f"{name}.pyi").read_text()).body
+
+
+def defined(body: list[ast.stmt]) -> dict[str, ast.stmt]:
+    """Return the functions, classes and annotated names that these statements define."""
+    found: dict[str, ast.stmt] = {}
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found[node.target.id] = node
+    return found
+
+
+def bridge_stub() -> dict[str, ast.stmt]:
+    lib_class = defined(stub("_native"))["Lib"]
+    assert isinstance(lib_class, ast.ClassDef)
+    return defined(lib_class.body)
+
+
+def python_type(c_type: Any, argument: bool = False) -> str:
+    """Return how the stub spells a C type."""
+    if c_type.kind == "pointer" and argument and c_type.item.cname == "char":
+        return "CData | bytes"
+    if c_type.kind in ("pointer", "function"):
+        return "CData"
+    if c_type.kind == "void":
+        return "None"
+    return "bool" if c_type.cname == "_Bool" else "int"
+
+
+def test_the_bridges_stub_has_its_names() -> None:
+    assert sorted(bridge_stub()) == sorted(dir(lib()))
+
+
+@pytest.mark.parametrize("name", [name for name in dir(lib()) if name.startswith("qv_")])
+def test_the_bridges_stub_has_each_functions_types(name: str) -> None:
+    c_type = ffi.typeof(ffi.addressof(lib(), name))
+    if c_type.kind == "pointer":
+        c_type = c_type.item
+    node = bridge_stub()[name]
+    assert isinstance(node, ast.FunctionDef)
+    annotations = [ast.unparse(arg.annotation) for arg in node.args.posonlyargs if arg.annotation]
+    assert annotations == [python_type(arg, argument=True) for arg in c_type.args]
+    assert node.returns is not None
+    assert ast.unparse(node.returns) == python_type(c_type.result)
+
+
+def test_the_state_modules_stub_has_its_names() -> None:
+    names = {name for name in dir(_state) if not name.startswith("__")}
+    assert {name for name in defined(stub("_state")) if not name.startswith("_")} == names
+
+
+def test_everything_in_the_state_modules_stub_has_a_docstring() -> None:
+    nodes = defined(stub("_state")).values()
+    bare = [
+        node.name
+        for node in nodes
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not ast.get_docstring(node)
+    ]
+    assert bare == []

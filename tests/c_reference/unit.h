@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* QEMU's tests/unit/test-vmstate.c as a header, whose warnings are QEMU's affair. */
+#pragma GCC system_header
+
+int unit_test_main(int argc, char **argv);
+#define main unit_test_main
+#include REFERENCE_UNIT_TEST
+#undef main

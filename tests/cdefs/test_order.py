@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The C files lie in an order: none includes, or calls a function of, one above its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+CDEFS = Path(__file__).resolve().parents[2] / "cdefs"
+
+# From the ground up; what stands in one row is independent of each other.
+BRIDGE = (
+    ("symbols",),
+    ("qemu",),
+    ("bql", "python_call", "object_class", "migration_error", "timer"),
+    ("vmstate_infos", "object"),
+    ("subsections", "undo_log", "inprocess"),
+    ("snapshot", "load_watch"),
+    ("snapshot_batch",),
+    ("hooks", "registration"),
+    ("vmsd_hooks",),
+)
+STATE = (
+    ("object_util",),
+    ("types",),
+    ("memory",),
+    ("values", "cell", "bql"),
+    ("guard", "field", "array"),
+    ("fast_path",),
+    ("module",),
+)
+# Which folders a folder may include headers of, besides its own.
+FOLDERS = {
+    "shared": set(),
+    "decl": {"bench", "decl"},
+    "bridge": {"shared", "decl"},
+    "state": {"shared"},
+    "shim": {"bridge"},
+    "library": set(),
+    "bench": {"bridge", "decl"},
+}
+ORDERS = {"bridge": BRIDGE, "state": STATE}
+# What qemu.c and those above it need to know of QEMU's versions.
+PART_OF = {"qemu_version": "qemu"}
+COMMENT = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+DEFINED = re.compile(
+    r"^(?!static|extern|typedef)[A-Za-z][\w \t*]*?\b(qv_\w+)\([^;{]*?\)\s*\{", re.M
+)
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(path for path in (CDEFS / folder).iterdir() if path.suffix in (".c", ".h"))
+
+
+def included(path: Path) -> list[tuple[str, str]]:
+    """Return folder and stem of each header of this project that a file includes."""
+    found = re.findall(r'^#include "(\w+)/(\w+)\.h"', path.read_text(), re.MULTILINE)
+    return [(folder, stem) for folder, stem in found if (CDEFS / folder).is_dir()]
+
+
+def rank(folder: str, stem: str) -> int:
+    for index, row in enumerate(ORDERS[folder]):
+        if PART_OF.get(stem, stem) in row:
+            return index
+    raise AssertionError(f"cdefs/{folder}/{stem} has no place in the order: give it one")
+
+
+def below(folder: str, user: str, used: str) -> bool:
+    """Return whether ``used`` lies below ``user``, or is the same file."""
+    same = PART_OF.get(user, user) == PART_OF.get(used, used)
+    return same or rank(folder, used) < rank(folder, user)
+
+
+def code(path: Path) -> str:
+    return COMMENT.sub(" ", path.read_text())
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_includes_only_those_that_it_may(folder: str) -> None:
+    for path in sources(folder):
+        for other, stem in included(path):
+            allowed = other == folder or other in FOLDERS[folder]
+            assert allowed, f"{path.name} includes {other}/{stem}.h"
+
+
+@pytest.mark.parametrize("folder", ORDERS)
+def test_no_file_includes_one_above_its_own(folder: str) -> None:
+    for path in sources(folder):
+        for other, stem in included(path):
+            if other == folder and stem != folder:
+                assert below(folder, path.stem, stem), f"{path.name} includes {stem}.h"
+
+
+@pytest.mark.parametrize("folder", ORDERS)
+def test_no_file_calls_a_function_of_one_above_its_own(folder: str) -> None:
+    owner = {
+        name: path.stem
+        for path in sources(folder)
+        if path.suffix == ".c"
+        for name in DEFINED.findall(code(path))
+    }
+    assert len(owner) > 20
+    for path in sources(folder):
+        if path.suffix == ".c":
+            for name in set(re.findall(r"\bqv_\w+", code(path))) & set(owner):
+                assert below(folder, path.stem, owner[name]), (
+                    f"{path.name} uses {name}() of {owner[name]}.c"
+                )
+
+
+def test_one_header_knows_qemu_versions_and_few_files_use_it() -> None:
+    users = set()
+    for folder in FOLDERS:
+        for path in sources(folder):
+            if re.search(r"\b(QEMU_VERSION_(MAJOR|MINOR)|QV_VERSION|QV_ERRP_HOOKS)\b", code(path)):
+                assert path.name == "qemu_version.h" or ("bridge", "qemu_version") in included(
+                    path
+                ), f"{path.name} asks for a version without bridge/qemu_version.h"
+                users.add(path.name)
+    assert users == {"qemu_version.h", "qemu.c", "bql.c", "load_watch.c", "vmsd_hooks.c"}
