@@ -102,7 +102,7 @@ class Link(VMStruct, name="pynic/link"):
     history: Array[LinkEvent, Literal[4]] = zeroed()
 
     def step(self) -> None:
-        """Return the link goes up, or down."""
+        """Let the link go up, or down."""
         self.steps += 1
         self.up = self.steps % 2 == 1
         self.speed = 10 ** (1 + self.steps % 4) if self.up else 0

@@ -101,7 +101,7 @@ class HPET(Device, name="hpet", version_id=2, minimum_version_id=1):
         return [one.tn for one in source.timer] == list(range(source.num_timers))
 
     def pre_save(self) -> None:
-        """Return the counter of a machine that runs is what it is by now."""
+        """Set the counter of a machine that runs to what it is by now."""
         if self.now and self.config & ENABLE:
             ticks = (self.now() + self.hpet_offset.hpet_offset) // CLOCK_PERIOD_NS
             self.hpet_counter = ticks % 2**64

@@ -87,7 +87,7 @@ class PL011Registers(DerivedState):
         return FIFO_DEPTH if LineControl.FEN in self.lcr else 1
 
     def put(self, character: int) -> None:
-        """Return a character arrives, for which there is room."""
+        """Take a character that arrives, for which there is room."""
         self.read_fifo[(self.read_pos + self.read_count) % self.depth] = character
         self.read_count += 1
         self.flags &= ~Flag.RXFE
@@ -160,7 +160,7 @@ class PL011(Device, name="pl011", version_id=2, minimum_version_id=2):
         return bool(0 <= regs.read_pos < FIFO_DEPTH and 0 <= regs.read_count <= FIFO_DEPTH)
 
     def post_load(self, version_id: int) -> None:
-        """Return what older QEMUs sent otherwise becomes what this device assumes."""
+        """Turn what older QEMUs sent otherwise into what this device assumes."""
         with self.regs.lock() as regs:
             if regs.depth == 1 and regs.read_count and regs.read_pos:
                 regs.read_fifo[0], regs.read_pos = regs.read_fifo[regs.read_pos], 0

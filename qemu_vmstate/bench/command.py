@@ -89,7 +89,7 @@ def measure(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Return the options of ``qemu-vmstate bench``."""
+    """Add the options of ``qemu-vmstate bench``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object, no tables")
     parser.add_argument("--quick", action="store_true", help="a minute instead of five")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)

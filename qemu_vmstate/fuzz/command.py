@@ -261,7 +261,7 @@ def _failing_loads(options: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Return the options of ``qemu-vmstate fuzz``."""
+    """Add the options of ``qemu-vmstate fuzz``."""
     parser.add_argument(
         "targets",
         nargs="*",

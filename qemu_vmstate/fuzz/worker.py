@@ -73,7 +73,7 @@ class Journal:
             self._map = mmap.mmap(file.fileno(), size)
 
     def write(self, number: int, batch: int, version: int | None, data: bytes) -> None:
-        """Return what is tried next; ``version`` ``None``: the newest."""
+        """Write down what is tried next; ``version`` ``None``: the newest."""
         marked = -2 if version is None else version
         self._HEAD.pack_into(self._map, 0, number, batch, marked, len(data))
         self._map[self._HEAD.size : self._HEAD.size + len(data)] = data

@@ -28,7 +28,7 @@ def _plain_hooks() -> dict[int, str]:
 
 
 def _lost(_type: object, exc: BaseException, _trace: object) -> None:
-    """Return an exception outside a hook's own ``try``: a signal handler's, for instance."""
+    """Print an exception from outside a hook's own ``try``, of a signal handler for instance."""
     traceback.print_exception(exc, file=sys.stderr)
 
 

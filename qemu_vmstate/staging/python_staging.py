@@ -142,7 +142,7 @@ class PythonStaging(Staging):
                 yield number, f"{description.name}.{info.attribute}.needed()", needed
 
     def __del__(self, free: Any = None) -> None:
-        """Return what owns the memory frees it."""
+        """Do nothing: what owns the memory frees it."""
 
     @property
     def migration_state(self) -> Any:
@@ -246,7 +246,7 @@ class PythonStaging(Staging):
         return counter is None or bool(getattr(source, counter[0]) > counter[1])
 
     def run(self, name: str) -> None:
-        """Return the hook of that name, one that copies nothing."""
+        """Run the hook of that name, one that copies nothing."""
         self._current = f"{self.description.name}.{name}()"
         answer = getattr(self._hooks, name)()
         if name == "needed":
@@ -312,4 +312,4 @@ class PythonStaging(Staging):
 
 
 def _nobody(*_failure: object) -> None:
-    """Return the object is gone, and so is whoever walked it."""
+    """Do nothing: the object is gone, and so is whoever walked it."""

@@ -165,7 +165,7 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
             restore_or_undo(value, source, version_id, type(source).__layout__.version_id)
 
     def restore_unguarded(self, source: Any, version_id: int) -> None:
-        """Return the same without the undoing, which ``former()`` is for."""
+        """Restore the state without the undoing, which ``former()`` is for."""
         with self._held() as value:
             value.restore_migrated_state_mut(source, version_id)
 

@@ -181,7 +181,7 @@ def _after_comma(text: str, at: int) -> int:
 def _write(
     source: Source, out: str | os.PathLike[str], edits: list[tuple[int, int, bytes]]
 ) -> None:
-    """Return the file with its edits, which replaces *out* when all of it is written."""
+    """Write the file with its edits, which replaces *out* when all of it is written."""
     folder, name = os.path.split(os.path.abspath(out))
     part, path = tempfile.mkstemp(prefix=f".{name[:100]}-", dir=folder)
     try:

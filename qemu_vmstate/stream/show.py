@@ -95,7 +95,7 @@ def write_json(stream: Stream, out: TextIO) -> None:
 
 
 def show(stream: Stream, out: TextIO) -> None:
-    """Return a table of the sections: by ``rich`` on a terminal that has it, else plain text."""
+    """Show a table of the sections: by ``rich`` on a terminal that has it, else plain text."""
     configuration = stream.configuration
     described = "described" if stream.description else "not described"
     machine = f"machine {printable(configuration.machine)}, " if configuration else ""

@@ -46,7 +46,7 @@ class Run:
         self._reports.mkdir(parents=True, exist_ok=True)
 
     def tool(self, name: str, *command: str) -> None:
-        """Return a step that passes or fails as a whole."""
+        """Run a step that passes or fails as a whole."""
         started = time.monotonic()
         status = self._call(name, [self.environment.python, "-m", *command], {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))

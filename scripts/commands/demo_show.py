@@ -78,7 +78,7 @@ def fields_of(card: demo_device.Nic) -> dict[str, Any]:
 
 
 def show_fields(columns: dict[str, dict[str, Any]]) -> None:
-    """Return a table of fields, a column for each state."""
+    """Show a table of fields, a column for each state."""
     table = Table(box=None, padding=(0, 2), show_header=len(columns) > 1)
     table.add_column("field")
     for name in columns:

@@ -65,7 +65,7 @@ def expect_whole(vm: VM, before: list[int]) -> None:
 
 
 def expect_nothing_lost(vm: VM) -> None:
-    """Return the threads run, none has failed, and every update of theirs is there."""
+    """Check that the threads run, none has failed, and every update of theirs is there."""
     done: list[list[int]] = vm.python.eval("dev.done")
 
     def all_went_on() -> bool | None:
