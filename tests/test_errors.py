@@ -42,7 +42,7 @@ TREE: list[tuple[type[Exception], tuple[type[Exception], ...]]] = [
 ]
 ALIASES = (
     *("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"),
-    *("i32_positive_le", "timer", "cpudouble", "Equal", "Tmp", "Subsection"),
+    *("i32_positive_le", "timer", "cpudouble", "f32", "f64", "Equal", "Tmp", "Subsection"),
 )
 
 

@@ -65,6 +65,8 @@ PyObject *qv_load_value(Field *field, char *p, PyObject *owner)
         return PyLong_FromLongLong(*(int64_t *)p);
     case 'Q':
         return PyLong_FromUnsignedLongLong(*(uint64_t *)p);
+    case 'f':
+        return PyFloat_FromDouble(*(float *)p);
     case 'd':
         return PyFloat_FromDouble(*(double *)p);
     case 's': {
@@ -184,7 +186,7 @@ static int store_unsigned(Field *field, char *p, PyObject *value, Py_ssize_t ind
     return 0;
 }
 
-static int store_double(Field *field, char *p, PyObject *value, Py_ssize_t index)
+static int store_float(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
     double v;
 
@@ -200,7 +202,14 @@ static int store_double(Field *field, char *p, PyObject *value, Py_ssize_t index
         }
         return -1;
     }
-    *(double *)p = v;
+    if (field->kind == 'd') {
+        *(double *)p = v;
+    } else if (isfinite(v) && !isfinite((float)v)) {
+        refuse(field, index, value, "range");
+        return -1;
+    } else {
+        *(float *)p = v;
+    }
     return 0;
 }
 
@@ -222,8 +231,8 @@ static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index
     PyObject *number;
     int ret;
 
-    if (field->kind == 'd') {
-        return store_double(field, p, value, index);
+    if (field->kind == 'f' || field->kind == 'd') {
+        return store_float(field, p, value, index);
     }
     if (PyLong_Check(value)) {
         return is_signed ? store_signed(field, p, value, index)

@@ -225,7 +225,7 @@ class _Field:
         fallible: bool,
     ) -> Codec:
         if isinstance(type_, Scalar):
-            if plain is float:
+            if plain is float and type_.is_whole:
                 raise DeclarationError(
                     f"{self.where}: a float in {type_.name} would lose its fraction; keep the "
                     "number in a whole unit, or write the conversions by hand"
@@ -235,14 +235,14 @@ class _Field:
                     f"{self.where}: not every {type_.name} is a {live.name} and the other way "
                     f"round, so into={type_.name} could fail; use try_into={type_.name}"
                 )
-            to: Callable[[Any], Any] = bool if type_.kind == "?" else int
+            to: Callable[[Any], Any] = type_.plain_type
         elif isinstance(type_, ArrayType):
             to = bytes if type_.is_buffer else list
         else:
             to = type_.cls
         unshared = partial(plain_value, type_)
         back: Callable[[Any], Any] = plain
-        if isinstance(live, Scalar) and live.kind not in "?d":
+        if isinstance(live, Scalar) and live.is_whole:
             back = partial(in_range, live)
         if not fallible:
             if isinstance(type_, Scalar):

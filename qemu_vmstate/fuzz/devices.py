@@ -14,7 +14,7 @@ from typing import Any
 import qemu_vmstate
 
 from .dataclass_states import IMPORTS, derived
-from .layouts import SCALAR_NAMES, Layout, LayoutDrawing
+from .layouts import FLOAT_NAMES, SCALAR_NAMES, Layout, LayoutDrawing
 
 __all__ = ["Drawn", "draw", "make"]
 
@@ -137,7 +137,7 @@ class _DeviceDrawing(LayoutDrawing):
     def cell(self, device: Layout) -> None:
         types = (
             *SCALAR_NAMES,
-            "cpudouble",
+            *FLOAT_NAMES,
             "Equal[u32]",
             "i32_positive_le",
             "Array[u16, 3]",

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from ..wire.types import SCALARS
 
-__all__ = ["SCALAR_NAMES", "WHOLE", "Layout", "LayoutDrawing"]
+__all__ = ["FLOAT_NAMES", "SCALAR_NAMES", "WHOLE", "Layout", "LayoutDrawing"]
 
-WHOLE = {scalar.name: scalar for kind, scalar in SCALARS.items() if kind not in "?d"}
+WHOLE = {scalar.name: scalar for scalar in SCALARS.values() if scalar.is_whole}
 """The whole numbers by name."""
 
 SCALAR_NAMES = ("bool", *WHOLE)
+FLOAT_NAMES = ("f32", "f64", "cpudouble")
 """The names of the scalars of a fixed size."""
 
 _COUNTERS = ("u8", "u16", "u32", "i32", "Equal[u32]", "Equal[u8]", "i32_positive_le")
@@ -154,7 +155,7 @@ class LayoutDrawing:
         """Add a scalar."""
         name = cls.new()
         type_ = self.rng.choice(
-            (*SCALAR_NAMES, *WHOLE, "cpudouble", "timer", "Equal[u16]", "i32_positive_le")
+            (*SCALAR_NAMES, *WHOLE, *FLOAT_NAMES, "timer", "Equal[u16]", "i32_positive_le")
         )
         if self.chance(0.1):
             type_ = self.rng.choice(
@@ -197,7 +198,7 @@ class LayoutDrawing:
         if depth < 3 and self.left > 0 and self.chance(0.4):
             return self.struct(depth + 1, simple=self.chance(0.4)).name
         return self.rng.choice(
-            (*SCALAR_NAMES, "cpudouble", "timer", "Equal[u8]", "i32_positive_le")
+            (*SCALAR_NAMES, *FLOAT_NAMES, "timer", "Equal[u8]", "i32_positive_le")
         )
 
     def array(self, cls: Layout, depth: int) -> None:

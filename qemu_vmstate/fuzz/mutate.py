@@ -160,7 +160,7 @@ def _items(type_: Any, n: int, rng: random.Random) -> Any:
 
 def _value(type_: WireType, rng: random.Random, attribute: Any) -> Any:
     match type_:
-        case Scalar(kind="d"):
+        case Scalar(kind="f" | "d"):
             return rng.choice((0.0, 1.5, float("inf"), float("nan"), rng.random()))
         case Scalar():
             low, high = type_.low, type_.high

@@ -53,7 +53,7 @@ def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int
         raise DeclarationError(
             f"{where}: minimum: QEMU takes any i32_positive_le from 0 on; leave it out"
         )
-    if type_.kind == "d" or type_.kind == "?":
+    if not type_.is_whole:
         raise DeclarationError(f"{where}: minimum and maximum are for whole numbers")
     if not type_.low <= low <= high <= type_.high or high < 0:
         raise DeclarationError(

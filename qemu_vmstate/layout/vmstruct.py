@@ -33,6 +33,8 @@ from .validation import Validator, validators_of
 
 __all__ = ["VMStruct", "asdict"]
 
+_GREATEST = {"f": 2.0**128 - 2.0**104, "d": sys.float_info.max}
+
 
 def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
     """Return the exception for a refused store; called from cdefs/state/values.c."""
@@ -40,8 +42,8 @@ def _refused(target: _state.Field, index: int, value: object, why: str) -> Excep
     scalar = SCALARS.get(target.kind)
     if why == "range" and scalar:
         limits = f"({target.low} to {target.high})"
-        if target.kind == "d":
-            limits = f"(its greatest is {sys.float_info.max})"
+        if target.kind in _GREATEST:
+            limits = f"(its greatest is {_GREATEST[target.kind]})"
         return OutOfRangeError(f"{_shown(value)} is out of range for {scalar.name} {limits}", path)
     if why == "length":
         given = len(value) if isinstance(value, Sized) else "other than that many"

@@ -20,8 +20,6 @@ from .priority import MigrationPriority
 
 __all__ = ["VMStateDescription", "descriptions_of"]
 
-# These have no limits that C could check.
-_NO_LIMITS = "?d"
 _VARRAY = {"B": "UINT8", "H": "UINT16", "I": "UINT32", "i": "INT32"}
 
 
@@ -217,9 +215,9 @@ class _FieldWriter:
     def limits(self, info: FieldInfo) -> tuple[int, int] | None:
         """Return what a number is declared to be within, if not its type's own limits."""
         attribute: Any = getattr(self._cls, info.attribute)
-        if not isinstance(attribute, _state.Field) or attribute.kind in _NO_LIMITS:
+        own = SCALARS.get(attribute.kind) if isinstance(attribute, _state.Field) else None
+        if own is None or not own.is_whole:
             return None
-        own = SCALARS[attribute.kind]
         limits = attribute.low, attribute.high
         return None if limits == (own.low, own.high) else limits
 

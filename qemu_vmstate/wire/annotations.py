@@ -11,6 +11,7 @@ are as the compiler has them.
 ``u8 u16 u32 u64``                   VMSTATE_UINT8, VMSTATE_UINT16 ...
 ``i8 i16 i32 i64``                   VMSTATE_INT8, VMSTATE_INT16 ...
 ``Equal[u32]``, ``i32_positive_le``           VMSTATE_UINT32_EQUAL, VMSTATE_INT32_POSITIVE_LE
+``f32``, ``f64``                     IEEE 754 bits, as VMSTATE_UINT32 and VMSTATE_UINT64
 ``cpudouble``                        an element of VMSTATE_CPUDOUBLE_ARRAY
 ``timer``                            VMSTATE_TIMER
 ``Array[u32, Literal[8]]``           VMSTATE_UINT32_ARRAY
@@ -84,6 +85,8 @@ __all__ = [
     "VArray",
     "VBuffer",
     "cpudouble",
+    "f32",
+    "f64",
     "find_wire_type",
     "i8",
     "i16",
@@ -115,8 +118,18 @@ i32: TypeAlias = Annotated[int, SCALARS["i"]]
 i64: TypeAlias = Annotated[int, SCALARS["q"]]
 """A signed 64-bit number, big endian on the wire: VMSTATE_INT64."""
 
-cpudouble: TypeAlias = Annotated[float, SCALARS["d"]]
-"""A double, its 64 bits big endian on the wire: an element of VMSTATE_CPUDOUBLE_ARRAY."""
+f32: TypeAlias = Annotated[float, SCALARS["f"]]
+"""A number of IEEE 754 single precision, its bits as VMSTATE_UINT32 has them.
+
+QEMU's ``float32`` (include/fpu/softfloat-types.h) is a ``uint32_t``. Python rounds what is
+assigned to the nearest value that 32 bits hold; a signalling NaN that is read becomes quiet.
+"""
+f64: TypeAlias = Annotated[float, SCALARS["d"]]
+"""A number of IEEE 754 double precision, its bits as VMSTATE_UINT64 has them: ``float64``."""
+cpudouble: TypeAlias = Annotated[
+    float, dataclasses.replace(SCALARS["d"], name="cpudouble", info="cpudouble")
+]
+"""A ``CPU_DoubleU``, the bits of an ``f64`` on the wire: an element of VMSTATE_CPUDOUBLE_ARRAY."""
 timer: TypeAlias = Annotated[
     int, dataclasses.replace(SCALARS["q"], name="timer", info="timer", rest=-1)
 ]

@@ -36,6 +36,16 @@ class Scalar(WireType):
     options: ClassVar[frozenset[str]] = frozenset({"minimum", "maximum", "err_hint"})
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is a whole number, which can have limits."""
+        return self.kind not in "?fd"
+
+    @property
+    def plain_type(self) -> type[int | float]:
+        """The Python type of its values."""
+        return int if self.is_whole else bool if self.kind == "?" else float
+
+    @property
     def align(self) -> int:
         """Bytes that its offset in memory is a multiple of."""
         return self.size
@@ -89,7 +99,8 @@ SCALARS = {
             Scalar(f"i{8 * n}", k, f"int{8 * n}", n, -(2 ** (8 * n - 1)), 2 ** (8 * n - 1) - 1)
             for k, n in _SIGNED
         ),
-        Scalar("cpudouble", "d", "cpudouble", 8, 0, 0),
+        Scalar("f32", "f", "uint32", 4, 0, 0),
+        Scalar("f64", "d", "uint64", 8, 0, 0),
     )
 }
 """Every scalar by its letter in :mod:`struct`."""

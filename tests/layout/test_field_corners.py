@@ -229,7 +229,7 @@ def test_integer_that_is_no_double() -> None:
         it: cpudouble = 0.0
 
     state = State(it=5)
-    with pytest.raises(OutOfRangeError, match=r"State\.it: 1000.* is out of range for cpudouble"):
+    with pytest.raises(OutOfRangeError, match=r"State\.it: 1000.* is out of range for f64"):
         state.it = 10**400
     assert state.it == 5.0
 

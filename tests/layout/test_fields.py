@@ -332,7 +332,7 @@ def test_double_and_timer() -> None:
     state = State()
     load(state, struct.pack(">dddq", -2.0, float("inf"), 3.0, 123))
     assert (state.value, list(state.several), state.expires) == (-2.0, [float("inf"), 3.0], 123)
-    with pytest.raises(OutOfRangeError, match="'x' is a str, not cpudouble"):
+    with pytest.raises(OutOfRangeError, match="'x' is a str, not f64"):
         state.value = "x"  # type: ignore[assignment]
 
 
