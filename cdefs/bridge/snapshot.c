@@ -153,13 +153,10 @@ static int fast_snapshot(void *opaque, int keep, char **errmsg)
 {
     QvObject *object = opaque;
     QvWithLocks *too = object->hooks & QV_HOOK_LOCK_ALL ? copy_out : NULL;
-    int gil, ret = QV_FALL_BACK;
+    int gil = qv_python_table->enter();
+    int ret = qv_python_table->snapshot(object->extras->fast_path, keep, too, object, errmsg);
 
-    if (!keep) {
-        gil = qv_python_table->enter();
-        ret = qv_python_table->snapshot(object->extras->fast_path, too, object, errmsg);
-        qv_python_table->leave(gil);
-    }
+    qv_python_table->leave(gil);
     return ret;
 }
 

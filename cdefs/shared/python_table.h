@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * the fast path into Python, for what hooks.c asks most: states that only
- * convert themselves, each in a Mutex.  It has no Python.h; _state has, and
- * hands this table over.
+ * The fast path into Python, for what hooks.c asks most: states that only
+ * convert themselves, each in a Mutex.  The bridge has no Python.h; _state has, and
+ * gives it this table.
  */
-#ifndef QV_TRAMPOLINE_H
-#define QV_TRAMPOLINE_H
+#ifndef QV_PYTHON_TABLE_H
+#define QV_PYTHON_TABLE_H
 
 #include <stdbool.h>
 
@@ -19,8 +19,12 @@ typedef struct QvPython {
     /* Take the GIL, and give it back; what the first returned is for the second. */
     int (*enter)(void);
     void (*leave)(int state);
-    /* With the GIL: 0, a negative errno with a sentence in *errmsg, or QV_FALL_BACK. */
-    int (*snapshot)(void *fast_path, QvWithLocks *with_locks, void *object, char **errmsg);
+    /*
+     * With the GIL: 0, a negative errno with a message in *errmsg, or QV_FALL_BACK.
+     * keep: not for a save, but for a load to begin with.
+     */
+    int (*snapshot)(void *fast_path, int keep, QvWithLocks *with_locks, void *object,
+                    char **errmsg);
     /* undo: where to leave what rolls it back (owner: then the caller), or NULL. */
     int (*restore)(void *fast_path, int version_id, void **undo, QvWithLocks *with_locks,
                    void *object, char **errmsg);

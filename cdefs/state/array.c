@@ -158,7 +158,7 @@ static PyObject *array_repr(PyObject *obj)
 /* Rows of rows of numbers as many dimensions; structs, and what is deeper, as bytes. */
 static int array_getbuffer(PyObject *obj, Py_buffer *view, int flags)
 {
-    static const char letters[] = "?bBhHiIqQfd";
+    static const char letters[] = QV_NUMBERS;
     static char formats[sizeof(letters)][2];
     Array *self = (Array *)obj;
     Field *element = self->field, *inner = (Field *)element->inner;

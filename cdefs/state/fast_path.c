@@ -10,11 +10,11 @@
 #include "state/object_util.h"
 
 /*
- * How a restore is undone.  One of an UNDO_NOTHING that raises has changed nothing;
- * to undo it after it has returned, and an UNDO_FORMER always, takes a former that
- * Python keeps.  Memory is what an UNDO_MEMORY is.
+ * What undoes a restore that changed the state: what __undo_migrated_state__() returns, or
+ * for UNDO_MEMORY, of which the memory is all that counts, the bytes of that.  One of an
+ * ALL_OR_NOTHING that raises has changed nothing.
  */
-enum { UNDO_NOTHING, UNDO_FORMER, UNDO_MEMORY, UNDO_SLOW_PATH };
+enum { UNDO_CALL, UNDO_MEMORY, ALL_OR_NOTHING };
 
 typedef struct {
     PyObject *state; /* strong; a ToMigrationState */
@@ -29,14 +29,16 @@ typedef struct {
     Py_ssize_t count;
     QvCell **cells; /* owner: conversions, behind them */
     size_t n_cells;
+    PyObject **undos;    /* owner: conversions, behind cells; guarded by the cells */
     PyObject *owner_ref; /* strong: for Python, which of them this is */
-    PyObject *failed;    /* strong: failed(owner_ref, index, saving, exception, &errmsg) -> errno */
-    PyObject *undo;      /* strong: undo(owner_ref, index, former, exception) */
-    PyObject *make_undo; /* strong: make_undo(owner_ref, formers) -> Undo */
-    PyObject *owner;     /* strong: the distinct Cells of all parts, C's too */
+    PyObject *failed;    /* strong: failed(owner_ref, index, hook, exception, &errmsg) -> errno */
+    PyObject *roll_back; /* strong: roll_back(owner_ref, undos, exception) */
+    PyObject *undo_of_memory; /* strong: undo_of_memory(state, bytes, own_version) -> undo */
+    PyObject *own_version;    /* strong: the version_id that a roll back's restore gets */
+    PyObject *owner;          /* strong: the distinct Cells of all parts, C's too */
 } FastPath;
 
-static PyObject *snapshot_name, *restore_name, *former_name;
+static PyObject *snapshot_name, *restore_name, *undo_name;
 
 static int fast_path_clear(PyObject *obj)
 {
@@ -45,8 +47,9 @@ static int fast_path_clear(PyObject *obj)
 
     Py_CLEAR(self->owner_ref);
     Py_CLEAR(self->failed);
-    Py_CLEAR(self->undo);
-    Py_CLEAR(self->make_undo);
+    Py_CLEAR(self->roll_back);
+    Py_CLEAR(self->undo_of_memory);
+    Py_CLEAR(self->own_version);
     Py_CLEAR(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_CLEAR(self->conversions[i].state);
@@ -64,8 +67,9 @@ static int fast_path_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(obj));
     Py_VISIT(self->owner_ref);
     Py_VISIT(self->failed);
-    Py_VISIT(self->undo);
-    Py_VISIT(self->make_undo);
+    Py_VISIT(self->roll_back);
+    Py_VISIT(self->undo_of_memory);
+    Py_VISIT(self->own_version);
     Py_VISIT(self->owner);
     for (i = 0; i < self->count; i++) {
         Py_VISIT(self->conversions[i].state);
@@ -105,20 +109,20 @@ static int add_conversion(FastPath *self, PyObject *item)
 
 static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *owner_ref, *failed, *undo, *make_undo, *conversions, *cells;
+    PyObject *owner_ref, *failed, *roll_back, *undo_of_memory, *own_version, *conversions, *cells;
     Py_ssize_t i, count;
     QvCell **distinct;
     FastPath *self;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOOOO!O!", &owner_ref, &failed, &undo, &make_undo, &PyTuple_Type,
-                          &conversions, &PyTuple_Type, &cells)) {
+    if (!PyArg_ParseTuple(args, "OOOOOO!O!", &owner_ref, &failed, &roll_back, &undo_of_memory,
+                          &own_version, &PyTuple_Type, &conversions, &PyTuple_Type, &cells)) {
         return NULL;
     }
     if (!snapshot_name) {
         snapshot_name = PyUnicode_InternFromString("snapshot_migration_state");
         restore_name = PyUnicode_InternFromString("restore_migrated_state_mut");
-        former_name = PyUnicode_InternFromString("__former_migrated_state__");
+        undo_name = PyUnicode_InternFromString("__undo_migrated_state__");
     }
     self = (FastPath *)PyType_GenericAlloc(type, 0);
     count = PyTuple_Size(conversions);
@@ -127,8 +131,9 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     }
     self->owner_ref = Py_NewRef(owner_ref);
     self->failed = Py_NewRef(failed);
-    self->undo = Py_NewRef(undo);
-    self->make_undo = Py_NewRef(make_undo);
+    self->roll_back = Py_NewRef(roll_back);
+    self->undo_of_memory = Py_NewRef(undo_of_memory);
+    self->own_version = Py_NewRef(own_version);
     self->owner = Py_NewRef(cells);
     distinct = qv_cells_of(cells, &self->n_cells);
     if (!distinct) {
@@ -136,13 +141,15 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         return NULL;
     }
     self->conversions =
-        PyMem_Calloc(1, count * sizeof(Conversion) + self->n_cells * sizeof(*distinct) + 1);
+        PyMem_Calloc(1, count * sizeof(Conversion) + self->n_cells * sizeof(*distinct)
+                            + count * sizeof(*self->undos) + 1);
     if (self->conversions) {
         self->cells = (QvCell **)(self->conversions + count);
+        self->undos = (PyObject **)(self->cells + self->n_cells);
         memcpy(self->cells, distinct, self->n_cells * sizeof(*distinct));
     }
     PyMem_Free(distinct);
-    if (!self->conversions || !snapshot_name || !restore_name || !former_name) {
+    if (!self->conversions || !snapshot_name || !restore_name || !undo_name) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -155,8 +162,8 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     return (PyObject *)self;
 }
 
-/* The pending exception becomes the object's, a sentence and an errno. */
-static int fail(FastPath *self, Py_ssize_t index, bool saving, char **errmsg)
+/* The pending exception becomes the object's, a message and an errno. */
+static int fail(FastPath *self, Py_ssize_t index, const char *hook, char **errmsg)
 {
     PyObject *type, *value, *traceback, *answer;
     long error = -EINVAL;
@@ -166,8 +173,8 @@ static int fail(FastPath *self, Py_ssize_t index, bool saving, char **errmsg)
     if (traceback) {
         PyException_SetTraceback(value, traceback);
     }
-    answer = PyObject_CallFunction(self->failed, "OniON", self->owner_ref, index, (int)saving,
-                                   value, PyLong_FromVoidPtr(errmsg));
+    answer = PyObject_CallFunction(self->failed, "OnsON", self->owner_ref, index, hook, value,
+                                   PyLong_FromVoidPtr(errmsg));
     if (answer) {
         error = PyLong_AsLong(answer);
     }
@@ -205,7 +212,7 @@ static bool lock(FastPath *self)
     return whole;
 }
 
-static int snapshot(void *context, QvWithLocks *with_locks, void *object, char **errmsg)
+static int snapshot(void *context, int keep, QvWithLocks *with_locks, void *object, char **errmsg)
 {
     FastPath *self = context;
     Py_ssize_t i;
@@ -221,7 +228,7 @@ static int snapshot(void *context, QvWithLocks *with_locks, void *object, char *
         done =
             PyObject_CallMethodObjArgs(conversion->state, snapshot_name, conversion->staged, NULL);
         if (!done) {
-            ret = fail(self, i, true, errmsg);
+            ret = fail(self, i, keep ? "pre_load" : "pre_save", errmsg);
         }
         Py_XDECREF(done);
     }
@@ -259,107 +266,77 @@ static void release(void *undo)
     Py_DECREF((PyObject *)undo);
 }
 
-/*
- * The formers of a restore lie one behind the other, each its state's memory or a
- * PyObject *, which is NULL if it is not needed.
- */
-static size_t former_size(const Conversion *conversion)
-{
-    size_t size = conversion->undo == UNDO_MEMORY ? ((Memory *)conversion->state)->size : 0;
-
-    return size ? (size + sizeof(void *) - 1) / sizeof(void *) * sizeof(void *) : sizeof(void *);
-}
-
-/* -1 with an exception. */
-static int keep_former(Conversion *conversion, char *former, bool needed)
-{
-    if (conversion->undo == UNDO_MEMORY) {
-        memcpy(former, ((Memory *)conversion->state)->mem, ((Memory *)conversion->state)->size);
-        return 0;
-    }
-    *(PyObject **)former = NULL;
-    if (needed || conversion->undo == UNDO_FORMER) {
-        *(PyObject **)former = PyObject_CallMethodObjArgs(conversion->state, former_name, NULL);
-        return *(PyObject **)former ? 0 : -1;
-    }
-    return 0;
-}
-
-/* As it was: its memory, and what else it changed as its own restore makes it. */
-static void undo_conversion(FastPath *self, Py_ssize_t index, char *former, PyObject *exception)
+/* False with an exception.  needed: also if its own restore is all or nothing. */
+static bool keep_undo(FastPath *self, Py_ssize_t index, bool needed)
 {
     Conversion *conversion = &self->conversions[index];
     Memory *state = (Memory *)conversion->state;
-    PyObject *kept = conversion->undo == UNDO_MEMORY ? Py_None : *(PyObject **)former, *done;
+    PyObject *undo = NULL;
 
-    if (!kept) {
-        return;
-    }
     if (conversion->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former, state->size);
+        undo = PyBytes_FromStringAndSize(state->mem, state->size);
+    } else if (needed || conversion->undo == UNDO_CALL) {
+        undo = PyObject_CallMethodObjArgs(conversion->state, undo_name, self->own_version, NULL);
+    } else {
+        undo = Py_NewRef(Py_None);
     }
-    done = PyObject_CallFunction(self->undo, "OnOO", self->owner_ref, index, kept, exception);
-    if (!done) {
-        PyErr_WriteUnraisable(self->undo);
-    }
-    Py_XDECREF(done);
-    if (conversion->undo == UNDO_MEMORY) {
-        memcpy(state->mem, former, state->size);
-    }
+    self->undos[index] = undo;
+    return undo != NULL;
 }
 
-/* The first conversions, newest first; past is behind their formers. */
-static void undo_conversions(FastPath *self, Py_ssize_t count, char *past)
+/* The first undos as a tuple, which has their references then; NULL with an exception. */
+static PyObject *take_undos(FastPath *self, Py_ssize_t count)
 {
-    PyObject *type, *value, *traceback;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    while (count--) {
-        past -= former_size(&self->conversions[count]);
-        undo_conversion(self, count, past, value);
-    }
-    PyErr_Restore(type, value, traceback);
-}
-
-/* What rolls all of it back at a failure that comes later. */
-static PyObject *make_undo(FastPath *self, char *former)
-{
-    PyObject *kept = PyTuple_New(self->count), *made;
-    Py_ssize_t i;
-
-    for (i = 0; kept && i < self->count; i++) {
-        Conversion *conversion = &self->conversions[i];
-        PyObject *one;
-
-        if (conversion->undo == UNDO_MEMORY) {
-            one = PyBytes_FromStringAndSize(former, ((Memory *)conversion->state)->size);
-        } else {
-            one = Py_NewRef(*(PyObject **)former);
-        }
-        if (!one || PyTuple_SetItem(kept, i, one) < 0) {
-            Py_CLEAR(kept);
-        }
-        former += former_size(conversion);
-    }
-    made = kept ? PyObject_CallFunctionObjArgs(self->make_undo, self->owner_ref, kept, NULL) : NULL;
-    if (!made) {
-        PyErr_WriteUnraisable(self->owner_ref);
-    }
-    Py_XDECREF(kept);
-    return made;
-}
-
-static void forget_formers(FastPath *self, Py_ssize_t count, char *former)
-{
+    PyObject *taken = PyTuple_New(count);
     Py_ssize_t i;
 
     for (i = 0; i < count; i++) {
-        if (self->conversions[i].undo != UNDO_MEMORY) {
-            Py_XDECREF(*(PyObject **)former);
+        PyObject *undo = self->undos[i];
+
+        if (taken && self->conversions[i].undo == UNDO_MEMORY) {
+            undo = PyObject_CallFunction(self->undo_of_memory, "ONO", self->conversions[i].state,
+                                         undo, self->own_version);
         }
-        former += former_size(&self->conversions[i]);
+        if (!taken || !undo) {
+            Py_XDECREF(undo);
+            Py_CLEAR(taken);
+        } else {
+            PyTuple_SetItem(taken, i, undo);
+        }
     }
+    return taken;
+}
+
+/* The exception stays; what goes wrong here is noted on it. */
+static void roll_back(FastPath *self, Py_ssize_t count)
+{
+    PyObject *type, *value, *traceback, *undos, *done = NULL;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    undos = take_undos(self, count);
+    if (undos) {
+        done = PyObject_CallFunctionObjArgs(self->roll_back, self->owner_ref, undos, value, NULL);
+        Py_DECREF(undos);
+    }
+    if (!done) {
+        PyErr_WriteUnraisable(self->roll_back);
+    }
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* What rolls all of it back at a failure that comes later: owner_ref and the undos. */
+static PyObject *make_undo(FastPath *self)
+{
+    PyObject *undos = take_undos(self, self->count);
+    PyObject *made = undos ? PyTuple_Pack(2, self->owner_ref, undos) : NULL;
+
+    if (!made) {
+        PyErr_WriteUnraisable(self->owner_ref);
+    }
+    Py_XDECREF(undos);
+    return made;
 }
 
 /* -1 with an exception. */
@@ -381,31 +358,30 @@ static int restore_conversion(Conversion *conversion, PyObject *version)
 }
 
 /* All of them or none: how many were restored; the exception is that of the next. */
-static Py_ssize_t restore_conversions(FastPath *self, int version_id, void **undo, char *kept)
+static Py_ssize_t restore_conversions(FastPath *self, int version_id, void **undo)
 {
     PyObject *version = PyLong_FromLong(version_id);
-    char *past = kept;
-    Py_ssize_t i, known = 0;
+    Py_ssize_t i, kept = 0;
 
     for (i = 0; version && i < self->count; i++) {
-        Conversion *conversion = &self->conversions[i];
-
-        if (keep_former(conversion, past, undo || i + 1 < self->count) < 0) {
+        if (!keep_undo(self, i, undo || i + 1 < self->count)) {
             break;
         }
-        past += former_size(conversion);
-        known++;
-        if (restore_conversion(conversion, version) < 0) {
+        kept++;
+        if (restore_conversion(&self->conversions[i], version) < 0) {
             break;
         }
     }
     Py_XDECREF(version);
     if (i < self->count) {
-        undo_conversions(self, known, past);
+        roll_back(self, kept);
     } else if (undo) {
-        *undo = make_undo(self, kept);
+        *undo = make_undo(self);
+    } else {
+        while (kept--) {
+            Py_DECREF(self->undos[kept]);
+        }
     }
-    forget_formers(self, known, kept);
     return i;
 }
 
@@ -413,36 +389,17 @@ static int restore(void *context, int version_id, void **undo, QvWithLocks *with
                    void *object, char **errmsg)
 {
     FastPath *self = context;
-    char small[1024] __attribute__((aligned(sizeof(void *))));
-    char *kept = small;
-    size_t size = 0;
     Py_ssize_t i;
 
-    for (i = 0; i < self->count; i++) {
-        if (self->conversions[i].undo == UNDO_SLOW_PATH) {
-            return QV_FALL_BACK;
-        }
-        size += former_size(&self->conversions[i]);
-    }
-    if (size > sizeof(small)) {
-        kept = PyMem_Malloc(size);
-    }
-    if (!kept || !lock(self)) {
-        i = -1;
-    } else {
-        i = restore_conversions(self, version_id, undo, kept);
-        if (i == self->count && with_locks) {
-            with_locks(object);
-        }
-        qv_cells_unlock(self->cells, self->n_cells);
-    }
-    if (kept != small) {
-        PyMem_Free(kept);
-    }
-    if (i < 0) {
+    if (!lock(self)) {
         return QV_FALL_BACK;
     }
-    return i < self->count ? fail(self, i, false, errmsg) : 0;
+    i = restore_conversions(self, version_id, undo);
+    if (i == self->count && with_locks) {
+        with_locks(object);
+    }
+    qv_cells_unlock(self->cells, self->n_cells);
+    return i < self->count ? fail(self, i, "post_load", errmsg) : 0;
 }
 
 static int enter(void)
@@ -464,8 +421,9 @@ const QvPython qv_python = {
 };
 
 static PyType_Slot fast_path_slots[] = {
-    { Py_tp_doc, "FastPath(owner_ref, failed, undo, ((state, staged, undo, forgets), ...), cells): "
-                 "the fast path from the bridge to states in Mutexes." },
+    { Py_tp_doc,
+      "FastPath(owner_ref, failed, roll_back, undo_of_memory, own_version, "
+      "((state, staged, undo, forgets), ...), cells): the fast path from the bridge to states in Mutexes." },
     { Py_tp_new, fast_path_new },
     { Py_tp_dealloc, fast_path_dealloc },
     { Py_tp_traverse, fast_path_traverse },

@@ -23,7 +23,8 @@ static bool describes_no_memory(Py_ssize_t offset, Py_ssize_t size, Py_ssize_t c
 {
     bool array = kind == 'a' || kind == 'v';
 
-    return offset < 0 || size <= 0 || count < 0 || !memchr("?bBhHiIqQfdsav", kind, 14)
+    return offset < 0 || size <= 0 || count < 0
+           || !memchr(QV_NUMBERS "sav", kind, sizeof(QV_NUMBERS "sav") - 1)
            || (kind == 's') != (cls != NULL) || array != (inner != NULL)
            || (cls && !PyType_Check(cls))
            || (cls && !PyType_IsSubtype((PyTypeObject *)cls, qv_memory_type))

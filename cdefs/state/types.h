@@ -21,6 +21,9 @@ typedef struct {
     int lent;                /* see qv_memory_lend() */
 } Memory;
 
+/* The letters of numbers, as struct and the buffer protocol have them. */
+#define QV_NUMBERS "?bBhHiIqQfd"
+
 /*
  * One field of a layout, and at the same time one element of an array: an
  * array's inner Field says what its elements are.
@@ -30,7 +33,7 @@ typedef struct {
     Py_ssize_t offset;
     Py_ssize_t size;  /* bytes it takes: for an array of all its elements */
     Py_ssize_t count; /* elements of an array, or how many it has room for */
-    char kind;        /* struct's scalar letters, 's' a struct, 'a' an array, 'v' a counted one */
+    char kind;        /* of QV_NUMBERS, 's' a struct, 'a' an array, 'v' a counted one */
     PyObject *cls;    /* strong: the struct's class, or NULL */
     PyObject *inner;  /* strong: the elements' Field, or NULL */
     /* A counted array has number * multiply elements; where the number lies, seen from it. */

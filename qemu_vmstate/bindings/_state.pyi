@@ -135,9 +135,10 @@ class FastPath:
     def __init__(
         self,
         owner_ref: Any,
-        failed: Callable[[Any, int, int, BaseException, int], int],
-        undo: Callable[[Any, int, Any, BaseException], object],
-        make_undo: Callable[[Any, tuple[Any, ...]], object],
+        failed: Callable[[Any, int, str, BaseException, int], int],
+        roll_back: Callable[[Any, tuple[Any, ...], BaseException], object],
+        undo_of_memory: Callable[[Any, bytes, int], Callable[[], object]],
+        own_version: int,
         conversions: tuple[tuple[Any, Memory, int, bool], ...],
         cells: tuple[Cell, ...],
         /,

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..bindings.loader import _state
 from ..layout.vmstruct import VMStruct
-from ..state.to_migration_state import Former
+from ..state.to_migration_state import undo_by_snapshot
 from ..wire.field_options import FieldOptions
 from ..wire.types import SCALARS, ArrayType, Scalar
 from .functions import Lines, Read, compile_functions
@@ -21,23 +21,23 @@ from .migrated import MigratedFields
 from .packing import NumberList, PackedNumber, packer
 from .runtime import (
     UNFIT,
-    _formers_of_states,
-    _items,
-    _put_items_back,
-    _put_numbers_back,
-    _put_rows_back,
-    _put_states_back,
-    _rows,
     all_are,
     as_kind_of,
     check_classes,
+    items,
     prepare_state,
     prepare_states,
     raise_unfit,
     refill,
     restore_all,
+    roll_items_back,
+    roll_numbers_back,
+    roll_rows_back,
+    roll_states_back,
+    rows,
     snapshot_state,
     snapshot_states,
+    undos_of_states,
 )
 from .spec import FieldConversion, Shape
 from .values import plain_value
@@ -56,14 +56,14 @@ _NAMES: dict[str, Any] = {
     "_prepare_states": prepare_states,
     "_restore_all": restore_all,
     "_all_are": all_are,
-    "_put_numbers_back": _put_numbers_back,
-    "_items": _items,
-    "_put_items_back": _put_items_back,
-    "_rows": _rows,
-    "_put_rows_back": _put_rows_back,
-    "_formers_of_states": _formers_of_states,
-    "_put_states_back": _put_states_back,
-    "_Former": Former,
+    "_roll_numbers_back": roll_numbers_back,
+    "_items": items,
+    "_roll_items_back": roll_items_back,
+    "_rows": rows,
+    "_roll_rows_back": roll_rows_back,
+    "_undos_of_states": undos_of_states,
+    "_roll_states_back": roll_states_back,
+    "_undo_by_snapshot": undo_by_snapshot,
     "_unfit": UNFIT,
 }
 """What the generated code can call."""
@@ -145,10 +145,11 @@ class ClassWriter:
         """Return the global name of a field's offset, which is not known yet."""
         return f"_offset_{attribute}"
 
-    def _undo(self, kept: str, put_back: str) -> None:
-        """Undo a change: ``kept`` is an expression, ``put_back`` a statement with it as ``{}``."""
-        self._lines.former.append(kept)
-        self._lines.put_back.append(put_back.format(f"former[{len(self._lines.put_back)}]"))
+    def _undo(self, kept: str, roll_back: str) -> None:
+        """Undo a change: ``kept`` is an expression, ``roll_back`` a statement with it as ``{}``."""
+        local = self._local()
+        self._lines.kept.append(f"{local} = {kept}")
+        self._lines.roll_back.append(roll_back.format(local))
 
     def _undo_assignment(self, attribute: str) -> None:
         self._attributes.append(attribute)
@@ -312,7 +313,7 @@ class ClassWriter:
         self._undo_assignment(attribute)
         self._undo(
             f"None if self.{attribute}.__class__ is bytes else _items(self.{attribute})",
-            f"_put_items_back(self.{attribute}, {{}})",
+            f"_roll_items_back(self.{attribute}, {{}})",
         )
 
     def _array_of_arrays(self, field: FieldConversion, path: str) -> None:
@@ -324,7 +325,7 @@ class ClassWriter:
             return
         filled = f"_as_kind_of(getattr(self, {attribute!r}, None), {fresh}, {path})"
         self._store(field, filled, f"_refill(self, {attribute!r}, {{}})")
-        self._undo(f"_rows(self.{attribute})", f"_put_rows_back(self.{attribute}, {{}})")
+        self._undo(f"_rows(self.{attribute})", f"_roll_rows_back(self.{attribute}, {{}})")
 
     # Nested states
 
@@ -362,7 +363,7 @@ class ClassWriter:
         )
         self._lines.commit.append(f"{local}()")
         listed = f"self.{attribute}" if many else f"[self.{attribute}]"
-        self._undo(f"_formers_of_states({listed})", "_put_states_back({}, own_version)")
+        self._undo(f"_undos_of_states({listed}, own_version)", "_roll_states_back({})")
 
     def _list_of_numbers(
         self, field: FieldConversion, type_: ArrayType, element: NumberList, path: str
@@ -400,8 +401,8 @@ class ClassWriter:
         ]
         self._undo(
             f"(self.{attribute}[:], [x for e in self.{attribute} for x in ({values},)]) "
-            f"if {fit} else _formers_of_states(self.{attribute})",
-            f"_put_numbers_back({{}}, {len(element.attributes)}, own_version)",
+            f"if {fit} else _undos_of_states(self.{attribute}, own_version)",
+            f"_roll_numbers_back({{}}, {tuple(element.attributes)})",
         )
 
 

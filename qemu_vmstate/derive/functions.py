@@ -15,8 +15,7 @@ CONVERSIONS = ("snapshot_migration_state", "restore_migrated_state_mut")
 _FUNCTIONS = (
     *CONVERSIONS,
     "__prepare_migrated_state__",
-    "__former_migrated_state__",
-    "__put_back_migrated_state__",
+    "__undo_migrated_state__",
 )
 
 
@@ -43,9 +42,10 @@ class Lines:
     """Converts and checks what was read; can fail."""
     commit: list[str] = field(default_factory=list)
     """Changes the state; cannot fail."""
-    former: list[str] = field(default_factory=list)
-    """Expressions: what ``put_back`` needs."""
-    put_back: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    """Keeps in a local variable what ``roll_back`` needs; can fail."""
+    roll_back: list[str] = field(default_factory=list)
+    """Makes the state what it was."""
     has_states: bool = False
     """There are nested states."""
     only_numbers: bool = True
@@ -65,8 +65,7 @@ def compile_functions(
             _snapshot(lines, checked),
             _restore(lines),
             _prepare(lines),
-            _former(lines, assigned),
-            _put_back(lines),
+            _undo(lines, assigned),
         ]
     )
     exec(compile(source, _remember(cls, source), "exec"), names)
@@ -144,31 +143,22 @@ def _prepare(lines: Lines) -> str:
     )
 
 
-def _former(lines: Lines, assigned: bool) -> str:
-    former = "".join(f"{kept}, " for kept in lines.former)
-    keep = [
-        '"""What undoes the next restore."""',
+def _undo(lines: Lines, assigned: bool) -> str:
+    body = [
+        '"""Return what makes this state again what it is now."""',
         "if self.__class__ is not _cls:",
-        "    return _Former(self)",
+        "    return _undo_by_snapshot(self, own_version)",
         "try:",
-        f"    return ({former})",
+        *(f"    {line}" for line in lines.kept or ["pass"]),
         "except Exception:  # one is missing, or keeps more than is known of",
-        "    return _Former(self)",
+        "    return _undo_by_snapshot(self, own_version)",
+        "def roll_back():",
+        *(f"    {line}" for line in lines.roll_back or ["pass"]),
+        "return roll_back",
     ]
     if not assigned:
-        keep = ["return _Former(self)"]
-    return _function("__former_migrated_state__(self)", keep)
-
-
-def _put_back(lines: Lines) -> str:
-    put_back = [
-        '"""Make it again what it was when ``former`` was made."""',
-        "if former.__class__ is _Former:",
-        "    former.put_back(own_version)",
-        "    return",
-        *lines.put_back,
-    ]
-    return _function("__put_back_migrated_state__(self, former, own_version)", put_back)
+        body = ["return _undo_by_snapshot(self, own_version)"]
+    return _function("__undo_migrated_state__(self, own_version)", body)
 
 
 def _remember(cls: type, source: str) -> str:

@@ -11,14 +11,15 @@ import copy
 import dataclasses
 import struct
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
 from ..layout.vmstruct import VMStruct, _shown
-from ..state.to_migration_state import restore_or_undo, snapshot_if_possible
+from ..state.to_migration_state import undo_of
+from ..state.undo import Undo, roll_back_all
 from .values import attempt
 
 __all__ = [
@@ -26,13 +27,20 @@ __all__ = [
     "all_are",
     "as_kind_of",
     "check_classes",
+    "items",
     "prepare_state",
     "prepare_states",
     "raise_unfit",
     "refill",
     "restore_all",
+    "roll_items_back",
+    "roll_numbers_back",
+    "roll_rows_back",
+    "roll_states_back",
+    "rows",
     "snapshot_state",
     "snapshot_states",
+    "undos_of_states",
     "wrong_state",
 ]
 
@@ -110,7 +118,7 @@ def _fill(live: Any, fresh: Any) -> None:
         live[:] = fresh
 
 
-def _items(live: Any) -> Any:
+def items(live: Any) -> Any:
     """Return a copy of the numbers that a restore changes inside ``live``, or ``None``."""
     if live is None or live.__class__ in (bytes, tuple):
         return None
@@ -119,26 +127,28 @@ def _items(live: Any) -> Any:
     return live[:]
 
 
-def _put_items_back(live: Any, items: Any) -> None:
-    if items is not None:
-        live[:] = items
+def roll_items_back(live: Any, kept: Any) -> None:
+    """Make the numbers inside ``live`` again what they were; ``kept``: of ``items``."""
+    if kept is not None:
+        live[:] = kept
 
 
-def _rows(live: Any) -> Any:
-    """Return the like of ``_items`` for lists in a list, which stay the same objects."""
+def rows(live: Any) -> Any:
+    """Return the like of ``items`` for lists in a list, which stay the same objects."""
     if live.__class__ is not list:
-        return _items(live)
-    return [(item, _rows(item) if item.__class__ is list else None) for item in live]
+        return items(live)
+    return [(item, rows(item) if item.__class__ is list else None) for item in live]
 
 
-def _put_rows_back(live: Any, rows: Any) -> None:
+def roll_rows_back(live: Any, kept: Any) -> None:
+    """Make the lists inside ``live`` again what they were; ``kept``: of ``rows``."""
     if live.__class__ is not list:
-        _put_items_back(live, rows)
+        roll_items_back(live, kept)
         return
-    for item, inner in rows:
+    for item, inner in kept:
         if inner is not None:
-            _put_rows_back(item, inner)
-    live[:] = [item for item, _ in rows]
+            roll_rows_back(item, inner)
+    live[:] = [item for item, _ in kept]
 
 
 def wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
@@ -193,29 +203,25 @@ def snapshot_states(states: Any, targets: Any, path: str) -> None:
         snapshot_state(state, target, path, index)
 
 
-_Formers = Iterable[tuple[Any, Any]]
+def undos_of_states(states: Any, own_version: int) -> list[Undo]:
+    """Return what undoes the restore of each state; raise ``TypeError`` if that is unknown."""
+    return [_undo_of_state(state, own_version) for state in states]
 
 
-def _formers_of_states(states: Any) -> _Formers:
-    """Return each state with what undoes its restore; raise ``TypeError`` if that is unknown."""
-    return [(state, _former_of_state(state)) for state in states]
-
-
-def _former_of_state(state: Any) -> Any:
+def _undo_of_state(state: Any, own_version: int) -> Undo:
     own: Any = type(state)
     if _is_derived(own):
-        return own.__former_migrated_state__(state)
+        undo: Undo = own.__undo_migrated_state__(state, own_version)
+        return undo
     if own.restore_migrated_state_mut is VMStruct.restore_migrated_state_mut:
-        return bytes(state)
+        return partial(_state.fill, state, bytes(state))
     raise TypeError
 
 
-def _put_states_back(formers: _Formers, own_version: int) -> None:
-    for state, former in formers:
-        if isinstance(former, bytes):
-            _state.fill(state, former)
-        else:
-            state.__put_back_migrated_state__(former, own_version)
+def roll_states_back(undos: Iterable[Undo]) -> None:
+    """Call each of a result of ``undos_of_states``."""
+    for undo in undos:
+        undo()
 
 
 def _is_derived(cls: type) -> bool:
@@ -234,16 +240,19 @@ def all_are(states: Any, cls: type, count: int) -> bool:
     return True
 
 
-def _put_numbers_back(former: Any, each: int, own_version: int) -> None:
-    """Undo the restore of a list of numbers-only states.
+def roll_numbers_back(kept: Any, attributes: Sequence[str]) -> None:
+    """Undo the restore of a list of states that have nothing but the numbers ``attributes``.
 
-    ``former`` is the states and the numbers of all of them, ``each`` of one; or a result of
-    ``_formers_of_states``.
+    ``kept`` is the states and the numbers of all of them; or a result of ``undos_of_states``.
     """
-    if former.__class__ is tuple:
-        states, numbers = former
-        former = zip(states, zip(*[iter(numbers)] * each, strict=True), strict=True)
-    _put_states_back(former, own_version)
+    if kept.__class__ is not tuple:
+        roll_states_back(kept)
+        return
+    states, numbers = kept
+    each = zip(*[iter(numbers)] * len(attributes), strict=True)
+    for state, values in zip(states, each, strict=True):
+        for attribute, value in zip(attributes, values, strict=True):
+            setattr(state, attribute, value)
 
 
 _Foreign = list[tuple[Any, Any, str]]
@@ -309,29 +318,17 @@ def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) 
 
     If one fails, those before it are undone and its exception is raised.
     """
-    done = []
+    undos: list[tuple[str, Undo]] = []
     try:
         for state, source, path in foreign:
-            before = snapshot_if_possible(state)
+            own_version = type(source).__layout__.version_id
+            undos.append((f"the former state of {path}", undo_of(state, own_version)))
             try:
-                _restore_foreign(state, source, version_id)
+                state.restore_migrated_state_mut(source, version_id)
             except InvalidError as exc:
                 _put_under(exc, type(source), path)
                 raise
-            done.append((state, before))
         commit()
     except BaseException as exc:
-        for state, before in reversed(done):
-            if before is not None:
-                try:
-                    _restore_foreign(state, before, type(before).__layout__.version_id)
-                except BaseException as second:
-                    exc.add_note(f"and taking a former state back raised {second!r}")
+        roll_back_all(undos, exc)
         raise
-
-
-def _restore_foreign(state: Any, source: Any, version_id: int) -> None:
-    if hasattr(state, "restore_migrated_state"):
-        state.restore_migrated_state(source, version_id)
-    else:
-        restore_or_undo(state, source, version_id, type(source).__layout__.version_id)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..bindings.loader import _state
 from ..layout.vmstruct import VMStruct
-from ..staging.parts import PutBack
 from ..state.cells import BqlCell
 from ..state.qemu_timer import QEMUTimer
+from ..state.undo import Undo
 from ..wire.types import UnusedType
 
 __all__ = ["CellPart", "PlainField", "PlainPart"]
@@ -52,10 +53,9 @@ class PlainPart:
         for attribute in self._attributes:
             setattr(self._plain, attribute, getattr(source, attribute))
 
-    def former(self) -> PutBack:
-        """Return what undoes a load."""
-        before = copy.copy(self._plain)
-        return lambda _own_version: _state.assign(self._plain, before)
+    def undo(self, _own_version: int) -> Undo:
+        """Return what makes the values again what they are now."""
+        return partial(_state.assign, self._plain, copy.copy(self._plain))
 
 
 class CellPart:
@@ -79,7 +79,6 @@ class CellPart:
             value = list(value)
         self._cell.set(value)
 
-    def former(self) -> PutBack:
-        """Return what undoes a load."""
-        value: Any = self._cell.get()
-        return lambda _own_version: self._cell.set(value)
+    def undo(self, _own_version: int) -> Undo:
+        """Return what makes the value again what it is now."""
+        return partial(self._cell.set, self._cell.get())

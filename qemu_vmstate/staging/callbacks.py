@@ -12,7 +12,6 @@ from typing import Any
 from ..bindings.loader import _state
 from ..bindings.native import ffi, lib
 from ..errors import VMStateError
-from ..state.undo import roll_back_all
 from .python_staging import PythonStaging
 
 __all__ = ["qv_py_hook", "qv_py_restore", "qv_py_roll_back", "qv_py_snapshot"]
@@ -32,41 +31,44 @@ def _lost(_type: object, exc: BaseException, _trace: object) -> None:
     traceback.print_exception(exc, file=sys.stderr)
 
 
-def _called(handle: Any, why: Any, name: str, call: Callable[[PythonStaging], object]) -> int:
+def _called(handle: Any, errmsg: Any, name: str, call: Callable[[PythonStaging], object]) -> int:
     staging: PythonStaging = ffi.from_handle(handle)()
     try:
         call(staging)
     except BaseException as exc:
-        return staging.fail(exc, why, name)
+        return staging.fail(exc, errmsg, name)
     return 0
 
 
 # cffi's default for a callback that raises is 0, which is success to QEMU.
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_snapshot(handle: Any, keep: int, why: Any) -> int:
+def qv_py_snapshot(handle: Any, keep: int, errmsg: Any) -> int:
     """``pre_save``, and what is kept before a load: see ``PythonStaging.snapshot``."""
     name = "pre_load" if keep else "pre_save"
-    return _called(handle, why, name, lambda staging: staging.snapshot(bool(keep)))
+    return _called(handle, errmsg, name, lambda staging: staging.snapshot(bool(keep)))
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_restore(handle: Any, version_id: int, why: Any) -> int:
+def qv_py_restore(handle: Any, version_id: int, errmsg: Any) -> int:
     """``post_load``: see ``PythonStaging.restore``."""
-    return _called(handle, why, "post_load", lambda staging: staging.restore(version_id))
+    return _called(handle, errmsg, "post_load", lambda staging: staging.restore(version_id))
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_hook(handle: Any, hook: int, why: Any) -> int:
+def qv_py_hook(handle: Any, hook: int, errmsg: Any) -> int:
     """``post_save``, ``pre_load`` and ``needed``: see ``PythonStaging.run``."""
     name = _plain_hooks()[hook]
-    return _called(handle, why, name, lambda staging: staging.run(name))
+    return _called(handle, errmsg, name, lambda staging: staging.run(name))
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_roll_back(undo: Any, _unused: int, _why: Any) -> int:
-    """Roll one restore of a failed load back; ``undo``: what ``_state.hand_over()`` gave."""
+def qv_py_roll_back(undo: Any, _unused: int, _errmsg: Any) -> int:
+    """Roll one restore of a failed load back; ``undo``: what the restore left for that."""
     failed = VMStateError("the load failed")
-    roll_back_all([_state.take_over(int(ffi.cast("uintptr_t", undo)))], failed)
+    reference, undos = _state.take_over(int(ffi.cast("uintptr_t", undo)))
+    staging: PythonStaging | None = reference()
+    if staging is not None:
+        staging.roll_back(undos, failed)
     if not hasattr(failed, "__notes__"):
         return 0
     traceback.print_exception(failed, file=sys.stderr)

@@ -2,10 +2,9 @@
 """The fast path from QEMU's hooks to states that only convert themselves.
 
 cdefs/state/fast_path.c locks all of an object's Mutexes, calls each state's conversion and
-unlocks, without a frame of this package in between.  A restore that raises undoes those
-before it: their memory as it was, or what their class made of them.  Whatever else there
-is to do, and every lock that this thread has or that is poisoned, is left to the slow
-path: python_staging.py.
+unlocks, without a frame of this package in between.  Which objects have one is known when
+their staging is made; python_staging.py serves the others, and every lock that this thread
+holds already or that is poisoned.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ..bindings.loader import _state
 from ..bindings.native import ffi, lib
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Mutex, lock_all, pointee
-from ..state.to_migration_state import Former, ToMigrationState
-from ..state.undo import Undo, noted
+from ..state.cells import Mutex, pointee
+from ..state.to_migration_state import ToMigrationState
+from ..state.undo import Undo
 from .parts import StatePart
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["attach_fast_path"]
 
 # As in cdefs/state/fast_path.c.
-_UNDO_NOTHING, _UNDO_FORMER, _UNDO_MEMORY, _UNDO_SLOW_PATH = range(4)
+_UNDO_CALL, _UNDO_MEMORY, _ALL_OR_NOTHING = range(3)
 
 
 def attach_fast_path(staging: PythonStaging) -> None:
@@ -53,7 +52,7 @@ def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.F
     conversions = []
     for value, staged in parts:
         value = pointee(value)
-        if type(value) is not Mutex or not isinstance(value.inner, ToMigrationState):
+        if type(value) is not Mutex or not hasattr(value.inner, "__undo_migrated_state__"):
             return None
         restore = type(value.inner).restore_migrated_state_mut
         forgets = getattr(restore, "keeps_nothing", False)
@@ -61,8 +60,9 @@ def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.F
     return _state.FastPath(
         weakref.ref(staging),
         _failed,
-        _put_back,
-        _make_undo,
+        _roll_back,
+        _undo_of_memory,
+        staging.description.version_id,
         tuple(conversions),
         tuple(staging.mutexes),
     )
@@ -73,59 +73,35 @@ def _undo(state: ToMigrationState[Any]) -> int:
     cls = type(state)
     if isinstance(state, VMStruct):
         # Memory is all it has, unless a subclass gave it more.
-        alone = cls.__basicsize__ == VMStruct.__basicsize__
-        return _UNDO_MEMORY if alone else _UNDO_FORMER
+        return _UNDO_MEMORY if cls.__basicsize__ == VMStruct.__basicsize__ else _UNDO_CALL
     # Of a subclass nobody knows what it changes besides.
     restore = cls.__dict__.get("restore_migrated_state_mut")
-    if getattr(restore, "all_or_nothing", False):
-        return _UNDO_NOTHING
-    return _UNDO_FORMER if hasattr(cls, "__former_migrated_state__") else _UNDO_SLOW_PATH
+    return _ALL_OR_NOTHING if getattr(restore, "all_or_nothing", False) else _UNDO_CALL
 
 
-def _put_back(
-    reference: weakref.ref[PythonStaging], index: int, former: Any, exc: BaseException
+def _undo_of_memory(state: VMStruct, memory: bytes, own_version: int) -> Undo:
+    """Return what makes a state again what it was when its memory was ``memory``."""
+
+    def roll_back() -> None:
+        _state.fill(state, memory)
+        # Its own restore may have changed more than its memory.
+        state.__undo_migrated_state__(own_version)()
+
+    return roll_back
+
+
+def _roll_back(
+    reference: weakref.ref[PythonStaging], undos: tuple[Undo | None, ...], exc: BaseException
 ) -> None:
-    """Undo a part's restore; what goes wrong is noted on ``exc``.
-
-    ``former``: the state's bytes; ``None``: it has them, but may keep more elsewhere;
-    or what the state's class made.
-    """
+    """Undo the first parts' restores, under the locks that the fast path holds."""
     staging = reference()
     assert staging is not None
-    part = staging.python_parts[index]
-    assert isinstance(part, StatePart)
-    state = pointee(part.value).inner
-    own_version = staging.description.version_id
-    with noted(exc, f"the former state of {part.path}"):
-        if isinstance(former, bytes):
-            _state.fill(state, former)
-            former = None
-        if former is None:
-            Former(state).put_back(own_version)
-        else:
-            state.__put_back_migrated_state__(former, own_version)
-
-
-def _make_undo(reference: weakref.ref[PythonStaging], formers: tuple[Any, ...]) -> Undo:
-    """Return what rolls a whole restore back; ``formers`` is what ``_put_back`` takes."""
-    staging = reference()
-    assert staging is not None
-
-    def roll_back(exc: BaseException) -> None:
-        staging = reference()
-        if staging is None:
-            return
-        with lock_all(staging.mutexes):
-            for index in reversed(range(len(formers))):
-                _put_back(reference, index, formers[index], exc)
-
-    return Undo(staging.description.name, roll_back)
+    staging.roll_back_parts(undos, exc)
 
 
 def _failed(
-    reference: weakref.ref[PythonStaging], index: int, saving: int, exc: BaseException, why: int
+    reference: weakref.ref[PythonStaging], index: int, hook: str, exc: BaseException, errmsg: int
 ) -> int:
     staging = reference()
     assert staging is not None
-    hook = "pre_save" if saving else "post_load"
-    return staging.fail_at(index, exc, ffi.cast("char **", why), hook)
+    return staging.fail_at(index, exc, ffi.cast("char **", errmsg), hook)

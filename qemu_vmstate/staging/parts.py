@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..bindings.loader import _state
 from ..layout.vmstruct import VMStruct
 from ..state.cells import BqlRefCell, Mutex, pointee
-from ..state.to_migration_state import Former, ToMigrationState
+from ..state.to_migration_state import ToMigrationState, undo_of
+from ..state.undo import Undo
 
-__all__ = ["Hooks", "Part", "PutBack", "StatePart", "copied_by_c", "memory_of"]
-
-PutBack = Callable[[int], object]
-"""Called with the description's own ``version_id``."""
+__all__ = ["Hooks", "Part", "StatePart", "copied_by_c"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Part(Protocol):
     def load(self, source: Any, version_id: int) -> None:
         """Take this piece of ``source`` over; what raises may have taken half of it."""
 
-    def former(self) -> PutBack:
+    def undo(self, own_version: int) -> Undo:
         """Return what makes this piece again what it is now."""
 
 
@@ -96,13 +92,9 @@ class StatePart:
         else:
             shared.restore_migrated_state_mut(self.place(source), version_id)
 
-    def former(self) -> PutBack:
-        """Of the state inside the lock, if there is one."""
-        shared: Any = pointee(self.value)
-        if hasattr(shared, "former"):
-            put_back: PutBack = shared.former()
-            return put_back
-        return Former(shared).put_back
+    def undo(self, own_version: int) -> Undo:
+        """Return what makes the state again what it is now."""
+        return undo_of(pointee(self.value), own_version)
 
 
 def copied_by_c(value: Any) -> tuple[Any, Any] | None:
@@ -117,9 +109,3 @@ def copied_by_c(value: Any) -> tuple[Any, Any] | None:
         if getattr(type(inner), method) is not getattr(VMStruct, method):
             return None
     return value, inner
-
-
-def memory_of(inner: VMStruct) -> PutBack:
-    """Return what puts a layout class instance's memory back."""
-    before = copy.copy(inner)
-    return lambda _own_version: _state.assign(inner, before)

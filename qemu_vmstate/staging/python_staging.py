@@ -9,8 +9,8 @@ How a save goes, and a load the other way round::
            └─ qv_py_snapshot            Python: every other part, under all the locks
       └─ the fields                     C: big endian bytes out of the staging struct
 
-An exception in Python becomes a sentence and an errno for C; ``save()`` raises it
-as it was, QEMU shows the sentence.
+An exception in Python becomes a message and an errno for C; ``save()`` raises it
+as it was, QEMU shows the message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import copy
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from ..bindings.loader import _state
@@ -34,7 +35,7 @@ from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks, forget, watch
 from .failures import running
 from .object_class import ClassData, NativePart, class_data_of
-from .parts import Hooks, Part, PutBack, StatePart, memory_of
+from .parts import Hooks, Part, StatePart
 from .staging import Staging
 
 __all__ = ["PythonStaging"]
@@ -81,7 +82,9 @@ class PythonStaging(Staging):
         self._validated = cls.__validated__ or hooks.validate is not None
         self.python_parts = python_parts
         # What C copies beside what Python converts: Python undoes both.
-        self._native_memory = tuple(inner for _, _, inner in native_parts) if python_parts else ()
+        self._native_memory = (
+            {part.path: inner for part, _, inner in native_parts} if python_parts else {}
+        )
         self.mutexes = self._locks = _NO_MUTEXES
         self.fast_path: _state.FastPath | None = None
         if python_parts:
@@ -191,21 +194,23 @@ class PythonStaging(Staging):
         """Commit the staging struct to every part that Python copies, or to none."""
         self._validate()
         source = copy.copy(self._view)
-        formers: list[Undo] = []
+        undos: list[Undo | None] = []
         with self._lock_all():
             try:
                 for part in self.python_parts:
                     self._current = part.path
                     if self._has(source, part):
-                        formers.append(self._part_undo(part.path, part.former()))
+                        undos.append(part.undo(self.description.version_id))
                         part.load(source, version_id)
+                    else:
+                        undos.append(None)
             except BaseException as exc:
-                roll_back_all(formers, exc)
+                self.roll_back_parts(undos, exc)
                 raise
             if self._native_memory:
-                name = self.description.name
-                formers += [
-                    self._part_undo(name, memory_of(inner)) for inner in self._native_memory
+                undos += [
+                    partial(_state.assign, inner, copy.copy(inner))
+                    for inner in self._native_memory.values()
                 ]
                 lib().qv_object_copy_parts(self.cdata, False)
         if self._hooks.post_load:
@@ -213,32 +218,22 @@ class PythonStaging(Staging):
             try:
                 self._hooks.post_load(version_id)
             except BaseException as exc:
-                self.undo(formers, exc)
+                self.roll_back(undos, exc)
                 raise
         if id(self) not in running.failures and lib().qv_object_undoes(self.cdata):
-            undo = self._undo_of(formers)
-            address = ffi.cast("void *", _state.hand_over(undo))
+            address = ffi.cast("void *", _state.hand_over((weakref.ref(self), undos)))
             lib().qv_object_set_undo(self.cdata, address)
 
-    def undo(self, formers: list[Undo], exc: BaseException) -> None:
-        """Take a whole load back; what goes wrong is noted on ``exc``."""
+    def roll_back(self, undos: Iterable[Undo | None], exc: BaseException) -> None:
+        """Undo a whole restore; note what fails on ``exc``."""
         with lock_all(self.mutexes):
-            roll_back_all(formers, exc)
+            self.roll_back_parts(undos, exc)
 
-    def _part_undo(self, path: str, put_back: PutBack) -> Undo:
-        own_version = self.description.version_id
-        return Undo(f"the former state of {path}", lambda _exc: put_back(own_version))
-
-    def _undo_of(self, formers: list[Undo]) -> Undo:
-        """Return what rolls a whole restore back, as long as this object is there."""
-        reference = weakref.ref(self)
-
-        def roll_back(exc: BaseException) -> None:
-            staging = reference()
-            if staging is not None:
-                staging.undo(formers, exc)
-
-        return Undo(self.description.name, roll_back)
+    def roll_back_parts(self, undos: Iterable[Undo | None], exc: BaseException) -> None:
+        """Do what :meth:`roll_back` does, where the locks are held already."""
+        paths = [part.path for part in self.python_parts]
+        names = [f"the former state of {path}" for path in (*paths, *self._native_memory)]
+        roll_back_all(zip(names, undos, strict=False), exc)
 
     def _has(self, source: Any, part: Part) -> bool:
         """Whether a loaded staging struct has this part."""
@@ -257,16 +252,16 @@ class PythonStaging(Staging):
     ) -> None:
         path = path_at(self.cls, offset, cls, self.description.name)
         self._current = f"{path or self.description.name}.{what}"
-        why = ffi.new("char **")
-        error = self.fail(exc, why, what.rpartition(".")[2].removesuffix("()"))
-        lib().qv_object_fail(self.cdata, error, why[0])
-        lib().qv_free(why[0])
+        errmsg = ffi.new("char **")
+        error = self.fail(exc, errmsg, what.rpartition(".")[2].removesuffix("()"))
+        lib().qv_object_fail(self.cdata, error, errmsg[0])
+        lib().qv_free(errmsg[0])
 
-    def fail(self, exc: BaseException, why: Any, hook: str) -> int:
+    def fail(self, exc: BaseException, errmsg: Any, hook: str) -> int:
         """Keep ``exc`` for the caller of ``save()`` or ``load()``, else log it; its errno for C."""
         self._locate(exc)
-        sentence = self._sentence(exc)
-        why[0] = lib().qv_strdup(sentence.replace("\0", "\\0").encode(errors="backslashreplace"))
+        message = self._message(exc)
+        errmsg[0] = lib().qv_strdup(message.replace("\0", "\\0").encode(errors="backslashreplace"))
         raised = running.failures.get(id(self))
         if raised is None:
             traceback.print_exception(exc, file=sys.stderr)
@@ -279,12 +274,12 @@ class PythonStaging(Staging):
             raised.append(exc)
         return to_errno(exc)
 
-    def fail_at(self, index: int, exc: BaseException, why: Any, hook: str) -> int:
+    def fail_at(self, index: int, exc: BaseException, errmsg: Any, hook: str) -> int:
         """As :meth:`fail`, for the part of that number which Python copies."""
         self._current = self.python_parts[index].path
-        return self.fail(exc, why, hook)
+        return self.fail(exc, errmsg, hook)
 
-    def _sentence(self, exc: BaseException) -> str:
+    def _message(self, exc: BaseException) -> str:
         if isinstance(exc, InvalidError):
             return str(exc)
         try:

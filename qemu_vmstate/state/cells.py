@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..bindings.loader import _state
 from ..errors import BorrowError, LockError, PoisonError
 from . import lock_order
 from .bql import assert_bql, borrows
-from .to_migration_state import Former, ToMigrationStateShared, migrated_class, restore_or_undo
+from .to_migration_state import ToMigrationStateShared, migrated_class, restore_or_undo
+from .undo import Undo
 
 __all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "lock_all", "pointee"]
 
@@ -165,20 +166,20 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
             restore_or_undo(value, source, version_id, type(source).__layout__.version_id)
 
     def restore_unguarded(self, source: Any, version_id: int) -> None:
-        """Restore the state without the undoing, which ``former()`` is for."""
+        """Restore the state; what that changed until it failed is for the caller to undo."""
         with self._held() as value:
             value.restore_migrated_state_mut(source, version_id)
 
-    def former(self) -> Callable[[int], None]:
-        """Return what restores the state as it is now; called with the ``version_id`` of that."""
+    def __undo_migrated_state__(self, own_version: int) -> Undo:
+        """Return what makes the state again what it is now, under its guard."""
         with self._held() as value:
-            former = Former(value)
+            undo = value.__undo_migrated_state__(own_version)
 
-        def put_back(own_version: int) -> None:
+        def roll_back() -> None:
             with self._held():
-                former.put_back(own_version)
+                undo()
 
-        return put_back
+        return roll_back
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._value!r})"
@@ -345,10 +346,10 @@ class BqlCell(Generic[T]):
         self._value = value
 
     def replace(self, value: T) -> T:
-        """Put ``value`` in and return the former one."""
+        """Put ``value`` in and return the one before."""
         assert_bql("BqlCell.replace()")
-        former, self._value = self._value, value
-        return former
+        before, self._value = self._value, value
+        return before
 
     def __repr__(self) -> str:
         return f"BqlCell({self._value!r})"

@@ -32,14 +32,15 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from ..bindings.loader import _state
 from ..errors import DeclarationError
 from ..wire.types import HasLayout
-from .undo import noted
+from .undo import Undo, roll_back_all
 
 __all__ = [
-    "Former",
     "ToMigrationState",
     "ToMigrationStateShared",
     "migrated_class",
     "restore_or_undo",
+    "undo_by_snapshot",
+    "undo_of",
 ]
 
 M = TypeVar("M", bound=HasLayout)
@@ -86,13 +87,12 @@ class ToMigrationState(ABC, Generic[M]):
         self.snapshot_migration_state(target)
         return target
 
-    def __former_migrated_state__(self) -> Any:
-        """Return what undoes the next restore, for ``__put_back_migrated_state__``."""
-        return Former(self)
+    def __undo_migrated_state__(self, own_version: int) -> Undo:
+        """Return what makes this again what it is now, whatever a restore changes.
 
-    def __put_back_migrated_state__(self, former: Any, own_version: int) -> None:
-        """Make this again what it was when ``former`` was made."""
-        former.put_back(own_version)
+        ``own_version`` is the ``version_id`` that its own restore gets for that.
+        """
+        return undo_by_snapshot(self, own_version)
 
 
 class ToMigrationStateShared(ToMigrationState[M]):
@@ -126,33 +126,40 @@ def migrated_class(value: object) -> type[Any]:
     return migrated  # type: ignore[no-any-return]
 
 
-class Former:
-    """What undoes a restore of ``value``: a snapshot, if it has one, and all it is made of."""
+def undo_of(value: Any, own_version: int) -> Undo:
+    """Return what undoes a restore of ``value``, as its class makes it if it does."""
+    make = getattr(value, "__undo_migrated_state__", None)
+    made: Undo = make(own_version) if make else undo_by_snapshot(value, own_version)
+    return made
 
-    def __init__(self, value: Any) -> None:
-        self._value = value
-        self._snapshot = snapshot_if_possible(value)
-        self._memory = copy.copy(value) if isinstance(value, _state.Memory) else None
-        self._attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
-        self._slots = {n: getattr(value, n) for n in _slots(type(value)) if hasattr(value, n)}
 
-    def put_back(self, own_version: int) -> None:
-        """Make ``value`` what it was; raises what its own restore of the snapshot raises."""
+def undo_by_snapshot(value: Any, own_version: int) -> Undo:
+    """Return what undoes a restore of ``value``: by a snapshot, if it has one, and its attributes.
+
+    Its own restore comes first, for what was changed in place; then the attributes, so that
+    others' references still point to the same objects.
+    """
+    snapshot = snapshot_if_possible(value)
+    memory = copy.copy(value) if isinstance(value, _state.Memory) else None
+    attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
+    slots = {n: getattr(value, n) for n in _slots(type(value)) if hasattr(value, n)}
+
+    def roll_back() -> None:
         try:
-            # The user's own restore first, for what was changed in place; then the
-            # attributes, so that others' references still point to the same objects.
-            if self._snapshot is not None:
-                self._value.restore_migrated_state_mut(self._snapshot, own_version)
+            if snapshot is not None:
+                value.restore_migrated_state_mut(snapshot, own_version)
         finally:
-            if self._memory is not None:
-                _state.assign(self._value, self._memory)
-            if self._attributes is not None:
-                now = vars(self._value)
-                now.update(self._attributes)
-                for name in now.keys() - self._attributes.keys():
+            if memory is not None:
+                _state.assign(value, memory)
+            if attributes is not None:
+                now = vars(value)
+                now.update(attributes)
+                for name in now.keys() - attributes.keys():
                     del now[name]
-            for name, attribute in self._slots.items():
-                object.__setattr__(self._value, name, attribute)
+            for name, attribute in slots.items():
+                object.__setattr__(value, name, attribute)
+
+    return roll_back
 
 
 _slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
@@ -179,12 +186,11 @@ def restore_or_undo(
     ``own_version`` is the ``version_id`` that its own restore gets when it takes
     its former state back.
     """
-    former = Former(value)
+    undo = undo_of(value, own_version)
     try:
         value.restore_migrated_state_mut(source, version_id)
     except BaseException as exc:
-        with noted(exc, "its former state"):
-            former.put_back(own_version)
+        roll_back_all([("its former state", undo)], exc)
         raise
 
 

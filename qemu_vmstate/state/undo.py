@@ -1,33 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All or nothing: records of what rolls a restore back, and how they are used."""
+"""All or nothing: what undoes a restore, and how it is used.
+
+An :data:`Undo` is made before a state is restored, by its ``__undo_migrated_state__()``.  The
+undos of a failed load are called the newest first, because two of them may share a state.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Undo", "noted", "roll_back_all"]
 
-
-class Undo:
-    """An undo record: what was changed, and what makes it again what it was.
-
-    ``name`` is for messages.  ``roll_back`` is called once at most; what it raises is noted
-    on the exception that is the reason, see :func:`roll_back_all`.
-    """
-
-    __slots__ = ("name", "roll_back")
-
-    def __init__(self, name: str, roll_back: Callable[[BaseException], object]) -> None:
-        self.name = name
-        self.roll_back = roll_back
+Undo = Callable[[], object]
+"""Makes a state what it was when this was made; is called once at most."""
 
 
-def roll_back_all(undos: Sequence[Undo], exc: BaseException) -> None:
-    """Roll all of ``undos`` back, the newest first; note what goes wrong on ``exc``."""
-    for undo in reversed(undos):
-        with noted(exc, undo.name):
-            undo.roll_back(exc)
+def roll_back_all(undos: Iterable[tuple[str, Undo | None]], exc: BaseException) -> None:
+    """Call all of ``undos``, each with its name, the newest first; note what fails on ``exc``."""
+    for name, undo in reversed(list(undos)):
+        if undo:
+            with noted(exc, name):
+                undo()
 
 
 @contextlib.contextmanager
