@@ -322,7 +322,7 @@ def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) 
     try:
         for state, source, path in foreign:
             own_version = type(source).__layout__.version_id
-            undos.append((f"the former state of {path}", undo_of(state, own_version)))
+            undos.append((path, undo_of(state, own_version)))
             try:
                 state.restore_migrated_state_mut(source, version_id)
             except InvalidError as exc:

@@ -86,7 +86,7 @@ class VMStructMeta(ABCMeta):
     __elements__: dict[str, _state.Field]
     __validators__: tuple[Validator, ...]
     __validated__: bool
-    __plan__: Any
+    __class_data__: Any
     __descriptions__: dict[tuple[Any, ...], Any]
     Migrated: type[Any]
 

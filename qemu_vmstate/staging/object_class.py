@@ -13,7 +13,7 @@ from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks
 from .parts import StatePart
 
-__all__ = ["ClassData", "NativePart", "class_data_of", "kind_of"]
+__all__ = ["ClassData", "NativePart", "class_data_of", "object_class_of"]
 
 NativePart = tuple[StatePart, Any, VMStruct]
 """A part that C copies, the cell that guards it, and its memory."""
@@ -39,27 +39,27 @@ class ClassData:
 
 def class_data_of(cls: type[VMStruct]) -> ClassData:
     """Return the data of ``cls``, made when it is first asked for."""
-    found: ClassData | None = cls.__dict__.get("__plan__")
+    found: ClassData | None = cls.__dict__.get("__class_data__")
     if found is None:
         found = ClassData(cls)
-        cls.__plan__ = found
+        cls.__class_data__ = found
     return found
 
 
-def kind_of(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
-    """Return the ``QvKind *`` of its objects with these parts for C."""
+def object_class_of(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
+    """Return the ``QvObjectClass *`` of its objects with these parts for C."""
     key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in native_parts)
-    if key not in description.kinds:
-        description.kinds[key] = _make_kind(description, native_parts)
-    return description.kinds[key]
+    if key not in description.object_classes:
+        description.object_classes[key] = _make_object_class(description, native_parts)
+    return description.object_classes[key]
 
 
-def _make_kind(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
+def _make_object_class(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
     cls = description.cls
     class_data = class_data_of(cls)
     made = lib().qv_object_class_new(description.cdata, class_data.image, always_whole(cls))
     keep: list[Any] = [class_data.image]
-    kind = ffi.gc(made, lambda kind, _=keep: lib().qv_object_class_free(kind))
+    object_class = ffi.gc(made, lambda made, _=keep: lib().qv_object_class_free(made))
     for part, cell, inner in native_parts:
         size = inner.__layout__.size
         name = ffi.new("char[]", part.path.removeprefix(f"{description.name}.").encode())
@@ -73,4 +73,4 @@ def _make_kind(description: VMStateDescription, native_parts: list[NativePart]) 
     for info in description.numbered:
         size = 0 if asks(info) else info.type.size
         lib().qv_object_class_add_subsection(made, info.offset, size)
-    return kind
+    return object_class

@@ -99,11 +99,11 @@ class PythonStaging(Staging):
         self.needs_python = hook_flags != 0
         self._view = self.view(self._memory)
         if class_data.has_predicates:
-            tell = weakref.WeakMethod(self._predicate_failed)
+            failed = weakref.WeakMethod(self._predicate_failed)
             watch(
                 self.address,
                 cls.__layout__.size,
-                lambda *failure: (tell() or _nobody)(*failure),
+                lambda *failure: (failed() or _nobody)(*failure),
             )
             weakref.finalize(self, forget, self.address)
 
@@ -138,7 +138,7 @@ class PythonStaging(Staging):
     def _needs(
         self, description: VMStateDescription
     ) -> Iterator[tuple[int, str, Callable[[Any], bool]]]:
-        """Of each subsection that C does not compare by itself, what tells."""
+        """Yield number, path and ``needed`` of each subsection that C does not compare by itself."""
         for number, info in enumerate(description.numbered):
             needed = asks(info)
             if needed:
@@ -232,8 +232,7 @@ class PythonStaging(Staging):
     def roll_back_parts(self, undos: Iterable[Undo | None], exc: BaseException) -> None:
         """Do what :meth:`roll_back` does, where the locks are held already."""
         paths = [part.path for part in self.python_parts]
-        names = [f"the former state of {path}" for path in (*paths, *self._native_memory)]
-        roll_back_all(zip(names, undos, strict=False), exc)
+        roll_back_all(zip((*paths, *self._native_memory), undos, strict=False), exc)
 
     def _has(self, source: Any, part: Part) -> bool:
         """Whether a loaded staging struct has this part."""

@@ -9,7 +9,7 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi, free_object, lib
 from ..layout.vmstruct import VMStruct
 from ..vmsd.description import VMStateDescription
-from .object_class import NativePart, kind_of
+from .object_class import NativePart, object_class_of
 
 __all__ = ["Staging"]
 
@@ -36,7 +36,8 @@ class Staging:
     ) -> None:
         self.description = description
         self.owner: Any = None
-        self.cdata = lib().qv_object_new(kind_of(description, native_parts), handle, hook_flags)
+        object_class = object_class_of(description, native_parts)
+        self.cdata = lib().qv_object_new(object_class, handle, hook_flags)
         if self.cdata == ffi.NULL:
             size = self.cls.__layout__.size
             raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")

@@ -70,7 +70,7 @@ class ToMigrationState(ABC, Generic[M]):
         """Fill ``target``, which holds its class's defaults, with this state's copy.
 
         Raise ``InvalidError`` (or anything else) to refuse: the save fails and
-        the caller, or QEMU's ``query-migrate``, gets the sentence.
+        the caller, or QEMU's ``query-migrate``, gets the message.
         """
 
     @abstractmethod
@@ -183,14 +183,13 @@ def restore_or_undo(
 ) -> None:
     """Restore ``value``, or leave it as it was and raise what its restore raised.
 
-    ``own_version`` is the ``version_id`` that its own restore gets when it takes
-    its former state back.
+    ``own_version`` is the ``version_id`` that its own restore gets when it is rolled back.
     """
     undo = undo_of(value, own_version)
     try:
         value.restore_migrated_state_mut(source, version_id)
     except BaseException as exc:
-        roll_back_all([("its former state", undo)], exc)
+        roll_back_all([("the state", undo)], exc)
         raise
 
 

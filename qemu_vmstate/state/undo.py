@@ -30,4 +30,4 @@ def noted(exc: BaseException, what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as second:
-        exc.add_note(f"and taking {what} back raised {type(second).__name__}")
+        exc.add_note(f"and rolling {what} back raised {type(second).__name__}")

@@ -62,7 +62,7 @@ class VMStateDescription:
         self._base = base
         self._owned = owned
         self.numbered: list[FieldInfo] = []
-        self.kinds: dict[Any, Any] = {}
+        self.object_classes: dict[Any, Any] = {}
         self._keep: list[Any] = []
         if name != layout.name:
             check_subsections(layout, name, f"the section {name!r} of a {cls.__name__}")

@@ -131,7 +131,7 @@ cpudouble: TypeAlias = Annotated[
 ]
 """A ``CPU_DoubleU``, the bits of an ``f64`` on the wire: an element of VMSTATE_CPUDOUBLE_ARRAY."""
 timer: TypeAlias = Annotated[
-    int, dataclasses.replace(SCALARS["q"], name="timer", info="timer", rest=-1)
+    int, dataclasses.replace(SCALARS["q"], name="timer", info="timer", default=-1)
 ]
 """When a timer expires, in ns, or -1 if it is not armed: VMSTATE_TIMER.
 

@@ -21,7 +21,7 @@ class Scalar(WireType):
     ``kind`` is its letter in :mod:`struct`, ``info`` its ``vmstate_info_*``,
     ``size`` in bytes, ``low`` and ``high`` the least and greatest value.
     ``live``: C compares what it reads with the value the object has.
-    ``rest`` is its value if no default is declared.
+    ``default`` is its value if none is declared.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Scalar(WireType):
     low: int
     high: int
     live: bool = False
-    rest: int = 0
+    default: int = 0
 
     options: ClassVar[frozenset[str]] = frozenset({"minimum", "maximum", "err_hint"})
 
@@ -51,8 +51,8 @@ class Scalar(WireType):
         return self.size
 
     def initial(self) -> bytes:
-        """Return ``rest`` in memory."""
-        return struct.pack(f"={self.kind}", self.rest)
+        """Return ``default`` in memory."""
+        return struct.pack(f"={self.kind}", self.default)
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
         """Return the descriptor of a number within ``limits``."""

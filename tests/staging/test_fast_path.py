@@ -368,7 +368,7 @@ def test_an_undo_that_raises_is_noted_and_the_others_go_on() -> None:
         once = dev.part1.into_inner()
         once.value = elsewhere[id(once)] = 1
         sentences = refused(dev, wire_of([9, 2, 9, BAD]), 4)
-        assert "and taking the former state of several.part1 back raised RuntimeError" in sentences
+        assert "and rolling several.part1 back raised RuntimeError" in sentences
         assert not any("part0" in one or "part2" in one for one in sentences)
 
 

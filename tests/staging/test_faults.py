@@ -358,7 +358,7 @@ def test_an_undo_that_fails_is_noted_and_the_others_go_on() -> None:
     dev = Three()
     with pytest.raises(InvalidError, match=r"(?m)^three\.after: 666$") as caught:
         load(dev, b"".join(n.to_bytes(4, "big") for n in (1, 2, BAD)))
-    assert "taking the former state of three.once back raised RuntimeError" in told(caught.value)
+    assert "rolling three.once back raised RuntimeError" in told(caught.value)
     assert [p.into_inner().value for p in (dev.before, dev.once, dev.after)] == [0, 0, 0]
 
 
