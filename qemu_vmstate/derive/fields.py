@@ -15,8 +15,8 @@ from ..errors import DeclarationError
 from ..layout.vmstruct import _shown
 from ..state.cells import Arc, BqlRefCell, Mutex
 from ..state.to_migration_state import migrated_class
-from ..wire.annotations import find_wire_type, length_of, wire_type
 from ..wire.field_options import FieldOptions
+from ..wire.lookup import find_wire_type, length_of, wire_type
 from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
 from .runtime import wrong_state
 from .spec import Codec, FieldConversion, Shape

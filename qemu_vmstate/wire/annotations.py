@@ -36,20 +36,10 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Generic,
-    Literal,
-    TypeAlias,
-    TypeVar,
-    get_args,
-    get_origin,
-    overload,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar, overload
 
 from ..errors import DeclarationError
+from .lookup import EQUAL, SUBSECTION, TMP, find_wire_type, length_of, wire_type
 from .types import (
     SCALARS,
     ArrayType,
@@ -60,8 +50,6 @@ from .types import (
     Scalar,
     StatesType,
     StructType,
-    SubsectionType,
-    TmpType,
     UnusedType,
     WireType,
 )
@@ -84,19 +72,16 @@ __all__ = [
     "VArray",
     "VBuffer",
     "cpudouble",
-    "find_wire_type",
     "i8",
     "i16",
     "i32",
     "i32_positive_le",
     "i64",
-    "length_of",
     "timer",
     "u8",
     "u16",
     "u32",
     "u64",
-    "wire_type",
 ]
 
 u8: TypeAlias = Annotated[int, SCALARS["B"]]
@@ -131,8 +116,6 @@ i32_positive_le: TypeAlias = Annotated[
 ]
 """Not negative and not above the live value when it is loaded: VMSTATE_INT32_POSITIVE_LE."""
 
-_EQUAL, _TMP, _SUBSECTION = "equal", "tmp", "subsection"
-
 T = TypeVar("T")
 K = TypeVar("K")
 N = TypeVar("N")
@@ -140,35 +123,23 @@ Read = TypeVar("Read")
 Assigned = TypeVar("Assigned")
 BytesLike: TypeAlias = "typing_extensions.Buffer"
 
-Equal: TypeAlias = Annotated[T, _EQUAL]
+Equal: TypeAlias = Annotated[T, EQUAL]
 """``Equal[u32]``: must be what the live object has when it is loaded: VMSTATE_UINT32_EQUAL.
 
 For u8, u16, u32, u64 and i32, as in C.
 """
-Tmp: TypeAlias = Annotated[T, _TMP]
+Tmp: TypeAlias = Annotated[T, TMP]
 """``Tmp[Extra]``: a layout class that exists on the wire only: VMSTATE_WITH_TMP.
 
 Fill it in ``snapshot_migration_state`` and use it in ``restore_migrated_state_mut``.
 """
-Subsection: TypeAlias = Annotated[T, _SUBSECTION]
+Subsection: TypeAlias = Annotated[T, SUBSECTION]
 """``Subsection[Extra]``: on the wire if ``field(needed=...)`` says so.
 
 ``Extra`` is a layout class named ``parent/something``; in a device also a
 ``Migratable``.  What an old stream lacks has its defaults, or with ``keep`` its
 live value (docs/devel/migration/main.rst, "Subsections").
 """
-
-
-def length_of(name: str, value: object) -> int:
-    """Return a length as ``name[...]`` declares it; raises ``DeclarationError``."""
-    if get_origin(value) is Literal:
-        (value,) = get_args(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-        raise DeclarationError(
-            f"{name}: {value!r} is no length; write a number of elements from 1 to 2147483647, "
-            f"as in {name}[Literal[16]]"
-        )
-    return value
 
 
 class _Attribute(Generic[Read, Assigned]):
@@ -376,52 +347,3 @@ class GTree(_Attribute[Mapping[Any, T], Mapping[Any, T]], Generic[K, T, N]):
         elif key != SCALARS["Q"]:
             raise DeclarationError("GTree: a key is a u64 or a layout class")
         return ListType(cls._struct(params[1]), cls._length(params[2]), "gtree", key)
-
-
-def wire_type(annotation: object, where: str) -> WireType:
-    """Return what an annotation means; raises ``DeclarationError`` that begins with ``where``."""
-    found = find_wire_type(annotation)
-    if found is None:
-        if isinstance(annotation, StatesType):
-            annotation = annotation.hint
-        raise DeclarationError(
-            f"{where}: {getattr(annotation, '__name__', annotation)} has no width on the wire; "
-            "use bool, u8 to u64, i8 to i64, Array, Buffer or a VMStruct, "
-            "or leave it out with field(omit=True)"
-        )
-    return found
-
-
-def find_wire_type(annotation: object) -> WireType | None:
-    """Return what an annotation means, or ``None`` if it is not a wire type."""
-    if isinstance(annotation, WireType):
-        return annotation
-    if get_origin(annotation) is Annotated:
-        return _annotated(*get_args(annotation))
-    if annotation is bool:
-        return SCALARS["?"]
-    if isinstance(annotation, type) and hasattr(annotation, "__layout__"):
-        return StructType(annotation)
-    return None
-
-
-def _annotated(inner: object, *extras: object) -> WireType | None:
-    scalars = [extra for extra in extras if isinstance(extra, Scalar)]
-    found = scalars[0] if scalars else find_wire_type(inner)
-    if _EQUAL in extras:
-        if not isinstance(found, Scalar) or found.kind not in "BHIQi" or found.live:
-            raise DeclarationError("Equal takes u8, u16, u32, u64 or i32, as C does")
-        return dataclasses.replace(
-            found, name=f"Equal[{found.name}]", info=f"{found.info}_equal", live=True
-        )
-    for marker, cls in ((_TMP, TmpType), (_SUBSECTION, SubsectionType)):
-        if marker in extras:
-            return cls(found.cls) if type(found) is StructType else None
-    return found
-
-
-def subsection_of(annotation: object) -> object:
-    """Return what ``Subsection[...]`` is of, or ``None`` of another annotation."""
-    if get_origin(annotation) is Annotated and _SUBSECTION in annotation.__metadata__:  # type: ignore[attr-defined]
-        return get_args(annotation)[0]
-    return None
