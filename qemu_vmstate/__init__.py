@@ -11,80 +11,24 @@ state, and raises ``NativeError`` where the compiled parts are missing.
 :mod:`qemu_vmstate.stream` and :mod:`qemu_vmstate.vm` need none.
 """
 
+# ruff: noqa: F403, F405 - each package has the list of its own names
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .errors import (
-    BorrowError,
-    BqlError,
-    DeclarationError,
-    InvalidError,
-    LockError,
-    NativeError,
-    OutOfRangeError,
-    PoisonError,
-    RegistrationError,
-    StreamError,
-    VersionError,
-    VMStateError,
-)
+from .errors import *
 
 if TYPE_CHECKING:
-    from .bindings.native import capabilities, in_vm
-    from .derive import DerivedState, derive_to_migration_state
-    from .device import Device
-    from .inprocess import describe, load, save
-    from .layout import VMStruct, asdict, validate
-    from .registration import Registration, register, unregister
-    from .state import (
-        Arc,
-        BqlCell,
-        BqlRefCell,
-        Migratable,
-        Mutex,
-        MutexGuard,
-        QEMUClockType,
-        QEMUTimer,
-        ToMigrationState,
-        ToMigrationStateShared,
-        bql_lock_guard,
-        bql_locked,
-        check_lock_order,
-        clock_get_ns,
-    )
-    from .vmsd import MigrationPriority
-    from .wire import (
-        Array,
-        Bitmap,
-        Buffer,
-        Equal,
-        GTree,
-        PointerArray,
-        QList,
-        QTailQ,
-        Subsection,
-        Tmp,
-        Unused,
-        VArray,
-        VBuffer,
-        cpudouble,
-        f32,
-        f64,
-        field,
-        i8,
-        i16,
-        i32,
-        i32_positive_le,
-        i64,
-        timer,
-        u8,
-        u16,
-        u32,
-        u64,
-        zeroed,
-    )
+    from .bindings.native import *
+    from .derive import *
+    from .device import *
+    from .inprocess import *
+    from .layout import *
+    from .registration import *
+    from .state import *
+    from .vmsd import *
+    from .wire import *
 
 __all__ = [
     "Arc",

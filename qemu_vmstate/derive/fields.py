@@ -15,8 +15,8 @@ from ..errors import DeclarationError
 from ..layout.vmstruct import _shown
 from ..state.cells import Arc, BqlRefCell, Mutex
 from ..state.to_migration_state import migrated_class
-from ..wire.annotations import _length, find_wire_type, wire_type
 from ..wire.field_options import FieldOptions
+from ..wire.lookup import find_wire_type, length_of, wire_type
 from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
 from .runtime import wrong_state
 from .spec import Codec, FieldConversion, Shape
@@ -150,13 +150,13 @@ class _Field:
                 )
             return self._element(hint)
         if hint in (bytes, bytearray):
-            return ArrayType(SCALARS["B"], _length(self.where, length), is_buffer=True)
+            return ArrayType(SCALARS["B"], length_of(self.where, length), is_buffer=True)
         if get_origin(hint) is not list:
             raise DeclarationError(
                 f"{self.where}: length={length!r} is for list, bytes and bytearray, not for "
                 f"{type_name(hint)}"
             )
-        return ArrayType(self._element(*get_args(hint)), _length(self.where, length))
+        return ArrayType(self._element(*get_args(hint)), length_of(self.where, length))
 
     def _element(self, hint: Any) -> WireType:
         found = find_wire_type(hint)

@@ -22,9 +22,10 @@ from ..state.qemu_timer import QEMUTimer
 from ..state.to_migration_state import migrated_class
 from ..vmsd.description import VMStateDescription, descriptions_of
 from ..vmsd.priority import MigrationPriority
-from ..wire.annotations import find_wire_type, subsection_of, timer, wire_type
+from ..wire.annotations import timer
 from ..wire.caller import caller_locals
 from ..wire.field_options import FieldOptions
+from ..wire.lookup import find_wire_type, subsection_of, wire_type
 from ..wire.types import (
     ArrayType,
     CountedType,

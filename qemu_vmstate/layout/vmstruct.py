@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 from ..bindings.loader import _state
 from ..errors import DeclarationError, OutOfRangeError
 from ..state.to_migration_state import ToMigrationState
-from ..wire.annotations import wire_type
 from ..wire.base import Limits
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
+from ..wire.lookup import wire_type
 from ..wire.structs import plain_struct
 from ..wire.types import SCALARS, FieldInfo, Layout, Scalar, WireType, up
 from .annotations import check_name, check_versions, own_annotations

@@ -138,7 +138,7 @@ class PythonStaging(Staging):
     def _needs(
         self, description: VMStateDescription
     ) -> Iterator[tuple[int, str, Callable[[Any], bool]]]:
-        """Yield number, path and ``needed`` of each subsection that C does not compare by itself."""
+        """Yield number, path and ``needed`` of each subsection that C does not compare."""
         for number, info in enumerate(description.numbered):
             needed = asks(info)
             if needed:

@@ -8,12 +8,10 @@ describe are refused, unless they come with a description of their own.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import TypeAlias
 
 from ..errors import StreamError
 from .decoder import Budget, Decoder
@@ -28,8 +26,6 @@ Key: TypeAlias = tuple[str, int]
 """A section's name and instance id."""
 
 _CHUNK = 1 << 20
-_SPACE = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder()
 
 
 def replace(
@@ -65,9 +61,9 @@ def replace(
         _check(stream, section, key, payload, descriptions.get(key))
         begin = section.payload_offset
         edits.append((begin, begin + section.payload_size, payload))
+    if descriptions:
+        edits.append(_described(stream, descriptions))
     with Source(stream.path) as source:
-        if descriptions:
-            edits.append(_described(stream, source, descriptions))
         _write(source, out, sorted(edits))
 
 
@@ -126,56 +122,20 @@ def _check(
         )
 
 
-def _described(
-    stream: Stream, source: Source, new: Mapping[Key, Description]
-) -> tuple[int, int, bytes]:
-    """Return the edit that gives the JSON at the end new descriptions and keeps the rest."""
+def _described(stream: Stream, new: Mapping[Key, Description]) -> tuple[int, int, bytes]:
+    """Return the edit that gives the JSON at the end new descriptions, written as QEMU does."""
     section = next(s for s in stream if s.kind == "description")
     begin, size = section.payload_offset, section.payload_size
-    text = source.at(begin, size, "the description").decode("utf-8", "surrogateescape")
-    parts, done = [], 0
-    for start, end, device in _devices(text):
+    description = dict(stream.description or {})
+    devices = []
+    for device in description["devices"]:
         key = (device.get("name"), device.get("instance_id"))
-        if key not in new:
-            continue
-        entry = {"name": key[0], "instance_id": key[1]} | dict(new[key])
-        parts += [text[done:start], as_json(entry)]
-        done = end
-    changed = "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")
+        if key in new:
+            device = {"name": key[0], "instance_id": key[1]} | dict(new[key])
+        devices.append(device)
+    description["devices"] = devices
+    changed = as_json(description).encode()
     return begin - 4, begin + size, len(changed).to_bytes(4) + changed
-
-
-def _devices(text: str) -> Iterator[tuple[int, int, Any]]:
-    """Each device's object in the description, and where its text begins and ends.
-
-    Parsed and written again, an object that has a key twice, as lists of QEMU's have, would
-    lose one of them.
-    """
-    at = _skip(text, 0) + 1
-    while text[at] != "}":
-        key, at = _DECODER.raw_decode(text, _skip(text, at))
-        at = _skip(text, _skip(text, at) + 1)
-        if key != "devices":
-            _, at = _DECODER.raw_decode(text, at)
-        else:
-            at = _skip(text, at + 1)
-            while text[at] != "]":
-                device, end = _DECODER.raw_decode(text, at)
-                yield at, end, device
-                at = _after_comma(text, end)
-            at += 1
-        at = _after_comma(text, at)
-
-
-def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    assert found is not None
-    return found.end()
-
-
-def _after_comma(text: str, at: int) -> int:
-    at = _skip(text, at)
-    return _skip(text, at + 1) if text[at] == "," else at
 
 
 def _write(

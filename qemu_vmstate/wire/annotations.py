@@ -37,20 +37,10 @@ from __future__ import annotations
 import builtins
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Generic,
-    Literal,
-    TypeAlias,
-    TypeVar,
-    get_args,
-    get_origin,
-    overload,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar, overload
 
 from ..errors import DeclarationError
+from .lookup import EQUAL, SUBSECTION, TMP, find_wire_type, length_of, wire_type
 from .types import (
     SCALARS,
     ArrayType,
@@ -61,14 +51,12 @@ from .types import (
     Scalar,
     StatesType,
     StructType,
-    SubsectionType,
-    TmpType,
     UnusedType,
     WireType,
 )
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer as BytesLike
+    import typing_extensions
 
 __all__ = [
     "Array",
@@ -87,7 +75,6 @@ __all__ = [
     "cpudouble",
     "f32",
     "f64",
-    "find_wire_type",
     "i8",
     "i16",
     "i32",
@@ -98,7 +85,6 @@ __all__ = [
     "u16",
     "u32",
     "u64",
-    "wire_type",
 ]
 
 u8: TypeAlias = Annotated[int, SCALARS["B"]]
@@ -143,23 +129,24 @@ i32_positive_le: TypeAlias = Annotated[
 ]
 """Not negative and not above the live value when it is loaded: VMSTATE_INT32_POSITIVE_LE."""
 
-_EQUAL, _TMP, _SUBSECTION = "equal", "tmp", "subsection"
-
 T = TypeVar("T")
 K = TypeVar("K")
 N = TypeVar("N")
+Read = TypeVar("Read")
+Assigned = TypeVar("Assigned")
+BytesLike: TypeAlias = "typing_extensions.Buffer"
 
-Equal: TypeAlias = Annotated[T, _EQUAL]
+Equal: TypeAlias = Annotated[T, EQUAL]
 """``Equal[u32]``: must be what the live object has when it is loaded: VMSTATE_UINT32_EQUAL.
 
 For u8, u16, u32, u64 and i32, as in C.
 """
-Tmp: TypeAlias = Annotated[T, _TMP]
+Tmp: TypeAlias = Annotated[T, TMP]
 """``Tmp[Extra]``: a layout class that exists on the wire only: VMSTATE_WITH_TMP.
 
 Fill it in ``snapshot_migration_state`` and use it in ``restore_migrated_state_mut``.
 """
-Subsection: TypeAlias = Annotated[T, _SUBSECTION]
+Subsection: TypeAlias = Annotated[T, SUBSECTION]
 """``Subsection[Extra]``: on the wire if ``field(needed=...)`` says so.
 
 ``Extra`` is a layout class named ``parent/something``; in a device also a
@@ -168,28 +155,72 @@ live value (docs/devel/migration/main.rst, "Subsections").
 """
 
 
-def _length(name: str, value: object) -> int:
-    if get_origin(value) is Literal:
-        (value,) = get_args(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-        raise DeclarationError(
-            f"{name}: {value!r} is no length; write a number of elements from 1 to 2147483647, "
-            f"as in {name}[Literal[16]]"
-        )
-    return value
+class _Attribute(Generic[Read, Assigned]):
+    """A field's attribute: what reading it gives, and what it takes.
 
+    At run time a subclass with its parameters is a :class:`WireType`.
+    """
 
-if TYPE_CHECKING:
-
-    class Array(Generic[T, N]):
-        """``Array[u32, Literal[8]]``: a fixed array; reading gives a view, not a copy."""
+    if TYPE_CHECKING:
 
         @overload
         def __get__(self, instance: None, owner: type) -> Any: ...
         @overload
-        def __get__(self, instance: object, owner: type) -> Array[T, N]: ...
+        def __get__(self, instance: object, owner: type) -> Read: ...
         def __get__(self, instance: object, owner: type) -> Any: ...
-        def __set__(self, instance: object, value: Iterable[T]) -> None: ...
+        def __set__(self, instance: object, value: Assigned) -> None: ...
+
+    else:
+
+        def __class_getitem__(cls, params):
+            if cls is _Attribute:
+                return super().__class_getitem__(params)
+            return cls._wire_type(params)
+
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType | StatesType:
+        raise NotImplementedError
+
+    @classmethod
+    def _length(cls, value: object) -> int:
+        return length_of(cls.__name__, value)
+
+    @classmethod
+    def _element_and_length(cls, params: Any) -> tuple[Any, int]:
+        name = cls.__name__
+        if not isinstance(params, tuple) or len(params) != 2:
+            raise DeclarationError(f"{name} takes an element and a length: {name}[u8, 16]")
+        element, length = params
+        return element, cls._length(length)
+
+    @classmethod
+    def _element(cls, found: WireType | None, *types: type[WireType]) -> Any:
+        if type(found) in (Scalar, StructType, *types):
+            return found
+        raise DeclarationError(
+            f"{cls.__name__}: C has no arrays of these; make them a field of a layout class, and "
+            "that the element"
+        )
+
+    @classmethod
+    def _struct(cls, hint: Any) -> StructType:
+        found = find_wire_type(hint)
+        if type(found) is not StructType:
+            raise DeclarationError(
+                f"{cls.__name__}: {getattr(hint, '__name__', hint)} is no layout class, derived "
+                "from VMStruct, and the elements of a list are"
+            )
+        return found
+
+
+class Array(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
+    """``Array[u32, Literal[8]]``: a fixed array; reading gives a view, not a copy.
+
+    The view has the buffer protocol, so ``numpy.asarray(regs.fifo)`` shares its memory.
+    """
+
+    if TYPE_CHECKING:
+
         def __len__(self) -> int: ...
         def __iter__(self) -> Iterator[T]: ...
         @overload
@@ -206,246 +237,126 @@ if TYPE_CHECKING:
         def __eq__(self, other: object) -> builtins.bool: ...
         def __buffer__(self, flags: int) -> memoryview: ...
 
-    class Buffer(Generic[N]):
-        """``Buffer[Literal[64]]``: bytes; reading gives a view that ``bytes()`` copies."""
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType | StatesType:
+        element, length = cls._element_and_length(params)
+        found = find_wire_type(element)
+        if found is None:
+            return StatesType(element, length)
+        return ArrayType(cls._element(found, ArrayType), length)
 
-        @overload
-        def __get__(self, instance: None, owner: type) -> Any: ...
-        @overload
-        def __get__(self, instance: object, owner: type) -> Array[int, N]: ...
-        def __get__(self, instance: object, owner: type) -> Any: ...
-        def __set__(self, instance: object, value: BytesLike) -> None: ...
 
-    class VArray(Array[T, N]):
-        """``VArray[u32, Literal[8]] = field(num="n")``: as many elements as ``n`` says, 8 at most.
+class Buffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
+    """``Buffer[Literal[64]]``: bytes; reading gives a view that ``bytes()`` copies."""
 
-        ``n`` is a u8, u16, u32 or i32 field declared before it.  Assigning a
-        sequence sets ``n`` too.
-        """
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        return ArrayType(SCALARS["B"], cls._length(params), is_buffer=True)
 
-    class VBuffer(Buffer[N]):
-        """``VBuffer[Literal[64]] = field(size="n")``: as many bytes as ``n`` (u32, i32) says."""
 
-    class Bitmap(Array[int, N]):
-        """``Bitmap[Literal[100]]``: bits in u64 words, the first bit the lowest of the first.
+class VArray(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
+    """``VArray[u32, Literal[8]] = field(num="n")``: as many elements as ``n`` says, 8 at most.
 
-        With ``field(size="n")`` only the first ``n`` (u32, i32) bits are on the wire.
-        """
+    ``n`` is a u8, u16, u32 or i32 field declared before it.  Assigning a
+    sequence sets ``n`` too.
+    """
 
-    class Unused(Generic[N]):
-        """``Unused[Literal[4]]``: bytes that were something once; written as zeros."""
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType | StatesType:
+        element, length = cls._element_and_length(params)
+        found = find_wire_type(element)
+        if found is None:
+            return StatesType(element, length, counted=True)
+        return CountedType(cls._element(found), length)
 
-    class PointerArray(Generic[T, N]):
-        """``PointerArray[Regs, Literal[4]]``: elements of which each may be ``None``.
 
-        What is ``None`` in the stream must be ``None`` in the object that loads it.
-        """
+class VBuffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
+    """``VBuffer[Literal[64]] = field(size="n")``: as many bytes as ``n`` (u32, i32) says."""
 
-        @overload
-        def __get__(self, instance: None, owner: type) -> Any: ...
-        @overload
-        def __get__(self, instance: object, owner: type) -> PointerArray[T, N]: ...
-        def __get__(self, instance: object, owner: type) -> Any: ...
-        def __set__(self, instance: object, value: Iterable[T | None]) -> None: ...
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        return CountedType(SCALARS["B"], cls._length(params), is_buffer=True)
+
+
+class Bitmap(_Attribute["Array[int, N]", Iterable[int]], Generic[N]):
+    """``Bitmap[Literal[100]]``: bits in u64 words, the first bit the lowest of the first.
+
+    With ``field(size="n")`` only the first ``n`` (u32, i32) bits are on the wire.
+    """
+
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        return BitmapType(cls._length(params))
+
+
+class Unused(_Attribute["Unused[N]", "Unused[N]"], Generic[N]):
+    """``Unused[Literal[4]]``: bytes that were something once; written as zeros."""
+
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        return UnusedType(cls._length(params))
+
+
+class PointerArray(_Attribute["PointerArray[T, N]", Iterable[T | None]], Generic[T, N]):
+    """``PointerArray[Regs, Literal[4]]``: elements of which each may be ``None``.
+
+    What is ``None`` in the stream must be ``None`` in the object that loads it.
+    """
+
+    if TYPE_CHECKING:
+
         def __len__(self) -> int: ...
         def __iter__(self) -> Iterator[T | None]: ...
         def __getitem__(self, index: int) -> T | None: ...
         def __setitem__(self, index: int, value: T | None) -> None: ...
         def __eq__(self, other: object) -> builtins.bool: ...
 
-    class QTailQ(Array[T, N]):
-        """``QTailQ[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QTAILQ_V."""
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        element, length = cls._element_and_length(params)
+        return PointersType(cls._element(wire_type(element, cls.__name__)), length)
 
-    class QList(Array[T, N]):
-        """``QList[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QLIST_V."""
 
-    class GTree(Generic[K, T, N]):
-        """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
+class QTailQ(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
+    """``QTailQ[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QTAILQ_V."""
 
-        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class of numbers,
-        given as their tuple (VMSTATE_GTREE_V).  Saved in the order of its keys.
-        What reading it gives is only to be read; assign a dict to change its keys.
-        """
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        element, length = cls._element_and_length(params)
+        return ListType(cls._struct(element), length, "qtailq")
 
-        @overload
-        def __get__(self, instance: None, owner: type) -> Any: ...
-        @overload
-        def __get__(self, instance: object, owner: type) -> Mapping[Any, T]: ...
-        def __get__(self, instance: object, owner: type) -> Any: ...
-        def __set__(self, instance: object, value: Mapping[Any, T]) -> None: ...
 
-else:
+class QList(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
+    """``QList[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QLIST_V."""
 
-    def _two(name, params):
-        if not isinstance(params, tuple) or len(params) != 2:
-            raise DeclarationError(f"{name} takes an element and a length: {name}[u8, 16]")
-        element, length = params
-        return element, _length(name, length)
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        element, length = cls._element_and_length(params)
+        return ListType(cls._struct(element), length, "qlist")
 
-    def _row(cls, name, params, counted):
-        element, length = _two(name, params)
-        found = find_wire_type(element)
-        if found is None:
-            return StatesType(element, length, counted)
-        return cls(_element(name, found, not counted), length)
 
-    def _element(name, found, nested):
-        if type(found) in (Scalar, StructType) or (nested and type(found) is ArrayType):
-            return found
-        raise DeclarationError(
-            f"{name}: C has no arrays of these; make them a field of a layout class, and that the "
-            "element"
-        )
+class GTree(_Attribute[Mapping[Any, T], Mapping[Any, T]], Generic[K, T, N]):
+    """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
 
-    def _struct(name, hint):
-        found = find_wire_type(hint)
-        if type(found) is not StructType:
+    A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class of numbers,
+    given as their tuple (VMSTATE_GTREE_V).  Saved in the order of its keys.
+    What reading it gives is only to be read; assign a dict to change its keys.
+    """
+
+    @classmethod
+    def _wire_type(cls, params: Any) -> WireType:
+        if not isinstance(params, tuple) or len(params) != 3:
             raise DeclarationError(
-                f"{name}: {getattr(hint, '__name__', hint)} is no layout class, derived from "
-                "VMStruct, and the elements of a list are"
+                "GTree takes a key, an element and a length: GTree[u64, Item, 16]"
             )
-        return found
-
-    class Array:
-        """``Array[u32, Literal[8]]``: a fixed array; reading gives a view, not a copy.
-
-        The view has the buffer protocol, so ``numpy.asarray(regs.fifo)`` shares its memory.
-        """
-
-        def __class_getitem__(cls, params):
-            return _row(ArrayType, "Array", params, False)
-
-    class Buffer:
-        """``Buffer[Literal[64]]``: bytes; reading gives a view that ``bytes()`` copies."""
-
-        def __class_getitem__(cls, length):
-            return ArrayType(SCALARS["B"], _length("Buffer", length), is_buffer=True)
-
-    class VArray:
-        """``VArray[u32, Literal[8]] = field(num="n")``: as many elements as ``n`` says, 8 at most.
-
-        ``n`` is a u8, u16, u32 or i32 field declared before it.  Assigning a
-        sequence sets ``n`` too.
-        """
-
-        def __class_getitem__(cls, params):
-            return _row(CountedType, "VArray", params, True)
-
-    class VBuffer:
-        """``VBuffer[Literal[64]] = field(size="n")``: as many bytes as ``n`` (u32, i32) says."""
-
-        def __class_getitem__(cls, length):
-            return CountedType(SCALARS["B"], _length("VBuffer", length), is_buffer=True)
-
-    class Bitmap:
-        """``Bitmap[Literal[100]]``: bits in u64 words, the first bit the lowest of the first.
-
-        With ``field(size="n")`` only the first ``n`` (u32, i32) bits are on the wire.
-        """
-
-        def __class_getitem__(cls, bits):
-            return BitmapType(_length("Bitmap", bits))
-
-    class Unused:
-        """``Unused[Literal[4]]``: bytes that were something once; written as zeros."""
-
-        def __class_getitem__(cls, length):
-            return UnusedType(_length("Unused", length))
-
-    class PointerArray:
-        """``PointerArray[Regs, Literal[4]]``: elements of which each may be ``None``.
-
-        What is ``None`` in the stream must be ``None`` in the object that loads it.
-        """
-
-        def __class_getitem__(cls, params):
-            element, length = _two("PointerArray", params)
-            found = wire_type(element, "PointerArray")
-            return PointersType(_element("PointerArray", found, False), length)
-
-    class QTailQ:
-        """``QTailQ[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QTAILQ_V."""
-
-        def __class_getitem__(cls, params):
-            element, length = _two("QTailQ", params)
-            return ListType(_struct("QTailQ", element), length, "qtailq")
-
-    class QList:
-        """``QList[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QLIST_V."""
-
-        def __class_getitem__(cls, params):
-            element, length = _two("QList", params)
-            return ListType(_struct("QList", element), length, "qlist")
-
-    class GTree:
-        """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
-
-        A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class of numbers,
-        given as their tuple (VMSTATE_GTREE_V).  Saved in the order of its keys.
-        What reading it gives is only to be read; assign a dict to change its keys.
-        """
-
-        def __class_getitem__(cls, params):
-            if not isinstance(params, tuple) or len(params) != 3:
-                raise DeclarationError(
-                    "GTree takes a key, an element and a length: GTree[u64, Item, 16]"
-                )
-            key = wire_type(params[0], "GTree")
-            if key != SCALARS["Q"] and type(key) is not StructType:
-                raise DeclarationError("GTree: a key is a u64 or a layout class")
-            for info in key.cls.__layout__.fields if isinstance(key, StructType) else ():
+        key = wire_type(params[0], "GTree")
+        if type(key) is StructType:
+            for info in key.layout.fields:
                 if not isinstance(info.type, Scalar):
                     raise DeclarationError(
                         f"GTree: a key is the tuple of its numbers, and {key.cls.__name__}."
                         f"{info.attribute} is none"
                     )
-            return ListType(_struct("GTree", params[1]), _length("GTree", params[2]), "gtree", key)
-
-
-def wire_type(annotation: object, where: str) -> WireType:
-    """Return what an annotation means; raises ``DeclarationError`` that begins with ``where``."""
-    found = find_wire_type(annotation)
-    if found is None:
-        if isinstance(annotation, StatesType):
-            annotation = annotation.hint
-        raise DeclarationError(
-            f"{where}: {getattr(annotation, '__name__', annotation)} has no width on the wire; "
-            "use bool, u8 to u64, i8 to i64, Array, Buffer or a VMStruct, "
-            "or leave it out with field(omit=True)"
-        )
-    return found
-
-
-def find_wire_type(annotation: object) -> WireType | None:
-    """Return what an annotation means, or ``None`` if it is not a wire type."""
-    if isinstance(annotation, WireType):
-        return annotation
-    if get_origin(annotation) is Annotated:
-        return _annotated(*get_args(annotation))
-    if annotation is bool:
-        return SCALARS["?"]
-    if isinstance(annotation, type) and hasattr(annotation, "__layout__"):
-        return StructType(annotation)
-    return None
-
-
-def _annotated(inner: object, *extras: object) -> WireType | None:
-    scalars = [extra for extra in extras if isinstance(extra, Scalar)]
-    found = scalars[0] if scalars else find_wire_type(inner)
-    if _EQUAL in extras:
-        if not isinstance(found, Scalar) or found.kind not in "BHIQi" or found.live:
-            raise DeclarationError("Equal takes u8, u16, u32, u64 or i32, as C does")
-        return dataclasses.replace(
-            found, name=f"Equal[{found.name}]", info=f"{found.info}_equal", live=True
-        )
-    for marker, cls in ((_TMP, TmpType), (_SUBSECTION, SubsectionType)):
-        if marker in extras:
-            return cls(found.cls) if type(found) is StructType else None
-    return found
-
-
-def subsection_of(annotation: object) -> object:
-    """Return what ``Subsection[...]`` is of, or ``None`` of another annotation."""
-    if get_origin(annotation) is Annotated and _SUBSECTION in annotation.__metadata__:  # type: ignore[attr-defined]
-        return get_args(annotation)[0]
-    return None
+        elif key != SCALARS["Q"]:
+            raise DeclarationError("GTree: a key is a u64 or a layout class")
+        return ListType(cls._struct(params[1]), cls._length(params[2]), "gtree", key)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
 
 from ..errors import DeclarationError
 
@@ -17,7 +18,7 @@ _MISSING: Any = object()
 _CONVERSIONS = ("into", "try_into", "clone", "length", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FieldOptions:
     """What :func:`field` was told."""
 
@@ -86,30 +87,24 @@ NO_OPTIONS = FieldOptions()
 """What an annotation alone says."""
 
 
-def field(
-    *,
-    default: Any = _MISSING,
-    default_factory: Callable[[], Any] | None = None,
-    name: str | None = None,
-    omit: bool = False,
-    into: Any = None,
-    try_into: Any = None,
-    clone: bool = False,
-    length: int | None = None,
-    none: Any = None,
-    version_id: int = 0,
-    field_exists: Callable[[Any, int], bool] | None = None,
-    keep: bool = False,
-    minimum: int | None = None,
-    maximum: int | None = None,
-    num: str | int | None = None,
-    size: str | int | None = None,
-    multiply: int = 1,
-    start: int = 0,
-    struct_version_id: int | None = None,
-    needed: bool | Callable[[Any], bool] | None = None,
-    err_hint: str | None = None,
-) -> Any:
+P = ParamSpec("P")
+
+
+def _with_parameters_of(
+    options: Callable[P, FieldOptions],
+) -> Callable[[Callable[..., Any]], Callable[P, Any]]:
+    """Give a function that takes any option the parameters of ``FieldOptions``, for help too."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[P, Any]:
+        signature = inspect.signature(options).replace(return_annotation="Any")
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_with_parameters_of(FieldOptions)
+def field(**options: Any) -> Any:
     """Say more about a field than its annotation does.
 
     ``default``: its value at rest and before a load; one number fills an array.
@@ -152,10 +147,14 @@ def field(
     Raises ``DeclarationError`` for both kinds of default; the class that has
     the field raises it for options that do not fit the annotation.
     """
-    options = locals()
-    if default is not _MISSING and default_factory is not None:
+    made = FieldOptions(**options)
+    if made.default is not _MISSING and made.default_factory is not None:
         raise DeclarationError("field() takes default or default_factory, not both")
-    return FieldOptions(**options)
+    return made
+
+
+# An unknown option is an error of what the user called.
+FieldOptions.__init__.__qualname__ = "field"
 
 
 def zeroed() -> Any:

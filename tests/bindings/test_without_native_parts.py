@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -186,22 +187,26 @@ except qemu_vmstate.NativeError:
 # ---------------------------------------------------------------- public names
 
 
-def imported_for_type_checkers() -> dict[str, str]:
-    """Return the public names that a type checker reads, each with its module."""
-    found: dict[str, str] = {}
-    for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            found |= {alias.name: node.module for alias in node.names}
-    return found
+def imported_for_type_checkers() -> list[str]:
+    """Return the modules whose public names a type checker reads."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    assert {alias.name for node in nodes for alias in node.names} == {"*"}
+    return [str(node.module) for node in nodes]
 
 
 def test_what_type_checkers_see_is_what_is_there() -> None:
-    seen = imported_for_type_checkers()
-    assert sorted(seen) == sorted(qemu_vmstate.__all__)
-    assert set(seen.values()) - {"errors"} == set(qemu_vmstate._MODULES)  # noqa: SLF001 - the list under test
-    for name, module in seen.items():
-        defined = getattr(import_module(f"qemu_vmstate.{module}"), name)
-        assert getattr(qemu_vmstate, name) is defined, name
+    modules = imported_for_type_checkers()
+    assert sorted(modules) == sorted(["errors", *qemu_vmstate._MODULES])  # noqa: SLF001 - the list under test
+    seen = [(name, module) for module in modules for name in module_of(module).__all__]
+    for name in qemu_vmstate.__all__:
+        (module,) = [module for found, module in seen if found == name]
+        assert getattr(qemu_vmstate, name) is getattr(module_of(module), name), name
+    assert {module for name, module in seen if name in qemu_vmstate.__all__} == set(modules)
+
+
+def module_of(name: str) -> ModuleType:
+    return import_module(f"qemu_vmstate.{name}")
 
 
 def fresh(program: str) -> str:

@@ -47,11 +47,10 @@ def with_extra() -> Description:
     return vmsd("uart", *UART, subsections=[vmsd("uart/extra", entry("extra", "uint8", 1))])
 
 
-def text_of(*devices: str) -> bytes:
-    """Return a description as QEMU would not write it, which must stay as it is all the same."""
-    return (
-        '{ "page_size":4096,\n "devices" : [' + " , ".join(devices) + '], "more": "\\u00e9"}'
-    ).encode()
+def text_of(*devices: str, colon: str = ": ", comma: str = ", ") -> bytes:
+    """Return a description, with the spaces that QEMU writes unless others are given."""
+    head, more = f'"page_size"{colon}4096{comma}"devices"{colon}', f'{comma}"more"{colon}"\\u00e9"'
+    return ("{" + head + "[" + comma.join(devices) + "]" + more + "}").encode()
 
 
 def made(tmp_path: Path, text: bytes | None = None, padding: int = 0) -> Path:
@@ -60,8 +59,9 @@ def made(tmp_path: Path, text: bytes | None = None, padding: int = 0) -> Path:
         text = text_of(
             json.dumps(device("uart", *UART)),
             # The same key twice, which a JSON library would not write again.
-            '{"name":"tree","instance_id":0,"vmsd_name":"tree","version":1,"fields":[{"name":"l",'
-            '"type":"qlist","vmsd_name":"a","fields":[],"vmsd_name":"a","fields":[],"size":3}]}',
+            '{"name": "tree", "instance_id": 0, "vmsd_name": "tree", "version": 1, "fields": '
+            '[{"name": "l", "type": "qlist", "vmsd_name": "a", "fields": [], "vmsd_name": "a", '
+            '"fields": [], "size": 3}]}',
             json.dumps(device("uart", *UART, instance=1)),
             json.dumps(device("clock", *CLOCK)),
         )
@@ -140,6 +140,15 @@ def test_a_payload_with_its_own_description(tmp_path: Path) -> None:
     # And back.
     replace(out, out, {("uart", 1): before["uart", 1]}, {("uart", 1): vmsd("uart", *UART)})
     assert out.read_bytes() == path.read_bytes()
+
+
+def test_a_description_that_qemu_did_not_write_says_the_same_afterwards(tmp_path: Path) -> None:
+    devices = [json.dumps(device("uart", *UART)), json.dumps(device("clock", *CLOCK))]
+    path = made(tmp_path, text_of(*devices, colon=" :", comma="\n,\t"))
+    payload = read(path).payload("clock")
+    replace(path, path, {("clock", 0): payload}, {("clock", 0): vmsd("clock", *CLOCK)})
+    text = path.read_bytes().rpartition(EOF + b"\x06")[2][4:]
+    assert text == text_of(*devices)
 
 
 def test_a_description_of_a_list_which_has_keys_more_than_once(tmp_path: Path) -> None:

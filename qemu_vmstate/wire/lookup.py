@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Finds the wire type that an annotation means."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal, get_args, get_origin
+
+from ..errors import DeclarationError
+from .types import SCALARS, Scalar, StatesType, StructType, SubsectionType, TmpType, WireType
+
+__all__ = [
+    "EQUAL",
+    "SUBSECTION",
+    "TMP",
+    "find_wire_type",
+    "length_of",
+    "subsection_of",
+    "wire_type",
+]
+
+EQUAL, TMP, SUBSECTION = "equal", "tmp", "subsection"
+"""What marks ``Equal[...]``, ``Tmp[...]`` and ``Subsection[...]``."""
+
+
+def wire_type(annotation: object, where: str) -> WireType:
+    """Return what an annotation means; raises ``DeclarationError`` that begins with ``where``."""
+    found = find_wire_type(annotation)
+    if found is None:
+        if isinstance(annotation, StatesType):
+            annotation = annotation.hint
+        raise DeclarationError(
+            f"{where}: {getattr(annotation, '__name__', annotation)} has no width on the wire; "
+            "use bool, u8 to u64, i8 to i64, Array, Buffer or a VMStruct, "
+            "or leave it out with field(omit=True)"
+        )
+    return found
+
+
+def find_wire_type(annotation: object) -> WireType | None:
+    """Return what an annotation means, or ``None`` if it is not a wire type."""
+    if isinstance(annotation, WireType):
+        return annotation
+    if get_origin(annotation) is Annotated:
+        return _annotated(*get_args(annotation))
+    if annotation is bool:
+        return SCALARS["?"]
+    if isinstance(annotation, type) and hasattr(annotation, "__layout__"):
+        return StructType(annotation)
+    return None
+
+
+def _annotated(inner: object, *extras: object) -> WireType | None:
+    scalars = [extra for extra in extras if isinstance(extra, Scalar)]
+    found = scalars[0] if scalars else find_wire_type(inner)
+    if EQUAL in extras:
+        if not isinstance(found, Scalar) or found.kind not in "BHIQi" or found.live:
+            raise DeclarationError("Equal takes u8, u16, u32, u64 or i32, as C does")
+        return dataclasses.replace(
+            found, name=f"Equal[{found.name}]", info=f"{found.info}_equal", live=True
+        )
+    for marker, cls in ((TMP, TmpType), (SUBSECTION, SubsectionType)):
+        if marker in extras:
+            return cls(found.cls) if type(found) is StructType else None
+    return found
+
+
+def subsection_of(annotation: object) -> object:
+    """Return what ``Subsection[...]`` is of, or ``None`` of another annotation."""
+    if get_origin(annotation) is Annotated and SUBSECTION in annotation.__metadata__:  # type: ignore[attr-defined]
+        return get_args(annotation)[0]
+    return None
+
+
+def length_of(name: str, value: object) -> int:
+    """Return a length as ``name[...]`` declares it; raises ``DeclarationError``."""
+    if get_origin(value) is Literal:
+        (value,) = get_args(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+        raise DeclarationError(
+            f"{name}: {value!r} is no length; write a number of elements from 1 to 2147483647, "
+            f"as in {name}[Literal[16]]"
+        )
+    return value
