@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * the fast path into Python, for what hooks.c asks most: states that only
+ * The fast path into Python, for what hooks.c asks most: states that only
  * convert themselves, each in a Mutex.  It has no Python.h; _state has, and
  * hands this table over.
  */
-#ifndef QV_TRAMPOLINE_H
-#define QV_TRAMPOLINE_H
+#ifndef QV_PYTHON_TABLE_H
+#define QV_PYTHON_TABLE_H
 
 #include <stdbool.h>
 

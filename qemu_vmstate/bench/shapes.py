@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the benchmark saves and loads: shapes of state, each in every way to migrate it."""
+"""What the benchmark saves and loads: shapes of state, each by every path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
     "make_device",
 ]
 
-PATHS = ("native", "trampoline", "derived")
+PATHS = ("native", "fast path", "derived")
 """A layout class; one whose conversions are overridden in Python; a derived dataclass."""
 
 _FILL = 0x11223344
@@ -94,7 +94,7 @@ class Shape:
 @functools.cache
 def _class_of(shape: Shape, path: str) -> type[Any]:
     """Return the class of a shape's parts that migrates by ``path``."""
-    if path == "trampoline":
+    if path == "fast path":
         return _overridden(shape.layout)
     return shape.layout if path == "native" else shape.derived
 
