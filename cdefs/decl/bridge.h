@@ -108,7 +108,7 @@ void qv_object_free(QvObject *object);
 void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory);
 void *qv_object_staging(QvObject *object);
 /*
- * the fast path to its snapshot and restore: a _state.Trampoline, which must
+ * The fast path to its snapshot and restore: a _state.FastPath, which must
  * outlive the object.  It needs the table of _state.python().
  */
 void qv_set_python(void *table);
@@ -156,3 +156,5 @@ int qv_call_on_large_stack(void *handle);
 
 /* The QvBql of bql.h: Python takes the BQL by way of _state, which knows when to keep the GIL. */
 const void *qv_bql_functions(void);
+/* The QvBridge of bridge_functions.h, for the benchmark's C, which is an extension of its own. */
+const void *qv_bridge_functions(void);

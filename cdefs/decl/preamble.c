@@ -7,4 +7,3 @@
 #include "qemu/osdep.h"
 #include "migration/vmstate.h"
 #include "decl/bridge.h"
-#include "bench/reference_device.h"

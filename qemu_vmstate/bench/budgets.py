@@ -28,7 +28,7 @@ class Budget:
 def budgets(result: dict[str, Any]) -> list[Budget]:
     """Return every budget whose figures are in a result of ``bench.measure()``."""
     found: list[Budget] = []
-    for make in (_native, _trampoline, _large, _derived, _busy, _growth, _microbenchmarks):
+    for make in (_native, _fast_path, _large, _derived, _busy, _growth, _microbenchmarks):
         found += make(result)
     return found
 
@@ -61,11 +61,11 @@ def _native(result: dict[str, Any]) -> Iterator[Budget]:
         )
 
 
-def _trampoline(result: dict[str, Any]) -> Iterator[Budget]:
-    for row in _process(result, path="trampoline", shape="32 u32"):
+def _fast_path(result: dict[str, Any]) -> Iterator[Budget]:
+    for row in _process(result, path="fast path", shape="32 u32"):
         more = _over_reference(row, result)
         yield Budget(
-            f"trampoline, 32 fields, {row['op']}",
+            f"fast path, 32 fields, {row['op']}",
             "reference device + 0.5 us",
             f"+ {more:.2f} us",
             more <= 0.5,
@@ -73,10 +73,10 @@ def _trampoline(result: dict[str, Any]) -> Iterator[Budget]:
 
 
 def _large(result: dict[str, Any]) -> Iterator[Budget]:
-    for row in _process(result, path="trampoline"):
+    for row in _process(result, path="fast path"):
         if row["shape"].startswith("buffer") and row["bytes"] >= 64 << 10:
             ratio = row["ratio_to_reference"]
-            what = f"trampoline, {row['shape']}, {row['op']}"
+            what = f"fast path, {row['shape']}, {row['op']}"
             yield Budget(what, "1.25 x reference device", f"{ratio:.2f}", ratio <= 1.25)
 
 
@@ -113,11 +113,11 @@ def _busy(result: dict[str, Any]) -> Iterator[Budget]:
                 f"{ratio:.2f}",
                 ratio <= 1.2,
             )
-    idle, one = _vm(result, "trampoline", 1000, 0), _vm(result, "trampoline", 1000, 1)
+    idle, one = _vm(result, "fast path", 1000, 0), _vm(result, "fast path", 1000, 1)
     if idle and one:
         ratio = one["hooks_ms"] / idle["hooks_ms"]
         yield Budget(
-            "1,000 trampoline devices beside one busy thread",
+            "1,000 fast path devices beside one busy thread",
             "3 x without it",
             f"{ratio:.2f} ({idle['hooks_ms']:.1f} and {one['hooks_ms']:.1f} ms)",
             ratio <= 3,
@@ -125,7 +125,7 @@ def _busy(result: dict[str, Any]) -> Iterator[Budget]:
 
 
 def _growth(result: dict[str, Any]) -> Iterator[Budget]:
-    for path in ("native", "trampoline"):
+    for path in ("native", "fast path"):
         ends = [
             (_vm(result, path, devices, 0), _vm(result, REFERENCE, devices, 0))
             for devices in (1_000, 10_000)

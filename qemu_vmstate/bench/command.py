@@ -72,7 +72,7 @@ def measure(
     for shape in plan.shapes:
         say(f"in process: {shape}")
         result["in_process"] += in_process(plan.shape_turns, plan.shape_seconds, [shape])
-    say("ordinary work")
+    say("microbenchmarks")
     rows = list(microbenchmarks(plan.microbenchmark_turns, plan.imports))
     result["vm"], registrations = in_vms(
         qemu,
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, qemu_arguments: Sequence[str] = ()) -> int:
     """Measure and print; the exit status."""
     if not options.json or options.picture:
         try:
-            from . import report as bench_report
+            from . import report
         except ImportError as error:
             raise VMStateError(
                 f"tables and pictures need more ({error}): pip install qemu-vmstate[bench]"
@@ -117,9 +117,9 @@ def run(options: argparse.Namespace, qemu_arguments: Sequence[str] = ()) -> int:
 
     result = measure(plan, options.qemu, qemu_arguments, say)
     if options.picture:
-        bench_report.draw(result, options.picture)
+        report.draw(result, options.picture)
     if options.json:
         print(json.dumps(result, indent=1))
     else:
-        bench_report.show(result)
+        report.show(result)
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The benchmark of ordinary work: attributes, locks, whole calls, the import."""
+"""Microbenchmarks: attributes, locks, whole calls, memory at rest, the import."""
 
 from __future__ import annotations
 
@@ -177,23 +177,23 @@ def _python(program: str, *arguments: str) -> str:
 
 
 def microbenchmarks(turns: int, imports: int, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
-    """Measure ordinary work; yields the rows of the benchmark's ``microbenchmarks``.
+    """Measure; yields the rows of the benchmark's ``microbenchmarks``.
 
     ``turns``: how often each is measured, for at most ``seconds``; ``imports``: the same for
     the import, in a fresh interpreter each.
     """
     for what, (to, calls) in _cases().items():
-        series = rounds(calls, turns, seconds)
+        samples = rounds(calls, turns, seconds)
         for name in calls:
-            yield _row(what, name, "ns", series.median(name), series.ratio(name, to), to)
+            yield _row(what, name, "ns", samples.median(name), samples.ratio(name, to), to)
     # `import qemu_vmstate` alone imports nothing yet.
     modules = {"asyncio": "import asyncio", "qemu_vmstate": "from qemu_vmstate import Device"}
     calls = {name: _import_ms(statement) for name, statement in modules.items()}
-    series = rounds(calls, imports, 10 * seconds)
+    samples = rounds(calls, imports, 10 * seconds)
     for name in modules:
-        ratio = series.ratio(name, "asyncio")
-        yield _row("import", name, "ms", series.median(name), ratio, "asyncio")
-    for path in ("native", "trampoline"):
+        ratio = samples.ratio(name, "asyncio")
+        yield _row("import", name, "ms", samples.median(name), ratio, "asyncio")
+    for path in ("native", "fast path"):
         mib = _at_rest(path)
         yield _row("64 MiB buffer part at rest", path, "mib", mib, mib / 64, "the buffer")
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..bindings.native import ffi, lib
 from ..inprocess import save
+from .native import ffi, lib
 from .samples import rounds
 from .shapes import PATHS, SHAPES, Pickled, Python, ReferenceDevice, Shape, Subject
 

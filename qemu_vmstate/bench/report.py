@@ -16,7 +16,7 @@ from .shapes import PATHS
 
 __all__ = ["draw", "show"]
 
-_COLOURS = {REFERENCE: "black", "native": "tab:green", "trampoline": "tab:blue"}
+_COLOURS = {REFERENCE: "black", "native": "tab:green", "fast path": "tab:blue"}
 _COLOURS |= {"derived": "tab:orange", PICKLE: "tab:red"}
 
 
@@ -63,14 +63,14 @@ def _in_process(result: dict[str, Any]) -> Table:
 def _in_vms(result: dict[str, Any]) -> Table:
     table = _table(
         "In a VM: ratio to as many reference devices (downtime, ms; first hook to last, ms)",
-        *("devices", "busy threads", "native", "trampoline", "reference devices", "noise"),
+        *("devices", "busy threads", "native", "fast path", "reference devices", "noise"),
     )
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for row in result["vm"]:
         rows.setdefault((row["devices"], row["busy_threads"]), {})[row["path"]] = row
     for (devices, busy), paths in rows.items():
         cells = []
-        for path in ("native", "trampoline", REFERENCE):
+        for path in ("native", "fast path", REFERENCE):
             row = paths[path]
             ratio = "" if path == REFERENCE else f"{row['ratio_to_reference']:.2f} "
             cells.append(f"{ratio}({row['downtime_ms']:.0f}; {row['hooks_ms']:.2f})")
@@ -80,7 +80,7 @@ def _in_vms(result: dict[str, Any]) -> Table:
 
 
 def _microbenchmarks(result: dict[str, Any]) -> Table:
-    table = _table("Ordinary work", "what", "with", "ratio", "to", "figure")
+    table = _table("Microbenchmarks", "what", "with", "ratio", "to", "figure")
     for row in result["microbenchmarks"]:
         unit = next(key for key in ("ns", "us", "ms", "bytes", "mib") if key in row)
         figure = f"{row[unit]:,.0f} {unit}" if row[unit] >= 100 else f"{row[unit]:.1f} {unit}"
@@ -119,7 +119,7 @@ def draw(result: dict[str, Any], path: str) -> None:
                 **_style(name),
             )
         axes.set(xscale="log", yscale="log", xlabel=what, ylabel="one save, microseconds")
-    for name in (REFERENCE, "native", "trampoline"):
+    for name in (REFERENCE, "native", "fast path"):
         for busy, line in ((0, "-"), (1, "--")):
             rows = [
                 row

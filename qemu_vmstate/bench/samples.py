@@ -40,11 +40,11 @@ class Samples:
 
 def rounds(calls: dict[str, Callable[[], float]], turns: int, seconds: float) -> Samples:
     """Call each in turn, ``turns`` times over, or (from 3 on) until ``seconds`` are gone."""
-    series = Samples()
+    samples = Samples()
     until = time.monotonic() + seconds
     for turn in range(turns):
         if turn >= 3 and time.monotonic() > until:
             break
         for name, call in calls.items():
-            series.add(name, call())
-    return series
+            samples.add(name, call())
+    return samples

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the benchmark saves and loads: shapes of state, each in every way to migrate it."""
+"""What the benchmark saves and loads: shapes of state, each by every path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..bindings.native import ffi, lib
+from ..bindings import native
 from ..derive.decorator import derive_to_migration_state
 from ..device.device import Device, staging_of
 from ..errors import VMStateError
@@ -20,6 +20,7 @@ from ..state.migratable import Migratable
 from ..vmsd.description import VMStateDescription
 from ..wire.annotations import Buffer, VArray, u32
 from ..wire.field_options import field
+from .native import ffi, lib
 
 __all__ = [
     "PATHS",
@@ -32,7 +33,7 @@ __all__ = [
     "make_device",
 ]
 
-PATHS = ("native", "trampoline", "derived")
+PATHS = ("native", "fast path", "derived")
 """A layout class; one whose conversions are overridden in Python; a derived dataclass."""
 
 _FILL = 0x11223344
@@ -93,7 +94,7 @@ class Shape:
 @functools.cache
 def _class_of(shape: Shape, path: str) -> type[Any]:
     """Return the class of a shape's parts that migrates by ``path``."""
-    if path == "trampoline":
+    if path == "fast path":
         return _overridden(shape.layout)
     return shape.layout if path == "native" else shape.derived
 
@@ -241,8 +242,8 @@ class Python(Subject):
     def __init__(self, shape: Shape, path: str) -> None:
         self.device = make_device(shape, path)
         self._staging = staging_of(self.device)
-        self._vmsd = self._staging.description.cdata
-        self._opaque = lib().qv_object_staging(self._staging.cdata)
+        self._vmsd = ffi.cast("void *", self._staging.description.cdata)
+        self._opaque = native.lib().qv_object_staging(self._staging.cdata)
 
 
 @functools.cache
@@ -256,16 +257,17 @@ class ReferenceDevice(Subject):
     def __init__(self, shape: Shape) -> None:
         cls = device_class(shape, "native").Migrated
         size = cls.__layout__.size
+        description = ffi.cast("void *", _reference_description(shape).cdata)
         self.cdata = ffi.gc(
-            lib().qv_twin_new(_reference_description(shape).cdata, shape.parts, size),
-            lib().qv_twin_free,
+            lib().qv_reference_device_new(description, shape.parts, size),
+            lib().qv_reference_device_free,
         )
-        self._vmsd = lib().qv_twin_description(self.cdata)
+        self._vmsd = lib().qv_reference_device_description(self.cdata)
         self._opaque = ffi.cast("void *", self.cdata)
         state = cls()
         for index in range(shape.parts):
             shape.fill(getattr(state, f"part{index}"))
-        ffi.memmove(lib().qv_twin_live(self.cdata), ffi.from_buffer(state), size)
+        ffi.memmove(lib().qv_reference_device_live(self.cdata), ffi.from_buffer(state), size)
 
 
 class Pickled:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..vm.vm import VM
-from . import vm_script as bench_guest
+from . import vm_script
 from .process import REFERENCE
 from .samples import Samples, rounds
 
 __all__ = ["VM_PATHS", "in_vms"]
 
-VM_PATHS = (REFERENCE, "native", "trampoline")
+VM_PATHS = (REFERENCE, "native", "fast path")
 
 _Rows = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -42,10 +42,10 @@ def in_vms(
         vms = {
             path: stack.enter_context(
                 VM(
-                    script=bench_guest.__file__,
+                    script=vm_script.__file__,
                     qemu=qemu,
                     extra=extra,
-                    name=path.replace("_", "-"),
+                    name=path.replace(" ", "-"),
                     disk=bool(load_counts),
                 )
             )
@@ -85,7 +85,7 @@ class _Measured:
 
     def __init__(self, vms: dict[str, VM], busy: int) -> None:
         self._vms, self._busy = vms, busy
-        self._series: dict[str, Samples] = {}
+        self._samples: dict[str, Samples] = {}
 
     @contextlib.contextmanager
     def _with_threads(self, vm: VM) -> Iterator[None]:
@@ -98,7 +98,7 @@ class _Measured:
 
     def _add(self, path: str, **values: float) -> None:
         for name, value in values.items():
-            self._series.setdefault(name, Samples()).add(path, value)
+            self._samples.setdefault(name, Samples()).add(path, value)
 
     def migration(self, path: str) -> Any:
         """Return a call that migrates the VM of ``path`` to nowhere."""
@@ -123,7 +123,7 @@ class _Measured:
     def snapshot(self, path: str) -> Any:
         """Return a call that loads the VM of ``path`` from a snapshot."""
         vm = self._vms[path]
-        tag = f"with-{len(self._series)}-{self._busy}-{id(self)}"
+        tag = f"with-{len(self._samples)}-{self._busy}-{id(self)}"
         vm.snapshot_save(tag)
 
         def call() -> float:
@@ -139,7 +139,7 @@ class _Measured:
     def rows(self, devices: int) -> Iterator[dict[str, Any]]:
         """One for each path."""
         # QEMU counts whole milliseconds; where they are few, the marks count finer.
-        downtime = self._series["downtime_ms"]
+        downtime = self._samples["downtime_ms"]
         fine = downtime.median(REFERENCE) >= 20
         basis = "downtime_ms" if fine else "hooks_ms"
         for path in VM_PATHS:
@@ -148,11 +148,11 @@ class _Measured:
                 "path": path,
                 "busy_threads": self._busy,
             }
-            for name, series in self._series.items():
-                row[name] = series.median(path)
-            row["ratio_to_reference"] = self._series[basis].ratio(path, REFERENCE)
+            for name, samples in self._samples.items():
+                row[name] = samples.median(path)
+            row["ratio_to_reference"] = self._samples[basis].ratio(path, REFERENCE)
             row["ratio_of"] = basis
-            row["noise"] = self._series[basis].noise(path)
+            row["noise"] = self._samples[basis].noise(path)
             yield row
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the benchmark runs inside a VM: devices in the savevm list, and busy threads.
 
-A script for ``VM(script=..., args=[path])``; bench_vm.py calls its functions over the VM's
-control channel.  ``path`` is ``native``, ``trampoline`` or ``reference``.
+A script for ``VM(script=..., args=[path])``; vm.py calls its functions over the VM's
+control channel.  ``path`` is ``native``, ``fast path`` or ``reference``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import threading
 import time
 from typing import Any
 
+from qemu_vmstate.bench.native import ffi, lib
 from qemu_vmstate.bench.shapes import SHAPES, ReferenceDevice, make_device
-from qemu_vmstate.bindings.native import ffi, lib
 from qemu_vmstate.registration import register
 
 SHAPE = SHAPES["buffer 128 B"]()
@@ -43,13 +43,13 @@ def grow(path: str, devices: int) -> dict[str, float]:
     began = time.thread_time()
     if path == "reference":
         new: list[Any] = [ReferenceDevice(SHAPE) for _ in range(count)]
-        array = ffi.new("QvTwin *[]", [reference.cdata for reference in new])
+        array = ffi.new("QvReferenceDevice *[]", [reference.cdata for reference in new])
     else:
         new = [make_device(SHAPE, path) for _ in range(count)]
     made = time.thread_time()
     if path == "reference":
         # What the reference's Python wrapper took is not the reference's.
-        lib().qv_twins_register(array, count, first, False)
+        lib().qv_reference_devices_register(array, count, first, False)
     else:
         for index, device in enumerate(new, first):
             register(device, index)
@@ -68,10 +68,10 @@ def grow(path: str, devices: int) -> dict[str, float]:
 def register_again() -> float:
     """Return the microseconds to register each reference device when QEMU numbers it."""
     for subject in _subjects:
-        lib().qv_twin_unregister(subject.cdata)
-    array = ffi.new("QvTwin *[]", [reference.cdata for reference in _subjects])
+        lib().qv_reference_device_unregister(subject.cdata)
+    array = ffi.new("QvReferenceDevice *[]", [reference.cdata for reference in _subjects])
     began = time.thread_time()
-    lib().qv_twins_register(array, len(_subjects), 0, True)
+    lib().qv_reference_devices_register(array, len(_subjects), 0, True)
     return (time.thread_time() - began) * 1e6 / max(1, len(_subjects))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BqlError, NativeError
 from .folder import BUILD_COMMAND, native_folder
-from .loader import _state
+from .loader import _state, not_loaded
 
 if TYPE_CHECKING:
     from ._native import CData, Lib
@@ -30,10 +30,7 @@ try:
     from ._native import ffi
     from ._native import lib as _lib
 except ImportError as exc:
-    raise NativeError(
-        f"qemu_vmstate.bindings._native is not in {native_folder()} or cannot be loaded ({exc}); "
-        f"build it with `{BUILD_COMMAND}`, or name the folder in QEMU_VMSTATE_NATIVE"
-    ) from exc
+    raise not_loaded("_native", exc) from exc
 
 
 # Needs no QEMU, and may be called in a fork or when Python ends.

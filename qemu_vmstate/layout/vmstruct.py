@@ -274,9 +274,9 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
         return f"{type(self).__name__}({inner})"
 
     def __copy__(self: S) -> S:
-        twin = type(self)()
-        _state.assign(twin, self)
-        return twin
+        copy = type(self)()
+        _state.assign(copy, self)
+        return copy
 
     def __deepcopy__(self: S, memo: object) -> S:
         return self.__copy__()

@@ -118,9 +118,9 @@ def _tried(made: Made, cls: Any, payload: bytes) -> Result:
     if isinstance(cls, VMStateError):
         return result("cannot", str(cls))
     try:
-        twin = cls()
-        load(twin, payload, made.section.version_id)
-        again = save(twin)
+        model = cls()
+        load(model, payload, made.section.version_id)
+        again = save(model)
     except VMStateError as error:
         return result("cannot", str(error))
     if again == payload:

@@ -9,9 +9,9 @@ import pytest
 
 from qemu_vmstate import save
 from qemu_vmstate.bench.budgets import budgets
+from qemu_vmstate.bench.native import ffi, lib
 from qemu_vmstate.bench.samples import Samples, rounds
 from qemu_vmstate.bench.shapes import PATHS, SHAPES, Pickled, Python, ReferenceDevice
-from qemu_vmstate.bindings.native import ffi, lib
 
 SMALL = [name for name in SHAPES if "MiB" not in name]
 
@@ -34,7 +34,7 @@ def test_a_timed_load_commits(name: str) -> None:
     stream = ffi.new("unsigned char[]", 3 * len(wire) + lib().QV_TIMED_TAIL)
     filled.save(3, stream)
     reference = ReferenceDevice(shape)
-    ffi.memmove(lib().qv_twin_live(reference.cdata), bytes(shape.bytes), shape.bytes)
+    ffi.memmove(lib().qv_reference_device_live(reference.cdata), bytes(shape.bytes), shape.bytes)
     reference.load(3, stream, len(wire))
     reference.save(1, stream)
     assert bytes(ffi.buffer(stream, len(wire))) == wire
@@ -69,10 +69,10 @@ def test_turns_alternate_and_ratios_are_those_of_a_turn() -> None:
         log.append("b")
         return 5.0 * next(b)
 
-    series = rounds({"a": first, "b": second}, turns=5, seconds=60)
+    samples = rounds({"a": first, "b": second}, turns=5, seconds=60)
     assert log == ["a", "b"] * 5
-    assert series.median("a") == 30
-    assert series.ratio("b", "a") == 0.5
+    assert samples.median("a") == 30
+    assert samples.ratio("b", "a") == 0.5
 
 
 def test_rounds_end_when_their_time_is_up_but_not_before_three() -> None:
@@ -80,8 +80,8 @@ def test_rounds_end_when_their_time_is_up_but_not_before_three() -> None:
 
 
 def test_noise_is_half_of_the_middle_half() -> None:
-    series = Samples({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
-    assert series.noise("a") == pytest.approx((12 - 10) / 2 / 10.5)
+    samples = Samples({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
+    assert samples.noise("a") == pytest.approx((12 - 10) / 2 / 10.5)
 
 
 def test_budgets_judge_by_their_limits() -> None:
@@ -96,9 +96,9 @@ def test_budgets_judge_by_their_limits() -> None:
             "ratio_to_pickle": 0.1,
         }
 
-    rows = [row("reference", 1.0, 1.0), row("native", 1.06, 1.06), row("trampoline", 1.4, 1.4)]
+    rows = [row("reference", 1.0, 1.0), row("native", 1.06, 1.06), row("fast path", 1.4, 1.4)]
     found = budgets({"in_process": rows, "vm": [], "microbenchmarks": []})
     assert [(budget.what, budget.met) for budget in found] == [
         ("native, save and load, every shape", False),
-        ("trampoline, 32 fields, save", True),
+        ("fast path, 32 fields, save", True),
     ]

@@ -9,10 +9,18 @@ from typing import Any
 
 import pytest
 
+from qemu_vmstate.bench import native as bench
+from qemu_vmstate.bindings import native
 from qemu_vmstate.bindings.loader import _state
-from qemu_vmstate.bindings.native import ffi, lib
 
 BINDINGS = Path(__file__).absolute().parents[2] / "qemu_vmstate" / "bindings"
+CFFI_MODULES: dict[str, Any] = {"_native": native, "_bench": bench}
+FUNCTIONS = [
+    (module, name)
+    for module, bound in CFFI_MODULES.items()
+    for name in dir(bound.lib())
+    if name.startswith("qv_")
+]
 
 
 def stub(name: str) -> list[ast.stmt]:
@@ -31,8 +39,8 @@ def defined(body: list[ast.stmt]) -> dict[str, ast.stmt]:
     return found
 
 
-def bridge_stub() -> dict[str, ast.stmt]:
-    lib_class = defined(stub("_native"))["Lib"]
+def lib_stub(module: str) -> dict[str, ast.stmt]:
+    lib_class = defined(stub(module))["Lib"]
     assert isinstance(lib_class, ast.ClassDef)
     return defined(lib_class.body)
 
@@ -48,16 +56,18 @@ def python_type(c_type: Any, argument: bool = False) -> str:
     return "bool" if c_type.cname == "_Bool" else "int"
 
 
-def test_the_bridges_stub_has_its_names() -> None:
-    assert sorted(bridge_stub()) == sorted(dir(lib()))
+@pytest.mark.parametrize("module", CFFI_MODULES)
+def test_a_stub_has_its_modules_names(module: str) -> None:
+    assert sorted(lib_stub(module)) == sorted(dir(CFFI_MODULES[module].lib()))
 
 
-@pytest.mark.parametrize("name", [name for name in dir(lib()) if name.startswith("qv_")])
-def test_the_bridges_stub_has_each_functions_types(name: str) -> None:
-    c_type = ffi.typeof(ffi.addressof(lib(), name))
+@pytest.mark.parametrize(("module", "name"), FUNCTIONS)
+def test_a_stub_has_each_functions_types(module: str, name: str) -> None:
+    ffi, lib = CFFI_MODULES[module].ffi, CFFI_MODULES[module].lib()
+    c_type = ffi.typeof(ffi.addressof(lib, name))
     if c_type.kind == "pointer":
         c_type = c_type.item
-    node = bridge_stub()[name]
+    node = lib_stub(module)[name]
     assert isinstance(node, ast.FunctionDef)
     annotations = [ast.unparse(arg.annotation) for arg in node.args.posonlyargs if arg.annotation]
     assert annotations == [python_type(arg, argument=True) for arg in c_type.args]

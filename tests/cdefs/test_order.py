@@ -15,7 +15,7 @@ BRIDGE = (
     ("symbols",),
     ("qemu",),
     ("bql", "python_call", "object_class", "migration_error", "timer"),
-    ("vmstate_infos", "object"),
+    ("vmstate_infos", "object", "bridge_functions"),
     ("subsections", "undo_log", "inprocess"),
     ("snapshot", "load_watch"),
     ("snapshot_batch",),
@@ -34,12 +34,12 @@ STATE = (
 # Which folders a folder may include headers of, besides its own.
 FOLDERS = {
     "shared": set(),
-    "decl": {"bench", "decl"},
+    "decl": {"decl"},
     "bridge": {"shared", "decl"},
     "state": {"shared"},
     "shim": {"bridge"},
     "library": set(),
-    "bench": {"bridge", "decl"},
+    "bench": {"bridge"},
 }
 ORDERS = {"bridge": BRIDGE, "state": STATE}
 # What qemu.c and those above it need to know of QEMU's versions.
@@ -93,14 +93,21 @@ def test_no_file_includes_one_above_its_own(folder: str) -> None:
                 assert below(folder, path.stem, stem), f"{path.name} includes {stem}.h"
 
 
-@pytest.mark.parametrize("folder", ORDERS)
-def test_no_file_calls_a_function_of_one_above_its_own(folder: str) -> None:
-    owner = {
+def definitions(folder: str) -> dict[str, str]:
+    """Return the functions that a folder's files show to others, with the file of each."""
+    found = {
         name: path.stem
         for path in sources(folder)
         if path.suffix == ".c"
         for name in DEFINED.findall(code(path))
     }
+    assert len(found) > 10
+    return found
+
+
+@pytest.mark.parametrize("folder", ORDERS)
+def test_no_file_calls_a_function_of_one_above_its_own(folder: str) -> None:
+    owner = definitions(folder)
     assert len(owner) > 20
     for path in sources(folder):
         if path.suffix == ".c":
@@ -108,6 +115,13 @@ def test_no_file_calls_a_function_of_one_above_its_own(folder: str) -> None:
                 assert below(folder, path.stem, owner[name]), (
                     f"{path.name} uses {name}() of {owner[name]}.c"
                 )
+
+
+def test_the_benchmark_has_the_bridge_only_by_the_functions_that_it_is_handed() -> None:
+    assert not set(definitions("bench")) & set(definitions("bridge"))
+    for path in sources("bench"):
+        named = set(re.findall(r"\b(qv_\w+|qv(?=\.))", code(path)))
+        assert not named & {*definitions("bridge"), "qv", "qv_internal"}, path.name
 
 
 def test_one_header_knows_qemu_versions_and_few_files_use_it() -> None:

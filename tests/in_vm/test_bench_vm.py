@@ -29,10 +29,10 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     result: dict[str, Any] = json.loads(done.stdout)
     assert list(result) == ["machine", "in_process", "vm", "microbenchmarks"]
     assert result["machine"]["qemu"].startswith("QEMU emulator version")
-    ways = {"reference", "native", "trampoline", "derived", "pickle"}
+    paths = {"reference", "native", "fast path", "derived", "pickle"}
     cells = {(row["shape"], row["path"], row["op"]) for row in result["in_process"]}
     shapes = ("4 u32", "buffer 128 B")
-    assert cells == {(s, way, op) for s in shapes for way in ways for op in ("save", "load")}
+    assert cells == {(s, path, op) for s in shapes for path in paths for op in ("save", "load")}
     for row in result["in_process"]:
         assert row["us"] > 0
         assert row["ratio_to_reference"] > 0
@@ -40,8 +40,10 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
         if row["path"] == "reference":
             assert row["ratio_to_reference"] == 1
     combinations = {(row["devices"], row["path"], row["busy_threads"]) for row in result["vm"]}
-    vm_ways = ("reference", "native", "trampoline")
-    assert combinations == {(n, way, busy) for n in (0, 10) for way in vm_ways for busy in (0, 1)}
+    vm_paths = ("reference", "native", "fast path")
+    assert combinations == {
+        (n, path, busy) for n in (0, 10) for path in vm_paths for busy in (0, 1)
+    }
     for row in result["vm"]:
         assert row["downtime_ms"] >= 0
         assert row["ratio_to_reference"] > 0

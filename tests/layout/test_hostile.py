@@ -155,9 +155,9 @@ def test_own_bytes_that_look_like_a_subsection_are_loaded(tail: bytes) -> None:
     cls = make_class("Tail", (VMStruct,), {"__module__": __name__, "__annotations__": hints})
     state = cls(tail=tail)
     assert save(state) == bytes(5) + tail
-    twin = cls()
-    load(Migratable(Mutex(twin)), bytes(5) + tail)
-    assert twin == state
+    copy = cls()
+    load(Migratable(Mutex(copy)), bytes(5) + tail)
+    assert copy == state
 
 
 @pytest.mark.parametrize(

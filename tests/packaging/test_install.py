@@ -130,7 +130,8 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
     assert listing(build) == before
 
     assert run(python, "-c", TRY_OUT, cwd=tmp_path).strip() == tree["version"]
-    info = run(tmp_path / "venv" / "bin" / "qemu-vmstate", "info", cwd=tmp_path)
+    program = tmp_path / "venv" / "bin" / "qemu-vmstate"
+    info = run(program, "info", cwd=tmp_path)
     assert tree["version"] in info
     assert str(tmp_path / "venv") in info
     assert "--qemu=PATH" in run(python, "-m", "pytest", "--help", cwd=tmp_path)
@@ -147,6 +148,9 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
         (tmp_path / "test_it.py").write_text(WITH_FIXTURE)
         option = f"--qemu={emulators[0]['path']}"
         assert "1 passed" in run(python, "-m", "pytest", "-q", option, cwd=tmp_path)
+        words = ("bench", "--tiny", "--json", "--qemu", emulators[0]["path"])
+        figures = json.loads(run(program, *words, cwd=tmp_path))
+        assert {row["path"] for row in figures["vm"]} >= {"reference", "native"}
 
 
 def test_the_repository_holds_nothing_compiled() -> None:
@@ -234,7 +238,7 @@ def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alo
         ).splitlines()
         # From anywhere, our C compiles with these flags, and a warning is an error.
         cdefs = CHECKOUT / "cdefs"
-        sources = sorted((cdefs / "bridge").glob("*.c"))
+        sources = sorted([*(cdefs / "bridge").glob("*.c"), cdefs / "bench/reference_device.c"])
         assert len(sources) > 10
         for file in sources:
             compiler: list[str | Path] = ["cc", *flags, "-Werror", "-I", cdefs]

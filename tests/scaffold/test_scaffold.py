@@ -39,8 +39,8 @@ ROOT = Path(__file__).absolute().parents[2]
 
 
 def imported(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "twins"}
-    exec(compile(source, "twins.py", "exec", dont_inherit=True), names)
+    names: dict[str, Any] = {"__name__": "models"}
+    exec(compile(source, "models.py", "exec", dont_inherit=True), names)
     return names
 
 
@@ -357,7 +357,7 @@ def wide(parse: Parse) -> str:
 
 def test_what_is_written_is_formatted_and_linted(parse: Parse, tmp_path: Path) -> None:
     pytest.importorskip("ruff")
-    module = tmp_path / "twins.py"
+    module = tmp_path / "models.py"
     module.write_text(wide(parse))
     rules = "E,F,I,UP,W,B,N801"
     for words in (["format", "--diff"], ["check", "--select", rules]):
@@ -368,7 +368,7 @@ def test_what_is_written_is_formatted_and_linted(parse: Parse, tmp_path: Path) -
 
 def test_what_is_written_is_typed(parse: Parse, tmp_path: Path) -> None:
     pytest.importorskip("mypy")
-    module = tmp_path / "twins.py"
+    module = tmp_path / "models.py"
     module.write_text(wide(parse))
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "pyproject.toml"]
     command.append(str(module))

@@ -400,15 +400,15 @@ def test_a_predicate_that_fails_names_its_field_in_the_device(
     dev = Garden()
     dev.bush.into_inner().queue = [Leaf(here=1, rest=2)]
     wire = save(dev)
-    twin = Garden()
-    before = save(twin)
+    copy = Garden()
+    before = save(copy)
     with monkeypatch.context() as patch:
         patch.setattr(Leaf, "answers", answers)
         with pytest.raises(InvalidError) as caught:
-            save(dev) if saves else load(twin, wire)
+            save(dev) if saves else load(copy, wire)
     assert str(caught.value) == f"garden.{where}.here.field_exists(): cannot tell"
     assert "in the field_exists hook of garden" in told(caught.value)
-    assert save(twin) == before
+    assert save(copy) == before
 
 
 def test_a_default_needed_that_cannot_compare_fails_the_save(

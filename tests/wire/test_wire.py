@@ -80,10 +80,10 @@ def test_number_is_big_endian_at_its_limits_and_zero(
     for value in {low, high, 0, 1, high // 3}:
         state = every(**{name: value})
         assert save(state) == wire_of(name, value)
-        twin = Every()
-        load(twin, wire_of(name, value))
-        assert getattr(twin, name) == value
-        assert twin == state
+        copy = Every()
+        load(copy, wire_of(name, value))
+        assert getattr(copy, name) == value
+        assert copy == state
 
 
 @given(every_number)
@@ -94,9 +94,9 @@ def test_any_number_in_range_round_trips(
     state = every(**{name: value})
     assert getattr(state, name) == value
     assert save(state) == wire_of(name, value)
-    twin = Every()
-    load(twin, save(state))
-    assert getattr(twin, name) == value
+    copy = Every()
+    load(copy, save(state))
+    assert getattr(copy, name) == value
 
 
 @BY_NAME
@@ -247,11 +247,11 @@ def test_arrays_lie_on_the_wire_element_by_element() -> None:
         b"hello",
     )
     assert save(state) == expected
-    twin = Arrays()
-    load(twin, expected)
-    assert twin == state
-    assert list(twin.grid[1]) == [15, 16, 17]
-    assert (twin.pairs[1].x, twin.pairs[1].y) == (10, 11)
+    copy = Arrays()
+    load(copy, expected)
+    assert copy == state
+    assert list(copy.grid[1]) == [15, 16, 17]
+    assert (copy.pairs[1].x, copy.pairs[1].y) == (10, 11)
 
 
 def test_array_indexing_is_that_of_a_sequence() -> None:
