@@ -366,14 +366,15 @@ static void forget_formers(FastPath *self, Py_ssize_t count, char *former)
 static int restore_conversion(Conversion *conversion, PyObject *version)
 {
     PyObject *staged = (PyObject *)conversion->staged, *done = NULL;
-    PyObject *source = conversion->forgets ? Py_NewRef(staged) : qv_memory_lend(conversion->staged);
+    PyObject *source =
+        conversion->forgets ? Py_NewRef(staged) : qv_memory_borrow(conversion->staged);
 
     if (source) {
         done = PyObject_CallMethodObjArgs(conversion->state, restore_name, source, version, NULL);
     }
     if (conversion->forgets) {
         Py_XDECREF(source);
-    } else if (source && qv_memory_end_loan(source) < 0) {
+    } else if (source && qv_memory_end_borrow(source) < 0) {
         Py_CLEAR(done);
     }
     Py_XDECREF(done);

@@ -59,7 +59,7 @@ class Cell:
     @property
     def _address(self) -> int: ...
     @property
-    def _lent(self) -> bool: ...
+    def _held_by_group(self) -> bool: ...
     def _acquire(self, timeout: float = -1, /) -> int: ...
     def _release(self) -> int: ...
 
@@ -88,7 +88,7 @@ def bql_locked() -> bool:
 def set_guard(cls: type[Guard], /) -> None:
     """Set the class that ``mutex_lock()`` makes, derived from Guard."""
 
-def see_locks(on: bool, /) -> None:
+def track_locks(on: bool, /) -> None:
     """Let ``mutex_lock()`` and the end of a Guard call Python, or not."""
 
 _M = TypeVar("_M", bound=Memory)
