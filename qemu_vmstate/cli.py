@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command ``qemu-vmstate``, also ``python -m qemu_vmstate``.
 
-Each verb imports what it needs when it runs, because some work where nothing was compiled.
+Each verb imports its modules when it runs, because some verbs work where nothing was compiled.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _add_roundtrip(add_parser: _AddParser) -> None:
 def _roundtrip(options: argparse.Namespace) -> _Result:
     from .stream.reader import read
 
-    # The file's errors come before those of missing compiled modules.
+    # Imported after the read, so that an error of the file is reported before missing modules.
     stream = read(options.file)
     from .scaffold.roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
 
@@ -140,7 +140,7 @@ def _add_bench(add_parser: _AddParser, selected: bool) -> None:
         description="Measure what saving and loading costs beside C devices of the same fields, in "
         "process and in a QEMU, and what ordinary work costs. Takes some two minutes.",
     )
-    if selected:  # its options and its work need the compiled modules
+    if selected:  # the import needs the compiled modules
         from .bench import command
 
         command.add_arguments(parser)
@@ -154,7 +154,7 @@ def _add_fuzz(add_parser: _AddParser, selected: bool) -> None:
         description="Load streams that are nearly valid into declarations drawn at random, or "
         "into objects of yours. Each must be refused and change nothing, or give a valid state.",
     )
-    if selected:  # its options and its work need the compiled modules
+    if selected:  # the import needs the compiled modules
         from .fuzz import command
 
         command.add_arguments(parser)
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit status.
 
     The status is 0, or 1 after a message on stderr; SystemExit(2) is raised for wrong usage.
-    *arguments* are those of the command line by default.
+    *arguments* default to those of the command line.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     mark = given.index("--") if "--" in given else len(given)

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The exceptions, and the one place that makes them from C's answers.
+"""The exceptions, and their mapping to and from the errno values of C.
 
 ::
 
     VMStateError(Exception)
-     ├── InvalidError(ValueError)         migration data that cannot be taken
+     ├── InvalidError(ValueError)         migration data that cannot be saved or loaded
      │    ├── OutOfRangeError             a value that its field cannot hold
-     │    ├── StreamError                 a stream that is cut short or not this device's
+     │    ├── StreamError                 a stream that ends early or is not this device's
      │    └── VersionError                a stream of a version this device does not read
      ├── DeclarationError(TypeError)      a class that QEMU could not walk
-     ├── RegistrationError(RuntimeError)  the savevm list cannot be changed (so) now
+     ├── RegistrationError(RuntimeError)  the savevm list cannot be changed like this, or now
      ├── BqlError(RuntimeError)           the BQL is not held, or held twice
      ├── BorrowError(RuntimeError)        a BqlRefCell borrowed twice
      ├── LockError(RuntimeError)          a Mutex locked twice by one thread, or out of order
-     ├── PoisonError(RuntimeError)        a Mutex whose guard an exception left
+     ├── PoisonError(RuntimeError)        a Mutex that an exception left poisoned
      └── NativeError(ImportError)         the native parts are missing or do not fit
 
-Each is also a builtin, so that code which knows nothing of this package can
+Each derives from a builtin exception too, so that code which does not know this package can
 catch it.  ``InvalidError`` is named after the Rust crate's
 (rust/migration/src/migratable.rs); it becomes ``-EINVAL`` for QEMU.
 """
@@ -46,12 +46,12 @@ class VMStateError(Exception):
 
 
 class InvalidError(VMStateError, ValueError):
-    """Migration data that cannot be saved or taken.
+    """Migration data that cannot be saved or loaded.
 
-    ``reason`` says what is wrong, ``path`` where (``pytimer.regs.fifo[3]``, or
-    empty); ``str()`` is both.  Raise ``InvalidError("why")`` from your own
-    ``snapshot_migration_state`` or ``restore_migrated_state_mut``: the device
-    and the part are put in front for you.
+    ``reason`` says what is wrong, ``path`` where (``pytimer.regs.fifo[3]``, or empty);
+    ``str()`` has both.  Raise ``InvalidError("reason")`` in your own
+    ``snapshot_migration_state`` or ``restore_migrated_state_mut``: the caller adds the path of
+    the device and the part.
     """
 
     def __init__(self, reason: str = "invalid migration data", path: str = "") -> None:
@@ -83,7 +83,7 @@ class DeclarationError(VMStateError, TypeError):
 
 
 class RegistrationError(VMStateError, RuntimeError):
-    """A registration that QEMU would end on, or that comes at a wrong moment."""
+    """A registration on which QEMU would abort, or at a time when it is not allowed."""
 
 
 class BqlError(VMStateError, RuntimeError):
@@ -99,7 +99,7 @@ class LockError(VMStateError, RuntimeError):
 
 
 class PoisonError(VMStateError, RuntimeError):
-    """An exception left a ``Mutex`` guard: its state may contradict itself.
+    """An exception propagated out of a ``Mutex`` guard: the state may be inconsistent.
 
     Repair the state and call ``clear_poison()``, as in Rust's std::sync.
     """

@@ -47,7 +47,7 @@ def describe(obj: Any) -> dict[str, Any]:
     (docs/devel/migration/main.rst).  QEMU writes the keys of all elements of a list into the
     object of its field; ``pairs`` of that object has each of them.  Raises as :func:`save`.
     """
-    # This import takes a fifth of the package's import time, and few programs need it.
+    # Imported here, because it takes a fifth of the package's import time and few programs need it.
     from .stream.vmdesc import json_object
 
     vmdesc = ffi.new("char **")
@@ -59,7 +59,7 @@ def describe(obj: Any) -> dict[str, Any]:
 def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
     """Load the bytes of a section of ``version_id`` (default: the newest) into ``obj``.
 
-    Either all of ``obj`` is loaded, or it stays as it was and an exception is raised:
+    Either all of ``obj`` is loaded, or it is unchanged and an exception is raised:
     ``StreamError`` for bytes that end early or go on after the last field,
     ``VersionError`` for a version that ``obj`` does not read, else the exception of
     a restore or hook that fails.
@@ -77,7 +77,7 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
     view = memoryview(data).cast("B")
     errmsg = ffi.new("char **")
     check_bql_order()
-    with _turn(obj, staging) as raised:
+    with _not_nested(obj, staging) as raised:
         ret = lib().qv_load(staging.cdata, ffi.from_buffer(view), len(view), version, errmsg)
     try:
         if ret != 0:
@@ -91,7 +91,7 @@ def _save(obj: Any, vmdesc: Any) -> bytes:
     out = ffi.new("QvBytes *")
     errmsg = ffi.new("char **")
     check_bql_order()
-    with _turn(obj, staging) as raised:
+    with _not_nested(obj, staging) as raised:
         ret = lib().qv_save(staging.cdata, out, vmdesc or ffi.NULL, errmsg)
     if ret != 0:
         _raise(staging, ret, errmsg, raised, None)
@@ -111,7 +111,7 @@ _active = _Active()
 
 
 @contextlib.contextmanager
-def _turn(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
+def _not_nested(obj: Any, staging: Staging) -> Iterator[list[BaseException]]:
     """Refuse a save or load of an object from inside its own snapshot or restore.
 
     Yield a list to which the object's hooks add the exceptions they raise meanwhile.
@@ -164,15 +164,17 @@ def _stream_error(staging: Staging, size: int, version_id: int, *, ends: bool) -
     own, nested = bool(staging.cls.__layout__.subsections), has_nested_subsections(staging.cls)
     offset = 0
     cut = ""
-    # The length of some fields depends on what was loaded before the end.
+    # The length of some fields depends on the data, so the walk needs what was loaded.
     for path, width in staging.cls.__layout__.walk(staging.migration_state, name, version_id):
         if not cut and size < offset + width:
             cut = f"inside {path}, whose {width} byte(s) begin at {offset}"
         offset += width
-    whole = f"; a whole one has {offset}" + (" without its subsections" if own or nested else "")
+    complete = f"; a whole one has {offset}" + (" without its subsections" if own or nested else "")
     if not ends:
-        return StreamError(f"the stream of {size} bytes goes on after the last field{whole}", name)
-    if nested:  # the stream may have subsections in between, which the offsets lack
+        return StreamError(
+            f"the stream of {size} bytes goes on after the last field{complete}", name
+        )
+    if nested:  # the offsets do not count nested subsections, which the stream may have
         cut = "inside a field or a subsection"
     cut = cut or ("inside a subsection" if own else "early")
-    return StreamError(f"the stream of {size} bytes ends {cut}{whole}", name)
+    return StreamError(f"the stream of {size} bytes ends {cut}{complete}", name)

@@ -33,7 +33,7 @@ def qemu_vm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
     """Return a function that starts a VM: ``qemu_vm(script="dev.py", ...)``.
 
     It takes the arguments of :class:`qemu_vmstate.vm.VM` and returns the running VM, whose
-    folder lies in the test's ``tmp_path``.  The VM ends with the test, and a failing test shows
+    folder is in the test's ``tmp_path``.  The VM ends with the test, and a failing test shows
     its log.
     """
     from .vm.vm import VM

@@ -31,8 +31,8 @@ _lock = threading.Lock()
 class _Section:
     """The registered objects of one name, sorted by instance id.
 
-    A dict would take 65 bytes for each object, most of it for the numbers, and there may be
-    ten thousand.
+    Not a dict, because that takes 65 bytes for each object, mostly for the numbers, and a VM may
+    have ten thousand objects.
     """
 
     __slots__ = ("ids", "stagings")
@@ -43,8 +43,8 @@ class _Section:
 
     def get(self, instance_id: int) -> Staging | None:
         at = bisect_left(self.ids, instance_id)
-        there = at < len(self.ids) and self.ids[at] == instance_id
-        return self.stagings[at] if there else None
+        found = at < len(self.ids) and self.ids[at] == instance_id
+        return self.stagings[at] if found else None
 
     def add(self, instance_id: int, staging: Staging, owner: Any) -> None:
         at = bisect_left(self.ids, instance_id)
@@ -65,8 +65,8 @@ class Registration:
     """The entry of ``obj`` in the savevm list; as a context manager it unregisters at the end.
 
     ``name`` and ``instance_id`` are those of its section.  The object, its description and its
-    staging struct live at least as long as the object is registered, even if the
-    ``Registration`` is dropped.
+    staging struct stay alive while the object is registered, even if the ``Registration`` is
+    dropped.
     """
 
     __slots__ = ("_staging", "instance_id", "name", "obj")
@@ -110,14 +110,14 @@ class Registration:
 def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Registration:
     """Put ``obj`` into the VM's savevm list and return its :class:`Registration`.
 
-    ``obj`` is a ``Device`` or a ``Migratable``, whose section is called ``name`` or, by
-    default, as its ``Migrated``.  ``instance_id``, 0 to 4294967294, distinguishes objects of
+    ``obj`` is a ``Device``, or a ``Migratable``, whose section has the name ``name``, by default
+    that of its ``Migrated``.  ``instance_id``, 0 to 4294967294, distinguishes objects of
     the same name; source and destination must use the same.  Takes the BQL if this thread
     does not hold it.
 
-    If the snapshot or restore of the object needs Python, not C alone, this shortens
-    ``sys.setswitchinterval()`` to half a millisecond, the time by which a busy Python thread
-    can delay a migration.
+    If the snapshot or restore of the object needs Python, this reduces the interpreter's switch
+    interval (``sys.setswitchinterval()``) to half a millisecond: so long can a busy Python thread
+    delay a migration.
 
     Raises ``RegistrationError`` outside a VM, for a name and instance that are
     registered already, while a migration runs, and from inside a snapshot or restore.
@@ -150,7 +150,7 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
             f"{name} cannot be registered: {take_text(errmsg[0])}; try again after it"
         )
     if staging.needs_python:
-        # A hook waits for the GIL as long as this beside a busy thread, while the VM is stopped.
+        # Beside a busy thread a hook waits this long for the GIL, while the VM is stopped.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
     return Registration(obj, staging, instance_id)
 

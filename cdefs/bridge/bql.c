@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The big QEMU lock: the running QEMU's in a VM, one of our own in process. */
+/* The big QEMU lock: QEMU's own in a VM, a mutex of the bridge in process. */
 #include "bridge/bql.h"
 #include "bridge/qemu_version.h"
 #include "shared/bql_functions.h"
@@ -44,7 +44,7 @@ static void take_bql(void)
     }
 }
 
-static void give_bql(void)
+static void release_bql(void)
 {
     if (qv.in_vm) {
         vm_bql_unlock();
@@ -61,7 +61,7 @@ static int bql_is_locked(void)
 
 const void *qv_bql_functions(void)
 {
-    static const QvBql functions = { take_bql, give_bql, bql_is_locked };
+    static const QvBql functions = { take_bql, release_bql, bql_is_locked };
 
     return &functions;
 }
@@ -79,6 +79,6 @@ bool qv_bql_enter(void)
 void qv_bql_leave(bool taken)
 {
     if (taken) {
-        give_bql();
+        release_bql();
     }
 }

@@ -4,7 +4,7 @@
 
 #include "bridge/qemu.h"
 
-/* Take the BQL unless this thread has it; what to give to qv_bql_leave(). */
+/* Take the BQL unless this thread has it.  Return whether it was taken, for qv_bql_leave(). */
 bool qv_bql_enter(void);
 void qv_bql_leave(bool taken);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See hooks.h. */
+/* The hooks, independent of the QEMU version. */
 #include "bridge/hooks.h"
 #include "bridge/inprocess.h"
 #include "bridge/snapshot.h"
@@ -7,13 +7,13 @@
 #include "bridge/subsections.h"
 #include "bridge/undo_log.h"
 
-/* The failure of a predicate, which had no way to say so. */
-static int late_failure(QvObject *object, char **errmsg)
+/* Return the error of a predicate that failed during QEMU's walk and could not report it. */
+static int take_predicate_error(QvObject *object, char **errmsg)
 {
-    return object->extras ? qv_failure_take(&object->extras->predicate, errmsg) : 0;
+    return object->extras ? qv_failure_take(&object->extras->predicate_error, errmsg) : 0;
 }
 
-/* C finds the elements of pointer arrays, or NULL, while it walks; nobody else does. */
+/* Set the slots of pointer arrays to their elements or NULL for QEMU's walk; at other times to NULL. */
 static void set_pointers(QvObject *object, bool walking)
 {
     size_t i, j;
@@ -35,11 +35,11 @@ bool qv_section_needed(void *opaque)
     QvObject *object = qv_object_of(opaque);
     QvExtras *extras = object->extras;
 
-    qv_failure_clear(&extras->unanswered);
+    qv_failure_clear(&extras->needed_error);
     extras->left_out = false;
-    extras->unanswered.ret =
-        qv_object_call_python(object, QV_HOOK_NEEDED, 0, &extras->unanswered.errmsg);
-    return extras->unanswered.ret || !extras->left_out;
+    extras->needed_error.ret =
+        qv_object_call_python(object, QV_HOOK_NEEDED, 0, &extras->needed_error.errmsg);
+    return extras->needed_error.ret || !extras->left_out;
 }
 
 int qv_pre_save(void *opaque, char **errmsg)
@@ -47,7 +47,7 @@ int qv_pre_save(void *opaque, char **errmsg)
     QvObject *object = qv_object_of(opaque);
     int ret;
 
-    /* Nothing but native parts: most objects, and all that are to be as quick as C's. */
+    /* The common case, native parts only, has to be as fast as a device in C. */
     if (likely(!object->hooks && !object->extras)) {
         ret = qv_object_fill_native(object, errmsg);
     } else if (!qv_snapshot_batch_prefetched(object, &ret, errmsg)) {
@@ -66,7 +66,7 @@ int qv_pre_save(void *opaque, char **errmsg)
 int qv_post_save(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
-    int ret = late_failure(object, errmsg);
+    int ret = take_predicate_error(object, errmsg);
     g_autofree char *second = NULL;
     int late = qv_object_call_python(object, QV_HOOK_POST_SAVE, 0, &second);
 
@@ -78,8 +78,8 @@ int qv_post_save(void *opaque, char **errmsg)
     return ret;
 }
 
-/* The staging struct as it is at rest, but for what is kept of the live state. */
-static int keep_live(QvObject *object, char **errmsg)
+/* Set the staging struct to its initial content, and the preserved ranges to the object's state. */
+static int preserve_state(QvObject *object, char **errmsg)
 {
     g_autofree unsigned char *live = NULL;
     size_t i;
@@ -119,7 +119,7 @@ int qv_pre_load(void *opaque, char **errmsg)
     }
     ret = qv_object_call_python(object, QV_HOOK_PRE_LOAD, 0, errmsg);
     if (ret == 0 && object->object_class->n_preserved) {
-        ret = keep_live(object, errmsg);
+        ret = preserve_state(object, errmsg);
     }
     set_pointers(object, true);
     return ret;
@@ -128,7 +128,7 @@ int qv_pre_load(void *opaque, char **errmsg)
 int qv_post_load(void *opaque, int version_id, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
-    int ret = late_failure(object, errmsg);
+    int ret = take_predicate_error(object, errmsg);
 
     if (ret == 0 && object->inprocess) {
         ret = qv_check_all_read(object, errmsg);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the hooks do with an object; vmsd_hooks.c has them in the shape that QEMU calls.
+ * The hooks, independent of the QEMU version; vmsd_hooks.c wraps them for QEMU.
  * opaque is the staging struct.
  */
 #ifndef QV_HOOKS_H

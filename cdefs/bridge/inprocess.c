@@ -5,13 +5,13 @@
 #include "bridge/migration_error.h"
 
 /*
- * What qv_load() puts behind the stream: QEMU peeks for a subsection after each
- * struct, a type byte, a length byte and so many bytes, and a peek past the end
- * is an I/O error to it.
+ * The number of bytes that qv_load() puts behind the stream: after each struct QEMU peeks for
+ * a subsection (a type byte, a length byte and a name of up to 255 bytes), and a peek past the
+ * end would be an I/O error.
  */
 #define STREAM_TAIL (2 + 255)
 
-/* How much is left of stream and tail, as far as it matters; the same after a failure. */
+/* Return how many bytes are left of stream and tail; valid after a failure too. */
 static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
 {
     uint8_t *next;
@@ -21,17 +21,17 @@ static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
 }
 
 /*
- * What qv_save() or qv_load() does with an object: the innermost, for a snapshot may save
- * another one.  Guarded by the BQL.
+ * One call of qv_save() or qv_load().  Calls nest, because a snapshot may save another object.
+ * Guarded by the BQL.
  */
 typedef struct InprocessCall {
-    struct InprocessCall *outer;     /* owner: its own call */
+    struct InprocessCall *outer;     /* owner: the outer call */
     QvObject *object;                /* owner: Python */
     QEMUFile *in;                    /* owner: qv_load(); or NULL */
-    const QIOChannelBuffer *channel; /* what in reads from */
-    GString *reported;               /* owner: the outer one */
+    const QIOChannelBuffer *channel; /* the channel that in reads from */
+    GString *reported;               /* owner: the outer call; its qv_reported */
     int error;                       /* the failing hook's errno */
-    char *errmsg;                    /* owner: this call; the failing hook's sentence */
+    char *errmsg;                    /* owner: this call; the failing hook's message */
 } InprocessCall;
 
 static InprocessCall *innermost_call;
@@ -55,7 +55,6 @@ int qv_check_all_read(QvObject *object, char **errmsg)
     return left > STREAM_TAIL ? -E2BIG : -ENODATA;
 }
 
-/* qv_save() and qv_load() tell their callers, whatever QEMU makes of it. */
 bool qv_hook_failed(void *opaque, int ret, const char *errmsg)
 {
     QvObject *object = qv_object_of(opaque);
@@ -70,7 +69,7 @@ bool qv_hook_failed(void *opaque, int ret, const char *errmsg)
     return !object->inprocess && !(object->extras && object->extras->reported);
 }
 
-/* The best sentence there is: a hook's own, QEMU's Error, what it reported. */
+/* Put the most specific message into *errmsg: a hook's own, what QEMU reported, QEMU's Error. */
 static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
 {
     ret = ret < 0 ? ret : -EINVAL;
@@ -81,7 +80,7 @@ static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
         *errmsg = g_steal_pointer(&qv_refusal);
         ret = -EINVAL;
     } else if (qv_reported && qv_reported->len) {
-        /* 10.2's Error says where, and what was wrong with it is only reported. */
+        /* In 10.2 the Error has the place and error_report() the reason. */
         g_auto(GStrv) lines = g_strsplit(g_strstrip(qv_reported->str), "\n", -1);
         g_autofree char *reported = g_strjoinv("; ", lines);
 
@@ -177,7 +176,7 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
     call.channel = channel;
     ret = qv_load_state(f, object->object_class->vmsd, object->staging, version_id, &err);
     if (ret != 0) {
-        /* What was found wrong behind the end is not what is wrong. */
+        /* QEMU read into the tail: the error is that the stream is too short. */
         bool ended = !call.errmsg && left_over(f, channel) < STREAM_TAIL;
 
         ret = failure(&call, err, ret, errmsg);

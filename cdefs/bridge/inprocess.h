@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#ifndef QV_DIRECT_H
-#define QV_DIRECT_H
+#ifndef QV_INPROCESS_H
+#define QV_INPROCESS_H
 
 #include "bridge/object.h"
 
 /*
- * Looked at before anything is committed: a qv_load() that read too much or too
- * little must not change the object.
+ * Check that qv_load() has read its stream to the end and not past it.  To be called before
+ * anything is committed, so that a wrong length changes nothing.
  */
 int qv_check_all_read(QvObject *object, char **errmsg);
-/* Whether QEMU is to be told: a migration failed, and not a qv_save() or qv_load(). */
+/*
+ * Record the failure of a hook.  Return whether it is to be reported to QEMU: not if qv_save()
+ * or qv_load() runs, which return the error, nor if it was reported already.
+ */
 bool qv_hook_failed(void *opaque, int ret, const char *errmsg);
 
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * When a load of the whole VM ends: QEMU says so to an entry of the savevm list that is no
- * device, and to those who want to know when the VM runs.
+ * Detects when a load of the whole VM ends, through an entry of the savevm list that is no
+ * device, and through a handler for the state of the VM.
  */
 #include "bridge/load_watch.h"
 #include "bridge/qemu_version.h"
 #include "bridge/undo_log.h"
 
-/* A migration's error can be one that came after the last byte, and did no harm. */
+/* For a migration the state decides: its error may be a harmless one after the last byte. */
 static bool load_has_failed(void)
 {
     MigrationIncomingState *mis = qv_internal.migration_incoming_get_current();
@@ -24,7 +24,7 @@ static bool load_has_failed(void)
 }
 
 #if QV_VERSION >= 1000
-/* QEMU 10 fails a good snapshot for the error that an earlier save has left behind. */
+/* Without this, QEMU 10 fails the load of a good snapshot for the error of an earlier save. */
 static int on_load_setup(QEMUFile *f, void *opaque, Error **errp)
 {
     if (!qv_load_is_incoming()) {
@@ -40,7 +40,7 @@ static int on_load_cleanup(void *opaque)
     return 0;
 }
 
-/* Nobody writes such a section. */
+/* No save writes such a section; a stream that has one is refused. */
 static int on_load_state(QEMUFile *f, void *opaque, int version_id)
 {
     return -EINVAL;

@@ -2,7 +2,7 @@
 #ifndef QV_LOAD_WATCH_H
 #define QV_LOAD_WATCH_H
 
-/* Once, from the first registration on: ends the undo log's record of each load. */
+/* Watch for the end of each load, to close the undo log; the first registration calls it. */
 void qv_watch_loads(void);
 
 #endif

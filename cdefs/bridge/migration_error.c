@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See migration_error.h. */
+/* Reporting why a migration fails. */
 #include "bridge/migration_error.h"
 
 char *qv_refusal; /* owner: this file; guarded by the BQL */
@@ -8,9 +8,8 @@ void qv_report_failure(bool saving, const char *errmsg)
 {
     qv.error_report("%s", errmsg);
     /*
-     * For query-migrate, which would else have an errno at most.  The load of a
-     * snapshot is no migration: it has a job to tell, and an error that stays here
-     * would fail the next load in QEMU 10.
+     * Without this, query-migrate has an errno at most.  The load of a snapshot is no
+     * migration: its job has the error, and one set here would fail the next load in QEMU 10.
      */
     if (saving || qv_expects_incoming()) {
         qv_set_migrate_error(errmsg);
@@ -20,15 +19,15 @@ void qv_report_failure(bool saving, const char *errmsg)
 void qv_refuse(const char *format, ...)
 {
     va_list arguments;
-    char *sentence;
+    char *message;
 
     va_start(arguments, format);
-    sentence = g_strdup_vprintf(format, arguments);
+    message = g_strdup_vprintf(format, arguments);
     va_end(arguments);
     if (!qv_reported) {
-        qv_report_failure(false, sentence);
+        qv_report_failure(false, message);
     } else if (!qv_refusal) {
-        qv_refusal = g_steal_pointer(&sentence);
+        qv_refusal = g_steal_pointer(&message);
     }
-    g_free(sentence);
+    g_free(message);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The memory of registered objects. */
+/* The memory of objects. */
 #include "bridge/object.h"
 #include "bridge/migration_error.h"
 #include <sys/mman.h>
 
 /*
- * From here on a staging struct is mapped, and its pages are given back at rest,
- * so that a large buffer is held once, by the live state.  Below, taking the
- * pages anew for each save would cost more than the copy.
+ * A staging struct of at least this size is a mapping, and its pages are released after each
+ * use, so that only the object's state holds a large buffer.  For a smaller one, faulting the
+ * pages in at each save would cost more than the copy.
  */
 #define LARGE (4 * 1024 * 1024)
 #define PAGE 4096
@@ -53,7 +53,7 @@ void qv_object_reset(QvObject *object, bool all)
 
 /* --------------------------------------------------------------- objects */
 
-/* The header lies at the end of a page of its own, the staging struct in the next ones. */
+/* Return the start of the mapping; the QvObject is at the end of its first page, staging follows. */
 static char *mapping_of(QvObject *object)
 {
     return (char *)object->staging - PAGE;
@@ -108,8 +108,8 @@ void qv_object_free(QvObject *object)
 
     g_assert(!object->registered);
     if (extras) {
-        qv_failure_clear(&extras->predicate);
-        qv_failure_clear(&extras->unanswered);
+        qv_failure_clear(&extras->predicate_error);
+        qv_failure_clear(&extras->needed_error);
         qv_failure_clear(&extras->prefetch_error);
         g_free(extras);
     }
@@ -170,9 +170,9 @@ void qv_object_copy_parts(QvObject *object, int out)
     size_t i;
 
     for (i = 0; i < object_class->n_parts; i++) {
-        void *staged = object->staging + object_class->parts[i].offset;
+        void *staging = object->staging + object_class->parts[i].offset;
 
-        memcpy(out ? staged : runtime[i].memory, out ? runtime[i].memory : staged,
+        memcpy(out ? staging : runtime[i].memory, out ? runtime[i].memory : staging,
                object_class->parts[i].size);
     }
 }
@@ -191,7 +191,7 @@ void qv_object_begin(QvObject *object, bool saving)
 {
     object->saving = saving;
     if (object->extras) {
-        qv_failure_clear(&object->extras->predicate);
+        qv_failure_clear(&object->extras->predicate_error);
         object->extras->reported = false;
     }
 }
@@ -200,12 +200,12 @@ void qv_object_fail(QvObject *object, int error, const char *errmsg)
 {
     QvExtras *extras = object->extras;
 
-    if (extras->predicate.ret) {
+    if (extras->predicate_error.ret) {
         return;
     }
-    extras->predicate = (QvFailure){ error < 0 ? error : -EINVAL, g_strdup(errmsg) };
+    extras->predicate_error = (QvFailure){ error < 0 ? error : -EINVAL, g_strdup(errmsg) };
     if (!object->inprocess) {
-        /* At once: C may stumble over what follows and never come to post_load. */
+        /* Report it now: QEMU may fail on what follows, and then never calls post_load. */
         qv_report_failure(object->saving, errmsg);
         extras->reported = true;
     }

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One registered object as the bridge sees it; object.c has its memory. */
+/* The representation of an object in the bridge. */
 #ifndef QV_OBJECT_H
 #define QV_OBJECT_H
 
 #include "bridge/object_class.h"
 #include "shared/cells.h"
 
-/* Where an object has a part of its kind's. */
+/* The lock and the memory of one of an object's parts. */
 typedef struct QvRuntimePart {
     QvCell *cell;          /* owner: Python */
     unsigned char *memory; /* owner: Python */
 } QvRuntimePart;
 
-/* A negative errno and its sentence, until whoever can tell QEMU takes them; or 0 and NULL. */
+/* A failure that cannot be reported yet: a negative errno and its message, or 0 and NULL. */
 typedef struct QvFailure {
     int ret;
     char *errmsg; /* owner: this failure */
 } QvFailure;
 
-/* Its errno; *errmsg: its sentence, now the caller's. */
+/* Clear the failure and return its errno; the caller then owns *errmsg. */
 static inline int qv_failure_take(QvFailure *failure, char **errmsg)
 {
     int ret = failure->ret;
@@ -36,41 +36,40 @@ static inline void qv_failure_clear(QvFailure *failure)
     g_clear_pointer(&failure->errmsg, g_free);
 }
 
-/* What an object has that C alone neither fills nor commits. */
+/* What only objects that need more than a copy of native parts have. */
 typedef struct QvExtras {
-    void *handle;        /* owner: Python */
-    void *fast_path;     /* owner: Python; or NULL */
-    uint64_t needed;     /* a bit for each of its subsections */
-    QvFailure predicate; /* what a predicate could not tell QEMU */
-    bool reported;       /* and the log has it */
-    bool left_out;       /* what QV_HOOK_NEEDED answered, or: */
-    QvFailure unanswered;
-    void *undo; /* owner: this object, until the undo log takes it; or NULL */
-    /* snapshot_batch.c */
-    bool batched;
-    bool prefetched; /* staging has this batch's snapshot, or: */
+    void *handle;              /* owner: Python */
+    void *fast_path;           /* owner: Python; or NULL */
+    uint64_t needed;           /* a bit for each of its subsections */
+    QvFailure predicate_error; /* predicates cannot report one themselves */
+    bool reported;             /* predicate_error is in QEMU's log */
+    bool left_out;             /* the answer of QV_HOOK_NEEDED */
+    QvFailure needed_error;    /* the failure of QV_HOOK_NEEDED */
+    void *undo;                /* owner: this object, until the undo log takes it; or NULL */
+    bool batched;              /* part of snapshot batches; see snapshot_batch.c */
+    bool prefetched;           /* staging has the batch's snapshot, unless prefetch_error is set */
     QvFailure prefetch_error;
 } QvExtras;
 
-/* There may be ten thousand, and each is in the way of a migration's downtime. */
+/* Kept small, because a VM may have ten thousand, and each adds to a migration's downtime. */
 struct QvObject {
-    QvObjectClass *object_class; /* owner: who uses it last */
+    QvObjectClass *object_class; /* reference-counted */
     QvExtras *extras;            /* owner: this object; or NULL */
     union {
-        QvRuntimePart only; /* of the only part; its cell is the only one to lock */
+        QvRuntimePart only; /* if there is one part: it, with the only cell to lock */
         struct {
             QvRuntimePart *runtime; /* owner: this object; one for each part */
-            QvCell **cells;         /* owner: this object; the distinct ones to lock */
+            QvCell **cells;         /* owner: this object; the distinct cells to lock */
         };
     };
     unsigned n_cells;
-    uint8_t hooks;   /* of QvHook */
-    bool mapped : 1; /* staging is memory of its own, given back at rest */
-    bool dirty : 1;  /* and something is in it */
+    uint8_t hooks;   /* a set of QvHook */
+    bool mapped : 1; /* staging is a mapping, whose pages are released between uses */
+    bool dirty : 1;  /* the mapping has pages that may not be zero */
     bool registered : 1;
     bool inprocess : 1; /* qv_save() or qv_load() runs, not a migration */
-    bool saving : 1;    /* what runs, or ran last, began with pre_save */
-    /* What C walks: opaque points here. */
+    bool saving : 1;    /* the last hook that began was pre_save */
+    /* The memory that QEMU walks: its opaque. */
     unsigned char staging[] __attribute__((aligned(8)));
 };
 
@@ -89,9 +88,9 @@ static inline QvCell **qv_cells(QvObject *object)
     return object->object_class->n_parts > 1 ? object->cells : &object->only.cell;
 }
 
-/* What is not a native part of the staging struct, or all of it, as it is at rest. */
+/* Reset the staging struct to its initial content: everything, or all but the native parts. */
 void qv_object_reset(QvObject *object, bool all);
-/* A save or a load of the object begins. */
+/* Prepare for a save or a load of the object. */
 void qv_object_begin(QvObject *object, bool saving);
 
 #endif

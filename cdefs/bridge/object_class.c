@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See object_class.h. */
+/* The memory of object classes. */
 #include "bridge/object_class.h"
 
 #define PAGE 4096

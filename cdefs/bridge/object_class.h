@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the objects of a description that have the same parts share; object_class.c has its memory. */
-#ifndef QV_KIND_H
-#define QV_KIND_H
+/* What the objects with one description and the same parts share. */
+#ifndef QV_OBJECT_CLASS_H
+#define QV_OBJECT_CLASS_H
 
 #include "bridge/qemu.h"
 
@@ -28,27 +28,27 @@ typedef struct QvPointers {
 struct QvInitialImage {
     const unsigned char *bytes; /* owner: Python */
     size_t size;
-    QvRange *runs; /* owner: this image; where bytes are not 0, by pages */
+    QvRange *runs; /* owner: this image; the runs of pages that are not all zero */
     size_t n_runs;
 };
 
 struct QvObjectClass {
-    gint uses;                   /* Python's, and each object's: whoever is last frees it */
+    gint uses;                   /* references: Python's and each object's */
     VMStateDescription *vmsd;    /* owner: Python */
     const QvInitialImage *image; /* owner: Python */
     size_t size;                 /* of a staging struct */
     bool fully_overwritten;      /* see qv_object_class_new() */
-    QvPart *parts;               /* owner: this kind; by offset */
+    QvPart *parts;               /* owner: this class; sorted by offset */
     size_t n_parts;
-    QvRange *preserved; /* owner: this kind */
+    QvRange *preserved; /* owner: this class */
     size_t n_preserved;
-    QvPointers *pointers; /* owner: this kind */
+    QvPointers *pointers; /* owner: this class */
     size_t n_pointers;
-    QvRange *subsections; /* owner: this kind */
+    QvRange *subsections; /* owner: this class */
     size_t n_subsections;
 };
 
-/* One bit of QvExtras.needed for each. */
+/* The limit is the number of bits in QvExtras.needed. */
 #define QV_MOST_SUBSECTIONS 64
 
 QvObjectClass *qv_object_class_use(QvObjectClass *object_class);

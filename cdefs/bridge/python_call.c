@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See python_call.h. */
+/* Calling Python on a stack that is large enough for it. */
 #include "bridge/qemu.h"
 #include <sys/mman.h>
 
@@ -15,13 +15,12 @@ void qv_set_python(void *table)
     qv_python_table = table;
 }
 
-/* Address space: a page of it takes memory once something was that deep. */
+/* A size of address space: a page takes memory only after its first use. */
 #define STACK_SIZE (16 * 1024 * 1024)
 #define GUARD_SIZE (64 * 1024)
 
-/* Owner: the thread, for its life; only QEMU's main thread runs coroutines that load. */
+/* Owner: the thread, and never freed: only QEMU's main thread runs coroutines that load. */
 static __thread char *stack;
-/* A hook runs on it now. */
 static __thread bool in_use;
 
 static char *new_stack(void)
@@ -40,15 +39,15 @@ static char *new_stack(void)
 }
 
 /*
- * Not swapcontext(): its three system calls take longer than most hooks, and
- * they are in the downtime.
+ * Call hook on the stack that ends at top.  swapcontext() would make three system calls, which
+ * take longer than most hooks and would count for the downtime.
  */
 static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, char **errmsg)
 {
     int ret;
 
 #ifdef __x86_64__
-    /* As the psABI has a call: what it may change is listed, or an operand. */
+    /* Every register that a call may change by the psABI is an operand or in the clobber list. */
     __asm__ volatile("movq %%rsp, %%rbx\n\t"
                      "movq %[top], %%rsp\n\t"
                      "call *%[hook]\n\t"
@@ -68,7 +67,7 @@ int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg
 {
     int ret;
 
-    /* A thread's own stack is large; and a hook that saves another object is on ours. */
+    /* A thread's own stack is large enough, and a nested hook is on the large stack already. */
     if (in_use || !qv_in_coroutine()) {
         return hook(handle, argument, errmsg);
     }

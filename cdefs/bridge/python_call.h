@@ -1,25 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#ifndef QV_STACK_H
-#define QV_STACK_H
+#ifndef QV_PYTHON_CALL_H
+#define QV_PYTHON_CALL_H
 
 #include "shared/python_table.h"
 
-/* Owner: _state, for the process's life; NULL before qv_set_python(). */
+/* Owner: _state, which is never unloaded; NULL before qv_set_python(). */
 extern const QvPython *qv_python_table;
 
-/* A hook of callbacks.h. */
+/* A function of callbacks.h. */
 typedef int QvPythonHook(void *handle, int argument, char **errmsg);
 
 /*
- * hook(handle, argument, why) on a stack that is as large as CPython counts on.
+ * Call hook(handle, argument, errmsg) on a stack that is large enough for CPython.
  * Every call of Python from one of QEMU's hooks goes through here.
  *
- * An incoming migration runs on a coroutine's stack of 1 MiB, and CPython's
- * own limit on C recursion is one for 8 MiB: the repr() of a list that is
- * nested 9,000 deep would run over the end.  The thread stays the same, and so
- * do its BQL, its locks and its Python thread state.
+ * An incoming migration runs on a coroutine's stack of 1 MiB, but CPython's limit on C
+ * recursion assumes 8 MiB: the repr() of a list that is nested 9,000 deep would overflow it.
+ * The thread does not change, and with it its BQL, its locks and its Python thread state.
  *
- * Returns what the hook returns, or -ENOMEM if there is no room for the stack.
+ * Return what the hook returns, or -ENOMEM if there is no memory for the stack.
  */
 int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg);
 

@@ -2,9 +2,9 @@
 /*
  * Binds the bridge to QEMU's code.
  *
- * No QEMU symbol is linked to.  qv_init() looks each one up, in our build of
- * the migration code or in the running qemu-system-*, so that one module
- * serves both, also where QEMU exports nothing.
+ * The bridge does not link to QEMU.  qv_init() looks each symbol up, in our build of the
+ * migration code or in the running qemu-system-*, so that one module serves both, even if
+ * QEMU exports nothing.
  */
 #include "bridge/qemu_version.h"
 #include "bridge/symbols.h"
@@ -150,7 +150,7 @@ static void *resolve(const char *name)
     return library_handle ? dlsym(library_handle, name) : qv_find_symbol(name);
 }
 
-/* First of all: another version's QEMU lacks other functions, which is not the point. */
+/* To be called first, because another version lacks functions, which would be a confusing error. */
 static int check_version(char **errmsg)
 {
     VersionInfo *version;

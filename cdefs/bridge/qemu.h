@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* QEMU as the bridge sees it: the same for every version, in process and in a VM. */
+/* QEMU's functions for the bridge, independent of QEMU's version, in process and in a VM. */
 #ifndef QV_QEMU_H
 #define QV_QEMU_H
 
@@ -14,7 +14,7 @@
 
 #include "decl/bridge.h"
 
-/* QEMU's functions that every version has alike, needed in both worlds. */
+/* The functions that are the same in every version, needed in process and in a VM. */
 /* clang-format off */
 #define QV_SYMBOLS(X)                                                   \
     X(error_free) X(error_get_pretty) X(error_setg_internal)            \
@@ -28,7 +28,7 @@
     X(vmstate_info_uint32) X(vmstate_info_uint64)
 /* clang-format on */
 
-/* Needed in a VM only; the migration code alone has stubs of them. */
+/* The functions needed in a VM only; the library of migration code has stubs of them. */
 /* clang-format off */
 #define QV_VM_SYMBOLS(X)                                                \
     X(error_report) X(qemu_clock_get_ns) X(timer_deinit) X(timer_del)   \
@@ -36,7 +36,7 @@
     X(vmstate_register_with_alias_id) X(vmstate_unregister)
 /* clang-format on */
 
-/* Where qv_init() found them. */
+/* Their addresses, which qv_init() looks up. */
 typedef struct QvQemu {
 #define QV_MEMBER(name) __typeof__(name) *name;
     QV_SYMBOLS(QV_MEMBER)
@@ -47,7 +47,7 @@ typedef struct QvQemu {
 
 extern QvQemu qv;
 
-/* What error_report() said, while this is not NULL; guarded by the BQL. */
+/* Collects what error_report() prints while it is not NULL; guarded by the BQL. */
 extern GString *qv_reported;
 
 int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSONWriter *vmdesc,
@@ -55,20 +55,20 @@ int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSO
 int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, int version_id,
                   Error **errp);
 JSONWriter *qv_vmdesc_begin(void);
-/* Ends and frees it; its text, which the caller frees. */
+/* End and free the writer.  Return its text, which the caller frees. */
 char *qv_vmdesc_end(JSONWriter *vmdesc);
 bool qv_migration_idle(void);
-/* Whether this runs on the small stack of one of QEMU's coroutines. */
+/* Return whether this runs on the small stack of one of QEMU's coroutines. */
 bool qv_in_coroutine(void);
 
-/* The VM was started with -incoming and does not run yet. */
+/* Return whether the VM was started with -incoming and has not run so far. */
 bool qv_expects_incoming(void);
-/* And a migration has begun to come in. */
+/* Return whether, in addition, an incoming migration has begun. */
 bool qv_load_is_incoming(void);
-/* What query-migrate has as error-desc, unless there is one already. */
+/* Set the error-desc of query-migrate, unless there is one already. */
 void qv_set_migrate_error(const char *message);
 
-/* Whether it is saved when a migration begins, apart from the others. */
+/* Return whether QEMU saves it when a migration begins, before the other devices. */
 bool qv_is_early(const VMStateDescription *vmsd);
 
 #endif

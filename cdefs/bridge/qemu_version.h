@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where QEMU's versions differ: only the files that include this one compare versions,
- * and only they call the functions in qv_internal.
+ * The differences between QEMU versions.  Only the files that include this header compare
+ * versions and call the functions in qv_internal.
  */
 #ifndef QV_QEMU_VERSION_H
 #define QV_QEMU_VERSION_H
@@ -43,7 +43,7 @@
 #define QV_SAVE_SYMBOL(X) X(vmstate_save_state_with_err)
 #endif
 
-/* QEMU's functions that only the files which know versions call; as in qemu.h. */
+/* Functions for the files that include this header only; the lists are split as in qemu.h. */
 /* clang-format off */
 #define QV_INTERNAL_SYMBOLS(X)                                          \
     X(json_writer_end_object) X(json_writer_free) X(json_writer_get)    \
@@ -59,7 +59,7 @@
     QV_BQL_SYMBOLS(X) QV_IDLE_SYMBOLS(X)
 /* clang-format on */
 
-/* Where qv_init() found them. */
+/* Their addresses, which qv_init() looks up. */
 typedef struct QvQemuInternal {
 #define QV_MEMBER(name) __typeof__(name) *name;
     QV_INTERNAL_SYMBOLS(QV_MEMBER)

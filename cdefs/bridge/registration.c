@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Objects' place in a VM's savevm list. */
+/* Adding objects to a VM's savevm list and removing them. */
 #include "bridge/bql.h"
 #include "bridge/load_watch.h"
 #include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
 #include "bridge/undo_log.h"
 
-/* A reason why the savevm list must be left alone now, or NULL. */
+/* Return why the savevm list must not change now, or NULL. */
 static const char *list_is_busy(void)
 {
     if (qv_in_hook()) {
@@ -15,8 +15,8 @@ static const char *list_is_busy(void)
     return qv_migration_idle() ? NULL : "a migration is running";
 }
 
-/* Whether its snapshot can be taken with all others', before QEMU comes to it. */
-static bool batched(QvObject *object)
+/* Return whether the object's snapshot can be taken before QEMU comes to the object. */
+static bool can_batch(QvObject *object)
 {
     bool may_be_left_out = object->hooks & QV_HOOK_NEEDED;
 
@@ -41,7 +41,7 @@ int qv_register(QvObject *object, uint32_t instance_id, char **errmsg)
             g_clear_pointer(&err, qv.error_free);
         } else {
             object->registered = true;
-            if (batched(object)) {
+            if (can_batch(object)) {
                 qv_snapshot_batch_add(object);
             }
             qv_watch_loads();

@@ -5,7 +5,7 @@
 #include "bridge/undo_log.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
-int qv_py_snapshot(void *handle, int keep, char **errmsg);
+int qv_py_snapshot(void *handle, int preserve, char **errmsg);
 int qv_py_restore(void *handle, int version_id, char **errmsg);
 int qv_py_hook(void *handle, int hook, char **errmsg);
 
@@ -149,12 +149,12 @@ static int from_python(int ret, char **errmsg)
     return ret < 0 ? ret : -EINVAL;
 }
 
-static int fast_snapshot(void *opaque, int keep, char **errmsg)
+static int fast_snapshot(void *opaque, int preserve, char **errmsg)
 {
     QvObject *object = opaque;
     QvWithLocks *too = object->hooks & QV_HOOK_LOCK_ALL ? copy_out : NULL;
     int gil = qv_python_table->enter();
-    int ret = qv_python_table->snapshot(object->extras->fast_path, keep, too, object, errmsg);
+    int ret = qv_python_table->snapshot(object->extras->fast_path, preserve, too, object, errmsg);
 
     qv_python_table->leave(gil);
     return ret;
@@ -209,17 +209,17 @@ static int unanswered(QvObject *object, char **errmsg)
 {
     bool asked = object->extras && !object->inprocess;
 
-    return asked ? qv_failure_take(&object->extras->unanswered, errmsg) : 0;
+    return asked ? qv_failure_take(&object->extras->needed_error, errmsg) : 0;
 }
 
-int qv_object_fill(QvObject *object, bool keep, int *gil, char **errmsg)
+int qv_object_fill(QvObject *object, bool preserve, int *gil, char **errmsg)
 {
-    int ret = keep ? 0 : unanswered(object, errmsg);
+    int ret = preserve ? 0 : unanswered(object, errmsg);
 
     if (ret) {
         return ret;
     }
-    qv_object_begin(object, !keep);
+    qv_object_begin(object, !preserve);
     if (object->hooks & QV_HOOK_SNAPSHOT) {
         qv_object_reset(object, false);
     }
@@ -230,7 +230,7 @@ int qv_object_fill(QvObject *object, bool keep, int *gil, char **errmsg)
     } else {
         ret = copy_parts(object, true, gil, errmsg);
     }
-    return ret < 0 ? ret : qv_object_call_python(object, QV_HOOK_SNAPSHOT, keep, errmsg);
+    return ret < 0 ? ret : qv_object_call_python(object, QV_HOOK_SNAPSHOT, preserve, errmsg);
 }
 
 /* Most objects have one Mutex, and it is free: false if not, or what it guards is broken. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See snapshot_batch.h. */
+/* Prefetching the snapshots that need Python. */
 #include "bridge/snapshot_batch.h"
 #include "bridge/python_call.h"
 #include "bridge/snapshot.h"
 
 static GPtrArray *objects; /* owner: the process, for its life */
-static bool begun;         /* a save began, and nobody took the snapshots yet */
+static bool pending;       /* a save has begun and its snapshots are not prefetched */
 
 void qv_snapshot_batch_discard(QvObject *object)
 {
@@ -18,19 +18,19 @@ void qv_snapshot_batch_discard(QvObject *object)
     }
 }
 
-/* QEMU asks this of each entry as it comes to it, and of this one first. */
+/* The needed() of the marker.  QEMU calls it first, because the marker has the highest priority. */
 static bool begin_batch(void *opaque)
 {
     guint i;
 
-    begun = true;
+    pending = true;
     for (i = 0; i < objects->len; i++) {
         qv_snapshot_batch_discard(objects->pdata[i]);
     }
-    return false; /* so nothing of it is in the stream */
+    return false; /* keeps the marker out of the stream */
 }
 
-static int add_beginning(void)
+static int register_marker(void)
 {
     static VMStateField none[1];
     static const VMStateDescription vmsd = {
@@ -41,13 +41,13 @@ static int add_beginning(void)
     };
 
     qv_end_of_list(&none[0]);
-    return qv.vmstate_register_with_alias_id(NULL, 0, &vmsd, &begun, -1, 0, NULL);
+    return qv.vmstate_register_with_alias_id(NULL, 0, &vmsd, &pending, -1, 0, NULL);
 }
 
 int qv_snapshot_batch_add(QvObject *object)
 {
     if (!objects) {
-        if (add_beginning() < 0) {
+        if (register_marker() < 0) {
             return -EINVAL;
         }
         objects = g_ptr_array_new();
@@ -66,7 +66,7 @@ void qv_snapshot_batch_remove(QvObject *object)
     }
 }
 
-static void take_all(void)
+static void prefetch_all(void)
 {
     int gil = qv_python_table->enter();
     guint i;
@@ -92,9 +92,9 @@ bool qv_snapshot_batch_prefetched(QvObject *object, int *ret, char **errmsg)
         qv_snapshot_batch_discard(object);
         return false;
     }
-    if (begun) {
-        begun = false;
-        take_all();
+    if (pending) {
+        pending = false;
+        prefetch_all();
     }
     if (!extras->prefetched) {
         return false;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One save of the whole savevm list.  Its first hook that needs Python takes the
- * snapshots of all registered objects that do: to wait for the GIL beside a busy
- * Python thread takes milliseconds, and must not be paid for each of them.
+ * The snapshots of one save of all devices.  The first hook that needs Python prefetches the
+ * snapshots of all registered objects that do: waiting for the GIL beside a busy Python
+ * thread takes milliseconds, which the downtime must not have once for each object.
  * Guarded by the BQL.
  */
-#ifndef QV_ROUND_H
-#define QV_ROUND_H
+#ifndef QV_SNAPSHOT_BATCH_H
+#define QV_SNAPSHOT_BATCH_H
 
 #include "bridge/object.h"
 
-/* An object that is in the savevm list and whose snapshot needs Python. */
+/* Add a registered object whose snapshot needs Python. */
 int qv_snapshot_batch_add(QvObject *object);
 void qv_snapshot_batch_remove(QvObject *object);
-/* Whether its snapshot is taken already in this batch: then *ret and *errmsg say how it went. */
+/* Return whether the object's snapshot was prefetched; *ret and *errmsg are then its result. */
 bool qv_snapshot_batch_prefetched(QvObject *object, int *ret, char **errmsg);
-/* What was taken of it is not to be saved any more. */
+/* Drop the object's prefetched snapshot. */
 void qv_snapshot_batch_discard(QvObject *object);
 
 #endif

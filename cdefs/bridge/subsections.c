@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See subsections.h. */
+/* Which of an object's own subsections are in the stream. */
 #include "bridge/subsections.h"
 
 void qv_object_set_needed(QvObject *object, int number, int needed)
@@ -26,7 +26,7 @@ void qv_object_compare_subsections(QvObject *object)
     }
 }
 
-/* C asks a subsection's needed without saying which: each number has a function. */
+/* needed() does not get the subsection that it is called for: each number has its own function. */
 #define EIGHT(X, tens) \
     X(tens##0) X(tens##1) X(tens##2) X(tens##3) X(tens##4) X(tens##5) X(tens##6) X(tens##7)
 #define ALL(X)   \

@@ -3,9 +3,9 @@
 #define QV_SYMBOLS_H
 
 /*
- * Where the running executable has name: what it exports, else what its
- * .symtab lists (a QEMU built without --enable-modules exports the plugin API
- * only).  NULL if it has none, or is stripped.
+ * Return the address of a symbol of the running executable: one that it exports, else one in
+ * its .symtab, because a QEMU built without --enable-modules exports only the plugin API.
+ * NULL if there is none, or the executable is stripped.
  */
 void *qv_find_symbol(const char *name);
 

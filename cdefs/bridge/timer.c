@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A QEMUTimer whose callback is Python's; in a VM only. */
+/* A QEMUTimer whose callback is Python's, for use in a VM. */
 #include "bridge/qemu.h"
 
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
@@ -37,7 +37,7 @@ QvTimer *qv_timer_new(int clock, void *handle)
     return timer;
 }
 
-/* With the BQL: the callback runs under it, and so not at the same time. */
+/* The caller has the BQL, so the callback does not run at the same time. */
 void qv_timer_free(QvTimer *timer)
 {
     qv.timer_del(&timer->timer);

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The hooks that QEMU calls, in the shape that this QEMU's version has, and what it is answered. */
+/* The hooks that QEMU calls, with the signatures of its version. */
 #include "bridge/hooks.h"
 #include "bridge/inprocess.h"
 #include "bridge/migration_error.h"
 #include "bridge/qemu_version.h"
 
-/* What a hook without an Error of its own answers; releases why, which a failure has. */
-static int answer(void *opaque, const char *hook, bool saving, int ret, char *errmsg)
+/* Report a failure for a hook that has no Error to set, and return ret.  Free errmsg. */
+static int finish(void *opaque, const char *hook, bool saving, int ret, char *errmsg)
 {
     if (likely(ret == 0)) {
         return 0;
     }
     if (qv_hook_failed(opaque, ret, errmsg)) {
-        g_autofree char *sentence = g_strdup_printf("%s failed: %s", hook, errmsg);
+        g_autofree char *message = g_strdup_printf("%s failed: %s", hook, errmsg);
 
-        qv_report_failure(saving, sentence);
+        qv_report_failure(saving, message);
     }
     g_free(errmsg);
     return ret;
@@ -25,12 +25,16 @@ static int hook_post_save(void *opaque)
     char *errmsg = NULL;
     int ret = qv_post_save(opaque, &errmsg);
 
-    return answer(opaque, "post_save", true, ret, errmsg);
+    return finish(opaque, "post_save", true, ret, errmsg);
 }
 
 #if QV_ERRP_HOOKS
-/* QEMU logs the Error of a save, but not that of a load which it survives. */
-static bool answer_errp(void *opaque, const char *log_as, int ret, char *errmsg, Error **errp)
+/*
+ * Report a failure through errp, and return whether there is none.  Free errmsg.
+ * log_as: the hook's name for the log, where QEMU does not log the Error itself: it logs that of
+ * a save, but not that of a load after which it goes on.  Else NULL.
+ */
+static bool finish_errp(void *opaque, const char *log_as, int ret, char *errmsg, Error **errp)
 {
     if (likely(ret == 0)) {
         return true;
@@ -48,7 +52,7 @@ static bool hook_pre_save(void *opaque, Error **errp)
     char *errmsg = NULL;
     int ret = qv_pre_save(opaque, &errmsg);
 
-    return answer_errp(opaque, NULL, ret, errmsg, errp);
+    return finish_errp(opaque, NULL, ret, errmsg, errp);
 }
 
 static bool hook_pre_load(void *opaque, Error **errp)
@@ -56,7 +60,7 @@ static bool hook_pre_load(void *opaque, Error **errp)
     char *errmsg = NULL;
     int ret = qv_pre_load(opaque, &errmsg);
 
-    return answer_errp(opaque, "pre_load", ret, errmsg, errp);
+    return finish_errp(opaque, "pre_load", ret, errmsg, errp);
 }
 
 static bool hook_post_load(void *opaque, int version_id, Error **errp)
@@ -64,7 +68,7 @@ static bool hook_post_load(void *opaque, int version_id, Error **errp)
     char *errmsg = NULL;
     int ret = qv_post_load(opaque, version_id, &errmsg);
 
-    return answer_errp(opaque, "post_load", ret, errmsg, errp);
+    return finish_errp(opaque, "post_load", ret, errmsg, errp);
 }
 #else
 static int hook_pre_save(void *opaque)
@@ -72,7 +76,7 @@ static int hook_pre_save(void *opaque)
     char *errmsg = NULL;
     int ret = qv_pre_save(opaque, &errmsg);
 
-    return answer(opaque, "pre_save", true, ret, errmsg);
+    return finish(opaque, "pre_save", true, ret, errmsg);
 }
 
 static int hook_pre_load(void *opaque)
@@ -80,7 +84,7 @@ static int hook_pre_load(void *opaque)
     char *errmsg = NULL;
     int ret = qv_pre_load(opaque, &errmsg);
 
-    return answer(opaque, "pre_load", false, ret, errmsg);
+    return finish(opaque, "pre_load", false, ret, errmsg);
 }
 
 static int hook_post_load(void *opaque, int version_id)
@@ -88,7 +92,7 @@ static int hook_post_load(void *opaque, int version_id)
     char *errmsg = NULL;
     int ret = qv_post_load(opaque, version_id, &errmsg);
 
-    return answer(opaque, "post_load", false, ret, errmsg);
+    return finish(opaque, "post_load", false, ret, errmsg);
 }
 #endif
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * VMStateInfo of our own, where QEMU's would trust the stream or needs what a
- * staging struct has not: their names and bytes are those of QEMU's.
+ * VMStateInfos that replace QEMU's where those trust the stream, or need what a staging struct
+ * does not have.  Their names and the bytes on the wire are the same.
  *
- * What they need to know lies in members of VMStateField that QEMU leaves alone
- * for such a field; description.py fills them.
+ * Their parameters are in members of VMStateField that QEMU does not use for such a field;
+ * vmsd/description.py sets them.
  */
 #include "bridge/migration_error.h"
 
 /* ---------------------------------------------------- numbers with limits */
 
-/* start: the greatest value; size_offset: the least; err_hint: the field's path. */
+/* start: the largest valid value; size_offset: the smallest; err_hint: the field's path. */
 static int check_signed(const VMStateField *field, int64_t value)
 {
     int64_t low = (int64_t)field->size_offset, high = (int64_t)field->start;
@@ -33,31 +33,30 @@ static int check_unsigned(const VMStateField *field, uint64_t value)
     return -EINVAL;
 }
 
-#define QV_BOUNDED(object_class, check)                                                  \
-    static int get_bounded_##object_class(QEMUFile *f, void *pv, size_t size,            \
-                                          const VMStateField *field)                     \
-    {                                                                                    \
-        object_class##_t former = *(object_class##_t *)pv;                               \
-        int ret = qv.vmstate_info_##object_class->get(f, pv, size, field);               \
-                                                                                         \
-        if (ret == 0) {                                                                  \
-            ret = check(field, *(object_class##_t *)pv);                                 \
-        }                                                                                \
-        if (ret) {                                                                       \
-            /* Who explains the failure counts by it. */                                 \
-            *(object_class##_t *)pv = former;                                            \
-        }                                                                                \
-        return ret;                                                                      \
-    }                                                                                    \
-    static int put_bounded_##object_class(QEMUFile *f, void *pv, size_t size,            \
-                                          const VMStateField *field, JSONWriter *vmdesc) \
-    {                                                                                    \
-        return qv.vmstate_info_##object_class->put(f, pv, size, field, vmdesc);          \
-    }                                                                                    \
-    static const VMStateInfo bounded_##object_class = {                                  \
-        .name = #object_class,                                                           \
-        .get = get_bounded_##object_class,                                               \
-        .put = put_bounded_##object_class,                                               \
+#define QV_BOUNDED(type, check)                                                                  \
+    static int get_bounded_##type(QEMUFile *f, void *pv, size_t size, const VMStateField *field) \
+    {                                                                                            \
+        type##_t previous = *(type##_t *)pv;                                                     \
+        int ret = qv.vmstate_info_##type->get(f, pv, size, field);                               \
+                                                                                                 \
+        if (ret == 0) {                                                                          \
+            ret = check(field, *(type##_t *)pv);                                                 \
+        }                                                                                        \
+        if (ret) {                                                                               \
+            /* The explanation of the failure uses the value as a count. */                      \
+            *(type##_t *)pv = previous;                                                          \
+        }                                                                                        \
+        return ret;                                                                              \
+    }                                                                                            \
+    static int put_bounded_##type(QEMUFile *f, void *pv, size_t size, const VMStateField *field, \
+                                  JSONWriter *vmdesc)                                            \
+    {                                                                                            \
+        return qv.vmstate_info_##type->put(f, pv, size, field, vmdesc);                          \
+    }                                                                                            \
+    static const VMStateInfo bounded_##type = {                                                  \
+        .name = #type,                                                                           \
+        .get = get_bounded_##type,                                                               \
+        .put = put_bounded_##type,                                                               \
     };
 
 QV_BOUNDED(int8, check_signed)
@@ -71,7 +70,7 @@ QV_BOUNDED(uint64, check_unsigned)
 
 /* ------------------------------------------------------------------ timer */
 
-/* vmstate_info_timer itself needs a QEMUTimer, and so a main loop. */
+/* vmstate_info_timer needs a QEMUTimer, and that needs a main loop. */
 static int get_timer(QEMUFile *f, void *pv, size_t size, const VMStateField *field)
 {
     *(uint64_t *)pv = qv.qemu_get_be64(f);
@@ -89,7 +88,10 @@ static const VMStateInfo timer_info = { .name = "timer", .get = get_timer, .put 
 
 /* -------------------------------------------------------- structs and lists */
 
-/* A field without a version of its own has its struct's, as everywhere but here in QEMU. */
+/*
+ * A field with no version_id loads with that of its struct.  QEMU does so for struct fields, but
+ * not for the lists and temporary structs that this serves.
+ */
 static int load_struct(QEMUFile *f, const VMStateField *field, const VMStateDescription *vmsd,
                        void *opaque)
 {
@@ -131,13 +133,13 @@ static int put_tmp(QEMUFile *f, void *pv, size_t size, const VMStateField *field
 static const VMStateInfo tmp_info = { .name = "tmp", .get = get_tmp, .put = put_tmp };
 
 /*
- * A list is a count and so many elements in a row, instead of C's chain of
- * allocations, whose number the stream would choose.
+ * In memory a list is a count and an array of elements.  QEMU's lists are chains of allocations,
+ * and the stream would decide how many.
  *
- * num: how many there is room for; num_offset: from the count to the first
- * element; size: from one to the next; start: in a gtree's element from the key
- * to the value, 0 elsewhere; vmsd: the element's, or the value's, and behind it
- * in a gtree the key's, whose name is NULL for a direct key.
+ * num: the capacity; num_offset: the distance from the count to the first element; size: the
+ * distance between elements; start: in a gtree the distance from an element's key to its value,
+ * else 0; vmsd: the description of the element, or in a gtree an array of the value's and the
+ * key's, whose name is NULL for a direct key.
  */
 static void *element_at(const VMStateField *field, void *pv, uint32_t i)
 {
@@ -230,7 +232,7 @@ static int put_list(QEMUFile *f, void *pv, size_t size, const VMStateField *fiel
 static const VMStateInfo qtailq_info = { .name = "qtailq", .get = get_list, .put = put_list };
 static const VMStateInfo qlist_info = { .name = "qlist", .get = get_list, .put = put_list };
 
-/* A later node of the same key takes the place of an earlier one's value, as in g_tree_insert(). */
+/* The value of a later node with the same key replaces the earlier one, as in g_tree_insert(). */
 static uint32_t merge_nodes(const VMStateField *field, void *pv, uint32_t n)
 {
     g_autoptr(GHashTable) seen =

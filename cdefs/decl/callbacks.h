@@ -1,6 +1,6 @@
-/* What C asks of Python; an int is 0, or a negative errno with a sentence in *errmsg. */
+/* Python functions that C calls.  They return 0, or a negative errno and a message in *errmsg. */
 extern "Python+C" {
-int qv_py_snapshot(void *handle, int keep, char **errmsg);
+int qv_py_snapshot(void *handle, int preserve, char **errmsg);
 int qv_py_restore(void *handle, int version_id, char **errmsg);
 int qv_py_hook(void *handle, int hook, char **errmsg);
 int qv_py_call(void *handle, int unused, char **errmsg);

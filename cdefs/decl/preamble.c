@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What qemu_vmstate._native is compiled with.  Python.h came first: it and
- * QEMU's config-host.h both define these. */
+/*
+ * The head of the C source that cffi generates for qemu_vmstate.bindings._native.  cffi
+ * includes Python.h before it, which defines some macros that QEMU's config-host.h defines too.
+ */
 #undef HAVE_COPY_FILE_RANGE
 #undef HAVE_OPENPTY
 #undef HAVE_PTY_H

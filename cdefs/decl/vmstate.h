@@ -1,4 +1,4 @@
-/* migration/vmstate.h, as far as Python fills it; the tree's header has the truth. */
+/* The members of migration/vmstate.h that Python fills; cffi takes the layout from QEMU's header. */
 
 typedef struct VMStateInfo VMStateInfo;
 typedef struct VMStateDescription VMStateDescription;
@@ -56,6 +56,6 @@ struct VMStateDescription {
     MigrationPriority priority;
     bool (*needed)(void *opaque);
     const VMStateField *fields;
-    /* 7.2 has one const less; a pointer all the same. */
+    /* QEMU 7.2 declares it with one const less. */
     ...;
 };

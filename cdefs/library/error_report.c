@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Linked into our build of QEMU's migration code in the place of its
- * stubs/error-printf.c: what error_report() would print goes to the caller of
- * save() and load() instead.
+ * Replaces QEMU's stubs/error-printf.c in our build of its migration code, so that save() and
+ * load() can return what error_report() would print.
  */
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The truth of a Mutex or BqlRefCell: one struct that Python (cell.c) and
- * QEMU's hooks (hooks.c) both lock, so neither needs the other to do it.
+ * The lock of a Mutex or BqlRefCell.  Python (state/cell.c) and QEMU's hooks
+ * (bridge/snapshot.c) lock the same struct, so that neither has to call the other.
  */
 #ifndef QV_CELL_H
 #define QV_CELL_H
@@ -13,24 +13,24 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* What an uncontended lock touches comes first, for one cache line of each device. */
+/* The members that an uncontended lock uses come first, in one cache line. */
 typedef struct QvCell {
     pthread_mutex_t mutex;
-    /* 0: nobody.  A thread can only ever find itself here by owning it. */
+    /* 0 if unlocked.  Read without the mutex: a thread finds itself here only if it is the owner. */
     pthread_t owner;
-    /* How many want the gate. */
+    /* The number of threads that wait for the turnstile or the mutex. */
     int waiting;
-    /* Guarded by mutex: an exception left a guard, so invariants may be broken. */
+    /* Guarded by mutex: an exception propagated out of a guard, so invariants may be broken. */
     bool poisoned;
-    /* Guarded by mutex: its thread holds all of an object's, and may lock this one again. */
+    /* Guarded by mutex: the owner holds all cells of an object, and may lock this one again. */
     bool held_by_group;
-    /* Guarded by the BQL: -1 mutably borrowed, n > 0 shared borrows. */
+    /* Guarded by the BQL: -1 while mutably borrowed, n > 0 for n shared borrows. */
     int16_t borrow;
     /*
-     * Held while one waits for mutex.  A thread that locks again as soon as it
-     * has unlocked would else always be faster than one that must wake up, and
-     * a migration could wait for ever for a busy device.
-     * Owner: this cell; NULL until someone has had to wait.
+     * Held by the thread that waits for mutex.  Without it, a thread that locks again
+     * directly after it has unlocked always overtakes a waiter, which must first wake up,
+     * and a migration could wait for a busy device for ever.
+     * Owner: this cell.  NULL until a thread has to wait.
      */
     pthread_mutex_t *turnstile;
 } QvCell;
@@ -49,26 +49,26 @@ static inline void qv_cell_destroy(QvCell *cell)
     }
 }
 
-/* NULL: there is no memory for one, and one waits without. */
+/* Return the cell's turnstile; NULL if there is no memory for one, and threads wait without. */
 static inline pthread_mutex_t *qv_cell_turnstile(QvCell *cell)
 {
     pthread_mutex_t *turnstile = __atomic_load_n(&cell->turnstile, __ATOMIC_ACQUIRE);
-    pthread_mutex_t *made;
+    pthread_mutex_t *created;
 
     if (turnstile) {
         return turnstile;
     }
-    made = malloc(sizeof(*made));
-    if (!made) {
+    created = malloc(sizeof(*created));
+    if (!created) {
         return NULL;
     }
-    pthread_mutex_init(made, NULL);
-    if (__atomic_compare_exchange_n(&cell->turnstile, &turnstile, made, false, __ATOMIC_ACQ_REL,
+    pthread_mutex_init(created, NULL);
+    if (__atomic_compare_exchange_n(&cell->turnstile, &turnstile, created, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE)) {
-        return made;
+        return created;
     }
-    pthread_mutex_destroy(made);
-    free(made);
+    pthread_mutex_destroy(created);
+    free(created);
     return turnstile;
 }
 
@@ -82,7 +82,7 @@ static inline void qv_cell_own(QvCell *cell)
     __atomic_store_n(&cell->owner, pthread_self(), __ATOMIC_RELAXED);
 }
 
-/* 0; EBUSY: another thread has it or waits for it, or this one has it. */
+/* Return 0, or EBUSY if any thread has the cell or another one waits for it. */
 static inline int qv_cell_trylock(QvCell *cell)
 {
     int ret = EBUSY;
@@ -120,7 +120,10 @@ static inline int qv_cell_wait(QvCell *cell, const struct timespec *until)
     return ret;
 }
 
-/* 0; EDEADLK: this thread has it; ETIMEDOUT at until (CLOCK_MONOTONIC; NULL: never). */
+/*
+ * Return 0; EDEADLK if this thread has the cell; ETIMEDOUT at until, a time of CLOCK_MONOTONIC,
+ * or NULL to wait for ever.
+ */
 static inline int qv_cell_lock(QvCell *cell, const struct timespec *until)
 {
     if (qv_cell_trylock(cell) == 0) {
@@ -129,7 +132,7 @@ static inline int qv_cell_lock(QvCell *cell, const struct timespec *until)
     return qv_cell_is_mine(cell) ? EDEADLK : qv_cell_wait(cell, until);
 }
 
-/* 0, or EPERM: another thread has it, or none. */
+/* Return 0, or EPERM if this thread does not have the cell. */
 static inline int qv_cell_unlock(QvCell *cell)
 {
     if (!qv_cell_is_mine(cell)) {

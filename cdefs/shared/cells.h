@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Several Mutexes at once: for an object whose parts must not be seen apart. */
+/* Locking several Mutexes at once, for objects whose parts must be saved in one consistent state. */
 #ifndef QV_CELLS_H
 #define QV_CELLS_H
 
@@ -7,7 +7,7 @@
 
 #include "shared/cell.h"
 
-/* Milliseconds: how long one waits for a cell and keeps the others; doubled each time. */
+/* Milliseconds that a thread waits for a cell while it holds others; doubled at each retry. */
 #define QV_CELLS_BACKOFF 16
 #define QV_CELLS_BACKOFF_MAX 1024
 
@@ -40,7 +40,7 @@ static inline void qv_cells_unlock(QvCell *const *cells, size_t n)
     }
 }
 
-/* All of them or none, without waiting: 0, or EBUSY. */
+/* Lock all cells or none, without waiting.  Return 0, or EBUSY. */
 static inline int qv_cells_trylock(QvCell *const *cells, size_t n)
 {
     size_t i;
@@ -56,10 +56,12 @@ static inline int qv_cells_trylock(QvCell *const *cells, size_t n)
 }
 
 /*
- * Locks all of the distinct cells, or none: 0, or EDEADLK and which of them this
- * thread has.  Users lock them in any order.  Who holds one that this wants and
- * wants one that this holds gets it when this runs out of patience, lets go of
- * all and begins anew with the one it could not have.
+ * Lock all of the distinct cells, or none.  Return 0, or EDEADLK and in *which the index of
+ * one that this thread has already.
+ *
+ * There is no fixed order, because users lock single cells in any order.  A deadlock with a
+ * thread that waits for one of ours ends after the backoff: this thread then unlocks all and
+ * starts again with the cell that it could not get.
  */
 static inline int qv_cells_lock(QvCell *const *cells, size_t n, size_t *which)
 {

@@ -1,34 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The fast path into Python, for what hooks.c asks most: states that only
- * convert themselves, each in a Mutex.  The bridge has no Python.h; _state has, and
- * gives it this table.
+ * The functions of _state that the bridge calls: it cannot include Python.h itself.  The fast
+ * path serves the most frequent objects, whose parts are Mutexes and convert themselves.
  */
 #ifndef QV_PYTHON_TABLE_H
 #define QV_PYTHON_TABLE_H
 
 #include <stdbool.h>
 
-/* Nothing was changed; everything has to be asked of the slow path (callbacks.h). */
+/* The fast path cannot serve this call and has changed nothing: take the slow path (callbacks.h). */
 #define QV_FALL_BACK 1
 
-/* What C copies beside Python, under the same locks, once that has succeeded; or NULL. */
+/* Copies the native parts under the same locks, after Python has succeeded. */
 typedef void QvWithLocks(void *object);
 
 typedef struct QvPython {
-    /* Take the GIL, and give it back; what the first returned is for the second. */
+    /* Acquire and release the GIL; leave() gets what enter() returned. */
     int (*enter)(void);
     void (*leave)(int state);
     /*
-     * With the GIL: 0, a negative errno with a message in *errmsg, or QV_FALL_BACK.
-     * keep: not for a save, but for a load to begin with.
+     * Return 0, a negative errno with a message in *errmsg, or QV_FALL_BACK.  The caller has
+     * the GIL; with_locks may be NULL.  preserve: not for a save, but for a load to begin with.
      */
-    int (*snapshot)(void *fast_path, int keep, QvWithLocks *with_locks, void *object,
+    int (*snapshot)(void *fast_path, int preserve, QvWithLocks *with_locks, void *object,
                     char **errmsg);
-    /* undo: where to leave what rolls it back (owner: then the caller), or NULL. */
+    /* As snapshot().  undo: where to put the undo record, which the caller then owns; or NULL. */
     int (*restore)(void *fast_path, int version_id, void **undo, QvWithLocks *with_locks,
                    void *object, char **errmsg);
-    /* With the GIL: give back what restore() left in *undo, which was not rolled back. */
+    /* Release an undo record of restore() that was not rolled back.  The caller has the GIL. */
     void (*release)(void *undo);
 } QvPython;
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Boots CPython inside a qemu-system-*, through one of two ways: as a TCG
- * plugin, or preloaded.  Knows how Python gets into QEMU and nothing else;
- * what happens there is qemu_vmstate/embed/boot.py.
+ * Boots CPython inside a qemu-system-*, either as a TCG plugin or preloaded, and calls
+ * qemu_vmstate/embed/boot.py there.
  *
- * libpython is opened late and by hand: a preloaded library is mapped into
- * every child of the shell too, and a plugin is opened RTLD_LOCAL, where
- * Python's own extension modules would not find libpython's symbols.
+ * libpython is not linked but opened at boot: a preloaded library is also mapped into every
+ * child of the shell, and a plugin is opened RTLD_LOCAL, so Python's extension modules would
+ * not find libpython's symbols.
  */
 #include <Python.h>
 #undef HAVE_COPY_FILE_RANGE
@@ -23,7 +22,7 @@
 
 #define SCRIPT_VARIABLE "QEMU_VMSTATE_SCRIPT"
 
-/* No value fits every QEMU; on_load() puts the running one's here. */
+/* No value fits every QEMU, so on_load() sets the one of the running QEMU. */
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
 /* clang-format off */
@@ -36,8 +35,8 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 /* clang-format on */
 
 #pragma GCC diagnostic push
-/* Deprecated, but the one way to say "this virtual environment" that is the
- * same from 3.11 to 3.14 and needs no struct of one version's layout. */
+/* Py_SetProgramName() is deprecated, but only it can select a virtual environment in the same
+ * way from 3.11 to 3.14, without a struct whose layout depends on the version. */
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 static struct {
 #define MEMBER(name) __typeof__(name) *name;
@@ -70,7 +69,7 @@ static bool open_libpython(const char *path)
     return true;
 }
 
-/* The value of KEY=value among the options, else the environment's, else fallback. */
+/* Return the value of KEY=value among the options, else the variable's, else fallback. */
 static const char *setting(int argc, char **argv, const char *key, const char *variable,
                            const char *fallback)
 {
@@ -90,12 +89,11 @@ static const char *setting(int argc, char **argv, const char *key, const char *v
 static pid_t qemu_process;
 
 /*
- * Python's own end: its exit functions run and its files are flushed, but it
- * is not finalised, because that waits for threads that may never end.  The
- * GIL is kept, so that they do not run on under a process that goes away.
+ * Run Python's exit functions and flush its files.  Python is not finalised, because that waits
+ * for threads that may never end.  The GIL is kept, so that they do not run during the exit.
  *
- * A fork just ends: QEMU's own exit functions, which come after this, would
- * remove QEMU's files, and its thread may have left Python already.
+ * A forked process ends at once: QEMU's exit functions, which come after this, would remove
+ * QEMU's files, and the forking thread may have released the GIL.
  */
 static void at_exit(int status, void *unused)
 {
@@ -187,35 +185,35 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
 /* --------------------------------------------------------- LD_PRELOAD */
 
 /*
- * Takes this library out of LD_PRELOAD, so that QEMU's children do not inherit
- * it; whether it was there.  No glib: this object is mapped into shells too.
+ * Remove this library from LD_PRELOAD, so that QEMU's children do not inherit it, and return
+ * whether it was there.  It must not need glib, because it is mapped into shells too.
  */
-static bool leave_preload(void)
+static bool remove_from_preload(void)
 {
     char *list = strdup(getenv("LD_PRELOAD") ?: ""); /* owner: this call */
-    char *rest = calloc(1, strlen(list) + 1);        /* likewise */
-    char mine[PATH_MAX], path[PATH_MAX], *entry, *state;
+    char *others = calloc(1, strlen(list) + 1);      /* owner: this call */
+    char self_path[PATH_MAX], path[PATH_MAX], *entry, *state;
     bool found = false;
     Dl_info self;
 
-    if (dladdr(&qemu_plugin_version, &self) && realpath(self.dli_fname, mine)) {
+    if (dladdr(&qemu_plugin_version, &self) && realpath(self.dli_fname, self_path)) {
         for (entry = strtok_r(list, ": ", &state); entry; entry = strtok_r(NULL, ": ", &state)) {
-            if (realpath(entry, path) && !strcmp(path, mine)) {
+            if (realpath(entry, path) && !strcmp(path, self_path)) {
                 found = true;
                 continue;
             }
-            if (*rest) {
-                strcat(rest, ":");
+            if (*others) {
+                strcat(others, ":");
             }
-            strcat(rest, entry);
+            strcat(others, entry);
         }
     }
-    if (found && *rest) {
-        setenv("LD_PRELOAD", rest, 1);
+    if (found && *others) {
+        setenv("LD_PRELOAD", others, 1);
     } else if (found) {
         unsetenv("LD_PRELOAD");
     }
-    free(rest);
+    free(others);
     free(list);
     return found;
 }
@@ -230,10 +228,10 @@ static void machine_ready(Notifier *notifier, void *data)
 }
 
 /*
- * Python boots when the machine is ready, not here and not in the module init:
- * -daemonize forks in between, and a fork leaves Python's threads behind.
+ * Python boots only when the machine is ready: -daemonize forks before that, and Python's
+ * threads would not exist in the forked process.
  */
-static void ask_for_machine_ready(void)
+static void add_machine_ready_notifier(void)
 {
     static Notifier notifier = { .notify = machine_ready };
     void (*add)(Notifier *) = qv_find_symbol("qemu_add_machine_init_done_notifier");
@@ -263,7 +261,7 @@ static int running_major(void)
     return major;
 }
 
-/* One without plugins and symbols has nothing else to be known by. */
+/* Recognize an emulator by its file name, where it has neither plugins nor symbols. */
 static bool is_system_emulator(void)
 {
     char path[PATH_MAX];
@@ -280,8 +278,8 @@ static void __attribute__((constructor)) on_load(void)
     void (*register_init)(void (*)(void), module_init_type);
     bool plugin = !getenv(SCRIPT_VARIABLE);
 
-    /* Also loaded into the shells and tools around a preloaded QEMU, and
-     * qemu-img has module inits as well: only a system emulator has this. */
+    /* This is also loaded into the shells and tools around a preloaded QEMU, and qemu-img has
+     * module inits as well.  Only a system emulator has this function. */
     if (!qv_find_symbol("vmstate_register_with_alias_id")) {
         if (!plugin
             && (dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_init_cb") || is_system_emulator())) {
@@ -292,10 +290,10 @@ static void __attribute__((constructor)) on_load(void)
         return;
     }
     if (running_major() >= 0) {
-        /* The API's version 2 came with QEMU 9.0 and ended support for 1. */
+        /* QEMU 9.0 introduced version 2 of the API and dropped version 1. */
         qemu_plugin_version = running_major() < 9 ? 1 : 2;
     }
-    if (plugin || !leave_preload()) {
+    if (plugin || !remove_from_preload()) {
         return;
     }
     register_init = qv_find_symbol("register_module_init");
@@ -303,5 +301,5 @@ static void __attribute__((constructor)) on_load(void)
         complain("preload", "this QEMU has no register_module_init");
         exit(1);
     }
-    register_init(ask_for_machine_ready, MODULE_INIT_QOM);
+    register_init(add_machine_ready_notifier, MODULE_INIT_QOM);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ArrayView: an array inside a layout class, of a fixed number of elements or a counted one. */
+/* ArrayView: an array inside a layout class, of a fixed or counted number of elements. */
 #include "state/array.h"
 #include "state/object_util.h"
 #include "state/values.h"
@@ -132,16 +132,16 @@ static int array_assign(PyObject *obj, PyObject *key, PyObject *value)
 
 static PyObject *array_richcompare(PyObject *a, PyObject *b, int op)
 {
-    PyObject *mine, *theirs, *result;
+    PyObject *left, *right, *result;
 
     if ((op != Py_EQ && op != Py_NE) || !PySequence_Check(b)) {
         Py_RETURN_NOTIMPLEMENTED;
     }
-    mine = PySequence_List(a);
-    theirs = mine ? PySequence_List(b) : NULL;
-    result = theirs ? PyObject_RichCompare(mine, theirs, op) : NULL;
-    Py_XDECREF(mine);
-    Py_XDECREF(theirs);
+    left = PySequence_List(a);
+    right = left ? PySequence_List(b) : NULL;
+    result = right ? PyObject_RichCompare(left, right, op) : NULL;
+    Py_XDECREF(left);
+    Py_XDECREF(right);
     return result;
 }
 
@@ -155,7 +155,7 @@ static PyObject *array_repr(PyObject *obj)
     return text;
 }
 
-/* Rows of rows of numbers as many dimensions; structs, and what is deeper, as bytes. */
+/* Numbers are exported with up to MAX_DIMENSIONS dimensions; structs and deeper arrays as bytes. */
 static int array_getbuffer(PyObject *obj, Py_buffer *view, int flags)
 {
     static const char letters[] = QV_NUMBERS;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ArrayView. */
+/* ArrayView, a view of an array inside a layout class. */
 #ifndef QV_STATE_ARRAY_H
 #define QV_STATE_ARRAY_H
 

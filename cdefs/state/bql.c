@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The big QEMU lock, as Python takes it.  The GIL is free only while one may have to wait.
+ * The big QEMU lock for Python.  Only bql_lock() releases the GIL, because it may have to wait.
  *
- * A thread that waits for the GIL asks for it after a switch interval in which nobody gave
- * it away.  One that gives it away for less time than it takes to wake up, again and again,
- * would have it nearly for ever: so a thread that takes the BQL often rests now and then.
+ * A waiter requests the GIL only after a switch interval without any release.  A thread that
+ * releases it often, but each time for less than it takes a waiter to wake up, would starve
+ * the others: so a thread that takes the BQL often yields now and then.
  */
 #include "state/bql.h"
 #include "shared/bql_functions.h"
 
-/* A hundredth of the time at most goes into rests of some 55 us, the kernel's shortest. */
-#define REST_EVERY_NS 5000000
+/* A yield takes some 55 us, the kernel's shortest sleep: about a hundredth of the time at most. */
+#define YIELD_EVERY_NS 5000000
 
 static const QvBql *bql;
 
@@ -31,18 +31,18 @@ PyObject *qv_state_set_bql(PyObject *module, PyObject *address)
 
 PyObject *qv_state_bql_lock(PyObject *module, PyObject *unused)
 {
-    static __thread int64_t rested;
+    static __thread int64_t last_yield;
     struct timespec shortest = { .tv_nsec = 1 };
     int64_t now = now_ns();
-    bool rest = now - rested > REST_EVERY_NS;
+    bool yield = now - last_yield > YIELD_EVERY_NS;
 
     (void)module;
     (void)unused;
-    if (rest) {
-        rested = now;
+    if (yield) {
+        last_yield = now;
     }
     Py_BEGIN_ALLOW_THREADS
-        if (rest) {
+        if (yield) {
             nanosleep(&shortest, NULL);
         }
         bql->lock();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The big QEMU lock, as Python takes it; see module.c for the functions. */
+/* The big QEMU lock for Python; module.c documents the functions. */
 #ifndef QV_STATE_BQL_H
 #define QV_STATE_BQL_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Cell: what Mutex and BqlRefCell derive from, with the lock as Python uses it. */
+/* Cell: the base of Mutex and BqlRefCell, with the lock's interface for Python. */
 #include "state/cell.h"
 #include "state/object_util.h"
 #include "shared/cells.h"
@@ -139,7 +139,7 @@ static PyObject *cell_get_address(PyObject *obj, void *closure)
     return PyLong_FromVoidPtr(&((Cell *)obj)->cell);
 }
 
-static PyObject *cell_get_lent(PyObject *obj, void *closure)
+static PyObject *cell_get_held_by_group(PyObject *obj, void *closure)
 {
     QvCell *cell = &((Cell *)obj)->cell;
 
@@ -190,23 +190,25 @@ static int cell_set_borrows(PyObject *obj, PyObject *value, void *closure)
 static PyMethodDef cell_methods[] = {
     { "_acquire", cell_acquire, METH_VARARGS,
       "_acquire(timeout=-1) -> errno: 0, EBUSY (timeout 0), ETIMEDOUT or EDEADLK.\n"
-      "Releases the GIL while it waits; timeout in seconds, below 0 for ever." },
-    { "_release", cell_release, METH_NOARGS, "_release() -> errno: 0, or EPERM: not the owner." },
+      "Release the GIL during the wait; timeout in seconds, negative: wait for ever." },
+    { "_release", cell_release, METH_NOARGS,
+      "_release() -> errno: 0, or EPERM if this thread is not the owner." },
     { 0 }
 };
 
 static PyGetSetDef cell_getset[] = {
-    { "_address", cell_get_address, NULL, "Where the QvCell lies, for the bridge.", NULL },
-    { "_lent", cell_get_lent, NULL,
-      "Whether this thread holds all of an object's cells, and may lock this one again.", NULL },
-    { "_poisoned", cell_get_poisoned, cell_set_poisoned, "An exception left a guard.", NULL },
-    { "_borrows", cell_get_borrows, cell_set_borrows, "-1 mutably borrowed, n shared borrows.",
-      NULL },
+    { "_address", cell_get_address, NULL, "The address of the QvCell, for the bridge.", NULL },
+    { "_held_by_group", cell_get_held_by_group, NULL,
+      "Whether this thread holds all cells of an object, and may lock this one again.", NULL },
+    { "_poisoned", cell_get_poisoned, cell_set_poisoned,
+      "Whether an exception propagated out of a guard.", NULL },
+    { "_borrows", cell_get_borrows, cell_set_borrows,
+      "-1 while mutably borrowed, else the number of shared borrows.", NULL },
     { 0 }
 };
 
 static PyMemberDef cell_members[] = {
-    { "_value", T_OBJECT_EX, offsetof(Cell, value), 0, "What is guarded." }, { 0 }
+    { "_value", T_OBJECT_EX, offsetof(Cell, value), 0, "The guarded state." }, { 0 }
 };
 
 static PyType_Slot cell_slots[] = {

@@ -212,7 +212,8 @@ static bool lock(FastPath *self)
     return whole;
 }
 
-static int snapshot(void *context, int keep, QvWithLocks *with_locks, void *object, char **errmsg)
+static int snapshot(void *context, int preserve, QvWithLocks *with_locks, void *object,
+                    char **errmsg)
 {
     FastPath *self = context;
     Py_ssize_t i;
@@ -228,7 +229,7 @@ static int snapshot(void *context, int keep, QvWithLocks *with_locks, void *obje
         done =
             PyObject_CallMethodObjArgs(conversion->state, snapshot_name, conversion->staged, NULL);
         if (!done) {
-            ret = fail(self, i, keep ? "pre_load" : "pre_save", errmsg);
+            ret = fail(self, i, preserve ? "pre_load" : "pre_save", errmsg);
         }
         Py_XDECREF(done);
     }
@@ -343,14 +344,15 @@ static PyObject *make_undo(FastPath *self)
 static int restore_conversion(Conversion *conversion, PyObject *version)
 {
     PyObject *staged = (PyObject *)conversion->staged, *done = NULL;
-    PyObject *source = conversion->forgets ? Py_NewRef(staged) : qv_memory_lend(conversion->staged);
+    PyObject *source =
+        conversion->forgets ? Py_NewRef(staged) : qv_memory_borrow(conversion->staged);
 
     if (source) {
         done = PyObject_CallMethodObjArgs(conversion->state, restore_name, source, version, NULL);
     }
     if (conversion->forgets) {
         Py_XDECREF(source);
-    } else if (source && qv_memory_end_loan(source) < 0) {
+    } else if (source && qv_memory_end_borrow(source) < 0) {
         Py_CLEAR(done);
     }
     Py_XDECREF(done);

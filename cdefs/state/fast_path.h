@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* FastPath; see module.c for the functions. */
+/* FastPath; module.c documents the functions. */
 #ifndef QV_STATE_FAST_PATH_H
 #define QV_STATE_FAST_PATH_H
 
@@ -7,7 +7,7 @@
 #include "shared/python_table.h"
 
 extern PyType_Spec qv_fast_path_spec;
-/* What the bridge calls. */
+/* The functions that the bridge calls. */
 extern const QvPython qv_python;
 
 PyObject *qv_hand_over(PyObject *module, PyObject *obj);

@@ -5,7 +5,7 @@
 #include "state/object_util.h"
 #include "state/values.h"
 
-/* What a number of that kind can be, unless less is declared. */
+/* Set the range of the field's kind; a declared range may narrow it. */
 static void default_range(Field *field)
 {
     static const char letters[] = "bhiqBHIQ";
@@ -18,8 +18,8 @@ static void default_range(Field *field)
     field->high = letter ? highs[letter - letters] : 1;
 }
 
-static bool describes_no_memory(Py_ssize_t offset, Py_ssize_t size, Py_ssize_t count, int kind,
-                                PyObject *cls, PyObject *inner)
+static bool is_invalid(Py_ssize_t offset, Py_ssize_t size, Py_ssize_t count, int kind,
+                       PyObject *cls, PyObject *inner)
 {
     bool array = kind == 'a' || kind == 'v';
 
@@ -53,9 +53,8 @@ static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (inner == Py_None) {
         inner = NULL;
     }
-    if (describes_no_memory(offset, size, count, kind, cls, inner)
-        || (kind == 'v') != (num_kind != 0) || (num_kind && !memchr("BHIi", num_kind, 4))
-        || multiply <= 0) {
+    if (is_invalid(offset, size, count, kind, cls, inner) || (kind == 'v') != (num_kind != 0)
+        || (num_kind && !memchr("BHIi", num_kind, 4)) || multiply <= 0) {
         PyErr_SetString(PyExc_SystemError, "a Field that describes no memory");
         return NULL;
     }
@@ -121,7 +120,7 @@ static void field_dealloc(PyObject *obj)
     qv_free_object(obj);
 }
 
-/* The memory under obj, or NULL with an exception when it is not this layout's. */
+/* Return obj as the Memory of the field; NULL with an exception if the field is not inside it. */
 static Memory *memory_of(Field *field, PyObject *obj)
 {
     Memory *memory = (Memory *)obj;
@@ -148,7 +147,7 @@ static PyObject *field_get(PyObject *descr, PyObject *obj, PyObject *type)
         return descr;
     }
     memory = memory_of(self, obj);
-    if (memory && memory->lent && memchr("sav", self->kind, 3) && qv_memory_own(memory) < 0) {
+    if (memory && memory->borrowed && memchr("sav", self->kind, 3) && qv_memory_own(memory) < 0) {
         return NULL;
     }
     return memory ? qv_load_value(self, memory->mem + self->offset, obj) : NULL;

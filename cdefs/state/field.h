@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Field, the data descriptor. */
+/* Field, the data descriptor of a field of a layout class. */
 #ifndef QV_STATE_FIELD_H
 #define QV_STATE_FIELD_H
 

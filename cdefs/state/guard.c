@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guard: a locked Mutex.  What happens each time a device looks at a register, a free lock
- * that is taken, used and released, is done here; everything else is cells.py's.
+ * Guard: a locked Mutex.  The case that each access to a register has, where the lock is free,
+ * is done here for speed; state/cells.py does all others.
  */
 #include "state/guard.h"
 #include "state/cell.h"
 #include "state/object_util.h"
 
 typedef struct {
-    PyObject_HEAD PyObject *mutex; /* strong: a Cell; NULL or None once it is released */
+    PyObject_HEAD PyObject *mutex; /* strong: a Cell; NULL or None after the release */
 } Guard;
 
 static PyTypeObject *guard_type;
-/* What lock() makes: a class derived from Guard.  Strong, for the process's life. */
+/* The class of the guards that lock() returns, derived from Guard.  A strong reference. */
 static PyTypeObject *guard_class;
-/* check_lock_order() wants to see each lock. */
-static bool seen;
+/* Whether check_lock_order() is active, for which every lock and release goes through Python. */
+static bool tracked;
 
 static Cell *locked_by(PyObject *obj)
 {
@@ -28,7 +28,7 @@ static PyObject *mutex_lock(PyObject *obj, PyObject *const *args, Py_ssize_t cou
 {
     QvCell *cell = &((Cell *)obj)->cell;
 
-    if (count == 0 && !names && guard_class && !seen && qv_cell_trylock(cell) == 0) {
+    if (count == 0 && !names && guard_class && !tracked && qv_cell_trylock(cell) == 0) {
         PyObject *guard = cell->poisoned ? NULL : PyType_GenericAlloc(guard_class, 0);
 
         if (guard) {
@@ -68,7 +68,7 @@ PyObject *qv_set_guard(PyObject *module, PyObject *cls)
     Py_RETURN_NONE;
 }
 
-PyObject *qv_see_locks(PyObject *module, PyObject *on)
+PyObject *qv_track_locks(PyObject *module, PyObject *on)
 {
     int value = PyObject_IsTrue(on);
 
@@ -76,7 +76,7 @@ PyObject *qv_see_locks(PyObject *module, PyObject *on)
     if (value < 0) {
         return NULL;
     }
-    seen = value;
+    tracked = value;
     Py_RETURN_NONE;
 }
 
@@ -100,7 +100,7 @@ static PyObject *guard_enter(PyObject *obj, PyObject *unused)
     Cell *mutex = locked_by(obj);
 
     (void)unused;
-    /* Released already: value says so. */
+    /* After a release, the value property raises the error. */
     return mutex && mutex->value ? Py_NewRef(mutex->value) : PyObject_GetAttrString(obj, "value");
 }
 
@@ -114,14 +114,14 @@ static PyObject *guard_exit(PyObject *obj, PyObject *const *args, Py_ssize_t cou
     if (count > 0 && args[0] != Py_None) {
         mutex->cell.poisoned = true;
     }
-    if (Py_TYPE(obj) == guard_class && !seen && qv_cell_unlock(&mutex->cell) == 0) {
+    if (Py_TYPE(obj) == guard_class && !tracked && qv_cell_unlock(&mutex->cell) == 0) {
         Py_CLEAR(((Guard *)obj)->mutex);
         Py_RETURN_NONE;
     }
     return qv_call(obj, "release", NULL, 0, NULL);
 }
 
-/* Dropped without release(). */
+/* Report a guard that was dropped without release(). */
 static void guard_finalize(PyObject *obj)
 {
     PyObject *type, *value, *traceback, *done;
@@ -159,7 +159,7 @@ static void guard_dealloc(PyObject *obj)
 }
 
 static PyMethodDef guard_methods[] = {
-    { "__enter__", guard_enter, METH_NOARGS, "The guarded state." },
+    { "__enter__", guard_enter, METH_NOARGS, "Return the guarded state." },
     { "__exit__", (PyCFunction)(void (*)(void))guard_exit, METH_FASTCALL,
       "Release the lock; an exception poisons the mutex." },
     { 0 }

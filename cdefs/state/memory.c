@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Memory: the base of layout classes, whose instances lie in memory as C sees them. */
+/* Memory: the base of layout classes, whose instances have the layout of a C struct. */
 #include "state/memory.h"
 #include "state/object_util.h"
 
@@ -22,10 +22,10 @@ int qv_is_checked(PyObject *cls)
 
 int qv_get_image(PyObject *cls, Py_buffer *image)
 {
-    PyObject *held = PyObject_GetAttrString(cls, "__image__");
-    int ret = held ? PyObject_GetBuffer(held, image, PyBUF_SIMPLE) : -1;
+    PyObject *image_bytes = PyObject_GetAttrString(cls, "__image__");
+    int ret = image_bytes ? PyObject_GetBuffer(image_bytes, image, PyBUF_SIMPLE) : -1;
 
-    Py_XDECREF(held);
+    Py_XDECREF(image_bytes);
     return ret;
 }
 
@@ -38,38 +38,38 @@ int qv_memory_own(Memory *memory)
         return -1;
     }
     memory->mem = memcpy(copy, memory->mem, memory->size);
-    memory->lent = false;
+    memory->borrowed = false;
     Py_CLEAR(memory->owner);
     return 0;
 }
 
-PyObject *qv_memory_lend(Memory *memory)
+PyObject *qv_memory_borrow(Memory *memory)
 {
     PyObject *obj = PyType_GenericAlloc(Py_TYPE((PyObject *)memory), 0);
-    Memory *lent = (Memory *)obj;
+    Memory *borrowed = (Memory *)obj;
 
-    if (lent) {
-        lent->mem = memory->mem;
-        lent->size = memory->size;
-        lent->owner = Py_NewRef((PyObject *)memory);
-        lent->lent = true;
+    if (borrowed) {
+        borrowed->mem = memory->mem;
+        borrowed->size = memory->size;
+        borrowed->owner = Py_NewRef((PyObject *)memory);
+        borrowed->borrowed = true;
     }
     return obj;
 }
 
-int qv_memory_end_loan(PyObject *obj)
+int qv_memory_end_borrow(PyObject *obj)
 {
-    Memory *lent = (Memory *)obj;
-    int ret = Py_REFCNT(obj) > 1 && lent->lent ? qv_memory_own(lent) : 0;
+    Memory *borrowed = (Memory *)obj;
+    int ret = Py_REFCNT(obj) > 1 && borrowed->borrowed ? qv_memory_own(borrowed) : 0;
 
     Py_DECREF(obj);
     return ret;
 }
 
-/* Fresh memory from calloc() is zero and takes no pages: leave them alone. */
+/* From this size on, pages that are zero are not written: calloc() gives them without memory. */
 #define LARGE_IMAGE (1 << 20)
 
-static char *memory_at_rest(const char *image, Py_ssize_t size)
+static char *new_memory(const char *image, Py_ssize_t size)
 {
     static const char zeros[4096];
     char *mem;
@@ -89,7 +89,6 @@ static char *memory_at_rest(const char *image, Py_ssize_t size)
     return mem;
 }
 
-/* A class's size and what an instance holds at rest are both in its image. */
 static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Py_buffer image;
@@ -102,7 +101,7 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     }
     self = (Memory *)PyType_GenericAlloc(type, 0);
     if (self) {
-        self->mem = memory_at_rest(image.buf, image.len);
+        self->mem = new_memory(image.buf, image.len);
         self->size = image.len;
         if (!self->mem) {
             Py_CLEAR(self);
@@ -155,7 +154,7 @@ static int memory_getbuffer(PyObject *obj, Py_buffer *view, int flags)
     Memory *self = (Memory *)obj;
     int checked = qv_is_checked((PyObject *)Py_TYPE(obj));
 
-    if (self->lent && qv_memory_own(self) < 0) {
+    if (self->borrowed && qv_memory_own(self) < 0) {
         return -1;
     }
     return checked < 0 ? -1 : PyBuffer_FillInfo(view, obj, self->mem, self->size, checked, flags);
@@ -224,7 +223,7 @@ PyObject *qv_new_memory_restore(void)
 }
 
 static PyType_Slot memory_slots[] = {
-    { Py_tp_doc, "Memory that Python and C see alike; the base of layout classes." },
+    { Py_tp_doc, "Memory with the layout of a C struct; the base of layout classes." },
     { Py_tp_new, memory_new },
     { Py_tp_init, memory_init },
     { Py_tp_dealloc, memory_dealloc },

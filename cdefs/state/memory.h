@@ -5,27 +5,27 @@
 
 #include "state/types.h"
 
-/* Set by the module, for the process's life. */
+/* Set once by the module, and never freed. */
 extern PyTypeObject *qv_memory_type;
 extern PyType_Spec qv_memory_spec;
 
-/* Copy an instance's memory into another of its class; None, or NULL with an exception. */
+/* Copy source's memory into target, of the same class; None, or NULL with an exception. */
 PyObject *qv_assign(PyObject *target, PyObject *source);
-/* The methods of VMStruct; see layout/vmstruct.py. */
+/* Return a method descriptor for VMStruct; see layout/vmstruct.py. */
 PyObject *qv_new_memory_snapshot(void);
 PyObject *qv_new_memory_restore(void);
-/* The initial bytes of a layout class's instances; -1 with an exception. */
+/* Get the initial bytes of a layout class's instances; -1 with an exception. */
 int qv_get_image(PyObject *cls, Py_buffer *image);
-/* Return whether a class's raw bytes are only to be read; -1 with an exception. */
+/* Return whether a class's raw bytes are read-only for Python; -1 with an exception. */
 int qv_is_checked(PyObject *cls);
 /*
- * An instance over the same memory, for one call; NULL with an exception.  The call may keep
- * it: what gives out a pointer into it, and the end of the call, take a copy first.
+ * Return an instance that borrows the memory for one call; NULL with an exception.  If the
+ * callee keeps a reference to it, or gets a pointer into it, it gets a copy of the memory first.
  */
-PyObject *qv_memory_lend(Memory *memory);
-/* End that, and give the reference back; -1 with an exception. */
-int qv_memory_end_loan(PyObject *lent);
-/* Give a lent instance memory of its own; -1 with an exception. */
+PyObject *qv_memory_borrow(Memory *memory);
+/* End the borrow, and drop the reference; -1 with an exception. */
+int qv_memory_end_borrow(PyObject *borrowed);
+/* Replace the borrowed memory of an instance by a copy of its own; -1 with an exception. */
 int qv_memory_own(Memory *memory);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* qemu_vmstate.bindings._state, the module; see types.h. */
+/* The module qemu_vmstate.bindings._state; see types.h. */
 #include "state/array.h"
 #include "state/bql.h"
 #include "state/cell.h"
@@ -57,7 +57,7 @@ static PyObject *state_assign(PyObject *module, PyObject *args)
     return PyArg_ParseTuple(args, "OO", &target, &source) ? qv_assign(target, source) : NULL;
 }
 
-/* For generated code, which checks by itself and keeps it for one call only. */
+/* Only for generated code, which checks values itself and drops the view after one call. */
 static PyObject *state_raw(PyObject *module, PyObject *obj)
 {
     (void)module;
@@ -68,7 +68,7 @@ static PyObject *state_raw(PyObject *module, PyObject *obj)
     return PyMemoryView_FromMemory(((Memory *)obj)->mem, ((Memory *)obj)->size, PyBUF_WRITE);
 }
 
-/* Raw bytes past every check: who calls it has to look at the result. */
+/* Bypasses every check: the caller has to check the content afterwards. */
 static PyObject *state_fill(PyObject *module, PyObject *args)
 {
     PyObject *target;
@@ -98,46 +98,53 @@ static PyObject *state_python(PyObject *module, PyObject *unused)
 
 static PyMethodDef state_methods[] = {
     { "view", state_view, METH_VARARGS,
-      "view(cls, address, size, owner): an instance over memory that owner keeps alive." },
-    { "address", state_address, METH_O, "address(memory): where an instance's memory lies." },
+      "view(cls, address, size, owner): return an instance over memory that owner keeps alive." },
+    { "address", state_address, METH_O,
+      "address(memory): return the address of an instance's memory." },
     { "assign", state_assign, METH_VARARGS,
-      "assign(target, source): copy a layout class instance in one go." },
-    { "raw", state_raw, METH_O, "raw(memory): its bytes to write to, unchecked; do not keep it." },
+      "assign(target, source): copy source's memory into target, an instance of the same class." },
+    { "raw", state_raw, METH_O,
+      "raw(memory): return a writable view without checks; do not keep it." },
     { "fill", state_fill, METH_VARARGS,
-      "fill(memory, data): put raw bytes into an instance, unchecked." },
-    { "python", state_python, METH_NOARGS, "python(): where the QvPython lies, for the bridge." },
+      "fill(memory, data): copy raw bytes into an instance, without checks." },
+    { "python", state_python, METH_NOARGS,
+      "python(): return the address of the QvPython, for the bridge." },
     { "lock_cells", qv_lock_cells, METH_O,
-      "lock_cells(cells) -> -1: a tuple of distinct Cells, all locked; or the index of one that\n"
-      "this thread has already, and none locked.  Waits for ever, without the GIL." },
-    { "unlock_cells", qv_unlock_cells, METH_O, "unlock_cells(cells): what lock_cells() locked." },
+      "lock_cells(cells): lock all of a tuple of distinct Cells, and return -1; if this thread has\n"
+      "one already, lock none and return its index.  Wait for ever, without the GIL." },
+    { "unlock_cells", qv_unlock_cells, METH_O,
+      "unlock_cells(cells): unlock what lock_cells() locked." },
     { "hand_over", qv_hand_over, METH_O,
-      "hand_over(object): its address, and a reference for the bridge." },
+      "hand_over(object): return its address, with a reference that the bridge owns." },
     { "take_over", qv_take_over, METH_O,
-      "take_over(address): the object of hand_over(), and its reference." },
+      "take_over(address): return the object of hand_over(), with its reference." },
     { "set_bql", qv_state_set_bql, METH_O,
-      "set_bql(address): where the QvBql lies, before any of the next three is called." },
-    { "bql_lock", qv_state_bql_lock, METH_NOARGS, "bql_lock(): waits without the GIL." },
-    { "bql_unlock", qv_state_bql_unlock, METH_NOARGS, "bql_unlock()" },
+      "set_bql(address): set the QvBql that the bql_*() functions use." },
+    { "bql_lock", qv_state_bql_lock, METH_NOARGS,
+      "bql_lock(): take the BQL; wait without the GIL." },
+    { "bql_unlock", qv_state_bql_unlock, METH_NOARGS, "bql_unlock(): release the BQL." },
     { "bql_locked", qv_state_bql_locked, METH_NOARGS,
-      "bql_locked(): whether this thread has the BQL." },
+      "bql_locked(): return whether this thread has the BQL." },
     { "set_guard", qv_set_guard, METH_O,
-      "set_guard(cls): what mutex_lock() makes, a class derived from Guard." },
-    { "see_locks", qv_see_locks, METH_O,
-      "see_locks(on): let mutex_lock() and a Guard's end go through Python." },
+      "set_guard(cls): set the class of the guards that mutex_lock() returns, derived from Guard." },
+    { "track_locks", qv_track_locks, METH_O,
+      "track_locks(on): let mutex_lock() and the release of a Guard go through Python." },
     { "set_error_factory", qv_set_error_factory, METH_O,
-      "set_error_factory(f): f(Field, index, value, why) makes a refused store's exception." },
+      "set_error_factory(f): f(Field, index, value, reason) returns a refused store's exception." },
     { 0 }
 };
 
-static struct PyModuleDef state_module = { PyModuleDef_HEAD_INIT,
-                                           "_state",
-                                           "State as the C side sees it; see module.c.",
-                                           -1,
-                                           state_methods,
-                                           NULL,
-                                           NULL,
-                                           NULL,
-                                           NULL };
+static struct PyModuleDef state_module = {
+    PyModuleDef_HEAD_INIT,
+    "_state",
+    "State with the layout of C structs, and the locks that guard it.",
+    -1,
+    state_methods,
+    NULL,
+    NULL,
+    NULL,
+    NULL
+};
 
 /* Steals object. */
 static int add(PyObject *module, const char *name, PyObject *object)

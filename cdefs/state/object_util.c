@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Helpers for types and methods that any of the other files needs. */
+/* Helpers for types and methods of the _state extension. */
 #include "state/object_util.h"
 
 void qv_free_object(PyObject *obj)
@@ -14,7 +14,7 @@ void qv_free_object(PyObject *obj)
 PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
                   PyObject *names)
 {
-    PyObject *method = PyObject_GetAttrString(obj, name), *answer = NULL;
+    PyObject *method = PyObject_GetAttrString(obj, name), *result = NULL;
     PyObject *tuple = PyTuple_New(count), *keywords = names ? PyDict_New() : NULL;
     Py_ssize_t i, given = names ? PyTuple_Size(names) : 0;
     bool complete = method && tuple && (keywords || !names);
@@ -26,10 +26,10 @@ PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssi
         complete = PyDict_SetItem(keywords, PyTuple_GetItem(names, i), args[count + i]) == 0;
     }
     if (complete) {
-        answer = PyObject_Call(method, tuple, keywords);
+        result = PyObject_Call(method, tuple, keywords);
     }
     Py_XDECREF(method);
     Py_XDECREF(tuple);
     Py_XDECREF(keywords);
-    return answer;
+    return result;
 }

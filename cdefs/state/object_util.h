@@ -11,9 +11,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Free an object of a heap type; every tp_dealloc here ends with it. */
+/* Free an object of a heap type, at the end of its tp_dealloc. */
 void qv_free_object(PyObject *obj);
-/* obj.name(...) with what a METH_FASTCALL | METH_KEYWORDS function got. */
+/* Call obj.name() with the arguments of a METH_FASTCALL | METH_KEYWORDS function. */
 PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
                   PyObject *names);
 

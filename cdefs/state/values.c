@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a field's memory is as a Python object, and back, with every range checked. */
+/* Conversions between Python objects and memory, with a range check on every store. */
 #include "state/values.h"
 #include "state/memory.h"
 
 PyTypeObject *qv_field_type, *qv_array_type;
-/* Strong, for the process's life. */
+/* A strong reference, never dropped. */
 static PyObject *error_factory;
 
 PyObject *qv_set_error_factory(PyObject *module, PyObject *factory)
@@ -16,7 +16,7 @@ PyObject *qv_set_error_factory(PyObject *module, PyObject *factory)
     Py_RETURN_NONE;
 }
 
-static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *errmsg)
+static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *reason)
 {
     PyObject *exc;
 
@@ -24,7 +24,7 @@ static void refuse(Field *field, Py_ssize_t index, PyObject *value, const char *
         PyErr_SetString(PyExc_SystemError, "qemu_vmstate.bindings._state is not set up");
         return;
     }
-    exc = PyObject_CallFunction(error_factory, "OnOs", field, index, value, errmsg);
+    exc = PyObject_CallFunction(error_factory, "OnOs", field, index, value, reason);
     if (exc) {
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         Py_DECREF(exc);
@@ -96,7 +96,6 @@ PyObject *qv_load_value(Field *field, char *p, PyObject *owner)
     }
 }
 
-/* An array that is an array's element, under the name its errors shall have. */
 Field *qv_name_row(Field *field, Py_ssize_t index)
 {
     Field *inner = (Field *)field->inner, *row, *element;
@@ -213,7 +212,7 @@ static int store_float(Field *field, char *p, PyObject *value, Py_ssize_t index)
     return 0;
 }
 
-/* What a numpy comparison gives; it is no index. */
+/* A numpy comparison returns a numpy bool, which has no __index__(). */
 static bool is_numpy_bool(PyObject *value)
 {
     PyObject *name = PyType_GetName(Py_TYPE(value));
@@ -255,7 +254,7 @@ static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index
     return ret;
 }
 
-/* Bytes straight into an array of u8; 1: not such a pair, go the general way. */
+/* Copy bytes into an array of u8.  Return 1 if it is no such array, or value has no such buffer. */
 static int store_bytes(Field *field, char *p, PyObject *value, Py_ssize_t count)
 {
     Py_buffer view;
@@ -282,7 +281,6 @@ static int store_bytes(Field *field, char *p, PyObject *value, Py_ssize_t count)
     return 0;
 }
 
-/* All of value or nothing: a refused element leaves the array as it was. */
 int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count)
 {
     Field *inner = (Field *)field->inner;
@@ -372,33 +370,33 @@ static void write_count(Field *field, char *p, Py_ssize_t n)
     }
 }
 
-/* The elements that a counted array has room for, as they are at rest. */
-static char *blank_elements(Field *field)
+/* Return the initial content of all elements that a counted array has room for. */
+static char *initial_elements(Field *field)
 {
     Field *inner = (Field *)field->inner;
-    char *blank = PyMem_Calloc(1, field->size);
+    char *initial = PyMem_Calloc(1, field->size);
     Py_buffer image;
     Py_ssize_t i;
 
-    if (!blank) {
+    if (!initial) {
         PyErr_NoMemory();
         return NULL;
     }
     if (inner->kind != 's') {
-        return blank;
+        return initial;
     }
     if (qv_get_image(inner->cls, &image) < 0) {
-        PyMem_Free(blank);
+        PyMem_Free(initial);
         return NULL;
     }
     for (i = 0; i < field->count; i++) {
-        memcpy(blank + i * inner->size, image.buf, inner->size);
+        memcpy(initial + i * inner->size, image.buf, inner->size);
     }
     PyBuffer_Release(&image);
-    return blank;
+    return initial;
 }
 
-/* All elements of a counted array, and so how many it has. */
+/* Store all elements of a counted array, and their number. */
 static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
     Py_ssize_t n = PyObject_Size(value);
@@ -424,7 +422,7 @@ static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t inde
         Py_XDECREF(items);
         return -1;
     }
-    fresh = blank_elements(field);
+    fresh = initial_elements(field);
     ret = fresh ? qv_store_elements(field, fresh, value, 0, n) : -1;
     if (ret == 0) {
         memcpy(p, fresh, field->size);

@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Between Python objects and memory; negative or NULL with an exception set. */
+/* Conversions between Python objects and memory; they return -1 or NULL with an exception set. */
 #ifndef QV_STATE_VALUES_H
 #define QV_STATE_VALUES_H
 
 #include "state/types.h"
 
-/* Set by the module, for the process's life: views of arrays and rows are made of these. */
+/* Set once by the module, and never freed. */
 extern PyTypeObject *qv_field_type, *qv_array_type;
 
-/* Set what makes the exception of a refused store; see module.c. */
+/* Set the function that creates the exception of a refused store; see module.c. */
 PyObject *qv_set_error_factory(PyObject *module, PyObject *factory);
 
 PyObject *qv_make_view(PyObject *cls, char *mem, PyObject *owner);
 PyObject *qv_load_value(Field *field, char *p, PyObject *owner);
-/* index: of an element, for the message; negative: a field of its own. */
+/* Store a value.  index: the element's, for the message; negative if it is no element. */
 int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index);
+/* Store all elements or, if one is refused, none. */
 int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count);
+/* Return the Field of an array that is an element of an array, with its index in the name. */
 Field *qv_name_row(Field *field, Py_ssize_t index);
-/* How many elements an array has now; never more than it has room for. */
+/* Return the current number of an array's elements, which is never above its capacity. */
 Py_ssize_t qv_count(Field *field, const char *p);
 
 #endif

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The compiled modules: their place, their import, and their binding to QEMU."""
+"""Finds, imports and binds the compiled modules."""
 
 from .folder import BUILD_COMMAND, native_folder
 

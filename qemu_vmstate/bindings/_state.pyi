@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The extension module of cdefs/state, which knows no QEMU.
+"""The extension module of cdefs/state, which does not depend on QEMU.
 
 tests/bindings/test_stubs.py compares this file with the compiled module.
 """
@@ -59,7 +59,7 @@ class Cell:
     @property
     def _address(self) -> int: ...
     @property
-    def _lent(self) -> bool: ...
+    def _held_by_group(self) -> bool: ...
     def _acquire(self, timeout: float = -1, /) -> int: ...
     def _release(self) -> int: ...
 
@@ -74,7 +74,7 @@ memory_snapshot: Any
 memory_restore: Any
 
 def set_bql(address: int, /) -> None:
-    """Set the address of the QvBql, before any of the next three is called."""
+    """Set the QvBql that the ``bql_*()`` functions use, by its address."""
 
 def bql_lock() -> None:
     """Take the BQL, waiting without the GIL."""
@@ -86,10 +86,10 @@ def bql_locked() -> bool:
     """Return whether this thread has the BQL."""
 
 def set_guard(cls: type[Guard], /) -> None:
-    """Set the class that ``mutex_lock()`` makes, derived from Guard."""
+    """Set the class of the guards that ``mutex_lock()`` returns, derived from Guard."""
 
-def see_locks(on: bool, /) -> None:
-    """Let ``mutex_lock()`` and the end of a Guard call Python, or not."""
+def track_locks(on: bool, /) -> None:
+    """Set whether ``mutex_lock()`` and the release of a Guard go through Python."""
 
 _M = TypeVar("_M", bound=Memory)
 
@@ -100,10 +100,10 @@ def address(memory: Memory, /) -> int:
     """Return the address of an instance's memory."""
 
 def raw(memory: Memory, /) -> memoryview:
-    """Return its bytes, writable and unchecked; not to be kept."""
+    """Return a writable view of the bytes, without checks; it must not be kept."""
 
 def fill(memory: Memory, data: bytes, /) -> None:
-    """Put raw bytes into an instance, unchecked."""
+    """Copy raw bytes into an instance, without checks."""
 
 def assign(target: Memory, source: Memory, /) -> None:
     """Copy one layout class instance to another of the same class."""
@@ -111,7 +111,7 @@ def assign(target: Memory, source: Memory, /) -> None:
 def lock_cells(cells: tuple[Cell, ...], /) -> int:
     """Lock distinct cells, waiting without the GIL, and return -1.
 
-    Returns the index of a cell that this thread has locked already, with none locked.
+    If this thread has locked a cell already, lock none and return the index of that cell.
     """
 
 def unlock_cells(cells: tuple[Cell, ...], /) -> None:
@@ -121,12 +121,12 @@ def hand_over(obj: object, /) -> int:
     """Return the address of *obj* with a reference to it, which C owns from then on."""
 
 def take_over(address: int, /) -> Any:
-    """Return the object whose reference ``hand_over()`` gave to C, and take the reference back."""
+    """Return the object of ``hand_over()``, whose reference C gives back."""
 
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None:
     """Set the function that makes the exception of a refused store.
 
-    It is called with the Field, an index, the value and a message.
+    It is called with the Field, an index, the value and a reason, such as ``"range"``.
     """
 
 class FastPath:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The place of the compiled modules: beside this file, or in ``QEMU_VMSTATE_NATIVE``.
+"""The folder of the compiled modules: that of this file, or ``QEMU_VMSTATE_NATIVE``.
 
-One checkout can serve several QEMU versions that way, each built into a folder of its own by
+The variable lets one checkout serve several QEMU versions, each built into its own folder by
 ``meson setup FOLDER -Dqemu_build=...``.  Nothing compiled is imported here.
 """
 

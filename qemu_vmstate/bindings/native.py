@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The compiled bridge, bound to QEMU's code once: to a library of it, or to the VM it is in."""
+"""The compiled bridge, bound once: to the library of QEMU's code, or to the VM that it is in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ except ImportError as exc:
     raise not_loaded("_native", exc) from exc
 
 
-# Needs no QEMU, and may be called in a fork or when Python ends.
+# Not bound through lib(), because it is also called in a fork and at Python's end.
 free_object = _lib.qv_object_free
 
 
@@ -87,9 +87,9 @@ def _in_a_fork() -> None:
 def lib() -> Lib:
     """Return the bridge's functions (cdefs/decl/bridge.h), bound to QEMU's code.
 
-    The first call binds them to the migration code beside this package, unless
-    :func:`enter_vm` came before.  Raises ``NativeError`` if that is not built,
-    and ``BqlError`` in a process that was forked from a QEMU.
+    The first call binds them to the library of migration code, unless :func:`enter_vm` was
+    called before.  Raises ``NativeError`` if that library is not built, and ``BqlError`` in a
+    process that was forked from a QEMU.
     """
     global _bound
     if not _bound:
@@ -108,16 +108,16 @@ def lib() -> Lib:
 
 
 def enter_vm() -> None:
-    """Bind to the QEMU that this process is; embed.boot calls it.
+    """Bind the bridge to the QEMU of this process; embed.boot calls it.
 
-    Raises ``NativeError`` with both versions if it is another than the one this
-    package was built for, or if its functions cannot be found.
+    Raises ``NativeError`` if this package was built for another version, with both versions,
+    or if QEMU's functions cannot be found.
     """
     global _bound, _qemu_process
     _bind(ffi.NULL)
     _bound = True
     _qemu_process = os.getpid()
-    # A fork has only one of QEMU's threads, and the locks as the others left them.
+    # A fork has only one of QEMU's threads, and locks that the other threads may have held.
     os.register_at_fork(after_in_child=_in_a_fork)
 
 

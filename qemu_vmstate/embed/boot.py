@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Start the user's script in the Python that the shim has started inside QEMU.
+"""Start of the user's script in the Python that the shim has started inside QEMU.
 
-The shim (cdefs/shim/shim.c) calls :func:`main` once Python runs, and :func:`at_exit` when the
-process ends.
+The shim (cdefs/shim/shim.c) calls :func:`main` after it has started Python, and :func:`at_exit`
+when the process ends.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class _Refused(Exception):
 
 
 def _read_settings(options: Sequence[str]) -> _Settings:
-    """Return the settings that -plugin's *options* and the environment have.
+    """Return the settings in -plugin's *options* and in the environment.
 
-    A preloaded shim has no options, and all its settings in the environment.
+    A preloaded shim has no options, and all its settings are in the environment.
     """
     script = os.environ.get(_PREFIX + "SCRIPT", "")
     args = _listed(os.environ.get(_PREFIX + "ARGS", "[]"))
@@ -96,8 +96,8 @@ def _prepare_output() -> None:
 
 
 def _leave_signals_to_qemu() -> None:
-    # The mere import of `signal`, by asyncio for one, takes a SIGINT that QEMU has not taken
-    # yet, even under Py_InitializeEx(0).
+    # Importing `signal`, as asyncio does, installs Python's SIGINT handler if QEMU has not
+    # installed its own before, even after Py_InitializeEx(0).
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -160,9 +160,9 @@ def _status(code: object) -> int:
 
 
 def _end_fork(status: int) -> NoReturn:
-    """End a process that the script forked, at the end of its script.
+    """End a process that the script forked, at the end of the script.
 
-    It would otherwise go on as a second QEMU, with the monitor and the disks of the first.
+    Otherwise it would continue as a second QEMU, with the monitor and the disks of the first.
     """
     at_exit()
     os._exit(status & 0xFF)
@@ -188,15 +188,15 @@ def main(options: Sequence[str]) -> int:
     *options* are the ``key=value`` strings of ``-plugin``, empty for a preloaded shim.
     Returns 0, or 1 after a message on stderr; the shim then ends QEMU.  Raises nothing.
     """
-    # Imported here, not above: an import that fails must be reported, and QEMU ended.
+    # Imported here, so that a failing import is reported and ends QEMU.
     from qemu_vmstate.errors import VMStateError
 
     try:
         _prepare_output()
         _leave_signals_to_qemu()
         settings = _read_settings(options)
-        # C calls back into much of the package, and a hook in a VM must not import: the first
-        # public name to be used imports all of it.
+        # Import all of the package, which the first use of a public name does: C calls back into
+        # much of it, and a hook in a VM must not import.
         from qemu_vmstate import Device  # noqa: F401
         from qemu_vmstate.bindings import native
 
@@ -214,15 +214,15 @@ def main(options: Sequence[str]) -> int:
 def _keep_bql() -> None:
     """Hold the BQL from now on.
 
-    The shim keeps the GIL until the process ends, so a thread that held the BQL and waited for
-    the GIL would never release it; but QEMU's exit notifiers, which run later, take the BQL.
+    The shim keeps the GIL until the process ends, so a thread with the BQL that waits for the
+    GIL would never release it.  QEMU's exit notifiers, which run later, need the BQL.
     """
     with contextlib.suppress(Exception):
         from qemu_vmstate.bindings import native
         from qemu_vmstate.bindings.loader import _state
         from qemu_vmstate.state.bql import bql_locked
 
-        # A fork has no BQL: bql_locked() refuses.
+        # In a fork, bql_locked() raises.
         if native.in_vm() and not bql_locked():
             _state.bql_lock()
 
@@ -230,16 +230,16 @@ def _keep_bql() -> None:
 def at_exit() -> None:
     """Run Python's exit functions and flush its files, at QEMU's end.  Raises nothing.
 
-    Python is not finalised, because that would wait for threads which may never end; so the
-    files that the script left open are searched for and flushed here.
+    Python is not finalised, because that would wait for threads which may never end.  So the
+    files that the script left open are found and flushed here.
     """
     try:
-        # Public API runs them only with the finalisation that is avoided here.
+        # The public API runs them only as part of finalisation.
         atexit._run_exitfuncs()  # noqa: SLF001
     except BaseException:
         traceback.print_exc()
     _keep_bql()
-    # A text file flushes the buffered one under it; one opened in binary has no text file.
+    # A text file flushes its buffered file; a binary file has only the latter.
     for kind in (io.TextIOBase, io.BufferedIOBase):
         for stream in [found for found in gc.get_objects() if isinstance(found, kind)]:
             # A closed or broken stream has nothing to flush.

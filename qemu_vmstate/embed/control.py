@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Evaluation of Python in the script that runs inside a VM, for tests and experiments.
 
-:func:`serve` runs in QEMU's Python, :class:`Control` outside.  A request and its answer are
-one pickle each behind its length, an unsigned 64-bit big-endian integer, over a Unix socket; the
-server reads no pickle before the client has sent the key.
+:func:`serve` runs in QEMU's Python, :class:`Control` outside.  A request and its answer each are
+a pickle after its length, an unsigned 64-bit big-endian integer, over a Unix socket.  The server
+reads no pickle before the client has sent the key.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _receive(peer: socket.socket, limit: int | None = None) -> bytes:
 def _pickled(value: object) -> bytes | None:
     try:
         return pickle.dumps(value)
-    except Exception:  # a user's __reduce__ may raise anything
+    except Exception:  # a user's __reduce__() may raise anything
         return None
 
 
@@ -122,7 +122,7 @@ def _answer(request: bytes, namespace: Namespace) -> bytes:
             value = eval(compile(target, "<control>", "eval"), namespace)
             if verb == "call":
                 value = value(*args, **kwargs)  # type: ignore[operator]
-        # repr() is called in here, so that an exception of it reaches the caller too.
+        # repr() is called inside the try, so that the caller gets its exception too.
         return pickle.dumps(("value", _pickled(value), repr(value)))
     except BaseException as error:  # a SystemExit must not silently end this thread
         return pickle.dumps(("error", _pickled(error), traceback.format_exc()))
@@ -134,9 +134,9 @@ def _answer(request: bytes, namespace: Namespace) -> bytes:
 class Control:
     """A client of :func:`serve`, which evaluates Python in a VM's script from outside.
 
-    It connects at its first request, may be shared by threads, and is a context manager.
-    *timeout* is in seconds and holds for each request.  Everything raises
-    :class:`ControlError` when the VM cannot be reached or does not answer in time.
+    It connects at its first request, can be shared by threads, and is a context manager.
+    *timeout* is in seconds, for each request.  All requests raise :class:`ControlError` if the
+    VM cannot be reached or does not answer in time.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class Control:
     def eval(self, expression: str) -> Any:
         """Return the value of *expression* in the script's namespace.
 
-        A value that cannot be pickled there, or not unpickled here, is returned as its
-        ``repr()``.  An exception is raised here as it was there, with the remote traceback as a
-        note; one that cannot be rebuilt here is raised as :class:`RemoteError`.
+        A value that cannot be pickled there or unpickled here is returned as its ``repr()``.  An
+        exception is raised again here, with the remote traceback as a note; one that cannot be
+        unpickled here is raised as :class:`RemoteError`.
         """
         return self._request("eval", expression)
 
@@ -216,7 +216,7 @@ class Control:
                 _send(peer, request)
                 answer = _receive(peer)
             except TimeoutError as error:
-                # A late answer must not be taken for the next request's.
+                # Otherwise the next request would get the late answer.
                 self._drop()
                 raise ControlError(
                     f"the VM's Python did not answer {verb} {target!r} within "

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``qemu-vmstate fuzz``: streams that mean harm, against QEMU's C code, in process.
+"""``qemu-vmstate fuzz``: fuzzing with malformed streams, against QEMU's C code, in process.
 
-Declarations drawn from the whole vocabulary, or devices of yours, get streams that
-are nearly valid, or are not at all.  Each must be refused with ``InvalidError``
-and leave the object as it was to the byte, or load and be a state that saves to a
-stream that loads, and then saves the same.  Everything else is a finding: a crash, a
-hang, another exception, a changed state, memory without bounds.
+Random declarations with the complete vocabulary, or your own devices, get streams that are
+slightly or completely malformed.  Each stream must either be refused with ``InvalidError`` and
+leave every byte of the object unchanged, or load a state that saves to a stream which loads and
+saves to the same bytes again.  Everything else is a finding: a crash, a hang, another exception,
+a changed state, unbounded memory.
 
-The streams are tried in processes of their own, which a crash takes down and
-nothing else.  The same seed and batch give the same streams again::
+The streams are loaded in worker processes, so that a crash ends only a worker.  The same seed and
+batch give the same streams again::
 
     qemu-vmstate fuzz --seconds 60
     qemu-vmstate fuzz --seed 5 --batch 1234     # one batch of it, for a debugger
-    qemu-vmstate fuzz mydevices:make_timer      # an object, or what makes one
+    qemu-vmstate fuzz mydevices:make_timer      # an object, or a function that returns one
 """
 
 from __future__ import annotations
@@ -38,28 +38,27 @@ __all__ = ["Finding", "Report", "add_arguments", "fuzz", "run"]
 
 PER_BATCH = 2000
 BATCHES_PER_PROCESS = 100
-"""A process's classes are never released, so it ends after so many."""
+"""The batches of one worker process; it is limited because classes are never released."""
 
 GROWTH_KIB = 1024
-"""What failing loads may leave: of a million a byte each."""
+"""The limit for the memory that failing loads add: of a million, one byte each."""
 
 MOST_FINDINGS = 20
-"""After so many there is enough to look at."""
+"""The number of findings after which a run ends."""
 
 HANG_SECONDS = 60.0
-"""For one stream; a sanitizer, valgrind and a busy machine are slow."""
+"""The time limit of one stream; it allows for sanitizers, valgrind and a busy machine."""
 
 _TAIL = 6000
 
 
 @dataclass
 class Finding:
-    """Something that must not be.
+    """A violation of the rules.
 
-    ``kind`` is crash, hang, exception, changed, unsaveable, unloadable, unstable or
-    memory; ``input`` the stream in hexadecimal, ``version`` its ``version_id``
-    (``None``: the newest); ``declaration`` the Python source that it was loaded
-    into; ``reproduce`` the command that does it again.
+    ``kind`` is crash, hang, exception, changed, unsaveable, unloadable, unstable or memory;
+    ``input`` the stream in hexadecimal, ``version`` its ``version_id`` (``None``: the newest);
+    ``declaration`` the Python source of the class; ``reproduce`` the command that repeats it.
     """
 
     kind: str
@@ -73,7 +72,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """What was tried, and what was found; ``refused`` are declarations that were."""
+    """The figures and findings of a run; ``refused`` is the number of refused declarations."""
 
     seed: str
     qemu: str
@@ -88,11 +87,11 @@ class Report:
 
     @property
     def per_second(self) -> float:
-        """Streams tried in a second."""
+        """The number of streams per second."""
         return self.inputs / self.seconds if self.seconds else 0.0
 
     def text(self) -> str:
-        """Return some lines for people."""
+        """Return the report as text."""
         lines = [
             f"QEMU {self.qemu}, seed {self.seed}: {self.inputs} streams in {self.seconds:.0f} s "
             f"({self.per_second:.0f}/s), {self.accepted} loaded, {self.rejected} refused; "
@@ -120,13 +119,12 @@ def fuzz(
     hang_seconds: float = HANG_SECONDS,
     progress: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Try streams until ``seconds`` are over or ``inputs`` were tried, and report.
+    """Load streams for ``seconds`` or until there were ``inputs``, and return a report.
 
-    Ends early when it found a lot.
-    ``seed`` (default: a random one) and ``per_batch``, the number of streams for
-    each declaration, fix what is tried; ``batch``: that one only.  ``targets``:
-    ``module:attribute`` of objects, or of functions that make one, instead of
-    declarations drawn at random.  ``progress`` is called every now and then.
+    Ends early after many findings.  ``seed`` (default: a random one) and ``per_batch``, the number
+    of streams for each declaration, determine the streams; ``batch`` selects a single batch.
+    ``targets`` are ``module:attribute`` of objects, or of functions that return one, to use
+    instead of random declarations.  ``progress`` is called after each worker process.
     """
     seed = str(random.SystemRandom().randrange(10**6)) if seed is None else seed
     driver = _Driver(Report(seed, native.capabilities().qemu), targets, per_batch, hang_seconds)
@@ -148,7 +146,7 @@ def fuzz(
 
 
 class _Driver:
-    """Starts the processes that try, and reads what comes of them."""
+    """Starts worker processes and collects their results."""
 
     def __init__(
         self, report: Report, targets: Sequence[str], per_batch: int, hang_seconds: float
@@ -159,7 +157,7 @@ class _Driver:
         self._hang_seconds = hang_seconds
 
     def process(self, first: int, batches: int, until: float) -> int:
-        """Run batches in one process; the number of the one to go on with."""
+        """Run batches in one process, and return the number of the next batch."""
         with tempfile.TemporaryDirectory(prefix="qemu-vmstate-fuzz-") as folder:
             journal = Journal(Path(folder) / "journal")
             command = [sys.executable, "-m", "qemu_vmstate.fuzz.worker", f"{folder}/journal"]
@@ -177,7 +175,7 @@ class _Driver:
                 for line in out.read().splitlines():
                     last = self._batch(json.loads(line))
                 err.seek(0)
-                said = err.read()[-_TAIL:]
+                stderr = err.read()[-_TAIL:]
             if process.returncode == 0 and not hung:
                 return last + 1
             number, batch, version, data = journal.read()
@@ -186,7 +184,7 @@ class _Driver:
             self.report.crashes += 1
             self._find(
                 "hang" if hung else "crash",
-                f"{how}\n{said}",
+                f"{how}\n{stderr}",
                 max(batch, first),
                 version,
                 data.hex(),
@@ -194,7 +192,7 @@ class _Driver:
             return max(batch, first) + 1
 
     def _watch(self, process: subprocess.Popen[bytes], journal: Journal) -> bool:
-        """Wait for the end; whether the process hung and had to be ended."""
+        """Wait for the end, and return whether the process hung and was killed."""
         seen, since = -1, time.monotonic()
         while True:
             try:
@@ -202,12 +200,12 @@ class _Driver:
                 return False
             except subprocess.TimeoutExpired:
                 number = journal.read()[0]
-            # Until it begins with the first it starts Python and imports the target.
+            # Before the first stream it starts Python and imports the target.
             limit = self._hang_seconds if number else max(self._hang_seconds, HANG_SECONDS)
             if number != seen:
                 seen, since = number, time.monotonic()
             elif time.monotonic() - since > limit:
-                process.send_signal(6)  # for faulthandler to say where
+                process.send_signal(6)  # SIGABRT, so that faulthandler prints the place
                 try:
                     process.wait(timeout=10)
                 except subprocess.TimeoutExpired:
@@ -241,7 +239,7 @@ class _Driver:
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment, in which a child finds this package."""
+    """Return an environment in which a child finds this package."""
     folder = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([folder, *sys.path])}
 
@@ -285,7 +283,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Return the verb ``fuzz``; 1 if anything was found."""
+    """Run the verb ``fuzz``, and return 1 if anything was found."""
     if options.failing_loads:
         return _failing_loads(options)
     seconds = options.seconds

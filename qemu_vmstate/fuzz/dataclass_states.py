@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Derived dataclasses for the fuzzer's declarations, as Python source."""
+"""Random derived dataclasses for the fuzzer's declarations, as Python source."""
 
 from __future__ import annotations
 
-from .layouts import WHOLE, Layout, LayoutDrawing
+from .layouts import INTEGERS, Layout, LayoutDrawing
 
 __all__ = ["IMPORTS", "derived"]
 
 IMPORTS = "import dataclasses\nimport enum\nimport ipaddress"
-"""What the source of a derived dataclass needs besides this package's names."""
+"""The imports that the source of a derived dataclass needs besides this package."""
 
-_NUMBERS = tuple(WHOLE)
-_UNSIGNED = tuple(name for name, scalar in WHOLE.items() if scalar.low == 0)
+_NUMBERS = tuple(INTEGERS)
+_UNSIGNED = tuple(name for name, scalar in INTEGERS.items() if scalar.low == 0)
 _WIDER = {"u8": ("u16", "u64", "i32"), "u16": ("u32", "i64"), "i8": ("i16", "i64"), "bool": ("u8",)}
 _LENGTHS = (1, 2, 3, 5, 8)
 _LONG = 100
@@ -126,7 +126,7 @@ def _tuple(drawing: LayoutDrawing, cls: Layout) -> None:
 
 
 def _inner(drawing: LayoutDrawing, depth: int) -> tuple[str, list[str]]:
-    """Draw a nested state; return its class's name and perhaps the option that clones it."""
+    """Draw a nested state, and return the name of its class and options for it."""
     if drawing.chance(0.5):
         return derived(drawing, None, depth + 1), []
     name = drawing.struct(depth + 1, simple=drawing.chance(0.4)).name

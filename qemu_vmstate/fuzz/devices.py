@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Declarations drawn at random from the whole vocabulary, as Python source.
+"""Random declarations with the complete vocabulary, as Python source.
 
-They are source, not classes, because a person who examines a finding reads the source.
+They are source instead of classes, so that a report can show them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ __all__ = ["Drawn", "draw", "make"]
 
 @dataclass
 class Drawn:
-    """A declaration: its source, and the name of the class in it to make an object of."""
+    """A declaration: its source, and the name of the class or function that makes the object."""
 
     source: str
     name: str
 
 
 def draw(seed: str) -> Drawn:
-    """Draw the declaration of a seed: the same seed always gives the same one."""
+    """Draw the declaration of a seed; the same seed always gives the same one."""
     return _DeviceDrawing(random.Random(seed)).device()
 
 
 def make(drawn: Drawn) -> Any:
-    """Make an object of a drawn declaration; raise ``DeclarationError`` as its class does."""
-    # The module has the package's name because annotations are looked up in it.
+    """Return an object of a declaration; raise ``DeclarationError`` if its class is refused."""
+    # The module has the package's name, because annotations are resolved in the package.
     namespace = vars(ModuleType(qemu_vmstate.__name__))
     namespace.update((name, getattr(qemu_vmstate, name)) for name in qemu_vmstate.__all__)
     exec(compile(drawn.source, f"<{drawn.name}>", "exec"), namespace)
@@ -42,10 +42,10 @@ def make(drawn: Drawn) -> Any:
 
 
 class _DeviceDrawing(LayoutDrawing):
-    """One device, and the classes it is made of."""
+    """Draws a device and its classes."""
 
     def custom(self, inner: Layout) -> str:
-        """Draw a class with conversions of its own, whose load changes it before it refuses."""
+        """Draw a class with conversions, which may refuse a load after changing the state."""
         number = self.rng.choice(inner.numbers) if inner.numbers else None
         self.made += 1
         name = f"C{self.made}"
@@ -94,7 +94,7 @@ class _DeviceDrawing(LayoutDrawing):
             return Drawn("\n\n".join(self.sources) + "\n", "make")
         device = self.begin("dev")
         if self.chance(0.25):
-            # A device of nothing but such parts is saved, loaded and undone by code of its own.
+            # A device with only such parts takes the fast path.
             states = [self.state(1) for _ in range(self.rng.choice((1, 2, 3)))]
             states.append(self.custom(self.struct(1, simple=True)))
             for state in states:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Layout classes drawn at random, as Python source."""
+"""Random layout classes, as Python source."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 
 from ..wire.types import SCALARS
 
-__all__ = ["FLOAT_NAMES", "SCALAR_NAMES", "WHOLE", "Layout", "LayoutDrawing"]
+__all__ = ["FLOAT_NAMES", "INTEGERS", "SCALAR_NAMES", "Layout", "LayoutDrawing"]
 
-WHOLE = {scalar.name: scalar for scalar in SCALARS.values() if scalar.is_whole}
-"""The whole numbers by name."""
+INTEGERS = {scalar.name: scalar for scalar in SCALARS.values() if scalar.is_whole}
+"""The integer scalars by name."""
 
-SCALAR_NAMES = ("bool", *WHOLE)
+SCALAR_NAMES = ("bool", *INTEGERS)
+"""The names of bool and the integer scalars."""
+
 FLOAT_NAMES = ("f32", "f64", "cpudouble")
-"""The names of the scalars of a fixed size."""
+"""The names of the floating-point scalars."""
 
 _COUNTERS = ("u8", "u16", "u32", "i32", "Equal[u32]", "Equal[u8]", "i32_positive_le")
 _SIZES = ("u32", "i32", "Equal[u32]", "i32_positive_le")
@@ -47,25 +49,25 @@ class Layout:
 
 
 class LayoutDrawing:
-    """Layout classes that are being drawn, and the source of those that are finished."""
+    """Draws layout classes, and has the source of the finished ones."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.sources: list[str] = []
         self.made = 0
-        # A limit on all fields together keeps a payload small.
+        # The limit on the number of fields limits the size of a payload.
         self.left = rng.choice((4, 8, 16, 24, 40))
 
     def chance(self, probability: float) -> bool:
-        """Return true with that probability."""
+        """Return True with that probability."""
         return self.rng.random() < probability
 
     # ------------------------------------------------------------------ classes
 
     def begin(self, wire: str | None = None) -> Layout:
-        """Start a layout class, whose name in streams is ``wire`` if that is given."""
+        """Begin a layout class; ``wire`` is its name in streams."""
         self.made += 1
-        # The "_" keeps "s1_" from being a prefix of "s12_": QEMU identifies subsections by prefix.
+        # QEMU identifies subsections by prefix; with the "_", "s1_" is no prefix of "s12_".
         version = self.rng.choice((1, 1, 1, 2, 3))
         return Layout(
             f"S{self.made}", wire or f"s{self.made}_", version, self.rng.randint(0, version)
@@ -86,14 +88,14 @@ class LayoutDrawing:
         return cls
 
     def fill(self, cls: Layout, depth: int) -> None:
-        """Add a few fields, as many as the whole declaration may still have."""
+        """Add a few fields, within the limit of the declaration."""
         for _ in range(self.rng.choice((0, 1, 2, 3, 3, 4, 6))):
             if self.left > 0:
                 self.left -= 1
                 self.any_field(cls, depth)
 
     def finish(self, cls: Layout, depth: int) -> None:
-        """Add subsections and a validator perhaps, and keep the source of the class."""
+        """Add subsections and a validator at random, and the source of the class to the others."""
         if depth < 2 and self.chance(0.2) and self.left > 0:
             for _ in range(self.rng.randint(1, 2)):
                 self.subsection(cls, depth)
@@ -125,7 +127,7 @@ class LayoutDrawing:
     # ------------------------------------------------------------------- fields
 
     def common(self, cls: Layout, absent: bool = True) -> list[str]:
-        """Draw options of any field; ``absent``: also those that omit it in some streams."""
+        """Draw options of any field; with ``absent`` also those that omit it in some streams."""
         options = []
         if absent and cls.version > 1 and self.chance(0.25):
             options.append(f"version_id={self.rng.randint(1, cls.version)}")
@@ -155,25 +157,25 @@ class LayoutDrawing:
         """Add a scalar."""
         name = cls.new()
         type_ = self.rng.choice(
-            (*SCALAR_NAMES, *WHOLE, *FLOAT_NAMES, "timer", "Equal[u16]", "i32_positive_le")
+            (*SCALAR_NAMES, *INTEGERS, *FLOAT_NAMES, "timer", "Equal[u16]", "i32_positive_le")
         )
         if self.chance(0.1):
             type_ = self.rng.choice(
                 ("Equal[u8]", "Equal[u32]", "Equal[u64]", "Equal[i32]", "i32_positive_le")
             )
         options = self.common(cls)
-        whole = type_.removeprefix("Equal[").removesuffix("]").removesuffix("_le")
-        if whole in WHOLE:
+        base = type_.removeprefix("Equal[").removesuffix("]").removesuffix("_le")
+        if base in INTEGERS:
             cls.numbers.append(name)
             if self.chance(0.3):
-                options += self.limits(whole)
+                options += self.limits(base)
         if type_.startswith("Equal") and self.chance(0.5):
             options.append('err_hint="as drawn"')
         self.add(cls, name, type_, options)
 
     def limits(self, type_: str) -> list[str]:
-        """Draw a minimum, a maximum and a default that lies between them."""
-        low, high = WHOLE[type_].low, WHOLE[type_].high
+        """Draw a minimum, a maximum and a default between them."""
+        low, high = INTEGERS[type_].low, INTEGERS[type_].high
         minimum = max(low, self.rng.choice((low, 0, 0, 1, -1, 3)))
         maximum = min(high, self.rng.choice((high, minimum, minimum + 1, minimum + 200)))
         maximum = max(maximum, 0)
@@ -202,7 +204,7 @@ class LayoutDrawing:
         )
 
     def array(self, cls: Layout, depth: int) -> None:
-        """Add an array, of one or two dimensions, or a part of one."""
+        """Add an array of one or two dimensions, or a range of one."""
         length = self.rng.choice(_LENGTHS)
         element = self.element(depth)
         options = self.common(cls)
@@ -215,7 +217,7 @@ class LayoutDrawing:
         self.add(cls, cls.new(), type_, options)
 
     def buffer(self, cls: Layout, depth: int) -> None:
-        """Add a buffer, or a part of one."""
+        """Add a buffer, or a range of one."""
         length = self.rng.choice(_BYTES)
         options = self.common(cls)
         if self.chance(0.3):
@@ -228,7 +230,7 @@ class LayoutDrawing:
         return self.rng.choice((1, 1, 1, 2, 3))
 
     def counted(self, cls: Layout, depth: int) -> None:
-        """Add one or two arrays, each with the field that counts its elements."""
+        """Add one or two arrays, each with a field that counts its elements."""
         most, multiply = self.rng.choice(_LENGTHS), self.times()
         element = self.element(depth)
         for _ in range(1 + self.chance(0.15)):
@@ -238,7 +240,7 @@ class LayoutDrawing:
             self.add(cls, cls.new(), f"VArray[{element}, {most * multiply}]", options)
 
     def sized(self, cls: Layout, depth: int) -> None:
-        """Add a buffer with the field that is its size in bytes."""
+        """Add a buffer with a field for its size in bytes."""
         most, multiply = self.rng.choice(_BYTES), self.times()
         size = self.number(cls, _SIZES, most)
         options = [f"size={size!r}", f"multiply={multiply}" if multiply > 1 else ""]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Loads that fail, again and again: whether the process's memory stays as it is."""
+"""Measuring whether loads that fail leak memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ STREAMS = 24
 
 
 def failing_loads(count: int, seed: str) -> int:
-    """KiB that ``count`` loads which fail add to the resident memory of this process.
+    """Return the KiB that ``count`` failing loads add to the resident memory of this process.
 
-    A tenth as many come first, for what is taken once; with a ``seed``'s declarations.
+    The declarations follow from ``seed``.  A tenth as many loads come first, so that memory which
+    is allocated only once does not count.
     """
     cases = _cases(seed)
     _fail(cases, count // 10)
@@ -64,6 +65,6 @@ def _fail(cases: list[tuple[Any, bytes, int | None]], count: int) -> None:
 
 
 def _resident() -> int:
-    """KiB."""
+    """Return the resident memory of this process in KiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Valid states of any object, and streams that are nearly those of a valid one."""
+"""Random valid states of objects, and mutations of their streams."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 LARGEST = 1 << 16
-"""Bytes of the largest stream that is tried."""
+"""The size in bytes of the largest stream."""
 
 _EDGES = (0, 1, 2, 3, 0x30, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000)
 _ENDS = (0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
@@ -53,7 +53,7 @@ _ENDS = (0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
 
 
 def _states(obj: Any) -> Iterator[Any]:
-    """Yield what an object's parts guard."""
+    """Yield the states that an object's parts guard."""
     parts = [obj]
     if isinstance(obj, Device):
         parts = []
@@ -68,14 +68,14 @@ def _states(obj: Any) -> Iterator[Any]:
 
 
 def live_structs(obj: Any) -> Iterator[VMStruct]:
-    """Every layout class instance that is an object's state."""
+    """Yield every layout class instance that is a state of an object."""
     if isinstance(obj, Device):
         yield obj.__plain__
     yield from (value for value in _states(obj) if isinstance(value, VMStruct))
 
 
 def held_structs(obj: Any) -> Iterator[VMStruct]:
-    """Every layout class instance that is an attribute of an object's state."""
+    """Yield every layout class instance that is an attribute of a state of an object."""
     for value in _states(obj):
         for held in getattr(value, "__dict__", {}).values():
             if isinstance(held, VMStruct):
@@ -83,7 +83,7 @@ def held_structs(obj: Any) -> Iterator[VMStruct]:
 
 
 def held_values(obj: Any) -> Iterator[Any]:
-    """Return what every derived dataclass of an object holds, to the last element."""
+    """Return the values in every derived dataclass of an object."""
     return (_held(value) for value in _states(obj) if dataclasses.is_dataclass(value))
 
 
@@ -100,7 +100,7 @@ def _held(value: Any) -> Any:
 
 
 def randomize(obj: Any, rng: random.Random) -> None:
-    """Give every field of an object a value that it can hold."""
+    """Set every field of an object to a random valid value."""
     for value in (*live_structs(obj), *held_structs(obj)):
         _fill(value, rng)
     for value in _states(obj):
@@ -110,7 +110,7 @@ def randomize(obj: Any, rng: random.Random) -> None:
         cell = getattr(obj, attribute)
         if isinstance(cell, BqlCell):
             info = next(i for i in obj.Migrated.__layout__.fields if i.attribute == attribute)
-            # Set without the BQL: the object is not in use yet.
+            # Set without the BQL, because nothing uses the object so far.
             cell._value = _value(  # noqa: SLF001
                 info.type, rng, getattr(obj.Migrated, attribute, None)
             )
@@ -121,7 +121,7 @@ def _fill_derived(state: Any, rng: random.Random) -> None:
     for info in layout.fields:
         staged = state.to_migration_state()
         _fill_field(staged, info, rng)
-        # Not every number is a member, or fits what is annotated; the field stays as it is then.
+        # A conversion may refuse the value, for example of an enum; the field is then unchanged.
         with contextlib.suppress(InvalidError):
             state.restore_migrated_state_mut(staged, layout.version_id)
 
@@ -197,10 +197,10 @@ def _key(type_: WireType, rng: random.Random) -> Any:
 
 @dataclass(frozen=True)
 class Payload:
-    """A stream that a save gave.
+    """A saved stream.
 
-    ``edges`` are where its fields begin, and its end; ``numbers`` the offset and
-    width of what counts, ``heads`` begin and end of each subsection's head.
+    ``edges`` are the offsets of its fields and its end, ``numbers`` the offset and width of each
+    count and array element, ``heads`` the begin and end of each subsection's head.
     """
 
     data: bytes
@@ -210,7 +210,7 @@ class Payload:
 
 
 def mark(obj: Any, data: bytes) -> Payload:
-    """Return ``data``, which the last save of ``obj`` gave, with what lies where in it."""
+    """Return ``data``, from the last save of ``obj``, with the offsets of its fields."""
     if isinstance(obj, Device):
         staging = staging_of(obj)
         staged, version = staging.migration_state, staging.description.version_id
@@ -252,7 +252,7 @@ def _counters(cls: type[VMStruct]) -> list[str]:
 
 
 def heads_of(cls: type[VMStruct]) -> list[bytes]:
-    """Every subsection's 0x05, length, name and version, as QEMU writes them."""
+    """Return every subsection's head as QEMU writes it: 0x05, length, name and version."""
     found: dict[bytes, None] = {}
     for inner in _classes(cls):
         for info in inner.__layout__.subsections:
@@ -264,11 +264,11 @@ def heads_of(cls: type[VMStruct]) -> list[bytes]:
 
 
 def is_ambiguous(cls: type[VMStruct], data: bytes) -> bool:
-    """Whether values in a stream of ``cls`` look like a subsection that there is not.
+    """Return whether values in a stream of ``cls`` look like an unknown subsection.
 
-    After a struct QEMU takes 0x05, a length and a name that begins with the
-    struct's for its subsection, and what is not one of them for an error; so no
-    stream with such values can be loaded, whoever saved it.
+    If 0x05, a length and a name that begins with the struct's name follow a struct, QEMU reads a
+    subsection, and refuses an unknown one.  So no stream with such values can be loaded, even if
+    a save wrote it.
     """
     known = {head[2:-4] for head in heads_of(cls)}
     names = {inner.__layout__.name.encode() for inner in _classes(cls)}
@@ -282,7 +282,7 @@ def is_ambiguous(cls: type[VMStruct], data: bytes) -> bool:
 
 
 class Mutator:
-    """Makes streams out of an object's own; the same ones for the same ``rng``."""
+    """Makes malformed streams from valid ones of an object; reproducible by ``rng``."""
 
     def __init__(self, obj: Any, rng: random.Random) -> None:
         layout = obj.Migrated.__layout__
@@ -297,7 +297,7 @@ class Mutator:
         ]
 
     def version(self) -> int | None:
-        """Return a version to load a stream as; ``None``: the newest."""
+        """Return a random version to load a stream as; ``None`` is the newest."""
         rng = self._rng
         if rng.random() < 0.85:
             return None
@@ -306,7 +306,7 @@ class Mutator:
         return rng.choice((0, 1, -1, 2**31 - 1, self._versions[-1] + 1))
 
     def stream(self, corpus: list[Payload]) -> bytes:
-        """Return a stream out of those of ``corpus``, or of nothing."""
+        """Return a mutation of streams in ``corpus``, or random bytes."""
         rng = self._rng
         payload = rng.choice(corpus)
         draw = rng.random()
@@ -354,7 +354,7 @@ class Mutator:
         if rng.random() < 0.5:
             self._put(data, at, width)
             return
-        # One more, or one fewer, with the bytes of a field to go with it.
+        # Change the count together with the number of elements.
         number = int.from_bytes(data[at : at + width], "big")
         step = rng.choice((1, -1, 2))
         data[at : at + width] = ((number + step) % (1 << (8 * width))).to_bytes(width, "big")
@@ -415,9 +415,9 @@ class Mutator:
         rng = self._rng
         begin, end = rng.choice(payload.heads)
         draw = rng.random()
-        if draw < 0.3:  # another version of it
+        if draw < 0.3:  # change its version
             self._put(data, end - 4, 4)
-        elif draw < 0.6:  # once more, at the end or before itself
+        elif draw < 0.6:  # repeat it and all that follows
             data[begin:begin] = payload.data[begin:]
         elif draw < 0.8:
             del data[begin:end]

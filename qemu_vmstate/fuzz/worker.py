@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One process of the fuzzer: tries streams, and writes down what it is about to try.
+"""A worker process of the fuzzer, which writes each stream into a journal before it loads it.
 
-A batch is one declaration with some thousand streams; all of it follows from the seed and
-the batch's number.  What comes of it goes to stdout, a JSON object a line.
+A batch is one declaration with some thousand streams, determined by the seed and the number of
+the batch.  The result of each batch goes to stdout, as a line of JSON.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from .mutate import (
 __all__ = ["Journal", "drawn_declaration", "main"]
 
 STATES = 4
-"""Objects of each declaration, each with a random state of its own."""
+"""The number of objects of each declaration, each with another random state."""
 
 MEMORY_LIMIT = 2 << 30
-"""Bytes of address space that a stream may make this process take beyond what it has."""
+"""The address space in bytes that loading streams may add to that of this process."""
 
 GROWTH_LIMIT = 96 << 20
-"""Bytes that one batch may leave resident, and so many copies of the state more."""
+"""The bytes that one batch may add to the resident memory, besides ``COPIES`` of the state."""
 
 COPIES = 256
 
 
 class Journal:
-    """A mapped file: what is being tried outlives the process that tries it.
+    """A mapped file with the current stream, which survives a crash of the process.
 
-    ``number`` counts the streams that were begun, ``batch`` is which one this is of.
+    ``number`` is the count of streams so far, ``batch`` the number of the current batch.
     """
 
     _HEAD = struct.Struct("=QQqq")
@@ -73,13 +73,13 @@ class Journal:
             self._map = mmap.mmap(file.fileno(), size)
 
     def write(self, number: int, batch: int, version: int | None, data: bytes) -> None:
-        """Write down what is tried next; ``version`` ``None``: the newest."""
+        """Write the stream that is loaded next; a ``version`` of ``None`` is the newest."""
         marked = -2 if version is None else version
         self._HEAD.pack_into(self._map, 0, number, batch, marked, len(data))
         self._map[self._HEAD.size : self._HEAD.size + len(data)] = data
 
     def read(self) -> tuple[int, int, int | None, bytes]:
-        """Return number, batch, version and bytes of the last one."""
+        """Return number, batch, version and bytes of the last stream."""
         number, batch, version, length = self._HEAD.unpack_from(self._map, 0)
         data = self._map[self._HEAD.size : self._HEAD.size + length]
         return number, batch, None if version == -2 else version, data
@@ -91,7 +91,7 @@ def drawn_declaration(seed: str, batch: int) -> Drawn:
 
 
 class Finding(Exception):
-    """An input that was neither refused as it must be nor taken as it must be."""
+    """A stream that was neither refused nor loaded correctly."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -105,7 +105,7 @@ def _shown(exc: BaseException) -> str:
 
 
 class Subject:
-    """An object, and whether it keeps to the rules."""
+    """An object under test, and its corpus of valid streams."""
 
     def __init__(self, obj: Any) -> None:
         self.obj = obj
@@ -117,27 +117,27 @@ class Subject:
         if isinstance(obj, Device):
             values = (getattr(obj, attribute) for attribute in obj.__parts__)
             self._cells = [value for value in values if isinstance(value, BqlCell)]
-        self.keep(save(obj))
+        self.add_to_corpus(save(obj))
 
-    def keep(self, data: bytes) -> None:
-        """Remember a stream of the object's own."""
+    def add_to_corpus(self, data: bytes) -> None:
+        """Add a stream that the object has saved to the corpus."""
         self.corpus.append(mark(self.obj, data))
 
     def memory(self) -> list[Any]:
-        """Return the live state, byte for byte."""
+        """Return a comparable copy of all of the object's state."""
         found: list[Any] = [bytes(value) for value in self._structs]
         for cell in self._cells:
-            # Compared as it lies there, whatever guards it.
+            # Read without the BQL: it is only compared.
             value = cell._value  # noqa: SLF001
             found.append(repr(asdict(value) if isinstance(value, VMStruct) else value))
-        # What a state of its own shape took back is the same value, if not the same bytes.
+        # States with conversions of their own have equal values, but not always equal bytes.
         found += [repr(asdict(value)) for value in held_structs(self.obj)]
         with bql_lock_guard():
             found += [repr(value) for value in held_values(self.obj)]
         return found
 
     def attempt(self, data: bytes, version: int | None) -> None:
-        """Load ``data``; raises ``Finding``."""
+        """Load ``data`` and check the result; raises ``Finding``."""
         before = self.memory()
         try:
             load(self.obj, data, version)
@@ -166,7 +166,7 @@ class Subject:
         if self.accepted % 64 == 0:
             describe(self.obj)
         if len(self.corpus) < 8 and self.accepted % 8 == 0:
-            self.keep(second)
+            self.add_to_corpus(second)
 
     def _save(self, what: str) -> bytes:
         try:
@@ -176,27 +176,27 @@ class Subject:
 
 
 def subjects(drawn: Drawn, rng: random.Random) -> list[Subject]:
-    """Objects of a declaration with random states."""
+    """Return objects of a declaration with random states."""
     found = []
     for index in range(STATES):
         obj = make(drawn)
         if index:
             with bql_lock_guard():
                 randomize(obj, rng)
-        with contextlib.suppress(InvalidError):  # its own validator's
+        with contextlib.suppress(InvalidError):  # raised by a validator of the declaration
             found.append(Subject(obj))
     return found
 
 
 def example(name: str) -> Any:
-    """Return the object that ``module:attribute`` names, or makes."""
+    """Return the object ``module:attribute``, or what it returns if it is callable."""
     module, _, attribute = name.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     return found() if callable(found) else found
 
 
 class Worker:
-    """Batches, one after the other."""
+    """Runs batches one after the other."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -204,7 +204,7 @@ class Worker:
         self.number = 0
 
     def run(self) -> None:
-        """Run the batches; stops before one when the time is over."""
+        """Run the batches; stop before the next one when the time is over."""
         for batch in range(self.options.first, self.options.first + self.options.batches):
             if self.options.until and time.time() > self.options.until:
                 return
@@ -258,7 +258,7 @@ class Worker:
         if growth > GROWTH_LIMIT + COPIES * size:
             raise Finding("memory", f"{growth >> 20} MiB more than before the batch")
         if os.environ.get("QEMU_VMSTATE_FUZZ_LEAKS"):
-            _look_for_leaks()
+            _check_for_leaks()
 
 
 def _resident() -> int:
@@ -266,23 +266,23 @@ def _resident() -> int:
     return pages * resource.getpagesize()
 
 
-def _look_for_leaks() -> None:
-    """LeakSanitizer's look at what nothing points to; what it finds it writes to stderr."""
-    look = getattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check")
-    if look():
+def _check_for_leaks() -> None:
+    """Run LeakSanitizer's check, which writes its findings to stderr; raises ``Finding``."""
+    check = getattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check")
+    if check():
         raise Finding("leak", "LeakSanitizer found memory that nothing points to; see stderr")
 
 
 def _limit_memory() -> None:
-    """Make a wild allocation fail; a sanitizer's own address space is beyond any limit."""
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    if taken < 1 << 40:
-        resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY_LIMIT,) * 2)
+    """Make excessive allocations fail, except under a sanitizer, which reserves far more."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if size < 1 << 40:
+        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_LIMIT,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the batches that the driver wants."""
+    """Run the batches that the options select."""
     parser = argparse.ArgumentParser(prog="python -m qemu_vmstate.fuzz.worker")
     parser.add_argument("journal", type=Path)
     parser.add_argument("--seed", required=True)

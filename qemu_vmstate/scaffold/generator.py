@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Python classes for the devices of a migration file, to start from.
+"""Generation of Python classes for the devices of a migration file, as a starting point.
 
     print(scaffold(read("vm.mig"), "mc146818rtc"))
 
-What they are made from is the description that the stream has at its end: names, types, lengths
-and order of what was written.  It does not tell which field counts another's elements, since
-which version a field is there, or when a subsection is needed; what is made here loads and saves
-the section as it stands in this stream.
+The source is the description at the end of the stream: the names, types, lengths and order of
+what was written.  It does not say which field counts the elements of another one, which version
+added a field, or when a subsection is needed.  The classes load and save the sections of this
+stream.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ _SCALARS = {
     **{f"uint{n}": (f"u{n}", n // 8) for n in (8, 16, 32, 64)},
     **{f"int{n}": (f"i{n}", n // 8) for n in (8, 16, 32, 64)},
 }
-# What C compares with the value that the object has.
-_LIVE = {
+# Types whose loaded value QEMU's code compares with the object's value.
+_COMPARED = {
     "int32 le": ("i32_positive_le", 4),
     "int32 equal": ("Equal[i32]", 4),
-    # VMSTATE_UINT64_EQUAL's own name.
+    # QEMU's name of VMSTATE_UINT64_EQUAL.
     "int64 equal": ("Equal[u64]", 8),
     **{f"uint{n} equal": (f"Equal[u{n}]", n // 8) for n in (8, 16, 32, 64)},
 }
-_AT_REST = {"bool": "False", "timer": "-1", "cpudouble": "0.0"}
+_DEFAULTS = {"bool": "False", "timer": "-1", "cpudouble": "0.0"}
 _LISTS = {"qtailq": "QTailQ", "qlist": "QList", "gtree": "GTree"}
 
 _ROOM = 16
-"""The least that a list has room for: the stream tells how many elements it had, not its limit."""
+"""The minimum capacity of a list: the stream has the number of its elements, but no limit."""
 
 UNDESCRIBED = "not described"
-"""Where others have the name of a type: bytes of which the stream tells nothing."""
+"""The type name for bytes that the stream does not describe."""
 
 
 @dataclass
 class Made:
-    """What a section became: the name of its class, and its bytes that are opaque, by type."""
+    """The class of a section: its name, and the number of opaque bytes in it, by type."""
 
     section: Section
     cls: str
@@ -58,7 +58,7 @@ class Made:
 
 
 class Scaffold:
-    """A module with a class for each of *sections*; ``text()`` is its source."""
+    """A module with a class for each of *sections*; ``text()`` returns its source."""
 
     def __init__(self, sections: Iterable[Section]) -> None:
         sections = list(sections)
@@ -70,7 +70,7 @@ class Scaffold:
         self._opaque = Counter()
         name = _class_of(section)
         if section.fields is None or section.vmsd_name is None:
-            # What migration/savevm.c calls it where it describes an old-style handler.
+            # The name that migration/savevm.c gives to the bytes of an old-style handler.
             size = section.payload_size
             members = [Member("data", self._bytes(size, UNDESCRIBED))] if size else []
         else:
@@ -79,7 +79,7 @@ class Scaffold:
         return Made(section, cls, self._opaque)
 
     def text(self, origin: str = "a migration file") -> str:
-        """Return the module's source, as ``ruff format`` leaves it; *origin* is its file."""
+        """Return the module's source, formatted as by ``ruff format``; *origin* is the file."""
         sections = [(made.section, made.cls) for made in self.made]
         return self._module.text(origin, sections)
 
@@ -99,7 +99,7 @@ class Scaffold:
     def _type(self, one: Field, parent: str, place: str) -> Type:
         """Return the type of *one*; *place* is the field's name, where *one* may be an element."""
         match one.type:
-            case kind if kind in _SCALARS or kind in _LIVE:
+            case kind if kind in _SCALARS or kind in _COMPARED:
                 return _numbers(one)
             case "nullptr":
                 return _pointers([one], None)
@@ -136,19 +136,19 @@ class Scaffold:
 
     def _bytes(self, size: int, kind: str, count: int = 1) -> Type:
         self._opaque[kind] += size
-        told = "The stream does not describe these bytes."
+        note = "The stream does not describe these bytes."
         if kind != UNDESCRIBED:
             of = f'Of the type "{plain(kind)}"' if count == 1 else f'{count} of "{plain(kind)}"'
-            told = f"{of}, which only its device's code understands."
-        return Type(f"Buffer[Literal[{size}]]", comment=told)
+            note = f"{of}, which only its device's code understands."
+        return Type(f"Buffer[Literal[{size}]]", comment=note)
 
-    # -------------------------------------------------------- several of them
+    # ------------------------------------------------------ arrays and lists
 
     def _array(self, one: Field, parent: str) -> Iterator[Member]:
-        """Yield an array; where its elements differ, a field for each run of equal ones."""
+        """Yield a field for the array or, if its elements differ, for each run of equal ones."""
         kinds = {child.type for child in one.children}
         if len(kinds) == 1 and all(isinstance(child.value, bytes) for child in one.children):
-            # Whatever the type is, its array is as many bytes.
+            # An array of any opaque type becomes one buffer.
             (kind,) = kinds
             if kind in ("buffer", "unused_buffer"):
                 yield Member(one.name, Type(f"Buffer[Literal[{one.size}]]"))
@@ -164,12 +164,12 @@ class Scaffold:
                 name += f"[{first}]" if len(elements) == 1 else f"[{first}:{last}]"
             made = _several(elements, element)
             if len(runs) > 1 and first == 0:
-                told = f"Not all elements of {plain(one.name)} are alike. {made.comment}"
-                made = replace(made, comment=told.strip())
+                note = f"Not all elements of {plain(one.name)} are alike. {made.comment}"
+                made = replace(made, comment=note.strip())
             yield Member(name, made)
 
     def _runs(self, array: Field, parent: str) -> Iterator[tuple[int, list[Field], Type | None]]:
-        """Neighbours of one type, and NULLs among them; those without a type are all NULL."""
+        """Yield index, elements and type of each run; a run of only NULLs has no type."""
         begin = 0
         run: list[Field] = []
         of: Type | None = None
@@ -195,42 +195,42 @@ class Scaffold:
             values.append(self._nested(child, parent, one.name))
         if len(set(keys)) > 1 or len(set(values)) > 1:
             return self._bytes(one.size, f"{one.type} of elements that differ")
-        told = ""
+        note = ""
         if not values:
-            told = "It is empty; of its elements the stream does not tell."
+            note = "It is empty, so the stream does not describe its elements."
             keys = ["u64"] if one.type == "gtree" else []
             element = Class("struct", f"{one.name} element", 1, ())
             values = [self._module.add(element, f"{parent} {element.name}")]
         room = f"Literal[{max(_ROOM, len(values))}]"
         arguments = ", ".join([*keys[:1], values[0], room])
-        return Type(f"{_LISTS[one.type]}[{arguments}]", comment=told)
+        return Type(f"{_LISTS[one.type]}[{arguments}]", comment=note)
 
 
 def _numbers(one: Field) -> Type:
     """Return a scalar, or an array of scalars."""
-    name, width = _LIVE.get(one.type) or _SCALARS[one.type]
+    name, width = _COMPARED.get(one.type) or _SCALARS[one.type]
     count = one.size // width
-    live = one.type in _LIVE
-    default = _AT_REST.get(name, "0")
+    compared = one.type in _COMPARED
+    default = _DEFAULTS.get(name, "0")
     if count == 1 and not isinstance(one.value, tuple):
-        return Type(name, str(one.value) if live else default, live)
+        return Type(name, str(one.value) if compared else default, compared)
     known = one.value if isinstance(one.value, tuple) else ()
-    return _row(Type(name, default), [str(value) for value in known] if live else [], count)
+    return _row(Type(name, default), [str(value) for value in known] if compared else [], count)
 
 
 def _row(element: Type, values: Sequence[str], count: int) -> Type:
-    """Return an array; *values* are those that its elements must have."""
+    """Return an array; *values*, if any, are what its elements are compared with."""
     annotation = f"Array[{element.annotation}, Literal[{count}]]"
     if values:
         alike = len(set(values)) == 1
         shown = f"[{values[0]}] * {count}" if alike else f"[{', '.join(values)}]"
-        return Type(annotation, shown, live=True)
-    at_rest = element.default in ("0", "0.0", "False")
-    return Type(annotation, "" if at_rest else element.default)
+        return Type(annotation, shown, needs_default=True)
+    is_zero = element.default in ("0", "0.0", "False")
+    return Type(annotation, "" if is_zero else element.default)
 
 
 def _can_repeat(element: Type | None) -> bool:
-    """Whether there are arrays of it: of scalars and of structs."""
+    """Return whether an array can have such elements: scalars and structs."""
     return element is None or "[" not in element.annotation.removeprefix("Equal[")
 
 
@@ -239,14 +239,14 @@ def _several(elements: Sequence[Field], element: Type | None) -> Type:
         return _pointers(elements, element)
     if len(elements) == 1:
         return element
-    values = [element.default] * len(elements) if element.live else []
+    values = [element.default] * len(elements) if element.needs_default else []
     return _row(element, values, len(elements))
 
 
 def _pointers(elements: Sequence[Field], element: Type | None) -> Type:
-    told, of = "", "u8"
+    note, of = "", "u8"
     if element is None:
-        told = "All are NULL; of what type they would be, the stream does not tell."
+        note = "All are NULL, so the stream does not describe their type."
     else:
         of = element.annotation
     value = (element and element.default) or f"{of}()"
@@ -255,7 +255,7 @@ def _pointers(elements: Sequence[Field], element: Type | None) -> Type:
         shown = "None" if null else value
         parts.append(f"[{shown}] * {count}" if count > 1 else f"[{shown}]")
     annotation = f"PointerArray[{of}, Literal[{len(elements)}]]"
-    return Type(annotation, " + ".join(parts), live=True, comment=told)
+    return Type(annotation, " + ".join(parts), needs_default=True, comment=note)
 
 
 def _class_of(section: Section) -> str:
@@ -263,7 +263,7 @@ def _class_of(section: Section) -> str:
 
 
 def _pattern(elements: Sequence[Field]) -> Iterator[tuple[bool, int]]:
-    """Whether elements are NULL, and how many in a row."""
+    """Yield for each run of elements whether they are NULL, and their number."""
     null, count = elements[0].type == "nullptr", 0
     for element in elements:
         if (element.type == "nullptr") != null:
@@ -277,7 +277,7 @@ def sections_named(stream: Stream, name: str | None = None) -> list[Section]:
     """Return the sections of devices in order, all or those of this name or name and instance.
 
     The name is a section's (``0000:00:03.0/e1000``, ``cpu/1``) or its description's
-    (``e1000``).  Raises ``VMStateError`` with the names there are if none has it.
+    (``e1000``).  Raises ``VMStateError`` with the existing names if none matches.
     """
     devices = [section for section in stream if section.kind == "full"]
     if name is None:
@@ -296,11 +296,11 @@ def sections_named(stream: Stream, name: str | None = None) -> list[Section]:
 def scaffold(stream: Stream, section: str | None = None) -> str:
     """Return the source of a Python module: a ``Device`` class for each section of a device.
 
-    *section* names the only ones wanted, as :func:`sections_named` has it, which raises
-    ``VMStateError`` if there are none.  The module is typed, formatted and complete.  Types that
-    only their device's code understands become bytes (``Buffer``), with a comment that names
-    the type; a field that must be equal has the stream's value as its default; an array whose
-    elements differ becomes several fields.
+    *section* selects sections as in :func:`sections_named`, which raises ``VMStateError`` if there
+    are none.  The module is typed, formatted and complete.  Types that only the device's code
+    understands become bytes (``Buffer``), with a comment that names the type; a field that QEMU
+    compares has the stream's value as its default; an array whose elements differ becomes
+    several fields.
     """
     module = Scaffold(sections_named(stream, section))
     machine = stream.configuration.machine if stream.configuration else ""

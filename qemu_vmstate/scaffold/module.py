@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The source of a module of ``VMStruct`` and ``Device`` classes; equal ones are made once."""
+"""The source of a module of ``VMStruct`` and ``Device`` classes, without duplicates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _VOCABULARY = frozenset(
         *("SECTIONS", "zeroed"),
     }
 )
-# What the classes have themselves; not asked, for that takes the compiled parts.
+# The classes' own attributes; listed here, because importing the classes needs compiled parts.
 _ATTRIBUTES = {
     "Device": frozenset({"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"}),
     "VMStruct": frozenset(
@@ -58,20 +58,20 @@ _ATTRIBUTES = {
 
 @dataclass(frozen=True)
 class Type:
-    """How a field is declared: its annotation, and what ``field()`` takes."""
+    """The declaration of a field: its annotation, and the arguments of ``field()``."""
 
     annotation: str
     default: str = ""
-    """Empty: what it is at rest will do."""
-    live: bool = False
-    """The default matters: a load compares it with the stream."""
+    """Empty if the type's own default is right."""
+    needs_default: bool = False
+    """Whether a load depends on the default: QEMU compares it, or looks for NULLs in it."""
     options: tuple[str, ...] = ()
     comment: str = ""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A field of a class; ``attribute`` is what to call it, if that is not its name."""
+    """A field of a class; ``attribute`` is its attribute, if that is not to be its name."""
 
     name: str
     type: Type
@@ -80,7 +80,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Class:
-    """A class to be: ``kind`` is Device, or what the stream calls a struct."""
+    """A class of the module; ``kind`` is Device, or the stream's type of a struct."""
 
     kind: str
     name: str
@@ -89,12 +89,12 @@ class Class:
 
     @property
     def base(self) -> str:
-        """What it is derived from."""
+        """The name of the base class."""
         return "Device" if self.kind == "Device" else "VMStruct"
 
 
 class Module:
-    """Classes in the order in which they need each other."""
+    """Classes in the order of their dependencies."""
 
     def __init__(self, devices: Iterable[str]) -> None:
         self._reserved = {class_name(name) for name in devices}
@@ -102,9 +102,9 @@ class Module:
         self._classes: dict[str, Class] = {}
 
     def add(self, cls: Class, *places: str) -> str:
-        """Return the name of this class, or of one that is the same.
+        """Add a class, unless an equal one exists, and return its name.
 
-        *places* are other names for it, for when its own is another's.
+        *places* are alternative names, for when another class has its own.
         """
         key = (cls.base, cls.name, cls.version_id, cls.members)
         if key not in self._names:
@@ -113,13 +113,13 @@ class Module:
                 taken |= self._reserved
             names = [class_name(name) for name in (cls.name, *places)]
             name = next((name for name in names if name not in taken), names[0])
-            # E1000No2, since E10002 would be another.
+            # E1000No2, because E10002 would look like another device.
             self._names[key] = name = unique(name, taken, "No")
             self._classes[name] = cls
         return self._names[key]
 
     def text(self, origin: str, sections: Sequence[tuple[Section, str]]) -> str:
-        """Return the source: the classes of *sections*, and all others that they need."""
+        """Return the source: the classes of *sections*, and all classes that they need."""
         needed = self._needed({cls for _, cls in sections})
         used: set[str] = set()
         classes: list[str] = []
@@ -129,8 +129,8 @@ class Module:
         lines = docstring(
             f"The devices of {plain(origin)}, to start from.\n\n"
             "Each class loads and saves its section as it stands there. The stream does not "
-            "tell which field counts another's elements (VArray, VBuffer), since which version "
-            "a field is there, or when a subsection is needed.",
+            "say which field counts another's elements (VArray, VBuffer), which version added "
+            "a field, or when a subsection is needed.",
             "",
         )
         lines.append("")
@@ -165,7 +165,7 @@ class Module:
         lines += docstring(_of_sections(sections) if sections else _of_struct(cls))
         if cls.members:
             lines.append("")
-        # A class attribute would hide the type of that name from what is declared after it.
+        # A class attribute would hide the type of that name from the declarations after it.
         taken = {*_VOCABULARY, *self._classes, *_ATTRIBUTES[cls.base]}
         names: set[str] = set()
         for member in cls.members:
@@ -188,8 +188,8 @@ def _declared(attribute: str, name: str, member: Member, used: set[str], base: s
     if attribute != name and not member.attribute:
         options.insert(0, f"name={quoted(name)}")
     is_row = "[" in made.annotation.removeprefix("Equal[")
-    # Of other defaults type checkers want to know, but a device's instances have no parameters.
-    if made.default and (is_row or (options and (made.live or base != "Device"))):
+    # Type checkers need the other defaults for the constructor, which devices do not have.
+    if made.default and (is_row or (options and (made.needs_default or base != "Device"))):
         options.append(f"default={made.default}")
     head = f"{attribute}: {made.annotation}"
     if options:
@@ -205,7 +205,7 @@ def _tokens(annotation: str) -> set[str]:
 
 
 def _fitting(name: str, room: int = LONGEST_NAME) -> str:
-    """Return a name as a description can have it (see ``check_name`` in layout.py)."""
+    """Return the name as one that a description can have; see ``check_name`` in layout."""
     raw = name.replace("\0", "?").encode("utf-8", "replace")
     return raw[:room].decode("utf-8", "ignore") or "unnamed"
 

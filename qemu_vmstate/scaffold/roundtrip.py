@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A migration file's devices through QEMU's C code and back, by the classes ``scaffold`` makes.
+"""Loading and saving a migration file's devices with the classes of ``scaffold``.
 
     report = roundtrip(read("vm.mig"))
     print(report.summary)
 
-Each section's payload is loaded into a fresh object of its class and saved again; the bytes must
-be the same.  That shows of a stream that Python has an equivalent of everything in it.
+QEMU's C code loads each section's payload into a new object of its class and saves it again; the
+bytes must be the same.  This shows that Python can represent everything in the stream.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ Outcome: TypeAlias = Literal["identical", "differs", "cannot"]
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one section."""
+    """The result of one section."""
 
     section: Section
     outcome: Outcome
     why: str
-    """Where it differs first, or why it cannot be loaded; empty if it is identical."""
+    """The first difference, or the reason why it cannot be loaded; empty if it is identical."""
     opaque: Counter[str]
-    """Its bytes that only its device's code understands, by type."""
+    """The number of its bytes that only the device's code understands, by type."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a file's sections of devices."""
+    """The results of a file's device sections."""
 
     path: str
     results: tuple[Result, ...]
 
     @property
     def identical(self) -> int:
-        """How many sections came back as they were."""
+        """The number of sections whose bytes are identical."""
         return sum(result.outcome == "identical" for result in self.results)
 
     @property
     def opaque(self) -> Counter[str]:
-        """The bytes of all sections that only their device's code understands, by type."""
+        """The number of bytes in all sections that only the device's code understands, by type."""
         return sum((result.opaque for result in self.results), Counter[str]())
 
     @property
     def size(self) -> int:
-        """The bytes of all sections."""
+        """The number of bytes of all sections."""
         return sum(result.section.payload_size for result in self.results)
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """One line with the figures of all sections."""
         return (
             f"identical: {self.identical} of {len(self.results)} sections, "
             f"{self.opaque.total()} bytes opaque of {self.size}"
@@ -75,8 +75,8 @@ class Report:
 def roundtrip(stream: Stream) -> Report:
     """Load every section of a device and save it again.
 
-    What goes wrong with a section is in its result.  Raises ``StreamError`` or OSError if the
-    file is not there any more as it was read.
+    The result of a section has its errors.  Raises ``StreamError`` or OSError if the file has
+    changed since it was read.
     """
     sections = sections_named(stream)
     with Source(stream.path) as source:
@@ -89,10 +89,10 @@ def roundtrip(stream: Stream) -> Report:
 
 
 def _classes(sections: Sequence[Section]) -> Iterator[tuple[Made, Any]]:
-    """Each section with its class, or with the error that there is none."""
-    whole = Scaffold(sections)
+    """Yield each section with its class, or with the error that prevents one."""
+    complete = Scaffold(sections)
     try:
-        module = _imported(whole.text())
+        module = _imported(complete.text())
     except VMStateError:
         for section in sections:
             alone = Scaffold([section])
@@ -101,7 +101,7 @@ def _classes(sections: Sequence[Section]) -> Iterator[tuple[Made, Any]]:
             except VMStateError as error:
                 yield alone.made[0], error
         return
-    for made in whole.made:
+    for made in complete.made:
         yield made, getattr(module, made.cls)
 
 
@@ -118,9 +118,9 @@ def _tried(made: Made, cls: Any, payload: bytes) -> Result:
     if isinstance(cls, VMStateError):
         return result("cannot", str(cls))
     try:
-        model = cls()
-        load(model, payload, made.section.version_id)
-        again = save(model)
+        obj = cls()
+        load(obj, payload, made.section.version_id)
+        again = save(obj)
     except VMStateError as error:
         return result("cannot", str(error))
     if again == payload:
@@ -153,19 +153,19 @@ def _paths(fields: Iterable[Field], offset: int, prefix: str) -> Iterator[str]:
 
 
 def show_roundtrip(report: Report, out: TextIO) -> None:
-    """One line for each section, and the summary."""
+    """Write one line for each section, and the summary."""
     for result in report.results:
         section, opaque = result.section, result.opaque.total()
-        said = result.why or f"{section.payload_size} bytes"
+        details = result.why or f"{section.payload_size} bytes"
         if opaque and not result.why:
-            said += f", {opaque} opaque ({', '.join(result.opaque)})"
-        line = f"{result.outcome:9}  {section.name}/{section.instance_id}: {said}"
+            details += f", {opaque} opaque ({', '.join(result.opaque)})"
+        line = f"{result.outcome:9}  {section.name}/{section.instance_id}: {details}"
         out.write(printable(line) + "\n")
     out.write(report.summary + "\n")
 
 
 def write_roundtrip_json(report: Report, out: TextIO) -> None:
-    """One JSON object and a newline."""
+    """Write one JSON object and a newline."""
     json.dump(
         {
             "path": report.path,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Python text as ``ruff format`` leaves it: names, strings, calls and classes."""
+"""Python source in the format of ``ruff format``: names, strings, calls and classes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = [
 ]
 
 WIDTH = 88
-"""ruff's; what is wrapped for it stays as it is where lines may be longer."""
+"""The default line length of ruff; code that is wrapped for it is also valid for longer lines."""
 
 LONGEST, LONGEST_CLASS = 40, 32
-"""Characters of an attribute's and a class's name, so that a declaration fits its line."""
+"""The maximum length of attribute and class names, so that a declaration fits into a line."""
 
 
 def plain(text: str) -> str:
-    """Return a name of the stream for a docstring or a comment."""
+    """Return a name of the stream in a form that is valid in a docstring or a comment."""
     shown = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def quoted(text: str) -> str:
-    """Return a string literal: in double quotes, unless single ones cost fewer escapes."""
+    """Return a string literal, in the quotes that need fewer escapes."""
     quote = "'" if text.count('"') > text.count("'") else '"'
     out = []
     for c in text:
@@ -47,7 +47,7 @@ def quoted(text: str) -> str:
 
 
 def unique(name: str, taken: Container[str], between: str = "_") -> str:
-    """``name``, or with the first number from 2 on that makes it another."""
+    """Return ``name``, with the first number from 2 on that makes it unique if it is taken."""
     found, number = name, 1
     while found in taken:
         number += 1
@@ -56,16 +56,16 @@ def unique(name: str, taken: Container[str], between: str = "_") -> str:
 
 
 def attribute_name(name: str, taken: Container[str], room: int = LONGEST) -> str:
-    """Return an identifier for a field, of ``room`` characters: its C name where Python allows.
+    """Return an identifier for a field of at most ``room`` characters: its C name if possible.
 
-    Without underscores in front: those names are the base class's, in every version of it.
+    It has no leading underscores, because such names belong to the base class.
     """
     parts = name.split(".")
     found = _identifier(name)
     while len(found) > room and len(parts) > 1:
         del parts[0]
         found = _identifier(".".join(parts))
-    # Something is always left, and a number may have to follow.
+    # At least 8 characters remain; 3 are left for a number.
     found = found[: max(room - 3, 8)] if len(found) > room else found
     if keyword.iskeyword(found) or found in taken:
         found = f"{found}_"
@@ -78,7 +78,7 @@ def _identifier(name: str) -> str:
 
 
 def class_name(name: str) -> str:
-    """Return a class's name for a description's: ``PIIX3``, ``CpuCommon``, ``Mc146818rtc``."""
+    """Return a class name for a description: ``PIIX3``, ``CpuCommon``, ``Mc146818rtc``."""
     words = re.findall(r"[0-9A-Za-z]+", name)
     found = "".join(word[0].upper() + word[1:] for word in words)[:LONGEST_CLASS] or "Unnamed"
     if keyword.iskeyword(found):
@@ -87,7 +87,7 @@ def class_name(name: str) -> str:
 
 
 def call(head: str, arguments: Sequence[str], tail: str, indent: str = "") -> list[str]:
-    """``head(arguments)tail`` on one line, or each argument on a line of its own."""
+    """Return ``head(arguments)tail`` on one line, or with each argument on its own line."""
     line = f"{indent}{head}({', '.join(arguments)}){tail}"
     if len(line) <= WIDTH or not arguments:
         return [line]
@@ -96,7 +96,7 @@ def call(head: str, arguments: Sequence[str], tail: str, indent: str = "") -> li
 
 
 def comment(text: str, indent: str = "    ") -> list[str]:
-    """``text`` as lines that begin with ``#``."""
+    """Return ``text`` as lines that begin with ``#``."""
     return [f"{indent}# {line}" for line in _wrapped(text, WIDTH - len(indent) - 2)]
 
 
@@ -110,7 +110,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def docstring(text: str, indent: str = "    ") -> list[str]:
-    """``text`` as a docstring; its paragraphs are separated by empty lines."""
+    """Return ``text`` as a docstring; empty lines separate its paragraphs."""
     paragraphs = text.split("\n\n")
     lines: list[str] = []
     for paragraph in paragraphs:
@@ -124,7 +124,7 @@ def docstring(text: str, indent: str = "    ") -> list[str]:
 
 def imports(module: str, names: Iterable[str]) -> list[str]:
     """Return a sorted import statement."""
-    # The natural order: u8 before u16.
+    # In natural order: u8 before u16.
     ordered = sorted(names, key=lambda name: (name[0].islower(), _natural(name)))
     line = f"from {module} import {', '.join(ordered)}"
     if len(line) <= WIDTH:

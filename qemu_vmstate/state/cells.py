@@ -144,7 +144,7 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
     else:
         inner = vars(_state.Cell)["_value"]
         address = vars(_state.Cell)["_address"]
-        held_by_group = vars(_state.Cell)["_lent"]
+        held_by_group = vars(_state.Cell)["_held_by_group"]
         unlock = vars(_state.Cell)["_release"]
 
     def __init__(self, value: T) -> None:

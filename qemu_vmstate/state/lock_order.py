@@ -41,7 +41,7 @@ class _State:
 
 _held = _Held()
 state = _State()
-_state.see_locks(state.on)
+_state.track_locks(state.on)
 
 
 def check_lock_order(on: bool = True) -> None:
@@ -57,7 +57,7 @@ def check_lock_order(on: bool = True) -> None:
     that hangs.
     """
     state.on = on
-    _state.see_locks(on)
+    _state.track_locks(on)
     if not on:
         _held.locks.clear()
 

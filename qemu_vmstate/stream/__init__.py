@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads migration files, shows them and replaces sections in them; needs nothing compiled."""
+"""Reads migration files, shows them and replaces their sections; needs nothing compiled."""
 
 from ..errors import StreamError
 from .configuration import Configuration

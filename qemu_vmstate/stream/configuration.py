@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The configuration at a migration file's beginning: what its machine was.
+"""The configuration section at the beginning of a migration file, which describes the machine.
 
-It is the one section whose fields are known without the file's own description, which those
-before QEMU 9 do not give.
+Its fields are known here, because QEMU before 9 does not describe them in the stream.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _SUBSECTION = 0x05
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What the machine was, so that a destination can refuse another."""
+    """The properties of the source machine, with which a destination compares its own."""
 
     machine: str
     target_page_bits: int | None = None
@@ -31,7 +30,7 @@ class Configuration:
 def read_configuration(
     source: Source, begin: int, limit: int, budget: Budget
 ) -> tuple[int, Configuration, tuple[Field, ...]]:
-    """Where the configuration with its payload at *begin* ends, what it says, and its fields."""
+    """Return the end of the configuration, its content and its fields, from payload *begin* on."""
     decoder = Decoder(source, begin, limit, budget)
     length = source.be32(begin, "the configuration")
     fields: list[Description] = [

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fields of a device's section, by the description that the stream itself carries.
+"""Decoding of the fields of a device's section by the description in the same stream.
 
-A description is what migration/vmstate.c writes while it saves: the order of its entries is
-the order of the bytes.  It is hostile like the rest of the stream.  A field whose type fixes its
-width is read by that, since the sizes of QEMU 9 and later are differences of a counter that
-another channel may move.
+migration/vmstate.c writes the description while it saves, so its entries are in the order of the
+bytes.  It is as untrusted as all of the stream.  If a field's type has a fixed width, the size in
+the description is not used: in QEMU 9 and later it is the difference of a counter, which another
+channel may change meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 Entry: TypeAlias = Mapping[str, Any]
 
 LARGEST_VALUE = 1 << 24
-"""The bytes of a field whose value is still kept; a larger one has its place and size only."""
+"""The size up to which a field has its value; a larger one has only its offset and size."""
 
 DEEPEST = 60
 _NULLPTR = 0x30
@@ -33,7 +33,7 @@ _SUBSECTION = 0x05
 
 
 class Duplicates(dict[str, Any]):
-    """A JSON object with a key more than once, as lists write their elements."""
+    """A JSON object with repeated keys, as QEMU writes the elements of a list."""
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -42,19 +42,19 @@ class Duplicates(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a section, and where it lies in the file."""
+    """A field of a section, and its position in the file."""
 
     name: str
-    """As the description has it, dots and all; ``[3]`` for an array's or a list's element."""
+    """The name in the description, which may have dots; ``[3]`` for an element."""
     type: str
     """QEMU's name (``uint32``, ``timer``, ``struct``...), or ``subsection``."""
     offset: int
     size: int
     value: Value = None
-    """An int, a bool, the bytes of a buffer or of a type that is not known, or a tuple of these
-    for an array; ``None`` for what has children and for a pointer that is NULL.  A
-    ``timer`` is in nanoseconds, -1 when it is not armed; a ``CPU_Double_U`` is its 64 bits as an
-    int; a ``bitmap`` is a tuple of its words of 64 bits, the first with the lowest bits."""
+    """An int, a bool, the bytes of a buffer or of an unknown type, or a tuple of these for an
+    array; ``None`` for a field with children and for a NULL pointer.  A ``timer`` is in
+    nanoseconds, -1 if it is not armed; a ``CPU_Double_U`` is its 64 bits as an int; a ``bitmap``
+    is a tuple of 64-bit words, the lowest bits first."""
     children: tuple[Field, ...] = ()
     version_id: int | None = None
     """A struct's or a subsection's version."""
@@ -78,7 +78,7 @@ class Field:
 def find(fields: Sequence[Field], path: str) -> Field | None:
     """Return the field *path* names: names joined by dots, elements as ``[3]``.
 
-    Names have dots and brackets themselves, so each that fits is tried.
+    Names may contain dots and brackets, so each name that is a prefix of *path* is tried.
     """
     for field in fields:
         if not path.startswith(field.name):
@@ -98,7 +98,7 @@ def find(fields: Sequence[Field], path: str) -> Field | None:
 
 
 def _element(field: Field, index: str) -> Field | None:
-    """Return an element of an array of scalars, without children, or an array's only one."""
+    """Return an element without a ``Field`` of its own: of scalars, or an array's only one."""
     match = re.fullmatch(r"\[(\d{1,9})\](?:\.(.+))?", index, re.DOTALL)
     if match is None:
         return None
@@ -106,7 +106,7 @@ def _element(field: Field, index: str) -> Field | None:
     if isinstance(field.value, tuple) and rest is None and at < len(field.value):
         size = field.size // len(field.value)
         return Field(f"[{at}]", field.type, field.offset + at * size, size, field.value[at])
-    # QEMU describes an array of one element as no array.
+    # QEMU describes an array of one element like a plain field.
     if at == 0 and not isinstance(field.value, tuple) and not _is_list(field):
         return field if rest is None else find(field.children, rest)
     return None
@@ -129,7 +129,7 @@ _SCALARS: dict[str, tuple[int, Callable[[bytes], int]]] = {
     "timer": (8, _signed),
     "CPU_Double_U": (8, _unsigned),
     "int32 le": (4, _signed),
-    # VMSTATE_UINT64_EQUAL's own name.
+    # QEMU's name of VMSTATE_UINT64_EQUAL.
     "int64 equal": (8, _unsigned),
 }
 for _bits in (8, 16, 32, 64):
@@ -141,9 +141,9 @@ _LISTS = ("qtailq", "qlist", "gtree")
 
 
 class Budget:
-    """How many fields there may be at the most: each needs a byte, or an entry, of its own.
+    """The number of fields that may still be decoded.
 
-    Else an array of a billion empty structs would be a line of description.
+    Without a limit, one line of description could be an array of a billion empty structs.
     """
 
     def __init__(self, left: int) -> None:
@@ -151,10 +151,10 @@ class Budget:
 
 
 class Decoder:
-    """Reads one section's payload, beginning at *at* and ending before *limit*.
+    """Reads one section's payload, which begins at *at* and ends before *limit*.
 
-    *find_end* tells where it ends by its footer, or -1: needed only where the description has
-    a gap.
+    *find_end* returns the end according to the section's footer, or -1.  It is needed only if
+    the description has a gap.
     """
 
     def __init__(
@@ -195,7 +195,10 @@ class Decoder:
     # ---------------------------------------------- what QEMU did not describe
 
     def _is_gap(self, group: list[Entry], where: str) -> bool:
-        """Decode an array of pointers that QEMU before 9.2 describes by its first, a NULL."""
+        """Return whether this is an array of pointers, described by its first, a NULL, only.
+
+        QEMU before 9.2 describes an array by its first element.
+        """
         entry = group[0]
         if len(group) > 1 or "array_len" not in entry or entry.get("struct") != {}:
             return False
@@ -206,7 +209,7 @@ class Decoder:
         return any(mark != _NULLPTR for mark in marks)
 
     def _gap(self, name: str, later: list[Entry], where: str, depth: int) -> Field:
-        """Return the bytes up to those that what follows has by its description's sizes."""
+        """Return the gap: the bytes before those of *later*, by the sizes in the description."""
         end = self._find_end()
         if depth or end < 0:
             raise self._malformed(
@@ -219,7 +222,7 @@ class Decoder:
         return self._raw({"type": "struct", "size": end - self.at}, name, where)
 
     def _extent(self, entry: Entry, where: str) -> int:
-        """Return the bytes of a field or a subsection by the sizes that its description has."""
+        """Return the size of a field or a subsection by the sizes in its description."""
         if "vmsd_name" not in entry:
             count = self._int(entry, "array_len", where) if "array_len" in entry else 1
             return self._int(entry, "size", where) * count
@@ -339,7 +342,7 @@ class Decoder:
         return self._made(name, str(entry["type"]), begin, value)
 
     def _is_null(self, entry: Entry, width: int) -> bool:
-        """Return a NULL among pointers to scalars, which QEMU 7.2 describes as the scalar."""
+        """Return whether this is a NULL pointer, which QEMU 7.2 describes as the scalar."""
         return (
             width > 1
             and entry.get("size") == 1
@@ -391,9 +394,9 @@ class Decoder:
     def _mark(self, expected: int, where: str) -> None:
         mark = self._take(1, where)[0]
         if bool(mark) != bool(expected):
-            said = "another element" if expected else "its end"
+            described = "another element" if expected else "its end"
             raise self._source.error(
-                f"{where}: by the description {said} is at byte {self.at - 1}, "
+                f"{where}: by the description {described} is at byte {self.at - 1}, "
                 f"and {mark:#04x} is there"
             )
 
@@ -473,12 +476,12 @@ class Decoder:
             raise self._malformed(where, f"{key!r} is not a string")
         return found
 
-    def _malformed(self, where: str, why: str) -> StreamError:
-        return self._source.error(f"the description of {where} cannot be used: {why}")
+    def _malformed(self, where: str, reason: str) -> StreamError:
+        return self._source.error(f"the description of {where} cannot be used: {reason}")
 
 
 def _descriptions(entry: Entry) -> Sequence[Entry]:
-    """Return the descriptions of a list's elements, whose keys all lie in the field's object."""
+    """Return the descriptions of a list's elements; QEMU puts all their keys into one object."""
     pairs = entry.pairs if isinstance(entry, Duplicates) else list(entry.items())
     out: list[dict[str, Any]] = []
     for key, value in pairs:

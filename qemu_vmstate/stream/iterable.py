@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The ends of iterable sections, which no description tells: RAM and what else delimits itself.
+"""Finding the ends of iterable sections, which the stream does not describe: RAM and others.
 
-QEMU's words for them are in docs/devel/migration/main.rst ("Iterative device migration") and
-dirty-bitmap's in the comment at the head of migration/block-dirty-bitmap.c.
+QEMU documents them in docs/devel/migration/main.rst ("Iterative device migration"), and
+dirty-bitmap in the comment at the head of migration/block-dirty-bitmap.c.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["MEASURES", "Pages", "Ram"]
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """How many guest pages a section of RAM carries, by how they are written."""
+    """The number of guest pages in a section of RAM, by their encoding."""
 
     normal: int = 0
     zero: int = 0
@@ -35,26 +35,26 @@ _MAPPED = struct.Struct(">IQQQ")
 
 @dataclass(slots=True)
 class Ram:
-    """RAM's sections one after the other; ``blocks`` is what the first of them lists."""
+    """A reader of RAM's sections in their order; ``blocks`` is the list in the first of them."""
 
     page_size: int
     with_addresses: bool
     """Each block's guest address follows its length: the capability x-ignore-shared."""
     mapped: bool = False
-    """Each block has its pages at a fixed place behind its entry: the capability mapped-ram."""
+    """Each block has its pages at a fixed offset behind its entry: the capability mapped-ram."""
     blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By name: where its entry begins in the file, and its length in bytes."""
+    """By name: the offset of the block's entry in the file, and its length in bytes."""
     _block: str = ""
 
-    # One loop, because a call for each page of a guest's memory would double the time it takes.
+    # One long loop, because a call for each page of a guest's memory would double the time.
     def measure(self, source: Source, at: int) -> tuple[int, Pages]:  # noqa: C901, PLR0912
-        """Return where the section with its first record at *at* ends, and what is in it."""
+        """Return the end of the section whose first record is at *at*, and its number of pages."""
         normal = zero = xbzrle = compressed = 0
         mask, page_size = self.page_size - 1, self.page_size
         base, window = at, b""
         while True:
             begin = at - base
-            # A header, a name and what follows it, at the longest.
+            # The longest record header: flags, a name and the bytes that follow it.
             if begin + 280 > len(window):
                 base, window, begin = at, source.window(at), 0
                 if len(window) < 8:
@@ -92,9 +92,9 @@ class Ram:
             elif kind == _EOS:
                 return at, Pages(normal, zero, xbzrle, compressed)
             elif kind != _MULTIFD_FLUSH:
-                why = "RDMA's, which no file has" if kind & _HOOK else "no known combination"
+                reason = "RDMA's, which no file has" if kind & _HOOK else "no known combination"
                 raise source.error(
-                    f"the record of RAM at byte {record} has the flags {flags:#x}: {why} "
+                    f"the record of RAM at byte {record} has the flags {flags:#x}: {reason} "
                     f"(with target pages of {page_size} bytes)"
                 )
 
@@ -120,9 +120,9 @@ class Ram:
         return at, pages
 
     def _mapped(self, source: Source, at: int, name: str, length: int) -> tuple[int, Pages]:
-        """Where the pages of a block end, whose head of mapped-ram is at *at*.
+        """Return the end and the number of a block's pages; its mapped-ram header is at *at*.
 
-        docs/devel/migration/mapped-ram.rst has a picture of it.
+        docs/devel/migration/mapped-ram.rst has a picture of the layout.
         """
         what = f"the pages of the RAM block {name!r}"
         head = _MAPPED.unpack(source.at(at, _MAPPED.size, f"the head of {what}"))
@@ -148,7 +148,7 @@ class Ram:
                 begin, min(WINDOW, bitmap_at + bitmap - begin), f"the bitmap of {what}"
             )
             normal += int.from_bytes(part).bit_count()
-        # Those that the bitmap does not have are zero, or were never touched.
+        # A page that is not in the bitmap is zero or was never written.
         return end, Pages(normal, max(0, count - normal))
 
     def _stray(self, source: Source, record: int, address: int) -> StreamError:
@@ -164,7 +164,7 @@ class Ram:
 
 
 def _dirty_bitmap_flags(source: Source, at: int, what: str) -> tuple[int, int]:
-    """Return the flags of a record and how many bytes they take: each may be the first of more."""
+    """Return the flags of a record, and their width: a flag says that more bytes of them follow."""
     flags = source.byte(at, what)
     if not flags & 0x80:
         return flags, 1
@@ -244,4 +244,4 @@ MEASURES: dict[str, Callable[[Source, int, int, bool], int]] = {
     "s390-storage_attributes": _storage_attributes,
     "spapr/htab": _page_table,
 }
-"""By name: ``measure(source, offset, page_size, is_the_first_section)`` gives a section's end."""
+"""By name: ``measure(source, offset, page_size, is_first_section)`` returns a section's end."""

@@ -13,10 +13,9 @@ Nothing compiled is needed, except for ``load`` and ``save``.
 
 A file is the output of ``migrate file:`` or ``exec:cat``, for any target.  QEMU documents the
 format in docs/devel/migration/main.rst ("Stream structure"): a header, the configuration,
-sections, and at the end a JSON description of the devices' sections, which is looked for first.
-:mod:`~qemu_vmstate.stream.decoder` reads the inside of a device's section, and
-:mod:`~qemu_vmstate.stream.iterable` finds the end of a section of RAM.  Pages of RAM are skipped,
-never kept.
+sections, and at the end a JSON description of the devices' sections, which is read first.
+:mod:`~qemu_vmstate.stream.decoder` reads the payload of a device's section, and
+:mod:`~qemu_vmstate.stream.iterable` finds the end of a section of RAM.  Pages of RAM are skipped.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ COMMANDS = (
 def read(path: str | os.PathLike[str]) -> Stream:
     """Read the migration file *path*.
 
-    Raises :class:`StreamError` with a sentence that says what is broken and at which byte,
-    and OSError when the file cannot be opened.
+    Raises :class:`StreamError`, whose message has the problem and its byte offset, and OSError
+    if the file cannot be opened.
     """
     with Source(path) as source:
         return _Reader(source).read()
@@ -70,7 +69,7 @@ def read(path: str | os.PathLike[str]) -> Stream:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """A section's head, as SECTION_START and SECTION_FULL have it."""
+    """The head of a SECTION_START or SECTION_FULL."""
 
     section_id: int
     name: str
@@ -82,7 +81,7 @@ class _Head:
 
 
 class _Reader:
-    """One walk through a file."""
+    """The state of reading one file."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -90,7 +89,7 @@ class _Reader:
         self._heads: dict[int, _Head] = {}
         self._footers: bool | None = None
         self._configuration: Configuration | None = None
-        # A description's entry is some 40 bytes, and most fields have bytes of their own.
+        # An entry of the description has some 40 bytes, and most fields have bytes in the stream.
         self._budget = Budget(min(MOST_FIELDS, 4 * source.size))
 
     def read(self) -> Stream:
@@ -153,7 +152,7 @@ class _Reader:
             size = 1 << min(self._configuration.target_page_bits, 63)
         if size is None:
             return 4096
-        # RAM's flags lie in the low bits of an address; AVR's pages leave them eight.
+        # RAM's flags are in the low bits of an address: eight with AVR's pages, the smallest.
         if type(size) is not int or not 8 <= size.bit_length() - 1 <= 30 or size & (size - 1):
             raise self._source.error(f"pages of {size!r} bytes are those of no target")
         return size
@@ -214,7 +213,7 @@ class _Reader:
         length = self._source.be16(begin + 3, "a command's length")
         if not 0 < number < len(COMMANDS):
             raise self._source.error(f"the command at byte {begin} has the unknown number {number}")
-        # What PACKAGED announces is sections like all others, which follow.
+        # The sections that PACKAGED contains are read like all others, after it.
         self._source.at(begin + 5, length, f"the command {COMMANDS[number]}")
         end = begin + 5 + length
         self._add("command", begin, end, begin + 5, name=COMMANDS[number])
@@ -260,7 +259,7 @@ class _Reader:
         return end
 
     def _next_footer(self, head: _Head, at: int) -> int:
-        """Where the footer of *head* lies first that something plausible follows; or -1."""
+        """Return the offset of the first footer of *head* with plausible bytes behind it, or -1."""
         mark = bytes([_FOOTER]) + head.section_id.to_bytes(4)
         found = self._source.find(mark, at, self._described_at)
         return next((end for end in found if self._begins_something(end + 5)), -1)
@@ -284,7 +283,7 @@ class _Reader:
             return False
 
     def _footer(self, head: _Head, end: int, payload: int, fields: tuple[Field, ...] | None) -> int:
-        """Return the end of a section whose payload ends at *end*, its footer being checked."""
+        """Check the footer of a section whose payload ends at *end*, and return its end."""
         source = self._source
         if end > source.size:
             raise source.error(
@@ -344,7 +343,7 @@ class _Reader:
         self._add("padding", at, source.size, at)
 
     def _hint(self, head: _Head, payload: int, end: int, fields: tuple[Field, ...] | None) -> str:
-        """Where the section's footer really is, and which field does not fit, if one can tell."""
+        """Return a hint for an error: the offset of the footer, and the field that does not fit."""
         if self._footers is False or (found := self._next_footer(head, payload)) < 0:
             return ""
         out = f"; its next footer is at byte {found}"

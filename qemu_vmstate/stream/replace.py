@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Putting other bytes into the sections of a migration file, for :func:`.stream.replace`.
+"""Replacing the payloads of sections in a migration file: :func:`.stream.replace`.
 
-Nothing in a stream says how long a section is, and nothing but the JSON at its end says what is
-in it.  QEMU does not read that; every other reader lives on it.  So bytes that it does not
-describe are refused, unless they come with a description of their own.
+Only the JSON at the end of a stream describes the length and the fields of a section.  QEMU does
+not read it, but every other reader depends on it.  So a payload that does not match the
+description is refused, unless it comes with a description of its own.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ def replace(
     payloads: Mapping[Key, bytes],
     descriptions: Mapping[Key, Description] | None = None,
 ) -> None:
-    """Write the migration file *path* to *out*, devices' sections having other payloads.
+    """Write the migration file *path* to *out* with other payloads for devices' sections.
 
-    *payloads* are by name and instance id, ``{("hpet", 0): save(hpet)}``; the rest of the file
-    stays as it is, footers too.  *out* may be *path*; it is replaced when all is written, with
-    the permissions of *path*.  RAM is copied a piece at a time.
+    *payloads* maps name and instance id to bytes, ``{("hpet", 0): save(hpet)}``; everything else
+    in the file is unchanged.  *out* may be *path*; it is replaced after all is written, and gets
+    the permissions of *path*.  RAM is copied in pieces.
 
-    QEMU takes a payload of any length that its device reads, and ignores the JSON description
-    at the end of the file.  For all other readers that must go on to be true.  So a payload
-    which the section's description does not describe, a subsection more say, needs one of its
-    own in *descriptions*, which is what ``describe(hpet)`` returns; the file's JSON then has
-    it.  A section without a description can have any payload.
+    QEMU accepts a payload of any length that its device reads, and ignores the JSON description
+    at the end of the file, but other readers need a correct one.  So a payload that does not
+    match the section's description, for example with one more subsection, needs a new one in
+    *descriptions*, as ``describe(hpet)`` returns it, which also replaces the one in the file.  A
+    section without a description can have any payload.
 
-    Raises :class:`StreamError` when *path* is broken, and for a section that is not there, is
-    there twice, comes in parts as RAM does, or that the payload does not fit; OSError for *path*
+    Raises :class:`StreamError` if *path* is malformed, and for a section that is missing, is
+    there twice, comes in parts as RAM does, or does not match the payload; OSError for *path*
     and *out*.  Nothing is written then.
     """
     stream = read(path)
@@ -67,9 +67,11 @@ def replace(
         _write(source, out, sorted(edits))
 
 
-def _refusal(stream: Stream, key: Key, why: str) -> StreamError:
+def _refusal(stream: Stream, key: Key, reason: str) -> StreamError:
     name, instance = key
-    return StreamError(f"the section {printable(name)!r} (instance {instance}) {why}", stream.path)
+    return StreamError(
+        f"the section {printable(name)!r} (instance {instance}) {reason}", stream.path
+    )
 
 
 def _section(stream: Stream, key: Key) -> Section:
@@ -93,7 +95,7 @@ def _check(
         return
     if new is not None and not old:
         raise _refusal(stream, key, "is not described in the file, so there is nothing to update")
-    # An old-style handler's entry has none.
+    # The entry of an old-style handler has no version.
     if new is not None and new.get("version", section.version_id) != section.version_id:
         raise _refusal(
             stream,
@@ -141,7 +143,7 @@ def _described(stream: Stream, new: Mapping[Key, Description]) -> tuple[int, int
 def _write(
     source: Source, out: str | os.PathLike[str], edits: list[tuple[int, int, bytes]]
 ) -> None:
-    """Write the file with its edits, which replaces *out* when all of it is written."""
+    """Write the file with its edits, and replace *out* after all of it is written."""
     folder, name = os.path.split(os.path.abspath(out))
     part, path = tempfile.mkstemp(prefix=f".{name[:100]}-", dir=folder)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A migration file as it was read: its sections and their fields."""
+"""The sections of a migration file and their fields."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Kind: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the file; together they cover it without gaps."""
+    """A part of the file; all parts cover the file without gaps."""
 
     kind: Kind
     offset: int
-    """Where its first byte lies in the file, the one that says what it is."""
+    """The offset in the file of its first byte, which is the type of the section."""
     size: int
-    """All of its bytes, a footer included."""
+    """The number of its bytes, with the footer."""
     payload_offset: int
     payload_size: int
     name: str = ""
@@ -46,22 +46,22 @@ class Section:
     instance_id: int | None = None
     version_id: int | None = None
     fields: tuple[Field, ...] | None = None
-    """What the payload has, subsections last; ``None`` where nothing describes it."""
+    """The fields of the payload, subsections last; ``None`` if nothing describes it."""
     pages: Pages | None = None
-    """What a section of RAM carries."""
+    """The number of pages in a section of RAM."""
     vmsd_name: str | None = None
     """The name of a device's ``VMStateDescription``, which *name* ends with."""
 
     @property
     def opaque(self) -> bool:
-        """Whether there is a payload of which only place and size are known."""
+        """Whether only the offset and the size of the payload are known."""
         sections = ("start", "part", "end", "full")
         return self.kind in sections and self.fields is None and self.pages is None
 
     def field(self, path: str) -> Field:
         """Return the field with that path (``"regs.fifo"``, ``"history[2].step"``), else KeyError.
 
-        Names are the description's, which have dots themselves: ``"env.regs[4]"``.
+        Names in the description may contain dots: ``"env.regs[4]"``.
         """
         found = find(self.fields or (), path)
         if found is None:
@@ -69,14 +69,14 @@ class Section:
         return found
 
     def walk(self) -> Iterator[Field]:
-        """Every field, each before what is inside it."""
+        """Yield every field, each before its children."""
         for field in self.fields or ():
             yield from field.walk()
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A migration file, read."""
+    """The content of a migration file."""
 
     path: str
     size: int
@@ -86,7 +86,7 @@ class Stream:
     description: Description | None
     """The JSON at the end; ``None`` if the machine type or a postcopy suppressed it."""
     page_size: int
-    """The target's: the description's, the configuration's, or else 4096."""
+    """The target's page size, from the description or the configuration, or else 4096."""
     ram_blocks: Mapping[str, int]
     """The lengths of the blocks of RAM, in bytes."""
     footers: bool
@@ -96,16 +96,16 @@ class Stream:
         return iter(self.sections)
 
     def section(self, name: str, instance_id: int = 0) -> Section:
-        """Return the device's first section that has its fields, else its first; or KeyError."""
+        """Return the device's first section with fields, else its first one; raise KeyError."""
         same = [s for s in self.sections if (s.name, s.instance_id) == (name, instance_id)]
         if not same:
             raise KeyError(f"{name}/{instance_id}")
         return next((s for s in same if s.fields is not None), same[0])
 
     def payload(self, name: str, instance_id: int = 0) -> bytes:
-        """Return the bytes of that section, read from the file now: what ``load`` takes.
+        """Return the bytes of that section for ``load``, read from the file at this time.
 
-        Raises KeyError as :meth:`section`, OSError, and StreamError if the file got shorter.
+        Raises KeyError as :meth:`section`, OSError, and StreamError if the file has become shorter.
         """
         section = self.section(name, instance_id)
         with Source(self.path) as source:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A migration file's sections for people, as a table, and for programs, as JSON."""
+"""Output of a migration file's sections, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RIGHT = {"offset", "size", "id", "instance", "version"}
 
 
 def as_json(stream: Stream) -> dict[str, Any]:
-    """All that was read, in what JSON has: bytes are hexadecimal digits, ints are exact."""
+    """Return all of a stream as values for JSON: bytes are hexadecimal digits, ints are exact."""
     configuration = stream.configuration
     return {
         "path": stream.path,
@@ -88,14 +88,14 @@ def _value(value: object) -> object:
 
 
 def write_json(stream: Stream, out: TextIO) -> None:
-    """One JSON object and a newline, written as it is made."""
+    """Write one JSON object and a newline, in pieces."""
     for text in json.JSONEncoder().iterencode(as_json(stream)):
         out.write(text)
     out.write("\n")
 
 
 def show(stream: Stream, out: TextIO) -> None:
-    """Show a table of the sections: by ``rich`` on a terminal that has it, else plain text."""
+    """Write a table of the sections: with ``rich`` if *out* is a terminal, else as plain text."""
     configuration = stream.configuration
     described = "described" if stream.description else "not described"
     machine = f"machine {printable(configuration.machine)}, " if configuration else ""
@@ -124,12 +124,12 @@ def _show_rich(rows: list[tuple[str, ...]], out: TextIO) -> bool:
     except ImportError:
         return False
     for column in _COLUMNS:
-        # A narrow terminal folds the names; nothing is cut off.
-        whole = column not in ("name", "contents")
+        # On a narrow terminal only these columns are folded; nothing is cut off.
+        no_wrap = column not in ("name", "contents")
         justify = "right" if column in _RIGHT else "left"
-        table.add_column(column, justify=justify, no_wrap=whole, overflow="fold")
+        table.add_column(column, justify=justify, no_wrap=no_wrap, overflow="fold")
     for row in rows:
-        # As Text, so that a name in brackets is not taken for a style.
+        # As Text, because rich reads a name in brackets as markup.
         table.add_row(*map(text, row))
     console.print(table)
     return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reading a large file by offset, a window at a time, with sentences for its end."""
+"""Reading a large file by offset, a window at a time, with errors for a file that ends early."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ..errors import StreamError
 __all__ = ["Memory", "Source", "printable", "shown"]
 
 WINDOW = 1 << 18
-LONGEST_SENTENCE = 2000
+LONGEST_MESSAGE = 2000
 
 
 def shown(raw: bytes) -> str:
-    """Return a name of the stream as text; names are ASCII, and what is not stays visible."""
+    """Return a name of the stream as text; bytes that are not UTF-8 are shown as escapes."""
     return raw.decode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:
-    """Text of the stream that moves no cursor."""
+    """Return text of the stream with escapes for control characters, safe for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Source:
-    """A file to read from.  It is never mapped: one that shrinks meanwhile just ends early."""
+    """A file to read from.  It is not mapped, so that one which shrinks causes no SIGBUS."""
 
     noun = "file"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        # A pipe would otherwise wait here for its writer.
+        # O_NONBLOCK, because opening a pipe would wait for its writer.
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             mode = os.fstat(self._fd).st_mode
@@ -61,10 +61,10 @@ class Source:
         os.close(self._fd)
 
     def error(self, reason: str) -> StreamError:
-        """Return the error for this file; its quotes of the stream are made harmless and short."""
+        """Return an error for this file; text of the stream in it is escaped and shortened."""
         text = printable(reason)
-        if len(text) > LONGEST_SENTENCE:
-            text = f"{text[: LONGEST_SENTENCE // 2]} ... {text[-LONGEST_SENTENCE // 2 :]}"
+        if len(text) > LONGEST_MESSAGE:
+            text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
         return StreamError(text, self.path)
 
     def at(self, offset: int, length: int, what: str) -> bytes:
@@ -84,7 +84,7 @@ class Source:
         return data
 
     def window(self, offset: int) -> bytes:
-        """Return what is at *offset*, as far as it is convenient; empty at the end."""
+        """Return up to ``WINDOW`` bytes at *offset*; empty at the end."""
         return self._pread(offset, WINDOW)
 
     def cut(self, offset: int, length: int, what: str) -> StreamError:
@@ -98,7 +98,7 @@ class Source:
         data = os.pread(self._fd, length, offset)
         if len(data) == min(length, self.size - offset):
             return data
-        # One read gives 2 GiB at most.
+        # One read returns 2 GiB at most.
         parts = [data]
         while data and (missing := length - sum(map(len, parts))) > 0:
             data = os.pread(self._fd, missing, offset + sum(map(len, parts)))
@@ -122,7 +122,7 @@ class Source:
         return int.from_bytes(self.at(offset, 8, what))
 
     def find(self, needle: bytes, start: int, end: int) -> Iterator[int]:
-        """Where *needle* lies, whole, from *start* to *end*; each byte is read once."""
+        """Yield each offset of *needle* between *start* and *end*; each byte is read once."""
         overlap = len(needle) - 1
         while start + len(needle) <= end:
             chunk = self._pread(start, min(WINDOW, end - start))
@@ -135,7 +135,7 @@ class Source:
             start += len(chunk) - overlap
 
     def rfind(self, needle: bytes, start: int, end: int) -> int:
-        """Where *needle* lies last, whole, from *start* to *end*; -1 if it does not."""
+        """Return the last offset of *needle* between *start* and *end*, or -1."""
         while end - start >= len(needle):
             begin = max(start, end - WINDOW)
             if (at := self._pread(begin, end - begin).rfind(needle)) >= 0:
@@ -147,7 +147,7 @@ class Source:
 
 
 class Memory(Source):
-    """Bytes to read from, which errors call a *noun*."""
+    """Bytes to read from; *noun* is their name in errors."""
 
     def __init__(self, data: bytes, noun: str) -> None:
         self.path, self.noun, self.size = "", noun, len(data)

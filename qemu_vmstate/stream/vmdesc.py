@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The JSON at a migration file's end, which describes its devices' sections."""
+"""The JSON at the end of a migration file, which describes the sections of devices."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ __all__ = [
 Description: TypeAlias = Mapping[str, Any]
 
 LARGEST = 1 << 25
-"""A thousand vCPUs are described in some 20 MB."""
+"""The longest description that is read; that of a thousand vCPUs has some 20 MB."""
 
 
 def find_description(source: Source, at: int) -> tuple[int, Description | None]:
-    """Where the stream's EOF mark lies that a whole description follows, and the latter.
+    """Return the offset of the EOF mark before the description, and the description.
 
-    Without one, where the file ends.  JSON has no NUL bytes, so the mark is the last in the
-    file, unless the description's length looks like one, or like two.
+    If there is none, return the end of the file and ``None``.  JSON has no NUL bytes, so the last
+    bytes that look like the mark are the mark, or else part of the description's length, which
+    can look like one or two marks.
     """
     first, mark = max(at, source.size - LARGEST), source.size
     for _ in range(3):
@@ -73,7 +74,7 @@ def parse(source: Source, at: int, length: int) -> Description:
 
 
 def by_device(description: Description | None) -> dict[tuple[str, int], list[Description]]:
-    """By name and instance, in the file's order: in QEMU 7.2 two devices may have the same."""
+    """Return the devices' descriptions by name and instance, which QEMU 7.2 may use twice."""
     out: dict[tuple[str, int], list[Description]] = {}
     for device in (description or {}).get("devices", []):
         name, instance = device.get("name"), device.get("instance_id")
@@ -83,13 +84,13 @@ def by_device(description: Description | None) -> dict[tuple[str, int], list[Des
 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an ``object_pairs_hook`` of :mod:`json` that loses no key that comes twice."""
+    """Return a JSON object that keeps repeated keys: an ``object_pairs_hook`` of :mod:`json`."""
     plain = dict(pairs)
     return plain if len(plain) == len(pairs) else Duplicates(pairs)
 
 
 def as_json(value: Any) -> str:
-    """Return what QEMU's JSONWriter would write, keys that come twice included."""
+    """Return *value* in the format of QEMU's JSONWriter, with repeated keys."""
     if isinstance(value, Mapping):
         pairs = value.pairs if isinstance(value, Duplicates) else value.items()
         return "{" + ", ".join(f"{json.dumps(key)}: {as_json(inner)}" for key, inner in pairs) + "}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""VMs with Python in them, their migrations and snapshots; needs nothing compiled."""
+"""Starts VMs with Python in them, migrates them and takes snapshots; needs nothing compiled."""
 
 from .vm import VM, MigrationError, VMError, VMLaunchError
 

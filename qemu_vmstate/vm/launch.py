@@ -42,7 +42,7 @@ SHIM_NAME = "qemu-vmstate-shim.so"
 """The file name of the shim, in the folder of the native parts."""
 
 _PREFIX = "QEMU_VMSTATE_"
-# Spelt out: importing state/lock_order.py, which reads it, would load the compiled parts.
+# Not imported from state/lock_order.py, because that loads the compiled parts.
 _CHECK_LOCK_ORDER = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
 _ASK_LIBPYTHON = """\
 import json, os, sys, sysconfig
@@ -57,7 +57,7 @@ print(json.dumps([os.path.join(f, n) for f in folders if f
 
 
 class VMError(VMStateError, RuntimeError):
-    """A VM did not do what it was asked; the message names the VM and the command."""
+    """A command to a VM failed; the message names the VM and the command."""
 
 
 class VMLaunchError(VMError):
@@ -134,9 +134,9 @@ class Script:
     python: str = sys.executable
 
     def qemu_arguments(self) -> list[str]:
-        """Return the arguments to add to QEMU's command line: none when the shim is preloaded.
+        """Return the arguments to add to QEMU's command line: none if the shim is preloaded.
 
-        Raises :class:`VMLaunchError` for an argument that QEMU would keep for itself.
+        Raises :class:`VMLaunchError` for an argument that QEMU would interpret itself.
         """
         if self.shim == "preload":
             return []
@@ -156,9 +156,9 @@ class Script:
         return ["-plugin", ",".join([plugin, *(option(argv=value) for value in self.args)])]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """Return *inherited* with the shim's variables in place of any that an earlier one had.
+        """Return *inherited* with the shim's variables, which replace those of an outer shim.
 
-        Raises :class:`VMLaunchError` when the shim cannot be preloaded from where it is.
+        Raises :class:`VMLaunchError` if the shim's path does not allow to preload it.
         """
         env = without_python(inherited)
         library = shim_path(self.native)

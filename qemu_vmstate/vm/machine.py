@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A QEMU process that is started, controlled over its monitor, observed and ended.
+"""A QEMU process: starting it, controlling it over its monitor, observing it, ending it.
 
 Every wait has a deadline.  Every error of a QEMU that failed or ended has the tail of its log
 as a note.
@@ -47,12 +47,12 @@ class Machine:
     * *shim*: how the shim is loaded, "plugin" or "preload"; see :mod:`qemu_vmstate.vm.launch`.
     * *qemu*: the program; *machine*: its ``-M``; *extra*: further arguments of it.
     * *native*: the folder of the shim (else $QEMU_VMSTATE_NATIVE, else the package's own);
-      *python*: the interpreter to run in QEMU, which may be a virtual environment's.
+      *python*: the interpreter to run in QEMU, which may belong to a virtual environment.
     * *name*: the VM's name in errors and in the names of files.
     * *incoming*: wait for a migration (``-incoming defer``); *paused*: ``-S``.
-    * *disk*: True for a qcow2 of the run's own to keep snapshots in, or the path of one, which
-      is made if missing.
-    * *daemonize*: ``-daemonize``; the exit status is then not known, and stdout is lost.
+    * *disk*: the qcow2 for snapshots: True for a temporary one, or a path, where it is created if
+      missing.
+    * *daemonize*: ``-daemonize``; the exit status is then unknown, and stdout is lost.
     * *folder*: for logs and sockets (kept); otherwise a temporary one, kept after a failure.
     * *timeout*: seconds, for every single wait.
     * *env*: variables to add to the process's environment.
@@ -137,7 +137,7 @@ class Machine:
             return
         reported = self._end_reported
         try:
-            # An exception of the block is what to report: no long wait, no other error.
+            # After an exception of the block, wait only briefly and report no other error.
             status = self._quit(self.timeout if error is None else _GRACE_SECONDS)
             if error is None and status and not reported:
                 raise VMError(
@@ -177,7 +177,7 @@ class Machine:
             self._greet(socket.socket(fileno=ours.detach()))
         known = self.qmp("query-version")["qemu"]
         self.version = (known["major"], known["minor"], known["micro"])
-        # This capability does not change the stream; without it a wait could only poll.
+        # The capability does not change the stream; without its events, waits could only poll.
         self.qmp("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
 
     def _command_line(self, monitor: int) -> list[str]:
@@ -205,7 +205,7 @@ class Machine:
             settings = {"node-name": DISK_NODE, "file.filename": str(disk)}
             command += ["-blockdev", option("qcow2", **{"file.driver": "file"}, **settings)]
         if self._daemonize:
-            # A daemon's stderr is kept in QEMU's own log only, which needs a mask.
+            # A daemon's stderr goes only to QEMU's own log, which needs a mask to be on.
             command += [
                 "-daemonize",
                 "-pidfile",
@@ -288,7 +288,7 @@ class Machine:
     def quit(self) -> int | None:
         """End QEMU and return its exit status, -N for signal N, None for a daemon.
 
-        It is no error when QEMU has ended before.  Raises :class:`VMError` when it does not.
+        It is no error if QEMU has ended before.  Raises :class:`VMError` if it does not end.
         """
         return self._quit(self.timeout)
 
@@ -302,7 +302,7 @@ class Machine:
     def _quit(self, timeout: float) -> int | None:
         deadline = time.monotonic() + timeout
         if self._monitor is not None and not self._running("quit").ended():
-            # QEMU may end before its answer is sent; only the process shows whether it ended.
+            # QEMU may end before it sends its answer; only the process shows whether it ended.
             with contextlib.suppress(MonitorLost, TimeoutError, CommandError):
                 self._monitor.execute("quit", {}, timeout)
         return self._wait(max(0.1, deadline - time.monotonic()))
@@ -395,25 +395,25 @@ class Machine:
         Arguments come as a mapping, by keyword (``job_id=`` is QMP's ``job-id``), or both.
         Raises :class:`VMError` with QEMU's error, or when QEMU ends or does not answer.
         """
-        whole = dict(arguments or {})
-        whole.update((key.replace("_", "-"), value) for key, value in named.items())
+        arguments = dict(arguments or {})
+        arguments.update((key.replace("_", "-"), value) for key, value in named.items())
         self._running(command)
         assert self._monitor is not None
         try:
-            return self._monitor.execute(command, whole, self.timeout)
+            return self._monitor.execute(command, arguments, self.timeout)
         except CommandError as error:
             raise VMError(
-                f"VM {self.name!r}: QEMU refuses {_spell_command(command, whole)}: {error}"
+                f"VM {self.name!r}: QEMU refuses {_spell_command(command, arguments)}: {error}"
             ) from error
         except TimeoutError:
             late = VMError(
-                f"VM {self.name!r}: QEMU did not answer {_spell_command(command, whole)} within "
-                f"{self.timeout:g} s; does a hook or a script hold its lock?"
+                f"VM {self.name!r}: QEMU did not answer {_spell_command(command, arguments)} "
+                f"within {self.timeout:g} s; does a hook or a script hold its lock?"
             )
             self.add_log(late)
             raise late from None
         except MonitorLost as error:
-            raise self._end_error(_spell_command(command, whole)) from error
+            raise self._end_error(_spell_command(command, arguments)) from error
 
     def stop(self) -> None:
         """Pause the machine; raises :class:`VMError`."""

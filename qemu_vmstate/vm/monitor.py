@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The monitor of a running QEMU: a QMP connection.
 
-The QEMU project's own asyncio client speaks QMP; see docs/interop/qmp-spec.rst.
+It uses the QEMU project's asyncio client, ``qemu.qmp``; see docs/interop/qmp-spec.rst.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CLOSE_SECONDS = 5.0
 
 
 class MonitorLost(Exception):
-    """The connection to QEMU's monitor is gone, or was never made."""
+    """The connection to QEMU's monitor is closed, or was never made."""
 
 
 class CommandError(Exception):
@@ -33,7 +33,7 @@ class CommandError(Exception):
 
 
 def _import_qmp() -> ModuleType:
-    """Return ``qemu.qmp``, which only a VM that runs needs."""
+    """Import ``qemu.qmp``, which is needed only to run a VM."""
     try:
         return import_module("qemu.qmp")
     except ImportError as error:
@@ -63,7 +63,7 @@ class Monitor:
         self._thread.start()
 
     def connect(self, peer: socket.socket, timeout: float) -> None:
-        """Greet and negotiate over *peer*, which is owned from here on."""
+        """Greet and negotiate over *peer*, and become its owner."""
 
         async def connect() -> None:
             await self._client.connect(peer)
@@ -83,7 +83,7 @@ class Monitor:
     def read_out(self, seconds: float) -> None:
         """Receive the last events of a QEMU that has ended, within *seconds*.
 
-        The limit matters when a child of QEMU lives on, which may keep the connection open.
+        Without the limit, a child of QEMU that still runs could keep the connection open.
         """
 
         async def read_out() -> None:
@@ -101,7 +101,7 @@ class Monitor:
         async def close() -> None:
             if self._watcher is not None:
                 self._watcher.cancel()
-            # An error of the connection has been raised where it was used.
+            # An error of the connection was raised before, by the call that used it.
             with contextlib.suppress(self._qmp.QMPError, EOFError, OSError):
                 await self._client.disconnect()
 

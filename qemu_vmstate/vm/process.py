@@ -13,9 +13,9 @@ __all__ = ["Process", "describe_status"]
 
 
 class Process:
-    """A process held by a file descriptor, so that its id cannot come to mean another.
+    """A process held by a file descriptor, so that a reused process id cannot be confused with it.
 
-    *child* is its ``Popen`` where it is a child of this process, else None.
+    *child* is its ``Popen`` if it is a child of this process, else None.
     """
 
     def __init__(self, pid: int, child: subprocess.Popen[bytes] | None) -> None:

@@ -15,7 +15,7 @@ from .launch import VMLaunchError
 __all__ = ["LOG_TAIL_LINES", "RunFiles"]
 
 LOG_TAIL_LINES = 60
-"""How many lines of a QEMU's log go into an error."""
+"""The number of lines of QEMU's log that an error gets."""
 
 _SOCKET_PATH_BYTES = 100  # sun_path holds 108, with a final NUL
 
@@ -32,16 +32,16 @@ class RunFiles:
         self._last_log = ""
 
     def open(self) -> None:
-        """Make the folder, and remove the files of an earlier run in it."""
+        """Create the folder, and remove the files of an earlier run in it."""
         if self._temporary:
             self.folder = Path(tempfile.mkdtemp(prefix="qemu-vmstate-"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        # An earlier run's process id would be another process by now.
+        # The process id of an earlier run may belong to another process now.
         for path in (self.pid_path, self.log_path, self.daemon_log_path):
             path.unlink(missing_ok=True)
 
     def close(self, keep: bool) -> None:
-        """Remove the sockets, and with ``keep=False`` a temporary folder; :attr:`log` stays."""
+        """Remove the sockets and, unless *keep*, a temporary folder; :attr:`log` is preserved."""
         self._last_log = self.log
         if self._sockets not in (None, self.folder):
             shutil.rmtree(str(self._sockets), ignore_errors=True)
@@ -61,14 +61,14 @@ class RunFiles:
 
     @property
     def pid_path(self) -> Path:
-        """The file where a daemon leaves its process id."""
+        """The file of a daemon's process id."""
         return self._path("pid")
 
     def _path(self, kind: str) -> Path:
         return self.folder / f"{self._name}.{kind}"
 
     def socket_path(self, kind: str) -> str:
-        """Return a path for the Unix socket *kind*, where none is now; short enough for one."""
+        """Return an unused path for the Unix socket *kind*, short enough for a socket address."""
         if self._sockets is None:
             longest = os.fsencode(self.folder / f"{self._name}.incoming")
             if len(longest) <= _SOCKET_PATH_BYTES and b"," not in longest:
@@ -97,10 +97,10 @@ class RunFiles:
         error.add_note(title + "\n".join(log.splitlines()[-LOG_TAIL_LINES:]))
 
     def disk(self, disk: bool | str | os.PathLike[str], qemu: str, timeout: float) -> Path:
-        """Return the path of the qcow2 *disk*, or of the run's own for True; made if missing.
+        """Return the path of the qcow2 *disk*, created if missing; True is one in the run's folder.
 
-        qemu-img is the one beside the program *qemu* where there is one; it has *timeout*
-        seconds.  Raises :class:`VMLaunchError` when it cannot make the disk.
+        It is created within *timeout* seconds by the qemu-img beside the program *qemu*, else by
+        the one in PATH.  Raises :class:`VMLaunchError` if that fails.
         """
         path = self._path("qcow2") if disk is True else Path(str(disk)).absolute()
         if path.exists():

@@ -31,7 +31,7 @@ _EXIT_ON_ERROR_SINCE = (9, 1, 0)
 
 
 class MigrationError(VMError):
-    """A migration failed; the message says what each side reports."""
+    """A migration failed; the message has the error of each side."""
 
 
 class VM(Machine):
@@ -58,7 +58,7 @@ class VM(Machine):
     def migrate_incoming(self, source: str | Mapping[str, Any]) -> None:
         """Begin to accept a migration from *source*, as :meth:`migrate` names it.
 
-        A failure ends a QEMU before 9.1; a later one runs on, and reports the error.
+        After a failure QEMU exits before 9.1; a later version continues and reports the error.
         """
         if not self.incoming:
             raise VMError(
@@ -89,12 +89,12 @@ class VM(Machine):
         info: dict[str, Any] = self.qmp("query-migrate")
         if info.get("status") not in ("completed", "failed", "cancelled"):
             return None
-        # The status changes first: the downtime, for one, is final in 7.2 only once the machine
-        # has left the states of a migration.
+        # The status changes before other results: in 7.2 the downtime, for example, is final only
+        # after the machine has left the states of a migration.
         state = self.qmp("query-status")["status"]
         if self._direction == "in":
             settled = state != "inmigrate" or info["status"] != "completed"
-        else:  # postmigrate, or running: a failed one's source, and after a background snapshot
+        else:  # then postmigrate, or running after a failure or a background snapshot
             settled = state != "finish-migrate"
         return self.qmp("query-migrate") if settled else None
 
@@ -109,7 +109,7 @@ class VM(Machine):
 
         Returns the source's ``query-migrate`` (status, downtime and total-time in
         milliseconds, ...).  Raises :class:`MigrationError` with the reports and the logs of
-        both; the source then runs on, if it ran.
+        both; the source then continues, if it was running.
         """
         if via not in ("unix", "tcp"):
             raise ValueError(f"VM {self.name!r} migrates via 'unix' or 'tcp', not via {via!r}")
@@ -123,7 +123,7 @@ class VM(Machine):
                 reports.append(str(error))
         if not reports:
             return done[0]
-        # A side that has ended cannot be asked, and is in the reports already.
+        # A side that has ended cannot be asked; its end is in the reports already.
         with contextlib.suppress(VMError):
             if (
                 ran
@@ -157,7 +157,7 @@ class VM(Machine):
         return bool(self.qmp("query-migrate").get("status") == "failed")
 
     def migrate_to_file(self, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Migrate into the file *path*, which is replaced when all is written, and wait.
+        """Migrate into the file *path*, which is replaced after all is written, and wait.
 
         Returns ``query-migrate``; the machine is then paused, and :meth:`cont` resumes it.
         Raises :class:`MigrationError`, and OSError when the folder of *path* is not writable.

@@ -66,9 +66,9 @@ def test_a_module_as_a_whole(parse: Parse) -> None:
         '''\
 """The devices of a migration file, to start from.
 
-Each class loads and saves its section as it stands there. The stream does not tell
-which field counts another's elements (VArray, VBuffer), since which version a field is
-there, or when a subsection is needed.
+Each class loads and saves its section as it stands there. The stream does not say
+which field counts another's elements (VArray, VBuffer), which version added a field, or
+when a subsection is needed.
 """
 
 from qemu_vmstate import Device, Subsection, VMStruct, field, u8, zeroed
@@ -128,7 +128,7 @@ SECTIONS: dict[tuple[str, int], type[Device]] = {
         ),
         (
             *("nullptr", "303030", {"array_len": 3}),
-            "# All are NULL; of what type they would be, the stream does not tell.\n"
+            "# All are NULL, so the stream does not describe their type.\n"
             "f: PointerArray[u8, Literal[3]] = field(default=[None] * 3)",
         ),
         (
@@ -228,7 +228,7 @@ def test_lists(parse: Parse, type_: str) -> None:
     two = b"\1" + key[0] + b"\7\1" + key[1] + b"\7\0"
     assert body(count[2] + two, first, first) == f"q: {names[type_]}E, Literal[16]] = zeroed()"
     assert body(count[0] + b"\0").splitlines() == [
-        "# It is empty; of its elements the stream does not tell.",
+        "# It is empty, so the stream does not describe its elements.",
         f"q: {names[type_]}QElement, Literal[16]] = zeroed()",
     ]
     told = f'# Of the type "{type_} of elements that differ", which only its device\'s code'
