@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..bindings.loader import _state
 from ..bindings.native import ffi, lib
 from ..layout.vmstruct import VMStruct
-from ..state.cells import Mutex, pointee
+from ..state.cells import Mutex, inner_of, pointee
 from ..state.to_migration_state import ToMigrationState
 from ..state.undo import Undo
 from .parts import StatePart
@@ -52,11 +52,14 @@ def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.F
     conversions = []
     for value, staged in parts:
         value = pointee(value)
-        if type(value) is not Mutex or not hasattr(value.inner, "__undo_migrated_state__"):
+        if type(value) is not Mutex:
             return None
-        restore = type(value.inner).restore_migrated_state_mut
+        state = inner_of(value)
+        if not hasattr(state, "__undo_migrated_state__"):
+            return None
+        restore = type(state).restore_migrated_state_mut
         forgets = getattr(restore, "keeps_nothing", False)
-        conversions.append((value.inner, staged, _undo(value.inner), forgets))
+        conversions.append((state, staged, _undo(state), forgets))
     return _state.FastPath(
         weakref.ref(staging),
         _failed,

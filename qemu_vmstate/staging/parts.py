@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..layout.vmstruct import VMStruct
-from ..state.cells import BqlRefCell, Mutex, pointee
+from ..state.cells import BqlRefCell, Mutex, inner_of, pointee
 from ..state.to_migration_state import ToMigrationState, undo_of
 from ..state.undo import Undo
 
@@ -102,7 +102,7 @@ def copied_by_c(value: Any) -> tuple[Any, Any] | None:
     value = pointee(value)
     if type(value) not in (Mutex, BqlRefCell):
         return None
-    inner = value.inner
+    inner = inner_of(value)
     if not isinstance(inner, VMStruct):
         return None
     for method in ("snapshot_migration_state", "restore_migrated_state_mut"):

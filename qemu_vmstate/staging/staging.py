@@ -8,6 +8,7 @@ from typing import Any
 from ..bindings.loader import _state
 from ..bindings.native import ffi, free_object, lib
 from ..layout.vmstruct import VMStruct
+from ..state.cells import address_of
 from ..vmsd.description import VMStateDescription
 from .object_class import NativePart, object_class_of
 
@@ -46,7 +47,7 @@ class Staging:
         guards = tuple(cell for _, cell, _ in native_parts)
         self._guards = guards[0] if len(guards) == 1 else guards
         for index, (_, cell, inner) in enumerate(native_parts):
-            lock = ffi.cast("void *", cell.address)
+            lock = ffi.cast("void *", address_of(cell))
             memory = ffi.cast("void *", _state.address(inner))
             lib().qv_object_set_part(self.cdata, index, lock, memory)
 

@@ -2,7 +2,7 @@
 """The guards of a state: ``Mutex``, ``BqlCell``, ``BqlRefCell``, and ``Arc`` to share it.
 
 Names and rules are Rust's: std::sync::Mutex, and rust/bql/src/cell.rs.  The
-lock itself lies in C memory (cdefs/cell.h), where QEMU's hooks take it too.
+lock itself lies in C memory (cdefs/shared/cell.h), where QEMU's hooks take it too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..bindings.loader import _state
@@ -20,14 +20,32 @@ from .bql import assert_bql, borrows
 from .to_migration_state import ToMigrationStateShared, migrated_class, restore_or_undo
 from .undo import Undo
 
-__all__ = ["Arc", "BqlCell", "BqlRefCell", "Mutex", "MutexGuard", "lock_all", "pointee"]
+__all__ = [
+    "Arc",
+    "BqlCell",
+    "BqlRefCell",
+    "Mutex",
+    "MutexGuard",
+    "address_of",
+    "inner_of",
+    "lock_all",
+    "pointee",
+]
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 T = TypeVar("T")
 
-_MOST_BORROWS = 2**15 - 1  # as cdefs/cell.h counts them
+_MOST_BORROWS = 2**15 - 1  # as cdefs/shared/cell.h counts them
+
+# C's members of a Cell, for the rest of the package.  A property would take longer.
+inner_of: Callable[[Any], Any] = vars(_state.Cell)["_value"].__get__
+"""Return the state that a ``Mutex`` or ``BqlRefCell`` guards, without its guard."""
+address_of: Callable[[Any], int] = vars(_state.Cell)["_address"].__get__
+"""Return the address of the ``QvCell`` of a ``Mutex`` or ``BqlRefCell``."""
+_held_by_group: Callable[[Any], bool] = vars(_state.Cell)["_held_by_group"].__get__
+_unlock: Callable[[Any], int] = vars(_state.Cell)["_release"]
 
 
 class MutexGuard(_state.Guard, Generic[T]):
@@ -45,7 +63,8 @@ class MutexGuard(_state.Guard, Generic[T]):
         """The guarded state; raises ``LockError`` once the guard is released."""
         if self._mutex is None:
             raise LockError("this guard was released; lock() the Mutex again")
-        return self._mutex.inner
+        state: T = inner_of(self._mutex)
+        return state
 
     def release(self) -> None:
         """Release the lock now; a second call does nothing.
@@ -55,9 +74,9 @@ class MutexGuard(_state.Guard, Generic[T]):
         mutex = self._mutex
         if mutex is None:
             return
-        if mutex.unlock() != 0:
+        if _unlock(mutex) != 0:
             raise LockError(
-                f"the Mutex of {type(mutex.inner).__name__} was locked by another thread; "
+                f"the Mutex of {type(inner_of(mutex)).__name__} was locked by another thread; "
                 "only that one can release it"
             )
         if lock_order.state.on:
@@ -91,7 +110,7 @@ class _GroupGuard(MutexGuard[T]):
     @property
     def value(self) -> T:
         """The guarded state; raises ``LockError`` once the guard is released."""
-        if self._mutex is not None and not self._mutex.held_by_group:
+        if self._mutex is not None and not _held_by_group(self._mutex):
             self._mutex = None
         return super().value
 
@@ -112,7 +131,7 @@ class lock_all:  # noqa: N801 - a verb, like the context managers of contextlib
 
     def __init__(self, mutexes: Mapping[Mutex[Any], str]) -> None:
         self._names = mutexes
-        self._mutexes = tuple(mutex for mutex in mutexes if not mutex.held_by_group)
+        self._mutexes = tuple(mutex for mutex in mutexes if not _held_by_group(mutex))
 
     def __enter__(self) -> None:
         which = _state.lock_cells(self._mutexes)
@@ -130,22 +149,6 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
     __slots__ = ("__weakref__",)
 
     _value: T
-
-    # Names of C's members for the rest of the package; a property would take longer.
-    if TYPE_CHECKING:
-        inner: T
-        """The state, without its guard."""
-        address: int
-        """The address of the ``QvCell``."""
-        held_by_group: bool
-        """Whether this thread holds the lock as one of :class:`lock_all`."""
-
-        def unlock(self) -> int: ...
-    else:
-        inner = vars(_state.Cell)["_value"]
-        address = vars(_state.Cell)["_address"]
-        held_by_group = vars(_state.Cell)["_held_by_group"]
-        unlock = vars(_state.Cell)["_release"]
 
     def __init__(self, value: T) -> None:
         migrated_class(value)
@@ -218,13 +221,13 @@ class Mutex(_Guarded[T]):
     if TYPE_CHECKING:
 
         def lock(self, timeout: float = -1) -> MutexGuard[T]:
-            """As in cdefs/guard.c, where a free one is locked."""
+            """Lock, as ``cdefs/state/guard.c`` does where the lock is free."""
     else:
         lock = _state.mutex_lock
 
     def _lock(self, timeout: float = -1) -> MutexGuard[T]:
         if error := self._acquire(timeout):
-            if self.held_by_group:
+            if _held_by_group(self):
                 return _GroupGuard(self)
             raise self._refuse(error, timeout)
         if self._poisoned:

@@ -20,8 +20,8 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     picture = tmp_path / "picture.svg"
     command = [sys.executable, "-m", "qemu_vmstate", "bench", "--tiny", "--json"]
     command += ["--qemu", emulator["path"], "--picture", str(picture)]
-    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    settings = {"PYTHONPATH": os.pathsep.join(paths), "QEMU_VMSTATE_NATIVE": emulator["native"]}
+    search = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {"PYTHONPATH": os.pathsep.join(search), "QEMU_VMSTATE_NATIVE": emulator["native"]}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | settings
     )
