@@ -16,7 +16,7 @@ from ..device.device import Device, staging_of
 from ..errors import InvalidError
 from ..layout.vmstruct import VMStruct, asdict
 from ..state.bql import bql_lock_guard
-from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
+from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex, pointee
 from ..state.migratable import unwrap
 from ..wire.types import (
     ArrayType,
@@ -61,9 +61,7 @@ def _states(obj: Any) -> Iterator[Any]:
             value = getattr(obj, attribute)
             parts += value if isinstance(value, tuple) else (value,)
     for part in parts:
-        value = unwrap(part)
-        while isinstance(value, Arc):
-            value = value.target
+        value = pointee(unwrap(part))
         yield getattr(value, "_value", value)
 
 
