@@ -29,6 +29,7 @@ class ListType(Row):
 
     memory_is_value = False
     limits_own_count = True
+    saved_as_newest = True
     live = False
     # Each element has a byte in front of it on the wire.
     inline_struct = None
@@ -62,11 +63,6 @@ class ListType(Row):
         for struct in (self.element, self.key):
             if options.version_id and isinstance(struct, StructType):
                 yield struct.cls, options.version_id
-
-    def lowest_version(self, cls: type[Any]) -> int:
-        """Return the newest: QEMU saves such a struct as of its own version all the same."""
-        newest: int = cls.__layout__.version_id
-        return newest
 
     def initial(self) -> bytes:
         """Return an empty list, with elements that are ready to be read into."""

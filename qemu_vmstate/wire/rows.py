@@ -30,6 +30,12 @@ class Row(WireType):
     element: WireType
     length: Any
 
+    @property
+    def counted_room(self) -> int:
+        """How many elements a count may say."""
+        length: int = self.length
+        return length
+
     def elements(self, make: Descriptors, info: FieldInfo, where: str) -> Any:
         """Return the descriptor of all elements that there is room for."""
         return make.row(where, self.element, self.length, info.data)
@@ -133,10 +139,6 @@ class ArrayType(_Elements):
             return [self.element.filled(value)] * self.length
         return value
 
-    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
-        """Return the descriptor of a fixed array."""
-        return self.element_descriptor(make, where, info.offset)
-
     def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
         """Return the descriptor of a fixed array."""
         return make.row(where, self.element, self.length, offset)
@@ -197,11 +199,6 @@ class CountedType(_Elements):
     def options(self) -> frozenset[str]:  # type: ignore[override]
         """What counts the elements."""
         return frozenset({"multiply", "size" if self.is_buffer else "num"})
-
-    @property
-    def counted_room(self) -> int:
-        """How many elements a count may say."""
-        return self.length
 
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
         if self.is_buffer:
