@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import DeclarationError
+from ..wire.base import Limits
 from ..wire.field_options import FieldOptions
 from ..wire.types import Layout, Scalar, WireType
 
@@ -18,11 +19,9 @@ _SIZES = "Ii"
 Declared = tuple[str, Any, FieldOptions]
 
 
-def limits_of(
-    cls_name: str, fields: Sequence[Declared]
-) -> dict[str, tuple[int | None, int | None]]:
+def limits_of(cls_name: str, fields: Sequence[Declared]) -> dict[str, Limits]:
     """Return each number's limits by attribute: as declared, and by the room of what it counts."""
-    found: dict[str, tuple[int | None, int | None]] = {}
+    found: dict[str, Limits] = {}
     types: dict[str, tuple[WireType, FieldOptions]] = {}
     for attribute, type_, options in fields:
         where = f"{cls_name}.{attribute}"
@@ -64,7 +63,7 @@ def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int
 
 
 def _count(
-    found: dict[str, tuple[int | None, int | None]],
+    found: dict[str, Limits],
     number: str,
     number_type: WireType,
     type_: WireType,

@@ -273,9 +273,9 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
         return f"{type(self).__name__}({inner})"
 
     def __copy__(self: S) -> S:
-        twin = type(self)()
-        _state.assign(twin, self)
-        return twin
+        made = type(self)()
+        _state.assign(made, self)
+        return made
 
     def __deepcopy__(self: S, memo: object) -> S:
         return self.__copy__()

@@ -31,13 +31,11 @@ _VOCABULARY = {
     *("Device", "Literal", "SECTIONS", "VMStruct", "bool", "field", "zeroed"),
 }
 ATTRIBUTES = {
-    "Device": frozenset({"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"}),
-    "VMStruct": frozenset(
-        {
-            "Migrated",
-            *("restore_migrated_state_mut", "snapshot_migration_state", "to_migration_state"),
-        }
-    ),
+    "Device": {"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"},
+    "VMStruct": {
+        *("Migrated", "restore_migrated_state_mut", "snapshot_migration_state"),
+        "to_migration_state",
+    },
 }
 """What the classes have themselves; not asked, for that takes the compiled parts."""
 
@@ -191,7 +189,7 @@ def _tokens(annotation: str) -> set[str]:
 
 
 def _fitting(name: str, room: int = LONGEST_NAME) -> str:
-    """Return a name as a description can have it (see ``check_name`` in layout.py)."""
+    """Return a name as a description can have it (see ``check_name`` in layout/annotations.py)."""
     raw = name.replace("\0", "?").encode("utf-8", "replace")
     return raw[:room].decode("utf-8", "ignore") or "unnamed"
 
