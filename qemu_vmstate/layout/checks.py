@@ -13,8 +13,8 @@ from ..wire.types import Layout, Scalar, WireType
 
 __all__ = ["check_neighbours", "check_subsections", "limits_of"]
 
-# The kinds of number that a size in bytes or bits can have, as in C.
-_SIZES = "Ii"
+# The kinds of number that count elements, and bytes or bits, by their letters in struct.
+_COUNTS, _SIZES = "BHIi", "Ii"
 
 Declared = tuple[str, Any, FieldOptions]
 
@@ -70,7 +70,7 @@ def _count(
     options: FieldOptions,
     where: str,
 ) -> None:
-    kinds = type_.counted_by if options.size is None else _SIZES
+    kinds = _COUNTS if options.size is None else _SIZES
     if not isinstance(number_type, Scalar) or number_type.kind not in kinds:
         wanted = "a u32 or i32" if kinds == _SIZES else "a u8, u16, u32 or i32"
         raise DeclarationError(f"{where}: {number!r} must be {wanted}, as in C")

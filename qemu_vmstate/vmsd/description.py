@@ -159,16 +159,13 @@ class _FieldWriter(FieldWriter):
     def flag(self, name: str) -> None:
         self.field.flags |= getattr(lib(), f"VMS_{name}")
 
-    def info(self, name: str) -> None:
-        found = lib().qv_own_info(name.encode(), False)
+    def info(self, name: str, *, bounded: bool = False) -> None:
+        found = lib().qv_own_info(name.encode(), bounded)
         if found == ffi.NULL:
             found = lib().qv_vmstate_info(name.encode())
         if found == ffi.NULL:
             raise DeclarationError(f"{self.where}: this QEMU has no vmstate_info_{name}")
         self.field.info = found
-
-    def own_info(self, name: str, *, bounded: bool = False) -> None:
-        self.field.info = lib().qv_own_info(name.encode(), bounded)
 
     def text(self, text: str) -> Any:
         return _kept_text(text, self._keep)

@@ -135,9 +135,6 @@ class WireType:
     counted_room: Any = None
     """How much a count may say at most: elements, or bits; ``None``: no limit of its own."""
 
-    counted_by: ClassVar[str] = "BHIi"
-    """The kinds of number that can count it, by their letters in :mod:`struct`."""
-
     # ----------------------------------------------------------------- memory
 
     @abstractmethod
@@ -363,11 +360,11 @@ class FieldWriter(Protocol):
     def flag(self, name: str) -> None:
         """Add the flag ``VMS_`` + name."""
 
-    def info(self, name: str) -> None:
-        """Set ``info`` to this package's or QEMU's ``vmstate_info_`` + name."""
+    def info(self, name: str, *, bounded: bool = False) -> None:
+        """Set ``info`` to this package's ``vmstate_info_`` + name, or else to QEMU's.
 
-    def own_info(self, name: str, *, bounded: bool = False) -> None:
-        """Set ``info`` to one of this package's; see cdefs/bridge/vmstate_infos.c."""
+        ``bounded``: to the one that checks limits; see cdefs/bridge/vmstate_infos.c.
+        """
 
     def text(self, text: str) -> Any:
         """Return ``text`` as a C string that lives as long as the description."""

@@ -111,7 +111,7 @@ class ListType(Row):
         """Fill VMSTATE_QTAILQ_V, VMSTATE_QLIST_V or VMSTATE_GTREE_V, with an info that checks."""
         field = writer.field
         field.offset = writer.base + info.offset
-        writer.own_info(self.info)
+        writer.info(self.info)
         field.num = self.length
         field.num_offset = self.data_at
         field.size = self.element.size

@@ -137,7 +137,7 @@ class TmpType(StructType):
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
         """Fill VMSTATE_WITH_TMP, with an info that knows the staging struct."""
-        writer.own_info("tmp")
+        writer.info("tmp")
         writer.field.size = self.size
         writer.field.vmsd = writer.nested(self.cls)
 
