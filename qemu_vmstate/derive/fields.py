@@ -12,7 +12,7 @@ from functools import partial
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from ..errors import DeclarationError
-from ..layout.vmstruct import _shown
+from ..layout.vmstruct import short_repr
 from ..state.cells import Arc, BqlRefCell, Mutex
 from ..state.to_migration_state import migrated_class
 from ..wire.field_options import FieldOptions
@@ -270,8 +270,8 @@ class _Field:
         for name, member in plain.__members__.items():
             if not isinstance(member.value, int) or not type_.low <= member.value <= type_.high:
                 raise DeclarationError(
-                    f"{self.where}: {plain.__name__}.{name} is {_shown(member.value)}, which is "
-                    f"no {type_.name} ({type_.low} to {type_.high}); take a wider type, or give "
+                    f"{self.where}: {plain.__name__}.{name} is {short_repr(member.value)}, which "
+                    f"is no {type_.name} ({type_.low} to {type_.high}); take a wider type, or give "
                     "the members numbers"
                 )
         return Codec(partial(enum_value, plain, self.path), partial(enum_member, plain, self.path))

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
-from ..layout.vmstruct import VMStruct, _shown
+from ..layout.vmstruct import VMStruct, short_repr
 from ..state.to_migration_state import undo_of
 from ..state.undo import Undo, roll_back_all
 from .values import attempt
@@ -89,7 +89,8 @@ def as_kind_of(live: Any, fresh: Any, path: str) -> Any:
         return fresh
     if not hasattr(live, "__setitem__") or len(live) != len(fresh):
         raise InvalidError(
-            f"{_shown(live)} cannot hold {len(fresh)} elements; make it a list of that many", path
+            f"{short_repr(live)} cannot hold {len(fresh)} elements; make it a list of that many",
+            path,
         )
     return fresh
 
@@ -154,7 +155,8 @@ def roll_rows_back(live: Any, kept: Any) -> None:
 def wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
     """Return the error for ``value``, which does not migrate as ``cls``."""
     return InvalidError(
-        f"{_shown(value)} is a {type(value).__name__}, which does not migrate as {cls.__name__}",
+        f"{short_repr(value)} is a {type(value).__name__}, which does not migrate as "
+        f"{cls.__name__}",
         path,
     )
 
@@ -191,7 +193,7 @@ def _elements(states: Any, targets: Any, path: str) -> Iterable[tuple[int, Any, 
     try:
         given = len(states)
     except TypeError:
-        raise InvalidError(f"{_shown(states)} is no list of {len(targets)}", path) from None
+        raise InvalidError(f"{short_repr(states)} is no list of {len(targets)}", path) from None
     if given != len(targets):
         raise InvalidError(f"{given} elements for {len(targets)}; an array's length is fixed", path)
     return zip(range(given), states, targets, strict=True)

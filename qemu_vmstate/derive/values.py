@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from ..errors import InvalidError
-from ..layout.vmstruct import _shown
+from ..layout.vmstruct import short_repr
 from ..wire.types import Scalar, StructType
 from .spec import Codec
 
@@ -75,7 +75,7 @@ def attempt(convert: Callable[[Any], Any], wanted: str, path: str, value: Any) -
         raise
     except Exception as exc:
         raise InvalidError(
-            f"{_shown(value)} is no {wanted}: {type(exc).__name__}: {exc}", path
+            f"{short_repr(value)} is no {wanted}: {type(exc).__name__}: {exc}", path
         ) from exc
 
 
@@ -87,7 +87,7 @@ def enum_member(cls: type[enum.Enum], path: str, value: Any) -> Any:
         members = [f"{name} ({int(member.value)})" for name, member in cls.__members__.items()]
         shown = ", ".join(members[:16]) + (", ..." if len(members) > 16 else "")
         raise InvalidError(
-            f"{_shown(value)} is no {cls.__name__}, which has {shown or 'no members'}", path
+            f"{short_repr(value)} is no {cls.__name__}, which has {shown or 'no members'}", path
         ) from exc
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from ..bindings.loader import _state
 from ..device.device import Device, staging_of
 from ..errors import InvalidError
+from ..layout.traversal import nested
 from ..layout.vmstruct import VMStruct, asdict
 from ..state.bql import bql_lock_guard
-from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
+from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex, pointee
 from ..state.migratable import unwrap
 from ..wire.types import (
     ArrayType,
@@ -61,9 +62,7 @@ def _states(obj: Any) -> Iterator[Any]:
             value = getattr(obj, attribute)
             parts += value if isinstance(value, tuple) else (value,)
     for part in parts:
-        value = unwrap(part)
-        while isinstance(value, Arc):
-            value = value.target
+        value = pointee(unwrap(part))
         yield getattr(value, "_value", value)
 
 
@@ -238,23 +237,14 @@ def mark(obj: Any, data: bytes) -> Payload:
     return Payload(data, sorted({*edges, len(data)}), numbers, heads)
 
 
-def _classes(cls: type[VMStruct]) -> Iterator[type[VMStruct]]:
-    yield cls
-    for info in cls.__layout__.fields:
-        for inner in info.type.structs():
-            yield from _classes(inner)
-
-
 def _counters(cls: type[VMStruct]) -> list[str]:
-    return [
-        info.num.name for inner in _classes(cls) for info in inner.__layout__.fields if info.num
-    ]
+    return [info.num.name for inner in nested(cls) for info in inner.__layout__.fields if info.num]
 
 
 def heads_of(cls: type[VMStruct]) -> list[bytes]:
     """Return every subsection's head as QEMU writes it: 0x05, length, name and version."""
     found: dict[bytes, None] = {}
-    for inner in _classes(cls):
+    for inner in nested(cls):
         for info in inner.__layout__.subsections:
             assert isinstance(info.type, StructType)
             name = info.name.encode()
@@ -271,7 +261,7 @@ def is_ambiguous(cls: type[VMStruct], data: bytes) -> bool:
     a save wrote it.
     """
     known = {head[2:-4] for head in heads_of(cls)}
-    names = {inner.__layout__.name.encode() for inner in _classes(cls)}
+    names = {inner.__layout__.name.encode() for inner in nested(cls)}
     at = data.find(5)
     while 0 <= at < len(data) - 1:
         name = data[at + 2 : at + 2 + data[at + 1]]

@@ -99,7 +99,7 @@ class Finding(Exception):
         self.text = text
 
 
-def _shown(exc: BaseException) -> str:
+def short_repr(exc: BaseException) -> str:
     notes = "; ".join(getattr(exc, "__notes__", ()))
     return f"{type(exc).__name__}: {exc}{f' ({notes})' if notes else ''}"
 
@@ -149,7 +149,7 @@ class Subject:
                 self._save("after a load that was refused")
             return
         except BaseException as exc:
-            raise Finding("exception", f"load() raised {_shown(exc)}") from exc
+            raise Finding("exception", f"load() raised {short_repr(exc)}") from exc
         self.accepted += 1
         first = self._save("what was loaded")
         try:
@@ -157,7 +157,7 @@ class Subject:
         except BaseException as exc:
             if isinstance(exc, StreamError) and is_ambiguous(self.obj.Migrated, first):
                 return
-            text = f"what was loaded saves as {first.hex()}, which is refused: {_shown(exc)}"
+            text = f"what was loaded saves as {first.hex()}, which is refused: {short_repr(exc)}"
             raise Finding("unloadable", text) from exc
         second = self._save("what was loaded a second time")
         if first != second:
@@ -172,7 +172,7 @@ class Subject:
         try:
             return save(self.obj)
         except BaseException as exc:
-            raise Finding("unsaveable", f"{what} cannot be saved: {_shown(exc)}") from exc
+            raise Finding("unsaveable", f"{what} cannot be saved: {short_repr(exc)}") from exc
 
 
 def subjects(drawn: Drawn, rng: random.Random) -> list[Subject]:
@@ -224,7 +224,7 @@ class Worker:
         except Finding as exc:
             result["finding"] = {"kind": exc.kind, "text": exc.text}
         except Exception as exc:
-            result["finding"] = {"kind": "exception", "text": _shown(exc)}
+            result["finding"] = {"kind": "exception", "text": short_repr(exc)}
         if "finding" in result:
             _, _, version, data = self.journal.read()
             result["finding"] |= {"version": version, "input": data.hex()}

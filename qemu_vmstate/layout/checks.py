@@ -7,22 +7,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import DeclarationError
+from ..wire.base import Limits
 from ..wire.field_options import FieldOptions
 from ..wire.types import Layout, Scalar, WireType
 
 __all__ = ["check_neighbours", "check_subsections", "limits_of"]
 
-# The kinds of number that a size in bytes or bits can have, as in C.
-_SIZES = "Ii"
+# The kinds of number that count elements, and bytes or bits, by their letters in struct.
+_COUNTS, _SIZES = "BHIi", "Ii"
 
 Declared = tuple[str, Any, FieldOptions]
 
 
-def limits_of(
-    cls_name: str, fields: Sequence[Declared]
-) -> dict[str, tuple[int | None, int | None]]:
+def limits_of(cls_name: str, fields: Sequence[Declared]) -> dict[str, Limits]:
     """Return each number's limits by attribute: as declared, and by the room of what it counts."""
-    found: dict[str, tuple[int | None, int | None]] = {}
+    found: dict[str, Limits] = {}
     types: dict[str, tuple[WireType, FieldOptions]] = {}
     for attribute, type_, options in fields:
         where = f"{cls_name}.{attribute}"
@@ -64,14 +63,14 @@ def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int
 
 
 def _count(
-    found: dict[str, tuple[int | None, int | None]],
+    found: dict[str, Limits],
     number: str,
     number_type: WireType,
     type_: WireType,
     options: FieldOptions,
     where: str,
 ) -> None:
-    kinds = type_.counted_by if options.size is None else _SIZES
+    kinds = _COUNTS if options.size is None else _SIZES
     if not isinstance(number_type, Scalar) or number_type.kind not in kinds:
         wanted = "a u32 or i32" if kinds == _SIZES else "a u8, u16, u32 or i32"
         raise DeclarationError(f"{where}: {number!r} must be {wanted}, as in C")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..bindings.loader import _state
 from ..errors import OutOfRangeError
-from ..wire.base import Limits
+from ..wire.base import Descriptors, Limits
 from ..wire.types import (
     SCALARS,
     FieldInfo,
@@ -21,7 +21,7 @@ from ..wire.types import (
     WireType,
 )
 
-__all__ = ["MemoryDescriptors", "compact", "descriptors"]
+__all__ = ["compact", "descriptors"]
 
 
 _LARGE_IMAGE = 1 << 20
@@ -42,13 +42,12 @@ def compact(image: bytes) -> bytes | memoryview:
     return memoryview(memory).toreadonly()
 
 
-class MemoryDescriptors:
+class _MemoryDescriptors(Descriptors):
     """Makes the descriptors of a layout class's attributes: the compiled ones, and a few here."""
 
     def number(
         self, where: str, type_: Scalar, offset: int, limits: Limits = (None, None)
     ) -> _state.Field:
-        """Return the descriptor of a number; ``limits`` are narrower than its type's."""
         low, high = limits
         if low is None and type_.low != SCALARS[type_.kind].low:
             low = type_.low
@@ -57,18 +56,15 @@ class MemoryDescriptors:
         return _state.Field(where, type_.kind, offset, type_.size, low=low, high=high)
 
     def struct(self, where: str, cls: type[Any], offset: int, size: int) -> _state.Field:
-        """Return the descriptor of a nested struct."""
         return _state.Field(where, "s", offset, size, 0, cls)
 
     def row(self, where: str, element: WireType, length: int, offset: int) -> _state.Field:
-        """Return the descriptor of a fixed array."""
         inner = element.element_descriptor(self, where, 0)
         return _state.Field(where, "a", offset, element.size * length, length, None, inner)
 
     def counted(
         self, where: str, row: Any, offset: int, number: tuple[int, str], multiply: int
     ) -> _state.Field:
-        """Return that of an array whose length is a number: its offset and kind."""
         inner = row.element.element_descriptor(self, where, 0)
         size = row.element.size * row.length
         delta, kind = number[0] - offset, number[1]
@@ -77,15 +73,13 @@ class MemoryDescriptors:
         )
 
     def tree(self, entries: _state.Field, type_: ListType) -> Any:
-        """Return the descriptor of a list of entries that reads as a dict."""
         return _Tree(entries, type_)
 
     def pointers(self, where: str, info: FieldInfo, type_: PointersType) -> Any:
-        """Return the descriptor of an array whose elements may be missing."""
         return _Pointers(where, info, type_)
 
 
-descriptors = MemoryDescriptors()
+descriptors = _MemoryDescriptors()
 """The one maker of descriptors."""
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "has_subsections",
     "kept",
     "memory_is_value",
+    "nested",
     "path_at",
     "pointer_arrays",
     "structs",
@@ -23,19 +24,19 @@ __all__ = [
 ]
 
 
-def _nested(cls: type[HasLayout]) -> Iterator[type[HasLayout]]:
+def nested(cls: type[HasLayout]) -> Iterator[type[HasLayout]]:
     """Yield ``cls`` and every class inside it."""
     yield cls
     for info in cls.__layout__.fields:
         for inner in info.type.structs():
-            yield from _nested(inner)
+            yield from nested(inner)
 
 
 def has_predicates(cls: type[HasLayout]) -> bool:
     """Return whether C asks Python while it walks the struct."""
     return any(
         info.options.field_exists or info.type.is_subsection
-        for inner in _nested(cls)
+        for inner in nested(cls)
         for info in inner.__layout__.fields
     )
 
@@ -49,13 +50,13 @@ def has_nested_subsections(cls: type[HasLayout]) -> bool:
 
 def has_subsections(cls: type[HasLayout]) -> bool:
     """Return whether ``cls`` or a struct inside it has subsections."""
-    return any(inner.__layout__.subsections for inner in _nested(cls))
+    return any(inner.__layout__.subsections for inner in nested(cls))
 
 
 def memory_is_value(cls: type[HasLayout]) -> bool:
     """Return whether structs of different memory always differ on the wire too."""
     return not has_subsections(cls) and all(
-        info.type.memory_is_value for inner in _nested(cls) for info in inner.__layout__.fields
+        info.type.memory_is_value for inner in nested(cls) for info in inner.__layout__.fields
     )
 
 
@@ -92,7 +93,7 @@ def _places(cls: type[HasLayout], base: int) -> Iterator[tuple[FieldInfo, int]]:
 def _has_places(cls: type[HasLayout]) -> bool:
     return any(
         _is_kept(info) or isinstance(info.type, PointersType)
-        for inner in _nested(cls)
+        for inner in nested(cls)
         for info in inner.__layout__.fields
     )
 

@@ -31,7 +31,7 @@ from .descriptors import compact, descriptors
 from .traversal import structs_in
 from .validation import Validator, validators_of
 
-__all__ = ["VMStruct", "asdict"]
+__all__ = ["VMStruct", "asdict", "short_repr"]
 
 _GREATEST = {"f": 2.0**128 - 2.0**104, "d": sys.float_info.max}
 
@@ -44,7 +44,8 @@ def _refused(target: _state.Field, index: int, value: object, why: str) -> Excep
         limits = f"({target.low} to {target.high})"
         if target.kind in _GREATEST:
             limits = f"(its greatest is {_GREATEST[target.kind]})"
-        return OutOfRangeError(f"{_shown(value)} is out of range for {scalar.name} {limits}", path)
+        reason = f"{short_repr(value)} is out of range for {scalar.name} {limits}"
+        return OutOfRangeError(reason, path)
     if why == "length":
         given = len(value) if isinstance(value, Sized) else "other than that many"
         reason = f"{given} elements for {target.count}; an array's length is fixed"
@@ -56,10 +57,10 @@ def _refused(target: _state.Field, index: int, value: object, why: str) -> Excep
             reason = f"{given} elements, which is no multiple of {target.multiply}"
         return OutOfRangeError(reason, path)
     wanted = scalar.name if scalar else target.cls.__name__ if target.cls else "an array"
-    return _WrongTypeError(f"{_shown(value)} is a {type(value).__name__}, not {wanted}", path)
+    return _WrongTypeError(f"{short_repr(value)} is a {type(value).__name__}, not {wanted}", path)
 
 
-def _shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value's ``repr``, cut to what a sentence can hold."""
     try:
         text = repr(value)
@@ -274,9 +275,9 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
         return f"{type(self).__name__}({inner})"
 
     def __copy__(self: S) -> S:
-        copy = type(self)()
-        _state.assign(copy, self)
-        return copy
+        made = type(self)()
+        _state.assign(made, self)
+        return made
 
     def __deepcopy__(self: S, memo: object) -> S:
         return self.__copy__()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from ..errors import VMStateError
 from ..stream.decoder import Field
@@ -106,9 +107,7 @@ class Scaffold:
             case "bitmap":
                 return Type(f"Bitmap[Literal[{8 * one.size}]]")
             case "unused_buffer" if isinstance(one.value, bytes) and not any(one.value):
-                return Type(
-                    f"Unused[Literal[{one.size}]]",
-                )
+                return Type(f"Unused[Literal[{one.size}]]")
             case "buffer" | "unused_buffer":
                 return Type(f"Buffer[Literal[{one.size}]]")
             case "qtailq" | "qlist" | "gtree":
@@ -251,7 +250,8 @@ def _pointers(elements: Sequence[Field], element: Type | None) -> Type:
         of = element.annotation
     value = (element and element.default) or f"{of}()"
     parts = []
-    for null, count in _pattern(elements):
+    for null, run in groupby(elements, lambda one: one.type == "nullptr"):
+        count = len(list(run))
         shown = "None" if null else value
         parts.append(f"[{shown}] * {count}" if count > 1 else f"[{shown}]")
     annotation = f"PointerArray[{of}, Literal[{len(elements)}]]"
@@ -260,17 +260,6 @@ def _pointers(elements: Sequence[Field], element: Type | None) -> Type:
 
 def _class_of(section: Section) -> str:
     return section.vmsd_name or section.name
-
-
-def _pattern(elements: Sequence[Field]) -> Iterator[tuple[bool, int]]:
-    """Yield for each run of elements whether they are NULL, and their number."""
-    null, count = elements[0].type == "nullptr", 0
-    for element in elements:
-        if (element.type == "nullptr") != null:
-            yield null, count
-            null, count = not null, 0
-        count += 1
-    yield null, count
 
 
 def sections_named(stream: Stream, name: str | None = None) -> list[Section]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..stream.sections import Section
+from ..wire import annotations as vocabulary
 from ..wire.types import LONGEST_NAME
 from .text import (
     WIDTH,
@@ -22,38 +23,21 @@ from .text import (
     unique,
 )
 
-__all__ = ["Class", "Member", "Module", "Type"]
+__all__ = ["ATTRIBUTES", "Class", "Member", "Module", "Type"]
 
-_VOCABULARY = frozenset(
-    {
-        *("Array", "Bitmap", "Buffer", "Device", "Equal", "GTree", "Literal", "PointerArray"),
-        *("QList", "QTailQ", "Subsection", "Tmp", "Unused", "VMStruct", "bool", "cpudouble"),
-        *(
-            "field",
-            "i16",
-            "i32",
-            "i32_positive_le",
-            "i64",
-            "i8",
-            "timer",
-            "u16",
-            "u32",
-            "u64",
-            "u8",
-        ),
-        *("SECTIONS", "zeroed"),
-    }
-)
-# The classes' own attributes; listed here, because importing the classes needs compiled parts.
-_ATTRIBUTES = {
-    "Device": frozenset({"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"}),
-    "VMStruct": frozenset(
-        {
-            "Migrated",
-            *("restore_migrated_state_mut", "snapshot_migration_state", "to_migration_state"),
-        }
-    ),
+# Every name that a generated module has, or may have.
+_VOCABULARY = {
+    *vocabulary.__all__,
+    *("Device", "Literal", "SECTIONS", "VMStruct", "bool", "field", "zeroed"),
 }
+ATTRIBUTES = {
+    "Device": {"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"},
+    "VMStruct": {
+        *("Migrated", "restore_migrated_state_mut", "snapshot_migration_state"),
+        "to_migration_state",
+    },
+}
+"""The classes' own attributes; listed here, because importing the classes needs compiled parts."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +150,7 @@ class Module:
         if cls.members:
             lines.append("")
         # A class attribute would hide the type of that name from the declarations after it.
-        taken = {*_VOCABULARY, *self._classes, *_ATTRIBUTES[cls.base]}
+        taken = {*_VOCABULARY, *self._classes, *ATTRIBUTES[cls.base]}
         names: set[str] = set()
         for member in cls.members:
             wire_name = _fitting(member.name)

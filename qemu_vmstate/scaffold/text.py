@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import textwrap
 from collections.abc import Container, Iterable, Sequence
 
 __all__ = [
@@ -101,12 +102,7 @@ def comment(text: str, indent: str = "    ") -> list[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".lstrip()
-    return lines
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def docstring(text: str, indent: str = "    ") -> list[str]:

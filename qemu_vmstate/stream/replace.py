@@ -18,7 +18,7 @@ from .decoder import Budget, Decoder
 from .reader import read
 from .sections import Section, Stream
 from .source import Memory, Source, printable
-from .vmdesc import Description, as_json, by_device
+from .vmdesc import Description, by_device, json_text
 
 __all__ = ["Key", "replace"]
 
@@ -136,7 +136,7 @@ def _described(stream: Stream, new: Mapping[Key, Description]) -> tuple[int, int
             device = {"name": key[0], "instance_id": key[1]} | dict(new[key])
         devices.append(device)
     description["devices"] = devices
-    changed = as_json(description).encode()
+    changed = json_text(description).encode()
     return begin - 4, begin + size, len(changed).to_bytes(4) + changed
 
 

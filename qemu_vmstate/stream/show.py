@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, TextIO
 
 from .decoder import Field
@@ -28,18 +29,12 @@ def as_json(stream: Stream) -> dict[str, Any]:
         "ram_blocks": dict(stream.ram_blocks),
         "footers": stream.footers,
         "configuration": configuration
-        and {
-            "machine": configuration.machine,
-            "target_page_bits": configuration.target_page_bits,
-            "capabilities": list(configuration.capabilities),
-            "uuid": configuration.uuid,
-        },
+        and {**asdict(configuration), "capabilities": list(configuration.capabilities)},
         "sections": [_section(section) for section in stream],
     }
 
 
 def _section(section: Section) -> dict[str, Any]:
-    pages = section.pages
     return {
         "kind": section.kind,
         "offset": section.offset,
@@ -52,13 +47,7 @@ def _section(section: Section) -> dict[str, Any]:
         "instance_id": section.instance_id,
         "version_id": section.version_id,
         "opaque": section.opaque,
-        "pages": pages
-        and {
-            "normal": pages.normal,
-            "zero": pages.zero,
-            "xbzrle": pages.xbzrle,
-            "compressed": pages.compressed,
-        },
+        "pages": section.pages and asdict(section.pages),
         "fields": None if section.fields is None else [_field(f) for f in section.fields],
     }
 

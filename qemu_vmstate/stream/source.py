@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from types import TracebackType
 
 from ..errors import StreamError
 
@@ -52,12 +51,7 @@ class Source:
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         os.close(self._fd)
 
     def error(self, reason: str) -> StreamError:
@@ -153,12 +147,7 @@ class Memory(Source):
         self.path, self.noun, self.size = "", noun, len(data)
         self._base, self._window = 0, data
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         pass
 
     def _pread(self, offset: int, length: int) -> bytes:

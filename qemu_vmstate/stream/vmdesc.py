@@ -13,10 +13,10 @@ from .source import Source
 __all__ = [
     "LARGEST",
     "Description",
-    "as_json",
     "by_device",
     "find_description",
     "json_object",
+    "json_text",
     "parse",
 ]
 
@@ -89,11 +89,13 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return plain if len(plain) == len(pairs) else Duplicates(pairs)
 
 
-def as_json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """Return *value* in the format of QEMU's JSONWriter, with repeated keys."""
     if isinstance(value, Mapping):
         pairs = value.pairs if isinstance(value, Duplicates) else value.items()
-        return "{" + ", ".join(f"{json.dumps(key)}: {as_json(inner)}" for key, inner in pairs) + "}"
+        return (
+            "{" + ", ".join(f"{json.dumps(key)}: {json_text(inner)}" for key, inner in pairs) + "}"
+        )
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(as_json, value)) + "]"
+        return "[" + ", ".join(map(json_text, value)) + "]"
     return json.dumps(value)

@@ -14,13 +14,20 @@ from ..bindings.native import ffi, lib
 from ..errors import DeclarationError
 from ..layout.checks import check_subsections
 from ..layout.vmstruct import VMStruct
+from ..wire.base import FieldWriter
 from ..wire.types import SCALARS, FieldInfo, Scalar, StructType
-from .predicates import differs_callback, exists_callback, needed_callback
+from .predicates import differs, exists_callback, needed_callback
 from .priority import MigrationPriority
 
 __all__ = ["VMStateDescription", "descriptions_of"]
 
 _VARRAY = {"B": "UINT8", "H": "UINT16", "I": "UINT32", "i": "INT32"}
+
+
+def _kept_text(text: str, keep: list[Any]) -> Any:
+    """Return ``text`` as a C string that lives as long as ``keep`` does."""
+    keep.append(ffi.new("char[]", text.encode()))
+    return keep[-1]
 
 
 class VMStateDescription:
@@ -78,7 +85,7 @@ class VMStateDescription:
         self.cdata = ffi.new(
             "VMStateDescription *",
             {
-                "name": self._text(name),
+                "name": _kept_text(name, self._keep),
                 "version_id": version_id,
                 "minimum_version_id": minimum_version_id,
                 "priority": priority.number,
@@ -88,11 +95,6 @@ class VMStateDescription:
         if asks_needed:
             self.cdata.needed = ffi.addressof(lib(), "qv_section_needed")
         lib().qv_complete(self.cdata, self._subsections(), unmigratable, early_setup)
-
-    def _text(self, text: str) -> Any:
-        pointer = ffi.new("char[]", text.encode())
-        self._keep.append(pointer)
-        return pointer
 
     def _subsections(self) -> Any:
         infos = self.cls.__layout__.subsections
@@ -123,12 +125,12 @@ class VMStateDescription:
         if callable(needed):
             callback = needed_callback(self.cls, self._base, needed, info.attribute)
         else:
-            callback = differs_callback(sub, base)
+            callback = needed_callback(sub, base, differs, "")
         self._keep.append(callback)
         return callback
 
     def _describe(self, c_field: Any, info: FieldInfo) -> None:
-        c_field.name = self._text(info.name)
+        c_field.name = _kept_text(info.name, self._keep)
         c_field.offset = self._base + info.data
         c_field.version_id = info.options.version_id
         exists = info.options.field_exists
@@ -140,7 +142,7 @@ class VMStateDescription:
         info.type.describe(_FieldWriter(c_field, self._base, where, self.cls, self._keep), info)
 
 
-class _FieldWriter:
+class _FieldWriter(FieldWriter):
     """One ``VMStateField`` that its wire type fills; ``keep`` keeps what it points to alive."""
 
     def __init__(
@@ -152,38 +154,26 @@ class _FieldWriter:
         self._cls = cls
         self._keep = keep
 
-    def flag(self, *names: str) -> None:
-        """Add the flags ``VMS_`` + each name."""
-        for name in names:
-            self.field.flags |= getattr(lib(), f"VMS_{name}")
+    def flag(self, name: str) -> None:
+        self.field.flags |= getattr(lib(), f"VMS_{name}")
 
-    def info(self, name: str) -> None:
-        """Set ``info`` to this package's or QEMU's ``vmstate_info_`` + name."""
-        found = lib().qv_own_info(name.encode(), False)
+    def info(self, name: str, *, bounded: bool = False) -> None:
+        found = lib().qv_own_info(name.encode(), bounded)
         if found == ffi.NULL:
             found = lib().qv_vmstate_info(name.encode())
         if found == ffi.NULL:
             raise DeclarationError(f"{self.where}: this QEMU has no vmstate_info_{name}")
         self.field.info = found
 
-    def own_info(self, name: str, *, bounded: bool = False) -> None:
-        """Set ``info`` to one of cdefs/bridge/vmstate_infos.c."""
-        self.field.info = lib().qv_own_info(name.encode(), bounded)
-
     def text(self, text: str) -> Any:
-        """Return ``text`` as a C string that lives as long as the description."""
-        pointer = ffi.new("char[]", text.encode())
-        self._keep.append(pointer)
-        return pointer
+        return _kept_text(text, self._keep)
 
     def nested(self, cls: type[Any]) -> Any:
-        """Return the C description of a nested layout class."""
         nested = _nested(cls)
         self._keep.append(nested)
         return nested.cdata
 
     def entry_descriptions(self, value: type[Any], key: type[Any] | None) -> Any:
-        """Return the two descriptions of a gtree's entries, value first."""
         both = ffi.new("VMStateDescription[2]")
         both[0] = self.nested(value)[0]
         if key is not None:
@@ -192,7 +182,6 @@ class _FieldWriter:
         return both
 
     def count(self, info: FieldInfo) -> None:
-        """Set what the elements are counted by, if a field counts them."""
         if info.num is None:
             return
         assert isinstance(info.num.type, Scalar)
@@ -203,7 +192,6 @@ class _FieldWriter:
             self.field.num = info.options.multiply
 
     def sized(self, info: FieldInfo, name: str) -> None:
-        """Set ``info`` and the size in bytes or bits, which a field may say."""
         self.info(name)
         self.flag("VBUFFER")
         if info.num is not None:
@@ -213,7 +201,6 @@ class _FieldWriter:
             self.field.size = info.options.multiply
 
     def limits(self, info: FieldInfo) -> tuple[int, int] | None:
-        """Return what a number is declared to be within, if not its type's own limits."""
         attribute: Any = getattr(self._cls, info.attribute)
         own = SCALARS.get(attribute.kind) if isinstance(attribute, _state.Field) else None
         if own is None or not own.is_whole:

@@ -176,8 +176,3 @@ def _on_wire(struct: VMStruct) -> dict[str, Any]:
         elif any(has_subsections(cls) for cls in info.type.structs()):
             values[info.attribute] = [_on_wire(inner) for inner in structs_in(struct, info)]
     return values
-
-
-def differs_callback(cls: type[VMStruct], base: int) -> Any:
-    """Return a ``needed`` that is true if the struct differs from its defaults."""
-    return needed_callback(cls, base, differs, "")

@@ -81,6 +81,9 @@ class WireType:
     limits_own_count: ClassVar[bool] = False
     """Its memory has a count that C relies on."""
 
+    saved_as_newest: ClassVar[bool] = False
+    """QEMU saves its structs as of their own version, whichever the field names."""
+
     options: ClassVar[frozenset[str]] = frozenset()
     """The options of ``field()`` that mean something for this type, of those that not all have."""
 
@@ -119,14 +122,9 @@ class WireType:
         """Yield the layout classes that the field loads as of a version that it names."""
         return iter(())
 
-    def lowest_version(self, cls: type[Any]) -> int:
-        """Return the lowest version of ``cls`` that the field can name and still be loaded."""
-        lowest: int = cls.__layout__.minimum_version_id
-        return lowest
-
     def _check_struct_version(self, cls: type[Any], version: int, where: str) -> None:
         layout: Layout = cls.__layout__
-        lowest = self.lowest_version(cls)
+        lowest = layout.version_id if self.saved_as_newest else layout.minimum_version_id
         if not lowest <= version <= layout.version_id:
             raise DeclarationError(
                 f"{where}: {cls.__name__} as of version {version} could not be loaded: it "
@@ -136,9 +134,6 @@ class WireType:
 
     counted_room: Any = None
     """How much a count may say at most: elements, or bits; ``None``: no limit of its own."""
-
-    counted_by: ClassVar[str] = "BHIi"
-    """The kinds of number that can count it, by their letters in :mod:`struct`."""
 
     # ----------------------------------------------------------------- memory
 
@@ -150,9 +145,9 @@ class WireType:
         """Return a declared default as the attribute takes it."""
         return value
 
-    @abstractmethod
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
         """Return the descriptor that becomes the class's attribute, or ``None``."""
+        return self.element_descriptor(make, where, info.offset)
 
     def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
         """Return the descriptor of a value that says by itself how long it is."""
@@ -362,14 +357,14 @@ class FieldWriter(Protocol):
     base: int
     """Bytes from C's opaque to the struct that has the field."""
 
-    def flag(self, *names: str) -> None:
-        """Add the flags ``VMS_`` + each name."""
+    def flag(self, name: str) -> None:
+        """Add the flag ``VMS_`` + name."""
 
-    def info(self, name: str) -> None:
-        """Set ``info`` to ``vmstate_info_`` + name."""
+    def info(self, name: str, *, bounded: bool = False) -> None:
+        """Set ``info`` to this package's ``vmstate_info_`` + name, or else to QEMU's.
 
-    def own_info(self, name: str, *, bounded: bool = False) -> None:
-        """Set ``info`` to one of this package's; see cdefs/bridge/vmstate_infos.c."""
+        ``bounded``: to the one that checks limits; see cdefs/bridge/vmstate_infos.c.
+        """
 
     def text(self, text: str) -> Any:
         """Return ``text`` as a C string that lives as long as the description."""

@@ -29,6 +29,7 @@ class ListType(Row):
 
     memory_is_value = False
     limits_own_count = True
+    saved_as_newest = True
     live = False
     # Each element has a byte in front of it on the wire.
     inline_struct = None
@@ -62,11 +63,6 @@ class ListType(Row):
         for struct in (self.element, self.key):
             if options.version_id and isinstance(struct, StructType):
                 yield struct.cls, options.version_id
-
-    def lowest_version(self, cls: type[Any]) -> int:
-        """Return the newest: QEMU saves such a struct as of its own version all the same."""
-        newest: int = cls.__layout__.version_id
-        return newest
 
     def initial(self) -> bytes:
         """Return an empty list, with elements that are ready to be read into."""
@@ -115,7 +111,7 @@ class ListType(Row):
         """Fill VMSTATE_QTAILQ_V, VMSTATE_QLIST_V or VMSTATE_GTREE_V, with an info that checks."""
         field = writer.field
         field.offset = writer.base + info.offset
-        writer.own_info(self.info)
+        writer.info(self.info)
         field.num = self.length
         field.num_offset = self.data_at
         field.size = self.element.size

@@ -39,11 +39,6 @@ class PointersType(Row):
         """Bytes in memory."""
         return self.present_at + self.length
 
-    @property
-    def counted_room(self) -> int:
-        """How many elements a count may say."""
-        return self.length
-
     def initial(self) -> bytes:
         """Return elements that are all there."""
         return bytes(self.data_at) + self.element.initial() * self.length + b"\1" * self.length

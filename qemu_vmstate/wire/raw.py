@@ -25,7 +25,6 @@ class BitmapType(WireType):
 
     align = 8
     options: ClassVar[frozenset[str]] = frozenset({"size"})
-    counted_by = "Ii"
 
     def as_declared(
         self, options: FieldOptions, make_entry: Callable[[WireType, WireType], type[Any]]

@@ -12,16 +12,7 @@ from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType
 from .field_options import FieldOptions
 from .scalar import Scalar
 
-__all__ = ["ArrayType", "CountedType", "Row", "need_count"]
-
-
-def need_count(given: object, option: str, what: str, where: str) -> None:
-    """Raise ``DeclarationError`` unless the name of a counting field is given."""
-    if not isinstance(given, str):
-        raise DeclarationError(
-            f"{where}: a {what} needs the name of the field that says how long it is: "
-            f"field({option}='...')"
-        )
+__all__ = ["ArrayType", "CountedType", "Row"]
 
 
 class Row(WireType):
@@ -29,6 +20,12 @@ class Row(WireType):
 
     element: WireType
     length: Any
+
+    @property
+    def counted_room(self) -> int:
+        """How many elements a count may say."""
+        length: int = self.length
+        return length
 
     def elements(self, make: Descriptors, info: FieldInfo, where: str) -> Any:
         """Return the descriptor of all elements that there is room for."""
@@ -83,6 +80,11 @@ class _Elements(Row):
     is_buffer: bool = False
 
     @property
+    def counting_option(self) -> str:
+        """The option of ``field()`` that says how many there are on the wire."""
+        return "size" if self.is_buffer else "num"
+
+    @property
     def size(self) -> int:
         """Bytes in memory."""
         size: int = self.element.size * self.length
@@ -110,10 +112,10 @@ class ArrayType(_Elements):
     @property
     def options(self) -> frozenset[str]:  # type: ignore[override]
         """The part that is on the wire."""
-        return frozenset({"start", "size" if self.is_buffer else "num"})
+        return frozenset({"start", self.counting_option})
 
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
-        option = "size" if self.is_buffer else "num"
+        option = self.counting_option
         count = getattr(options, option)
         if isinstance(count, str):
             raise DeclarationError(
@@ -132,10 +134,6 @@ class ArrayType(_Elements):
         if isinstance(value, int | float):
             return [self.element.filled(value)] * self.length
         return value
-
-    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
-        """Return the descriptor of a fixed array."""
-        return self.element_descriptor(make, where, info.offset)
 
     def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
         """Return the descriptor of a fixed array."""
@@ -196,18 +194,14 @@ class CountedType(_Elements):
     @property
     def options(self) -> frozenset[str]:  # type: ignore[override]
         """What counts the elements."""
-        return frozenset({"multiply", "size" if self.is_buffer else "num"})
-
-    @property
-    def counted_room(self) -> int:
-        """How many elements a count may say."""
-        return self.length
+        return frozenset({"multiply", self.counting_option})
 
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
-        if self.is_buffer:
-            need_count(options.size, "size", "VBuffer", where)
-        else:
-            need_count(options.num, "num", "VArray", where)
+        if not isinstance(getattr(options, self.counting_option), str):
+            raise DeclarationError(
+                f"{where}: a {'VBuffer' if self.is_buffer else 'VArray'} needs the name of the "
+                f"field that says how long it is: field({self.counting_option}='...')"
+            )
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
         """Return the descriptor of as many elements as the count says."""

@@ -76,7 +76,7 @@ class Scalar(WireType):
         limits = None if self.live else writer.limits(info)
         if limits:
             low, high = limits
-            writer.own_info(SCALARS[self.kind].info, bounded=True)
+            writer.info(SCALARS[self.kind].info, bounded=True)
             writer.field.start = high
             writer.field.size_offset = low & _U64
             writer.field.err_hint = writer.text(writer.where)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import DeclarationError
-from .base import Descriptors, FieldInfo, FieldWriter, Layout, Limits, WireType
+from .base import Descriptors, FieldInfo, FieldWriter, Layout, WireType
 from .field_options import FieldOptions
 
 __all__ = ["StructType", "SubsectionType", "TmpType", "plain_struct"]
@@ -53,11 +53,6 @@ class StructType(WireType):
         """The class itself."""
         return self.cls
 
-    @property
-    def limits_own_count(self) -> bool:  # type: ignore[override]
-        """Whether C relies on a number in it; its own class knows."""
-        return False
-
     def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
         """Yield the class, if a version of it is named."""
         if options.struct_version_id is not None:
@@ -66,10 +61,6 @@ class StructType(WireType):
     def initial(self) -> bytes:
         """Return the class's own."""
         return bytes(self.cls.__image__)
-
-    def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
-        """Return the descriptor of a nested struct."""
-        return self.element_descriptor(make, where, info.offset)
 
     def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
         """Return the descriptor of a nested struct."""
@@ -137,19 +128,16 @@ class StructType(WireType):
 class TmpType(StructType):
     """A struct that C devices make up while they save and load: VMSTATE_WITH_TMP."""
 
+    saved_as_newest = True
+
     def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
         """Yield the class: QEMU has one number for the field and the struct."""
         if options.version_id:
             yield self.cls, options.version_id
 
-    def lowest_version(self, cls: type[Any]) -> int:
-        """Return the newest: QEMU saves such a struct as of its own version all the same."""
-        newest: int = cls.__layout__.version_id
-        return newest
-
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
         """Fill VMSTATE_WITH_TMP, with an info that knows the staging struct."""
-        writer.own_info("tmp")
+        writer.info("tmp")
         writer.field.size = self.size
         writer.field.vmsd = writer.nested(self.cls)
 

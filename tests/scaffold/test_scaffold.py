@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qemu_vmstate import Device, VMStateError, VMStruct, cli
 from qemu_vmstate.scaffold.generator import scaffold
-from qemu_vmstate.scaffold.module import _ATTRIBUTES
+from qemu_vmstate.scaffold.module import ATTRIBUTES
 from qemu_vmstate.scaffold.text import class_name
 from qemu_vmstate.stream.reader import read
 
@@ -269,7 +269,7 @@ def test_names_that_python_does_not_take(parse: Parse) -> None:
 def test_names_that_the_classes_have_themselves(cls: type) -> None:
     """A field of such a name would hide it; none is written with an underscore in front."""
     own = {name for name in dir(cls) if not name.startswith("_")}
-    assert own == _ATTRIBUTES[cls.__name__]
+    assert own == ATTRIBUTES[cls.__name__]
 
 
 def test_equal_classes_are_one_and_others_have_their_own_names(parse: Parse) -> None:
