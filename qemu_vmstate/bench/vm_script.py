@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the benchmark runs inside a VM: devices in the savevm list, and busy threads.
 
-A script for ``VM(script=..., args=[path])``; vm.py calls its functions over the VM's
-control channel.  ``path`` is ``native``, ``fast path`` or ``reference``.
+A script for ``VM(script=...)``; vm.py calls its functions over the VM's control channel.
+``path`` is ``native``, ``fast path`` or ``reference``.
 """
 
 from __future__ import annotations
