@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import gc
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +26,8 @@ from .samples import rounds
 __all__ = ["microbenchmarks"]
 
 _LOOPS = 2000
+
+_Calls = dict[str, Callable[[], float]]
 
 
 class Regs(VMStruct):
@@ -52,86 +56,70 @@ class PlainRegs:
 
 
 def _loop(statement: str, **names: Any) -> Callable[[], float]:
-    """Return a call that gives a statement's nanoseconds, as ``timeit`` would make it."""
-    body = statement.replace("\n", "\n        ")
-    source = f"def run(n):\n    for _ in range(n):\n        {body}\n"
-    exec(compile(source, "<bench>", "exec"), names)
-    run, empty = names["run"], _empty
-
-    def ns() -> float:
-        began = time.thread_time_ns()
-        run(_LOOPS)
-        middle = time.thread_time_ns()
-        empty(_LOOPS)
-        return (2 * middle - began - time.thread_time_ns()) / _LOOPS
-
-    return ns
+    """Return a call that gives a statement's nanoseconds, without those of the loop."""
+    # timeit turns the garbage collector off, which users pay for.
+    timed, empty = (
+        timeit.Timer(code, gc.enable, time.thread_time_ns, names) for code in (statement, "pass")
+    )
+    return lambda: (timed.timeit(_LOOPS) - empty.timeit(_LOOPS)) / _LOOPS
 
 
-def _empty(n: int) -> None:
-    for _ in range(n):
-        pass
+def _cases() -> dict[str, _Calls]:
+    """Return what is measured, in ns; ratios are to the first of each."""
+    return _attributes() | _locks() | _whole_calls()
 
 
-def _cases() -> dict[str, tuple[str, dict[str, Callable[[], float]]]]:
-    """Return what is measured, in ns: the thing that ratios are to, and everything."""
-    dev = Counter()
-    struct, plain, bare, lock = CRegs(1), PlainRegs(), Regs(), threading.Lock()
-    guarded = dev.regs.lock()
-    inside = guarded.value
-    guarded.release()
-    wire = save(dev)
-    pickled = pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
-    other: dict[str, Any] = {"plain": plain, "struct": struct, "lock": lock}
-
-    def attribute(statement: str) -> dict[str, Callable[[], float]]:
-        return {
-            "ctypes.Structure": _loop(statement, regs=struct),
-            "dataclass": _loop(statement, regs=plain),
-            "layout class": _loop(statement, regs=bare),
-            "layout class in a guard of a Migratable": _loop(statement, regs=inside),
+def _attributes() -> dict[str, _Calls]:
+    with Counter().regs.lock() as inside:
+        owners = {
+            "ctypes.Structure": CRegs(1),
+            "dataclass": PlainRegs(),
+            "layout class": Regs(),
+            "layout class in a guard of a Migratable": inside,
         }
 
-    locked = "with {}:\n    {}.count += 1"
+    def case(statement: str) -> _Calls:
+        return {name: _loop(statement, regs=regs) for name, regs in owners.items()}
+
     return {
-        "get an attribute": ("ctypes.Structure", attribute("regs.count")),
-        "set an attribute": ("ctypes.Structure", attribute("regs.count = 7")),
-        "lock and unlock": (
-            "threading.Lock",
-            {
-                "threading.Lock": _loop("with lock:\n    pass", **other),
-                "Mutex": _loop("with mutex.lock():\n    pass", mutex=unwrap(dev.regs)),
-                "Migratable of a Mutex": _loop("with dev.regs.lock():\n    pass", dev=dev),
-            },
-        ),
-        "lock, add 1, unlock": (
-            "threading.Lock and ctypes.Structure",
-            {
-                "threading.Lock and ctypes.Structure": _loop(
-                    locked.format("lock", "struct"), **other
-                ),
-                "threading.Lock and dataclass": _loop(locked.format("lock", "plain"), **other),
-                "Migratable of a Mutex": _loop(
-                    locked.format("dev.regs.lock() as regs", "regs"), dev=dev
-                ),
-            },
-        ),
-        "save, whole call": (
-            "pickle.dumps() of a dataclass",
-            {
-                "pickle.dumps() of a dataclass": _loop("dumps(plain)", dumps=pickle.dumps, **other),
-                "save(device)": _loop("save(dev)", save=save, dev=dev),
-            },
-        ),
-        "load, whole call": (
-            "pickle.loads() of a dataclass",
-            {
-                "pickle.loads() of a dataclass": _loop(
-                    "loads(pickled)", loads=pickle.loads, pickled=pickled
-                ),
-                "load(device)": _loop("load(dev, wire)", load=load, dev=dev, wire=wire),
-            },
-        ),
+        "get an attribute": case("regs.count"),
+        "set an attribute": case("regs.count = 7"),
+    }
+
+
+def _locks() -> dict[str, _Calls]:
+    dev, lock = Counter(), threading.Lock()
+    locked = "with lock:\n    regs.count += 1"
+    return {
+        "lock and unlock": {
+            "threading.Lock": _loop("with lock:\n    pass", lock=lock),
+            "Mutex": _loop("with mutex.lock():\n    pass", mutex=unwrap(dev.regs)),
+            "Migratable of a Mutex": _loop("with dev.regs.lock():\n    pass", dev=dev),
+        },
+        "lock, add 1, unlock": {
+            "threading.Lock and ctypes.Structure": _loop(locked, lock=lock, regs=CRegs(1)),
+            "threading.Lock and dataclass": _loop(locked, lock=lock, regs=PlainRegs()),
+            "Migratable of a Mutex": _loop(
+                "with dev.regs.lock() as regs:\n    regs.count += 1", dev=dev
+            ),
+        },
+    }
+
+
+def _whole_calls() -> dict[str, _Calls]:
+    dev, plain = Counter(), PlainRegs()
+    wire, pickled = save(dev), pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
+    return {
+        "save, whole call": {
+            "pickle.dumps() of a dataclass": _loop("dumps(plain)", dumps=pickle.dumps, plain=plain),
+            "save(device)": _loop("save(dev)", save=save, dev=dev),
+        },
+        "load, whole call": {
+            "pickle.loads() of a dataclass": _loop(
+                "loads(pickled)", loads=pickle.loads, pickled=pickled
+            ),
+            "load(device)": _loop("load(dev, wire)", load=load, dev=dev, wire=wire),
+        },
     }
 
 
@@ -151,13 +139,11 @@ _AT_REST = """
 import sys
 from qemu_vmstate import load, save
 from qemu_vmstate.bench.shapes import SHAPES, make_device
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-before = resident()
+from qemu_vmstate.process_memory import resident_memory
+before = resident_memory()
 dev = make_device(SHAPES["buffer 64 MiB"](), sys.argv[1])
 load(dev, save(dev))
-print((resident() - before) / 2**20)
+print((resident_memory() - before) / 2**20)
 """
 
 
@@ -182,7 +168,8 @@ def microbenchmarks(turns: int, imports: int, seconds: float = 2.0) -> Iterator[
     ``turns``: how often each is measured, for at most ``seconds``; ``imports``: the same for
     the import, in a fresh interpreter each.
     """
-    for what, (to, calls) in _cases().items():
+    for what, calls in _cases().items():
+        to = next(iter(calls))
         samples = rounds(calls, turns, seconds)
         for name in calls:
             yield _row(what, name, "ns", samples.median(name), samples.ratio(name, to), to)

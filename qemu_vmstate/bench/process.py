@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -46,16 +48,13 @@ class _Runner:
 class _PickleRunner:
     def __init__(self, shape: Shape) -> None:
         self._pickled = Pickled(shape)
-        began = time.thread_time_ns()
-        self._pickled.save()
-        us = (time.thread_time_ns() - began) / 1000
-        self._count = max(1, min(1000, int(_SAMPLE_US / us)))
+        self._count = 1
+        self._count = max(1, min(1000, int(_SAMPLE_US / self.save())))
 
     def _time(self, call: Callable[[], None]) -> float:
-        began = time.thread_time_ns()
-        for _ in range(self._count):
-            call()
-        return (time.thread_time_ns() - began) / 1000 / self._count
+        # timeit turns the garbage collector off, which users pay for.
+        ns = timeit.timeit(call, gc.enable, time.thread_time_ns, self._count)
+        return ns / 1000 / self._count
 
     def save(self) -> float:
         return self._time(self._pickled.save)

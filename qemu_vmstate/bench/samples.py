@@ -31,11 +31,12 @@ class Samples:
         return statistics.median(mine / other if other else 1.0 for mine, other in pairs)
 
     def noise(self, name: str) -> float:
-        """Half of the middle half of the samples, as a share of the median."""
-        samples = sorted(self.samples[name])
-        quarter = len(samples) // 4
-        spread = samples[-1 - quarter] - samples[quarter]
-        return spread / 2 / (self.median(name) or 1.0)
+        """Return half of the interquartile range of the samples, as a share of the median."""
+        samples = self.samples[name]
+        if len(samples) == 1:
+            return 0.0
+        low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return (high - low) / 2 / (median or 1.0)
 
 
 def rounds(calls: dict[str, Callable[[], float]], turns: int, seconds: float) -> Samples:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the benchmark runs inside a VM: devices in the savevm list, and busy threads.
 
-A script for ``VM(script=..., args=[path])``; vm.py calls its functions over the VM's
-control channel.  ``path`` is ``native``, ``fast path`` or ``reference``.
+A script for ``VM(script=...)``; vm.py calls its functions over the VM's control channel.
+``path`` is ``native``, ``fast path`` or ``reference``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from qemu_vmstate.bench.native import ffi, lib
 from qemu_vmstate.bench.shapes import SHAPES, ReferenceDevice, make_device
+from qemu_vmstate.process_memory import resident_memory
 from qemu_vmstate.registration import register
 
 SHAPE = SHAPES["buffer 128 B"]()
@@ -27,8 +28,7 @@ _busy: list[threading.Thread] = []
 def _resident() -> int:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
+    return resident_memory()
 
 
 def grow(path: str, devices: int) -> dict[str, float]:

@@ -17,5 +17,5 @@ BUILD_COMMAND = "QEMU_BUILD=/path/to/qemu/build pip install ."
 
 
 def native_folder() -> Path:
-    """Return the folder with ``_state``, ``_native``, ``libqemu-vmstate.so`` and the shim."""
+    """Return the folder with the compiled modules, ``libqemu-vmstate.so`` and the shim."""
     return Path(os.environ.get("QEMU_VMSTATE_NATIVE") or Path(__file__).parent).absolute()

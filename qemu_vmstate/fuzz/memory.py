@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import random
-from pathlib import Path
 from typing import Any
 
 from ..errors import DeclarationError, InvalidError
 from ..inprocess import load
+from ..process_memory import resident_memory
 from .devices import make
 from .mutate import Mutator
 from .worker import Subject, drawn_declaration
@@ -28,9 +28,9 @@ def failing_loads(count: int, seed: str) -> int:
     """
     cases = _cases(seed)
     _fail(cases, count // 10)
-    before = _resident()
+    before = resident_memory()
     _fail(cases, count)
-    return _resident() - before
+    return (resident_memory() - before) >> 10
 
 
 def _cases(seed: str) -> list[tuple[Any, bytes, int | None]]:
@@ -62,9 +62,3 @@ def _fail(cases: list[tuple[Any, bytes, int | None]], count: int) -> None:
             with contextlib.suppress(InvalidError):
                 load(obj, data, version)
             done += 1
-
-
-def _resident() -> int:
-    """Return the resident memory of this process in KiB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])

@@ -28,6 +28,7 @@ from ..device.device import Device
 from ..errors import DeclarationError, InvalidError, StreamError
 from ..inprocess import describe, load, save
 from ..layout.vmstruct import VMStruct, asdict
+from ..process_memory import resident_memory
 from ..state.bql import bql_lock_guard
 from ..state.cells import BqlCell
 from .devices import Drawn, draw, make
@@ -244,7 +245,7 @@ class Worker:
     ) -> None:
         if not found:
             return
-        before = _resident()
+        before = resident_memory()
         mutators = [Mutator(subject.obj, rng) for subject in found]
         for index in range(self.options.per_batch):
             which = index % len(found)
@@ -253,17 +254,12 @@ class Worker:
             self.number += 1
             self.journal.write(self.number, batch, version, data)
             subject.attempt(data, version)
-        growth = _resident() - before
+        growth = resident_memory() - before
         size = max(subject.obj.Migrated.__layout__.size for subject in found)
         if growth > GROWTH_LIMIT + COPIES * size:
             raise Finding("memory", f"{growth >> 20} MiB more than before the batch")
         if os.environ.get("QEMU_VMSTATE_FUZZ_LEAKS"):
             _check_for_leaks()
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def _check_for_leaks() -> None:

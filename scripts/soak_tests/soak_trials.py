@@ -17,6 +17,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from qemu_vmstate.process_memory import resident_memory
 from qemu_vmstate.vm.vm import VM, VMError
 
 CROWD = Path(__file__).resolve().parent / "crowd_device.py"
@@ -205,14 +206,7 @@ def snapshots(emulator: Emulator) -> Generator[int, None, None]:
                 vm.cont()
             vm.snapshot_delete("one")
             vm.python.exec(f"dev.start({PAUSE})")
-            yield resident(vm.pid)
-
-
-def resident(pid: int) -> int:
-    """Return the process's resident memory in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1])
+            yield resident_memory(vm.pid) >> 10
 
 
 def end(emulator: Emulator, dice: random.Random) -> str:

@@ -80,8 +80,10 @@ def test_rounds_end_when_their_time_is_up_but_not_before_three() -> None:
 
 
 def test_noise_is_half_of_the_middle_half() -> None:
-    samples = Samples({"a": [8, 9, 10, 11, 12, 10, 13, 1000]})  # 10 to 12, around 10.5
-    assert samples.noise("a") == pytest.approx((12 - 10) / 2 / 10.5)
+    # The quartiles are a quarter behind 9 and 12, around 10.5.
+    samples = Samples({"a": [8, 9, 10, 11, 12, 10, 13, 1000], "once": [7]})
+    assert samples.noise("a") == pytest.approx((12.25 - 9.75) / 2 / 10.5)
+    assert samples.noise("once") == 0
 
 
 def test_budgets_judge_by_their_limits() -> None:

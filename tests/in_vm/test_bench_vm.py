@@ -29,10 +29,12 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     result: dict[str, Any] = json.loads(done.stdout)
     assert list(result) == ["machine", "in_process", "vm", "microbenchmarks"]
     assert result["machine"]["qemu"].startswith("QEMU emulator version")
-    paths = {"reference", "native", "fast path", "derived", "pickle"}
+    every_path = {"reference", "native", "fast path", "derived", "pickle"}
     cells = {(row["shape"], row["path"], row["op"]) for row in result["in_process"]}
     shapes = ("4 u32", "buffer 128 B")
-    assert cells == {(s, path, op) for s in shapes for path in paths for op in ("save", "load")}
+    assert cells == {
+        (s, path, op) for s in shapes for path in every_path for op in ("save", "load")
+    }
     for row in result["in_process"]:
         assert row["us"] > 0
         assert row["ratio_to_reference"] > 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from qemu_vmstate.process_memory import resident_memory
 from qemu_vmstate.vm.vm import VM
 
 from .conftest import DEMO, Emulator, StartVM, defaults
@@ -112,14 +113,6 @@ def test_a_migration_reaches_a_qemu_booted_booted_with_the_other_shim(start: Sta
     expect_state_between(before, here.python.eval("dev.steps()"), there)
 
 
-def resident(emulator_pid: int) -> int:
-    """Return the resident memory of a process, in KiB."""
-    for line in Path(f"/proc/{emulator_pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
-
-
 @pytest.mark.one_emulator
 @pytest.mark.timeout(600)
 def test_two_hundred_live_migrations_neither_tear_nor_leak_nor_hang(
@@ -135,7 +128,7 @@ def test_two_hundred_live_migrations_neither_tear_nor_leak_nor_hang(
             here.migrate_to(there)
             expect_state_between(before, here.python.eval("dev.steps()"), there)
         here.cont()
-        memory.append(resident(here.pid))
+        memory.append(resident_memory(here.pid) >> 10)
     record_property("resident_kib", f"{memory[20]} after 20, {memory[-1]} after 200")
     # 180 migrations of a 155-byte section: a leak of one staging struct, one JSON text or
     # one 32 KiB file buffer each would be 28 KiB, 500 KiB or 5.6 MiB.

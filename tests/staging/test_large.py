@@ -100,15 +100,12 @@ MEASURE = """
 import sys
 sys.path.insert(0, {folder!r})
 from tests.staging.test_large import *
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096 / MIB
+from qemu_vmstate.process_memory import resident_memory
 
 device = {cls}()
 with device.part.lock() as state:
     memoryview(state)[:] = b"\\1" * len(memoryview(state))
-held, most = resident(), 0
+held, most = resident_memory(), 0
 for _ in range(3):
     data = save(device)
     load(device, data)
@@ -120,8 +117,8 @@ for _ in range(3):
         raise AssertionError
     {more}
     del data
-    most = max(most, resident() - held)
-print(most)
+    most = max(most, resident_memory() - held)
+print(most / MIB)
 """
 
 
