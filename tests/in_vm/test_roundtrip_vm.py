@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What stock emulators write goes through Python twins made from it and comes back as it was."""
+"""What stock emulators write goes through Python models made from it and comes back as it was."""
 
 from __future__ import annotations
 
@@ -212,9 +212,9 @@ def test_machines_of_other_targets(
     report = proven(stream, file, names)
     record_property(name, report.summary)
     # Seen by one who has the module only.
-    module = tmp_path / "twins.py"
+    module = tmp_path / "models.py"
     module.write_text(scaffold(stream))
-    count = "import twins; print(len(twins.SECTIONS))"
+    count = "import models; print(len(models.SECTIONS))"
     done = subprocess.run(
         [sys.executable, "-c", count], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -237,17 +237,17 @@ def test_arm_in_other_versions(
 
 
 @pytest.mark.one_emulator
-def test_a_twin_of_a_real_clock_tells_its_time(start: StartVM, tmp_path: Path) -> None:
+def test_a_model_of_a_real_clock_has_its_time(start: StartVM, tmp_path: Path) -> None:
     file = tmp_path / "vm.mig"
     clock = ["-rtc", "base=2001-02-03T04:05:06,clock=vm", "-S", *SMALL]
     start(machine="pc", extra=clock).migrate_to_file(file)
     stream = read(file)
     names: dict[str, Any] = {}
     source = scaffold(stream, "mc146818rtc")
-    exec(compile(source, "twin", "exec", dont_inherit=True), names)
-    twin = names["SECTIONS"]["mc146818rtc", 0]()
+    exec(compile(source, "model", "exec", dont_inherit=True), names)
+    model = names["SECTIONS"]["mc146818rtc", 0]()
     section = stream.section("mc146818rtc")
     begin = section.payload_offset
-    load(twin, file.read_bytes()[begin : begin + section.payload_size], section.version_id)
+    load(model, file.read_bytes()[begin : begin + section.payload_size], section.version_id)
     # Seconds, minutes, hours, day, month, year in BCD.
-    assert [twin.cmos_data[at] for at in (0, 2, 4, 7, 8, 9)] == [6, 5, 4, 3, 2, 1]
+    assert [model.cmos_data[at] for at in (0, 2, 4, 7, 8, 9)] == [6, 5, 4, 3, 2, 1]

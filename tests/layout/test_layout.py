@@ -153,17 +153,17 @@ def test_wire_is_the_fields_in_order_without_padding(data: st.DataObject) -> Non
 def test_what_was_saved_is_loaded(data: st.DataObject) -> None:
     node = data.draw(layouts)
     value = data.draw(node.values)
-    twin = node.annotation()
-    load(twin, node.pack(value))
-    assert bytes(twin) == bytes(node.cmake(value))
-    assert twin == node.make(value)
-    assert save(twin) == node.pack(value)
+    copied = node.annotation()
+    load(copied, node.pack(value))
+    assert bytes(copied) == bytes(node.cmake(value))
+    assert copied == node.make(value)
+    assert save(copied) == node.pack(value)
 
 
 # ------------------------------------------------------------------ instances
 
 
-def test_instance_at_rest_has_its_defaults() -> None:
+def test_a_new_instance_has_its_defaults() -> None:
     state = Outer()
     assert asdict(state) == {
         "head": 7,
@@ -265,11 +265,11 @@ def test_repr_shows_every_field() -> None:
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
 def test_copies_and_pickles_are_equal_and_apart(how: Callable[[Outer], Outer]) -> None:
     state = Outer(head=1, words=[4, 5], inner=Inner(a=8))
-    twin = how(state)
-    assert type(twin) is Outer
-    assert twin == state
-    twin.words[0] = 6
-    twin.inner.a = 0
+    copied = how(state)
+    assert type(copied) is Outer
+    assert copied == state
+    copied.words[0] = 6
+    copied.inner.a = 0
     assert list(state.words) == [4, 5]
     assert state.inner.a == 8
     part: Any = how(state.inner)  # type: ignore[arg-type]

@@ -24,10 +24,10 @@ import sys
 sys.path.insert(0, "examples")
 import demo_device
 from qemu_vmstate import load, save
-nic, twin = demo_device.Nic(), demo_device.Nic()
+nic, copy = demo_device.Nic(), demo_device.Nic()
 for _ in range(100): nic.step(with_link=True)
-load(twin, save(nic))
-assert demo_device.fault(save(twin), (100, 100, 100)) is None
+load(copy, save(nic))
+assert demo_device.fault(save(copy), (100, 100, 100)) is None
 """
 
 

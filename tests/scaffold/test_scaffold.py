@@ -39,8 +39,8 @@ ROOT = Path(__file__).absolute().parents[2]
 
 
 def imported(source: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "twins"}
-    exec(compile(source, "twins.py", "exec", dont_inherit=True), names)
+    names: dict[str, Any] = {"__name__": "models"}
+    exec(compile(source, "models.py", "exec", dont_inherit=True), names)
     return names
 
 
@@ -54,7 +54,7 @@ def declared(source: str, cls: str = "Dev") -> str:
     return "\n".join(line.removeprefix("    ") for line in lines).strip()
 
 
-def test_a_module_as_a_whole(parse: Parse) -> None:
+def test_a_complete_module(parse: Parse) -> None:
     inner = vmsd("point", entry("x", "uint8", 1))
     section = stream_of(
         b"\x01\x02\x05" + counted("dev/more") + be32(1) + b"\x03",
@@ -231,10 +231,10 @@ def test_lists(parse: Parse, type_: str) -> None:
         "# It is empty, so the stream does not describe its elements.",
         f"q: {names[type_]}QElement, Literal[16]] = zeroed()",
     ]
-    told = f'# Of the type "{type_} of elements that differ", which only its device\'s code'
+    expected = f'# Of the type "{type_} of elements that differ", which only its device\'s code'
     size = len(count[2] + two)
     found = body(count[2] + two, first, other).splitlines()
-    assert found[0] == told
+    assert found[0] == expected
     assert found[-1] == f"q: Buffer[Literal[{size}]] = zeroed()"
 
 
@@ -357,7 +357,7 @@ def wide(parse: Parse) -> str:
 
 def test_what_is_written_is_formatted_and_linted(parse: Parse, tmp_path: Path) -> None:
     pytest.importorskip("ruff")
-    module = tmp_path / "twins.py"
+    module = tmp_path / "models.py"
     module.write_text(wide(parse))
     rules = "E,F,I,UP,W,B,N801"
     for words in (["format", "--diff"], ["check", "--select", rules]):
@@ -368,7 +368,7 @@ def test_what_is_written_is_formatted_and_linted(parse: Parse, tmp_path: Path) -
 
 def test_what_is_written_is_typed(parse: Parse, tmp_path: Path) -> None:
     pytest.importorskip("mypy")
-    module = tmp_path / "twins.py"
+    module = tmp_path / "models.py"
     module.write_text(wide(parse))
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "pyproject.toml"]
     command.append(str(module))
