@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The demo's device: some twenty fields in three parts, changed by a thread all the time.
+"""The demo's device: some twenty fields in three parts, which a thread changes all the time.
 
-Every field of a part follows from its ``steps`` alone: ``NicRegs.at(steps)`` and
-its kin compute the part from nothing.  So a copy can be checked byte for byte
-while the original runs on, and a snapshot that mixes two moments is found out.
+The ``steps`` of a part determine all of its fields; ``NicRegs.at(steps)``, ``Link.at()`` and
+``Stats.at()`` compute them.  So every byte of a copy can be checked while the original changes,
+and a snapshot that mixes two moments is detected.
 
 Run inside a VM, it registers one device, ``dev``.
 """
@@ -56,7 +56,7 @@ class NicRegs(VMStruct, name="pynic/regs"):
     checksum: u64 = 0
 
     def step(self) -> None:
-        """One packet in; from the ninth on, one out."""
+        """Receive a packet and, from the ninth on, send one."""
         self.steps += 1
         self.ring[self.tail] = self.steps * 40503 % 65536
         self.tail = (self.tail + 1) % RING
@@ -72,7 +72,7 @@ class NicRegs(VMStruct, name="pynic/regs"):
     def at(cls, steps: int) -> NicRegs:
         """Return the registers after that many steps."""
         regs = cls()
-        # Only the last packets are in the ring; what came before follows from counting.
+        # Only the last packets are in the ring; the effect of earlier ones is computed.
         done = max(0, steps - 2 * RING)
         regs.steps = regs.produced = done
         regs.consumed = max(0, done - 8)
@@ -102,7 +102,7 @@ class Link(VMStruct, name="pynic/link"):
     history: Array[LinkEvent, Literal[4]] = zeroed()
 
     def step(self) -> None:
-        """Let the link go up, or down."""
+        """Change the link to up or down."""
         self.steps += 1
         self.up = self.steps % 2 == 1
         self.speed = 10 ** (1 + self.steps % 4) if self.up else 0
@@ -121,7 +121,7 @@ class Link(VMStruct, name="pynic/link"):
 
 
 class StatsMigration(VMStruct, name="pynic/stats"):
-    """What of ``Stats`` goes on the wire."""
+    """The migrated form of ``Stats``."""
 
     steps: u64 = 0
     counts: Array[u64, Literal[3]] = zeroed()
@@ -129,7 +129,7 @@ class StatsMigration(VMStruct, name="pynic/stats"):
 
 
 class Stats(ToMigrationState[StatsMigration]):
-    """Counters in Python's own shapes: an ordinary class, converted by hand."""
+    """Counters in Python types: an ordinary class with its own conversions."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -137,19 +137,19 @@ class Stats(ToMigrationState[StatsMigration]):
         self.balance = 0
 
     def step(self) -> None:
-        """One packet of some protocol is counted."""
+        """Count a packet."""
         self.steps += 1
         self.by_protocol[PROTOCOLS[self.steps % 3]] += 1
         self.balance += -1 if self.steps % 2 else 1
 
     def snapshot_migration_state(self, target: StatsMigration) -> None:
-        """Counters by name become an array."""
+        """Convert counters by name to an array."""
         target.steps = self.steps
         target.counts = [self.by_protocol[protocol] for protocol in PROTOCOLS]
         target.balance = self.balance
 
     def restore_migrated_state_mut(self, source: StatsMigration, version_id: int) -> None:
-        """Refuses counters that do not add up, before it changes anything."""
+        """Refuse counters that do not add up, before anything is changed."""
         if sum(source.counts) != source.steps:
             raise InvalidError(
                 f"the counts {list(source.counts)} do not add up to the steps {source.steps}"
@@ -160,13 +160,13 @@ class Stats(ToMigrationState[StatsMigration]):
 
     @classmethod
     def at(cls, steps: int) -> StatsMigration:
-        """Return the counters after that many steps, as they go on the wire."""
+        """Return the migrated form of the counters after that many steps."""
         counts = [steps // 3 + (0 < i <= steps % 3) for i in range(3)]
         return StatsMigration(steps=steps, counts=counts, balance=-(steps % 2))
 
 
 class Nic(Device, name="pynic", version_id=1):
-    """A network card's state; ``serial`` is a plain field, the worker is not migrated."""
+    """A network card; ``serial`` is a plain field, the worker is not migrated."""
 
     serial: u32 = 0xC0FFEE
     regs: Migratable[Mutex[NicRegs]]
@@ -186,7 +186,7 @@ class Nic(Device, name="pynic", version_id=1):
                 link.step()
 
     def start(self) -> None:
-        """Let a thread change the state from now on."""
+        """Start a thread that changes the state."""
         self.running = True
         self.worker = threading.Thread(target=self._work, name="pynic worker", daemon=True)
         self.worker.start()
@@ -204,7 +204,7 @@ class Nic(Device, name="pynic", version_id=1):
             self.step(with_link=rounds % 50 == 0)
 
     def steps(self) -> tuple[int, int, int]:
-        """How far the three parts are: registers, link, statistics."""
+        """Return the steps of the three parts: registers, link, statistics."""
         with self.regs.lock() as regs, self.stats.lock() as stats:
             done = regs.steps, stats.steps
         with bql_lock_guard(), self.link.borrow() as link:
@@ -212,7 +212,7 @@ class Nic(Device, name="pynic", version_id=1):
 
 
 def state_at(steps: tuple[int, int, int]) -> Nic:
-    """Return a card whose parts are that far."""
+    """Return a card whose parts have done that many steps."""
     card = Nic(regs=NicRegs.at(steps[0]), link=Link.at(steps[1]))
     with card.stats.lock() as stats:
         stats.restore_migrated_state_mut(Stats.at(steps[2]), 1)
@@ -220,7 +220,7 @@ def state_at(steps: tuple[int, int, int]) -> Nic:
 
 
 def fault(wire: bytes, steps: tuple[int, int, int]) -> str | None:
-    """Return what is wrong with a saved card that claims to be that far, or ``None``."""
+    """Return a message if a saved card is not one after that many steps, else ``None``."""
     expected = save(state_at(steps))
     if wire == expected:
         return None
@@ -232,7 +232,7 @@ def fault(wire: bytes, steps: tuple[int, int, int]) -> str | None:
 
 
 def state() -> tuple[bytes, tuple[int, int, int], dict[str, object]]:
-    """Stop the worker, and return the card's wire bytes, steps, and fields to show."""
+    """Return the card's wire bytes, steps and fields; the worker must have stopped."""
     with bql_lock_guard(), dev.link.borrow() as link:
         shown_link = asdict(link)
     with dev.regs.lock() as regs, dev.stats.lock() as stats:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the in-process tests share: threads, and knowing when one is blocked."""
+"""Helpers of the tests: memory of the process, and threads."""
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,16 +17,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 PATIENCE = 120.0
-"""Seconds after which a condition that should come true counts as never coming true.
+"""Seconds after which a wait for a condition fails.
 
-A host may stop a virtual machine, and with it this process, for the better part of a minute.
+It is long because a host may stop a virtual machine, and with it this process, for most of a
+minute.
 """
 
 settings.register_profile(
     "suite",
     max_examples=60,
     print_blob=True,
-    # How long things take is the machine's affair, and the tests say where it matters.
+    # The time depends on the machine; tests for which it matters check it themselves.
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -32,37 +35,47 @@ settings.load_profile("suite")
 
 
 def own_memory() -> int:
-    """Bytes of memory that this process has filled, in RAM or swapped out.
+    """Return the bytes of this process's private memory, in RAM or swapped out.
 
-    Its pages are counted: statm's sum may lack up to 32 of each processor.
+    smaps_rollup counts pages exactly; statm may miss up to 32 pages for each processor.
     """
     rollup = Path("/proc/self/smaps_rollup").read_text()
     lines = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
     return sum(int(lines[kind].split()[0]) for kind in ("Anonymous", "Swap")) * 1024
 
 
-def until(condition: Callable[[], bool], what: str, least: int) -> Iterator[int]:
-    """Count on until ``condition`` is true, and to ``least`` at least.
+def memory_growth(turn: Callable[[int], None], warm_up: int, times: int) -> int:
+    """Return the bytes of memory that ``turn(times)`` adds after ``turn(warm_up)``."""
+    turn(warm_up)
+    gc.collect()
+    before = own_memory()
+    turn(times)
+    gc.collect()
+    return own_memory() - before
 
-    For rounds beside other threads: how many each of them needs is the scheduler's choice.
+
+def until(condition: Callable[[], bool], what: str, least: int) -> Iterator[int]:
+    """Count until ``condition`` is true, and at least to ``least``.
+
+    For loops beside other threads, where the scheduler decides how many turns are needed.
     """
     end = time.monotonic() + PATIENCE
     for number in itertools.count():
         if number >= least:
             if condition():
                 return
-            assert time.monotonic() < end, f"{number} rounds, and not yet: {what}"
+            assert time.monotonic() < end, f"{number} turns without: {what}"
         yield number
 
 
 class Running(Protocol):
-    """A call in a thread of its own."""
+    """A call in another thread."""
 
     def wait_blocked(self) -> None:
-        """Return once the thread sleeps and goes on sleeping though the GIL is free."""
+        """Return when the thread sleeps and does not wake up although the GIL is free."""
 
     def ended(self) -> bool:
-        """Whether it has returned or raised."""
+        """Return whether the call has returned or raised."""
 
     def result(self) -> Any:
         """Return what the call returned, or raise what it raised."""
@@ -91,7 +104,9 @@ class _Running:
             state = stat.read_text().rpartition(")")[2].split()[0]
             asleep = asleep + 1 if state == "S" else 0
             assert time.monotonic() < until, "the thread never waits"
-            time.sleep(0.001)  # frees the GIL: who only waits for that gets on
+            time.sleep(
+                0.001
+            )  # releases the GIL, so that a thread which waits only for it continues
 
     def ended(self) -> bool:
         return not self._thread.is_alive()
@@ -106,8 +121,26 @@ class _Running:
 
 @pytest.fixture
 def run() -> Callable[[Callable[[], Any]], Running]:
-    """``run(call)``: the call, begun in a thread of its own."""
+    """Return the function ``run(call)``, which begins a call in another thread."""
     return _Running
+
+
+@contextmanager
+def repeated(*calls: Callable[[], object]) -> Iterator[list[Running]]:
+    """Repeat each call in a thread of its own until the context ends; raise its exception."""
+    stop = threading.Event()
+
+    def repeat(call: Callable[[], object]) -> None:
+        while not stop.is_set():
+            call()
+
+    running: list[Running] = [_Running(partial(repeat, call)) for call in calls]
+    try:
+        yield running
+    finally:
+        stop.set()
+    for one in running:
+        one.result()
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 """A Python model of the PC's HPET: the section ``hpet`` of hw/timer/hpet.c.
 
 The bytes are the same in QEMU 7.2, 10.0 and 10.2 and in its Rust device (rust/hw/timer/hpet).
-What differs is what else is read, and what is refused:
+The versions differ in what else they read, and in what they refuse:
 
-* 7.2 and 10.0 also read version 1 of the section, which has three timers and does not say so;
-  10.2 and Rust do not;
-* 7.2 takes the number of timers from the stream, 3 to 32, as this one does; the later ones,
-  which call the field ``num_timers_save``, take only the number that they were made with;
-* 7.2 tells the guest that number anew in the capability register; the later ones need not.
+* 7.2 and 10.0 also read version 1 of the section, which has three timers and no field for their
+  number; 10.2 and Rust do not;
+* 7.2 accepts any number of timers from 3 to 32 in the stream, as this model does; the later
+  ones, which call the field ``num_timers_save``, accept only the number that they were created
+  with;
+* 7.2 sets that number in the guest's capability register; the later ones need not.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ LEGACY = 2
 @derive_to_migration_state(name="hpet_timer")
 @dataclass
 class HPETTimer(DerivedState):
-    """A comparator, as a reset leaves it: 64 bits wide, periodic if asked, on IRQ 2."""
+    """A comparator after a reset: 64 bits wide, capable of periodic mode, on IRQ 2."""
 
     tn: u8 = 0
     config: u64 = 0x4_0000_0030
@@ -58,24 +59,24 @@ class HPETTimer(DerivedState):
 
 
 class RtcIrqLevel(VMStruct, name="hpet/rtc_irq_level"):
-    """The RTC's interrupt, which is the HPET's to deliver; sent while it is raised."""
+    """The RTC's interrupt, which the HPET delivers; sent while it is raised."""
 
     rtc_irq_level: u8 = 0
 
 
 class Offset(VMStruct, name="hpet/offset"):
-    """The main counter, in ns, less the machine's clock; sent while the counter runs."""
+    """The main counter in ns minus the machine's clock; sent while the counter runs."""
 
     hpet_offset: u64 = 0
 
 
 def counter_runs(state: Any) -> bool:
-    """Whether the main counter does."""
+    """Return whether the main counter runs."""
     return bool(state.config & ENABLE)
 
 
 class HPET(Device, name="hpet", version_id=2, minimum_version_id=1):
-    """The device: registers that the BQL guards, and timers that each have a lock of their own.
+    """The device: registers that the BQL guards, and timers that have a lock each.
 
     ``now`` is the machine's clock in ns; without one, time stands still.
     """
@@ -97,17 +98,17 @@ class HPET(Device, name="hpet", version_id=2, minimum_version_id=1):
 
     @validate("the timers must be numbered as they come")
     def timers_are_numbered(self, source: Any) -> bool:
-        """C indexes its timers with what the stream says."""
+        """Return whether each timer has its index as number: C uses the number as an index."""
         return [one.tn for one in source.timer] == list(range(source.num_timers))
 
     def pre_save(self) -> None:
-        """Set the counter of a machine that runs to what it is by now."""
+        """Set the counter to its current value, if it runs."""
         if self.now and self.config & ENABLE:
             ticks = (self.now() + self.hpet_offset.hpet_offset) // CLOCK_PERIOD_NS
             self.hpet_counter = ticks % 2**64
 
 
 if __name__ == "__main__":
-    # In a VM whose machine has none: qemu-vmstate run hpet.py -- qemu-system-x86_64 -M pc,hpet=off
+    # For a machine without HPET: qemu-vmstate run hpet.py -- qemu-system-x86_64 -M pc,hpet=off
     dev = HPET(now=clock_get_ns)
     register(dev)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A Python model of the PC's clock: the section ``mc146818rtc`` of hw/rtc/mc146818rtc.c.
 
-QEMU 7.2 and 10.0 read all three versions of it, 10.2 the last only.  What 7.2 and 10.0 put into
-a version 2 or 1 is not enough to know the time by: C then takes it from ``cmos_data``.
+QEMU 7.2 and 10.0 read all three versions of it, 10.2 only the last.  Versions 1 and 2 do not
+contain the exact time; C then computes it from ``cmos_data``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from qemu_vmstate import (
 
 
 class IrqReinject(VMStruct, name="mc146818rtc/irq_reinject_on_ack_count"):
-    """Interrupts that the guest still has to be given."""
+    """The number of interrupts that are still to be delivered."""
 
     irq_reinject_on_ack_count: u16 = 0
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 r"""A Python model of Arm's UART: the section ``pl011`` of hw/char/pl011.c.
 
-Its shape is that of QEMU's Rust device (rust/hw/char/pl011), a struct of registers behind a
-lock, and its bytes are those of all three, the C ones of QEMU 7.2 and 10.0 and the Rust one.
-They differ in what they call the first four bytes (``readbuff`` in 7.2, unused since), and in
-what they refuse: 7.2 takes any position in the FIFO, the later ones those inside it, as here.
+It has the structure of QEMU's Rust device (rust/hw/char/pl011), a struct of registers behind a
+lock, and the bytes of all three devices, those in C of QEMU 7.2 and 10.0 and the one in Rust.
+They differ in the name of the first four bytes (``readbuff`` in 7.2, unused since then), and in
+what they refuse: 7.2 accepts any position in the FIFO, the later ones and this model only those
+inside it.
 
     model = PL011()
     load(model, stream.payload("pl011"))
@@ -38,7 +39,7 @@ FIFO_DEPTH = 16
 
 
 class Flag(enum.IntFlag):
-    """UARTFR: what the guest polls."""
+    """UARTFR, which the guest polls."""
 
     RXFE = 0x10  # nothing received
     TXFF = 0x20
@@ -47,7 +48,7 @@ class Flag(enum.IntFlag):
 
 
 class Interrupt(enum.IntFlag):
-    """UARTRIS, and UARTIMSC, which lets them through."""
+    """UARTRIS, and UARTIMSC, its mask."""
 
     RX = 0x10
     TX = 0x20
@@ -55,7 +56,7 @@ class Interrupt(enum.IntFlag):
 
 
 class LineControl(enum.IntFlag):
-    """UARTLCR_H."""
+    """The register UARTLCR_H."""
 
     FEN = 0x10  # the FIFO is on; else it holds one character
 
@@ -63,7 +64,7 @@ class LineControl(enum.IntFlag):
 @derive_to_migration_state(name="pl011/regs", version_id=2, minimum_version_id=2)
 @dataclass
 class PL011Registers(DerivedState):
-    """The registers, as a reset leaves them."""
+    """The registers after a reset."""
 
     flags: Flag = field(default=Flag.TXFE | Flag.RXFE, into=u32)
     lcr: LineControl = field(default=LineControl(0), into=u32)
@@ -83,11 +84,11 @@ class PL011Registers(DerivedState):
 
     @property
     def depth(self) -> int:
-        """How many characters there is room for."""
+        """The capacity in characters."""
         return FIFO_DEPTH if LineControl.FEN in self.lcr else 1
 
     def put(self, character: int) -> None:
-        """Take a character that arrives, for which there is room."""
+        """Add a received character; there must be room for it."""
         self.read_fifo[(self.read_pos + self.read_count) % self.depth] = character
         self.read_count += 1
         self.flags &= ~Flag.RXFE
@@ -97,7 +98,7 @@ class PL011Registers(DerivedState):
             self.int_level |= Interrupt.RX
 
     def take(self) -> int | None:
-        """Return what the guest reads next; ``None`` if nothing is there."""
+        """Remove and return the next character; ``None`` if there is none."""
         if self.read_count == 0:
             return None
         character = self.read_fifo[self.read_pos]
@@ -112,21 +113,21 @@ class PL011Registers(DerivedState):
 
 
 class ClockRatio(VMStruct, name="clock/muldiv"):
-    """A clock that is faster or slower than what it is derived from; only then is it sent."""
+    """The ratio of a clock to its source; sent only if it is not 1."""
 
     multiplier: u32 = 1
     divider: u32 = 1
 
 
 class Clock(VMStruct, name="clock", version_id=0, minimum_version_id=0):
-    """hw/core/clock-vmstate.c: the period in units of 2^-32 ns, 0 for a clock that is off."""
+    """The clock of hw/core/clock-vmstate.c: its period in units of 2^-32 ns, 0 if it is off."""
 
     period: u64 = 0
     muldiv: Subsection[ClockRatio]
 
 
 class ClockSubsection(VMStruct, name="pl011/clock"):
-    """The clock that comes in."""
+    """The input clock."""
 
     clk: Clock
 
@@ -136,11 +137,11 @@ class PL011(Device, name="pl011", version_id=2, minimum_version_id=2):
 
     unused: Unused[Literal[4]]
     regs: Migratable[Mutex[PL011Registers]]
-    # C's is not sent if the property migrate-clk is off, as machines before virt-5.2 have it.
+    # C omits it if the property migrate-clk is off, as in machines before virt-5.2.
     clock: Subsection[ClockSubsection] = field(needed=True)
 
     def receive(self, characters: bytes) -> None:
-        """Receive bytes from the line; OverflowError, and none of them, if they do not all fit."""
+        """Receive bytes from the line; raise OverflowError, and receive none, if not all fit."""
         with self.regs.lock() as regs:
             room = regs.depth - regs.read_count
             for character in characters if len(characters) <= room else b"":
@@ -149,18 +150,18 @@ class PL011(Device, name="pl011", version_id=2, minimum_version_id=2):
             raise OverflowError(f"there is room for {room} characters, not for {len(characters)}")
 
     def read(self) -> bytes:
-        """All that the guest has not read yet, as if it read it."""
+        """Remove and return all bytes that the guest has not read."""
         with self.regs.lock() as regs:
             return bytes(character & 0xFF for character in iter(regs.take, None))
 
     @validate("the FIFO's position and level must lie inside it")
     def fifo_is_sane(self, source: Any) -> bool:
-        """As the post_load of C and Rust; C's does not look for negative ones."""
+        """Return whether they do, as post_load checks in C and Rust; C accepts negative values."""
         regs = source.regs
         return bool(0 <= regs.read_pos < FIFO_DEPTH and 0 <= regs.read_count <= FIFO_DEPTH)
 
     def post_load(self, version_id: int) -> None:
-        """Turn what older QEMUs sent otherwise into what this device assumes."""
+        """Convert the state of older QEMU versions to the form that this device assumes."""
         with self.regs.lock() as regs:
             if regs.depth == 1 and regs.read_count and regs.read_pos:
                 regs.read_fifo[0], regs.read_pos = regs.read_fifo[regs.read_pos], 0

@@ -26,7 +26,7 @@ from qemu_vmstate import (
 
 
 class Fifo8(VMStruct, name="Fifo8"):
-    """util/fifo8.c, as the port makes it: a ring of 16 bytes."""
+    """The ring of util/fifo8.c, with the port's 16 bytes."""
 
     data: Buffer[Literal[16]] = field(default=bytes(16))
     head: u32 = field(default=0, maximum=15)
@@ -34,13 +34,13 @@ class Fifo8(VMStruct, name="Fifo8"):
 
 
 class ThrIpending(VMStruct, name="serial/thr_ipending"):
-    """Whether an empty transmitter interrupts, if ``iir`` does not tell; -1: it does."""
+    """Whether an empty transmitter interrupts; -1 if ``iir`` has that information."""
 
     thr_ipending: i32 = -1
 
 
 class Tsr(VMStruct, name="serial/tsr"):
-    """A character on its way out that the other side does not take yet."""
+    """A character that the other side has not accepted so far."""
 
     tsr_retry: u32 = 0
     thr: u8 = 0
@@ -48,38 +48,38 @@ class Tsr(VMStruct, name="serial/tsr"):
 
 
 class RecvFifo(VMStruct, name="serial/recv_fifo"):
-    """What the guest has not read."""
+    """The received characters that the guest has not read."""
 
     recv_fifo: Fifo8
 
 
 class XmitFifo(VMStruct, name="serial/xmit_fifo"):
-    """What has not gone out."""
+    """The characters that were not transmitted."""
 
     xmit_fifo: Fifo8
 
 
 class FifoTimeoutTimer(VMStruct, name="serial/fifo_timeout_timer"):
-    """When characters that wait too long for more raise an interrupt."""
+    """The time at which an incomplete FIFO raises an interrupt."""
 
     fifo_timeout_timer: timer = -1
 
 
 class TimeoutIpending(VMStruct, name="serial/timeout_ipending"):
-    """Whether they have."""
+    """Whether that interrupt is pending."""
 
     timeout_ipending: i32 = 0
 
 
 class Poll(VMStruct, name="serial/poll"):
-    """Looking at a real port's modem lines; -1: never."""
+    """Polling the modem lines of a host port; -1: no polling."""
 
     poll_msl: i32 = -1
     modem_status_poll: timer = -1
 
 
 class SerialRegs(VMStruct, name="serial", version_id=3, minimum_version_id=2):
-    """A 16550's registers, as a reset leaves them."""
+    """The registers of a 16550 after a reset."""
 
     divider: u16 = 12
     rbr: u8 = 0
@@ -101,6 +101,6 @@ class SerialRegs(VMStruct, name="serial", version_id=3, minimum_version_id=2):
 
 
 class SerialISA(Device, name="serial", version_id=3, minimum_version_id=2):
-    """The port; its registers are a struct of their own, as in C."""
+    """The port, with a nested struct of registers as in C."""
 
     state: Migratable[Mutex[SerialRegs]]

@@ -26,7 +26,7 @@ NO_TESTS_COLLECTED = 5
 
 @dataclass
 class Result:
-    """What came of one step; ``note`` says what the numbers do not."""
+    """The result of one step; ``note`` explains the numbers."""
 
     name: str
     ok: bool
@@ -36,7 +36,7 @@ class Result:
 
 
 class Run:
-    """The steps, one after the other; a step that fails keeps none of the others from running."""
+    """Runs the steps one after the other, also after one that fails."""
 
     def __init__(self, environment: Environment, extra: Sequence[str]) -> None:
         self.environment = environment
@@ -46,20 +46,20 @@ class Run:
         self._reports.mkdir(parents=True, exist_ok=True)
 
     def tool(self, name: str, *command: str) -> None:
-        """Run a step that passes or fails as a whole."""
+        """Run a Python module as a step that has no counts."""
         started = time.monotonic()
         status = self._call(name, [self.environment.python, "-m", *command], {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))
 
     def command(self, name: str, program: str, *arguments: str) -> None:
-        """Run a step as ``tool()`` does, whose program has no module to run."""
+        """Run a program as ``tool()`` runs a module."""
         started = time.monotonic()
         path = Path(self.environment.python).with_name(program)
         status = self._call(name, [str(path), *arguments], {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))
 
     def tests(self, name: str, arguments: Sequence[str], native: str, python: str) -> None:
-        """A step that is a pytest run, against what is built in ``native``."""
+        """Run pytest as a step, against the native parts in ``native``."""
         file = self._reports / f"{name.replace(' ', '-').replace(',', '')}.xml"
         file.unlink(missing_ok=True)
         started = time.monotonic()
@@ -75,7 +75,7 @@ class Run:
             counts, note = (0, 1, 0), f"pytest ended with status {status} and no report"
         elif status == NO_TESTS_COLLECTED:
             note = "no test was selected"
-            # With a selection of the caller's that is to be expected of some steps.
+            # The arguments may select no test of some steps.
             status = 0 if self.extra else status
         elif status and not counts[1]:
             note = f"pytest ended with status {status}"
@@ -143,7 +143,7 @@ def _python_name(python: Path) -> str:
 
 
 def summary(environment: Environment, results: Sequence[Result]) -> str:
-    """Return the table at the end, what was not tested, and a last line with the sums."""
+    """Return the table of results, a list of what was not tested, and a last line with the sums."""
     width = max(len(result.name) for result in results)
     head = f"{'step':<{width}}  result  passed  failed  skipped  seconds"
     lines = ["", head, "-" * len(head)]
@@ -153,7 +153,7 @@ def summary(environment: Environment, results: Sequence[Result]) -> str:
         row += f"  {numbers[0]:>6}  {numbers[1]:>6}  {numbers[2]:>7}  {result.seconds:>7.1f}"
         lines.append(f"{row}  {result.note}".rstrip())
     if environment.missing:
-        lines += ["", "Not tested:", *(f"  - {sentence}" for sentence in environment.missing)]
+        lines += ["", "Not tested:", *(f"  - {reason}" for reason in environment.missing)]
     broken = [result.name for result in results if not result.ok]
     lines += ["", f"Not passed: {', '.join(broken)}" if broken else "Every step passed."]
     sums = [sum((result.counts or (0, 0, 0))[index] for result in results) for index in range(3)]
@@ -162,7 +162,7 @@ def summary(environment: Environment, results: Sequence[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the command line of ``scripts/test``: every argument goes to every pytest."""
+    """Run ``scripts/test``, and return its exit status; the arguments go to every pytest run."""
     extra = list(sys.argv[1:] if arguments is None else arguments)
     if extra[:1] in (["-h"], ["--help"]):
         print(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What scripts/demo shows, once everything is set up."""
+"""The demonstration of scripts/demo, after everything is set up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ checks: list[tuple[str, str | None]] = []
 
 
 def check(what: str, wrong: str | None) -> None:
-    """Note a check's outcome: ``wrong`` is a sentence, or ``None``."""
+    """Record and print a check's result: ``wrong`` is the error message, or ``None``."""
     checks.append((what, wrong))
     console.print(f"  [{'red]WRONG' if wrong else 'green]ok'}[/]  {what}", soft_wrap=True)
     if wrong:
@@ -65,7 +65,7 @@ def in_process() -> None:
 
 
 def fields_of(card: demo_device.Nic) -> dict[str, Any]:
-    """Return a card's fields, as ``demo_device.state()`` gives a VM's."""
+    """Return a card's fields in the form of ``demo_device.state()``."""
     with qemu_vmstate.bql_lock_guard(), card.link.borrow() as state:
         link = qemu_vmstate.asdict(state)
     with card.regs.lock() as regs, card.stats.lock() as stats:
@@ -98,7 +98,7 @@ def show_fields(columns: dict[str, dict[str, Any]]) -> None:
 
 
 def wait_for_steps(vm: VM, more: int) -> Steps:
-    """Let the card's thread run on, and say how far it is then."""
+    """Wait until the card's thread has done that many more steps, and return its steps."""
     start: Steps = vm.python.eval("dev.steps()")
 
     def far_enough() -> Steps | None:
@@ -110,7 +110,7 @@ def wait_for_steps(vm: VM, more: int) -> Steps:
 
 
 def arrived(where: str, before: Steps, after: Steps, vm: VM, left: dict[str, Any]) -> Steps:
-    """Check and show the state that a VM was given; ``left``: the other side's, now."""
+    """Check and show the state that a VM has received; ``left`` is the source's state now."""
     steps: Steps
     wire, steps, fields = vm.python.eval("state()")
     show_fields({"left behind, ran on": left, f"arrived {where}": fields})
@@ -128,7 +128,7 @@ def arrived(where: str, before: Steps, after: Steps, vm: VM, left: dict[str, Any
 
 
 def migrate(source: VM, target: VM, via: Any, where: str) -> Steps:
-    """Migrate beside the running thread, and check what arrived."""
+    """Migrate while the thread runs, and check the state that arrives."""
     before = wait_for_steps(source, 500)
     info = source.migrate_to(target, via=via)
     after: Steps = source.python.eval("dev.steps()")
@@ -141,7 +141,7 @@ def migrate(source: VM, target: VM, via: Any, where: str) -> Steps:
 
 
 def in_vms(emulator: dict[str, Any]) -> None:
-    """Two live migrations and a snapshot."""
+    """Run two live migrations and a snapshot."""
     common: dict[str, Any] = {
         "script": SCRIPT,
         "qemu": emulator["path"],
@@ -178,7 +178,7 @@ def in_vms(emulator: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Run everything; the exit status."""
+    """Run everything, and return the exit status."""
     began = time.monotonic()
     environment = json.loads((CHECKOUT / "build" / "demo-environment.json").read_text())
     in_process()
@@ -195,7 +195,7 @@ def main() -> int:
             environment["missing"]
         )
     console.rule("Summary")
-    wrong = [what for what, why in checks if why]
+    wrong = [what for what, error in checks if error]
     console.print(f"  {len(checks) - len(wrong)} of {len(checks)} checks passed", style="bold")
     for what in wrong:
         console.print(f"  WRONG: {what}", style="red")

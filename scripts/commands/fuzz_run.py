@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``scripts/fuzz``: the fuzzer on what is built here, also with sanitizers or under valgrind."""
+"""``scripts/fuzz``: runs the fuzzer with this checkout's builds, sanitizers or valgrind."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from provision.qemu_build import TreeError, open_tree
 
 SANITIZERS = "address,undefined"
 
-# What one of them finds ends the process, and the driver has it as a crash. Leaks are looked for
-# when asked for: at its end Python leaves much behind that it never meant to free.
+# A finding ends the process, which the driver reports as a crash. The leak check runs only on
+# request, because Python does not free all of its memory at exit.
 SANITIZED = {
     "PYTHONMALLOC": "malloc",
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:quarantine_size_mb=16:"
@@ -78,7 +78,7 @@ def _command(
         if options.leaks:
             leaks = settings["ASAN_OPTIONS"].replace("detect_leaks=0", "detect_leaks=1")
             settings |= {
-                # Who called malloc(), and no more: everything has Python somewhere above it.
+                # Only the caller of malloc(): with a longer stack, every leak would match Python.
                 "ASAN_OPTIONS": f"{leaks}:leak_check_at_exit=0:malloc_context_size=2",
                 "LSAN_OPTIONS": f"suppressions={Path(__file__).with_name('lsan.supp')}",
                 "QEMU_VMSTATE_FUZZ_LEAKS": "1",
@@ -92,7 +92,7 @@ def _command(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Becomes the fuzzer; 1 after a sentence if it cannot."""
+    """Replace this process by the fuzzer; return 1 after a message if that fails."""
     options, rest = _parser().parse_known_args(arguments)
     if options.leaks and not options.sanitize:
         _parser().error("--leaks goes with --sanitize; valgrind looks for them anyway")

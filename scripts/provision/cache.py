@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is kept between checkouts: QEMU trees, emulators, and the tools that configure them."""
+"""The cache that checkouts share: QEMU trees, emulators, and the tools that configure them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .debian import Apt, missing_packages
 from .pythons import Interpreter, make_environment
 from .qemu_build import Tree, TreeError, open_tree
 
-# What the configure scripts need of Python; distlib and tomli are what 10.x would vendor.
+# The Python packages that QEMU's configure needs; 10.x would otherwise use its own copies.
 TOOLS = ("meson>=1.5", "ninja", "setuptools", "distlib", "tomli", "wheel")
 
 # The smallest tree that has all of the migration code, and an emulator with the plugin interface.
@@ -29,7 +29,7 @@ CONFIGURE_OPTIONS = (
     "--enable-tcg",
 )
 
-# The backported emulator is unpacked, not installed: the distribution's stays what it is.
+# The backported emulator is unpacked, not installed, to preserve the distribution's.
 BACKPORTED_PROGRAMS = {
     "qemu-system-x86": "qemu-system-x86_64",
     "qemu-system-arm": "qemu-system-aarch64",
@@ -57,7 +57,7 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other scripts of this project out until the context ends."""
+    """Exclude other scripts of this project until the context ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -76,13 +76,13 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def emulator_version(path: str | os.PathLike[str]) -> str | None:
-    """Return the version an emulator says it is; None if it does not start."""
+    """Return the version that an emulator prints; None if it does not start."""
     match = re.search(r"version (\d+(?:\.\d+)+)", output_of([path, "--version"]) or "")
     return match.group(1) if match else None
 
 
 def best_first(wanted: str, found: Iterable[Path]) -> list[Path]:
-    """Of things named by their version those that serve as ``wanted``, the best first.
+    """Return those of the paths that have the version ``wanted`` in their name, the best first.
 
     ``newest`` is the highest 10.2, which is what is tested, or else the highest after it.
     """
@@ -97,7 +97,7 @@ def best_first(wanted: str, found: Iterable[Path]) -> list[Path]:
 
 
 class Cache:
-    """The cache folder, filled as asked."""
+    """The cache folder, filled on request."""
 
     def __init__(self, root: Path, interpreter: Interpreter) -> None:
         self.root = root
@@ -105,7 +105,7 @@ class Cache:
         self._interpreter = interpreter
 
     def _tools(self) -> Path:
-        # Configured trees refer to these by path, so they live as long as the trees.
+        # Configured trees refer to these by path, so they must exist as long as the trees.
         python = make_environment(
             self.root / "tools", self._interpreter, TOOLS, "what configures QEMU"
         )
@@ -137,7 +137,7 @@ class Cache:
         return next(iter(best_first(wanted, found)), None)
 
     def _fetch(self, wanted: str) -> Path:
-        """Download and unpack a source; the directory in the cache that holds it."""
+        """Download and unpack a source, and return its directory in the cache."""
         versions = best_first(wanted, [Path(name) for name in self.apt.source_versions("qemu")])
         failed = []
         for version in (str(path) for path in versions):
@@ -159,8 +159,8 @@ class Cache:
         shutil.rmtree(download, ignore_errors=True)
         description = self.apt.fetch_source("qemu", version, download)
         unpacked = download / "source"
-        # apt has checked the files against the mirror's signed lists; the signature inside is
-        # of a developer whose key most machines do not have.
+        # apt has checked the files against the mirror's signed lists; few machines have the key
+        # of the developer who signed the .dsc.
         run(
             ["dpkg-source", "--no-check", "-x", description, unpacked],
             f"unpacking the source of QEMU {version}",
@@ -181,7 +181,7 @@ class Cache:
         build.mkdir()
         version = place.name.removeprefix("qemu-")
         if numbers(version) < (8, 1):
-            # With --meson it refuses --python, and takes the first python3 on the PATH.
+            # With --meson configure refuses --python, and uses the first python3 on the PATH.
             own = [f"--meson={tools / 'meson'}"]
         else:
             own = ["--disable-download", f"--python={tools / 'python3'}"]
@@ -201,7 +201,7 @@ class Cache:
         return tree
 
     def emulator(self, tree: Tree) -> Path:
-        """Return the emulator of one of our trees, built."""
+        """Build the emulator of one of our trees, and return its path."""
         path = tree.build / "qemu-system-x86_64"
         run(
             [self._tools() / "ninja", "-C", tree.build, path.name],
@@ -212,7 +212,7 @@ class Cache:
         return path
 
     def backported_emulator(self, minor: str) -> Path:
-        """Return the root that the emulator of Debian's backports is unpacked in.
+        """Return the folder in which the emulator of Debian's backports is unpacked.
 
         Raises ``SetupError`` if the machine's Debian has no backport of this version.
         """
@@ -237,7 +237,7 @@ class Cache:
                 f"Debian's {suite} has no emulator of QEMU {minor} "
                 f"(it has {', '.join(offered) or 'none'}): build one and name it in QEMU_BUILD."
             )
-        # One that lacks a package only may be running: it is unpacked over.
+        # It is not removed first, because an emulator in it may be running.
         if not (place / "unpacked").exists():
             shutil.rmtree(place, ignore_errors=True)
         for package in self.apt.fetch_binaries(BACKPORTED, suite, place):
@@ -262,7 +262,7 @@ class Cache:
             shutil.rmtree(place, ignore_errors=True)
             fetched = self.apt.fetch_binaries([*TARGETS], str(self.apt.codename), place)
             for package in fetched:
-                # Of a package only what is run: unpacked whole, they take three times as much.
+                # Only the programs that are run: the complete packages take three times the space.
                 names = TARGETS[package.name.partition("_")[0]]
                 wanted = " ".join(f"./usr/bin/qemu-system-{name}" for name in names)
                 script = f'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" {wanted}'
@@ -277,11 +277,11 @@ class Cache:
         return paths
 
     def _install_libraries(self, name: str, path: Path, place: Path) -> None:
-        """Install what an unpacked emulator links to and the machine lacks."""
+        """Install the missing libraries that an unpacked emulator links to."""
         if "not found" in (output_of(["ldd", path]) or ""):
             package = next(place.glob(f"{name}_*.deb"))
             field = output_of(["dpkg-deb", "-f", package, "Depends"]) or ""
-            # Of alternatives the first; what we have unpacked ourselves is no library.
+            # The first of alternatives; names without "lib" are packages that are unpacked here.
             names = [re.split(r"[ |(:]", item.strip())[0] for item in field.split(",")]
             libraries = [name for name in names if name.startswith("lib")]
             self.apt.install(missing_packages(libraries), all_suites=True)

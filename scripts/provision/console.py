@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the scripts say while they work, and the commands they run."""
+"""Output of the scripts, and the commands that they run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 def shown(command: Sequence[str | os.PathLike[str]]) -> str:
-    """Return a command as a sentence can hold it."""
+    """Return a command as text of limited length."""
     words = " ".join(os.fspath(word) for word in command)
     return words if len(words) < 160 else words[:157] + "..."
 
@@ -36,7 +36,7 @@ def shown(command: Sequence[str | os.PathLike[str]]) -> str:
 def output_of(
     command: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None
 ) -> str | None:
-    """Return what a quick command prints, or None if it fails or is not there."""
+    """Return the output of a short command, or None if it fails or does not exist."""
     try:
         result = subprocess.run(
             command,
@@ -81,7 +81,7 @@ def run(
 def _run_once(
     command: Sequence[str | os.PathLike[str]], cwd: Path | None, env: Mapping[str, str] | None
 ) -> tuple[int, str]:
-    # A file, not a pipe: a background process the command leaves behind cannot hold us up.
+    # A file, not a pipe, which a background process of the command could keep open.
     with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(
@@ -104,7 +104,7 @@ def _run_once(
 
 
 def _watch(process: subprocess.Popen[bytes], output: int) -> None:
-    """Wait, showing the command's latest line: one line in place on a terminal."""
+    """Wait, and show the command's latest line; on a terminal in one line that is updated."""
     terminal = sys.stdout.isatty()
     seconds = _PROGRESS_SECONDS_TERMINAL if terminal else _PROGRESS_SECONDS
     shown_any = False
@@ -116,7 +116,7 @@ def _watch(process: subprocess.Popen[bytes], output: int) -> None:
             lines = _tail(output).replace("\r", "\n").split("\n")
             last = next((line.strip() for line in reversed(lines) if line.strip()), "")
             line = f"[{time.monotonic() - _STARTED:4.0f} s]   ... {last[:100]}"
-            # Cut to the terminal's width, or the next one would not land on the same line.
+            # Cut to the terminal's width: a wrapped line could not be updated.
             if terminal:
                 line = f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}"
             print(line, end="" if terminal else "\n", flush=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debian packages and source packages, through an apt root of our own.
+"""Debian packages and source packages, through a separate apt root.
 
-The machine's own package lists stay as they are: the root has its own list of sources (the
+The machine's own package lists are not changed: the root has its own list of sources (the
 machine's mirrors, and the later Debian releases on the same mirror) and its own index files. Only
 an installation touches the system.
 """
@@ -19,15 +19,15 @@ from .console import SetupError, output_of, run, say
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# Debian's releases whose QEMU sources are of interest: 7.2, 10.0, and the newest.
+# Debian's releases with the QEMU sources that are tested: 7.2, 10.0, and the newest.
 SOURCE_SUITES = ("bookworm", "trixie", "trixie-backports", "sid")
 
-# Older index files name files that a mirror may have deleted since.
+# The age limit of index files: a mirror may have deleted files that older ones name.
 LISTS_SECONDS = 12 * 3600
 
 
 def release() -> str | None:
-    """Return the code name of the Debian this machine runs; None if it runs something else."""
+    """Return the code name of this machine's Debian release; None on another system."""
     try:
         text = Path("/etc/os-release").read_text()
     except OSError:
@@ -39,9 +39,9 @@ def release() -> str | None:
 
 
 def missing_packages(packages: Iterable[str]) -> list[str]:
-    """Which of ``packages`` are not installed."""
+    """Return those of ``packages`` that are not installed."""
     wanted = list(dict.fromkeys(packages))
-    # dpkg-query fails when one is unknown, and prints the others all the same.
+    # dpkg-query fails if one is unknown, but prints the others.
     text = output_of(
         ["sh", "-c", 'dpkg-query -W -f "\\${Package} \\${Status}\\n" "$@" 2>&1; true', "-", *wanted]
     )
@@ -68,7 +68,7 @@ class Apt:
             "Dir::Cache": str(self.root / "cache"),
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
-            # The cache folder is the user's own: apt's download user cannot look into it.
+            # apt's download user cannot read the user's cache folder.
             "APT::Sandbox::User": "root",
             "APT::Get::List-Cleanup": "false",
             "DPkg::Lock::Timeout": "120",
@@ -80,11 +80,11 @@ class Apt:
         return [program, *self._options(), *words]
 
     def _machine_sources(self) -> list[tuple[str, str, str]]:
-        """URI, suite and keyring of the machine's own Debian sources; the main mirror first."""
+        """Return URI, suite and keyring of the machine's Debian sources, the main mirror first."""
         assert self.codename is not None
         form = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)|$(ORIGIN)"
         found: dict[tuple[str, str], str] = {}
-        # The first listing knows who publishes a source, but only of those fetched before.
+        # The first listing has the origin of a source, but only if its index was fetched before.
         for extra in ([], ["--no-release-info"]):
             text = output_of(["apt-get", "indextargets", *extra, "--format", form]) or ""
             for line in text.splitlines():
@@ -109,7 +109,7 @@ class Apt:
         return [(uri, suite, key) for (uri, suite), key in order]
 
     def update(self, *, all_suites: bool) -> None:
-        """Fetch index files, unless those there are recent.
+        """Fetch index files, unless the existing ones are recent.
 
         ``all_suites`` adds what only later QEMU versions need: backports and later releases.
         """
@@ -126,8 +126,8 @@ class Apt:
         lines = [f"deb [target=Packages signed-by={k}] {u} {s} main" for u, s, k in binary]
         for uri, suite, keyring in source:
             options = f"target=Sources signed-by={keyring}"
-            # A mirror that lags behind is no harm where nothing is installed from: the signed
-            # checksums of a source still hold. (All lines of a suite must agree.)
+            # An outdated index is harmless where nothing is installed from it: the checksums of a
+            # source are signed. (All lines of a suite must agree.)
             if (uri, suite) not in [entry[:2] for entry in binary]:
                 options += " check-valid-until=no"
             lines.append(f"deb-src [{options}] {uri} {suite} main")
@@ -149,7 +149,7 @@ class Apt:
         try:
             run(self.command("apt-get", "update"), what, remedy="", attempts=3)
         except SetupError:
-            # One release that a mirror lacks is no reason to do without the others.
+            # A mirror may lack one release and have the others.
             if not any((self.root / "lists").glob("*_Packages*")):
                 raise SetupError(
                     "no package list could be fetched (see above): look at the network and at "
@@ -175,20 +175,20 @@ class Apt:
         )
 
     def source_versions(self, package: str) -> list[str]:
-        """Return the versions of a source package that can be had, as the lists have them."""
+        """Return the available versions of a source package."""
         text = output_of(self.command("apt-cache", "madison", package)) or ""
         rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
         found = [row[1] for row in rows if len(row) > 2 and row[2].endswith("Sources")]
         return list(dict.fromkeys(found))
 
     def binary_versions(self, package: str, suite: str) -> list[str]:
-        """Return the versions of a binary package that ``suite`` has."""
+        """Return the versions of a binary package in ``suite``."""
         text = output_of(self.command("apt-cache", "madison", package)) or ""
         rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
         return [row[1] for row in rows if len(row) > 2 and f" {suite}/" in row[2]]
 
     def fetch_source(self, package: str, version: str, directory: Path) -> Path:
-        """Download a source package into ``directory``; its .dsc file."""
+        """Download a source package into ``directory``, and return its .dsc file."""
         directory.mkdir(parents=True, exist_ok=True)
         run(
             self.command("apt-get", "source", "--download-only", f"{package}={version}"),
@@ -197,7 +197,7 @@ class Apt:
             cwd=directory,
             attempts=2,
         )
-        # A file name has no epoch.
+        # File names do not contain the epoch.
         name = f"{package}_{re.sub('^[0-9]+:', '', version)}.dsc"
         return directory / name
 

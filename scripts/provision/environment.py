@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Everything a fresh machine needs to run this project's demo and tests.
+"""Provides everything that a new machine needs to run this project's demo and tests.
 
-What it writes goes into the checkout's ``.venv*`` and ``build``, and into the cache folder. Each
-part is left alone when it is there already, and begun anew when it was interrupted.
+It writes to the checkout's ``.venv*`` and ``build``, and to the cache folder. A part that exists is
+not changed, and one that was interrupted is begun again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PURPOSES = ("demo", "bench", "test")
 
 @dataclass
 class QemuTree:
-    """A QEMU tree, and the directory of what is built against it."""
+    """A QEMU tree, and the directory of the native parts for it."""
 
     name: str
     version: str
@@ -45,7 +45,7 @@ class QemuTree:
 
 @dataclass
 class Emulator:
-    """A ``qemu-system-*`` to load the shim into, and the directory the shim for it is in.
+    """A ``qemu-system-*`` to load the shim into, and the directory of the native parts for it.
 
     It is started with ``args``, and with ``env`` added to the environment.
     """
@@ -60,7 +60,7 @@ class Emulator:
 
 @dataclass
 class TargetEmulator:
-    """A ``qemu-system-*`` of another target, to make streams with; started with ``args``."""
+    """A ``qemu-system-*`` of another target that writes streams; started with ``args``."""
 
     name: str
     path: str
@@ -70,7 +70,7 @@ class TargetEmulator:
 
 @dataclass
 class Environment:
-    """What was provided; ``build/PURPOSE-environment.json`` has the same."""
+    """The parts that were provided; also written to ``build/PURPOSE-environment.json``."""
 
     purpose: str
     python: str
@@ -83,7 +83,7 @@ class Environment:
     missing: list[str] = field(default_factory=list)
 
     def native_of(self, minor: str) -> str | None:
-        """Return the directory of what is built against QEMU ``minor`` (such as ``7.2``)."""
+        """Return the directory of the native parts for QEMU ``minor`` (such as ``7.2``)."""
         return next((tree.native for tree in self.trees if tree.name == minor), None)
 
 
@@ -202,9 +202,10 @@ def _our_trees(purpose: str, cache: Cache, environment: Environment) -> list[Tre
 
 
 def build_native(tree: Tree, python: Path, sanitize: str = "") -> Path:
-    """Build everything native against ``tree``; quick when nothing changed.
+    """Build the native parts for ``tree``, and return their directory; quick if nothing changed.
 
-    ``sanitize``: of the compiler's ``-fsanitize``, in a directory of its own.
+    ``sanitize`` is the argument of the compiler's ``-fsanitize``; such a build has its own
+    directory.
     """
     directory = CHECKOUT / "build" / f"{'sanitize-' if sanitize else ''}{tree.minor_version}"
     stamp = directory / "setup.json"
@@ -212,7 +213,7 @@ def build_native(tree: Tree, python: Path, sanitize: str = "") -> Path:
     options = []
     if sanitize:
         key["sanitize"] = sanitize
-        # A sanitizer's functions are undefined in a module until it is loaded.
+        # A module gets the sanitizer's functions only when it is loaded.
         options = [f"-Db_sanitize={sanitize}", "-Db_lundef=false"]
     tools = python.parent
     env = {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
@@ -273,7 +274,7 @@ def _backported_emulator(cache: Cache, environment: Environment) -> None:
     if version is None:
         environment.missing.append(f"the backported emulator {path} does not start: not tested.")
         return
-    # Left alone, it takes the firmware and the modules of the distribution's older one.
+    # By default it uses the firmware and the modules of the distribution's older emulator.
     shares = [root / "usr/share/qemu", root / "usr/share/seabios"]
     arguments = [word for share in shares for word in ("-L", str(share))]
     modules = next(root.glob("usr/lib/*/qemu"), root)
@@ -298,7 +299,7 @@ def _target_emulators(cache: Cache, environment: Environment) -> None:
     except SetupError as error:
         environment.missing.append(f"no streams of other targets were tested: {error}")
         return
-    # Unpacked, they look for firmware beside themselves.
+    # Unpacked emulators look for firmware in their own folder.
     shares = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
     arguments = [word for share in shares for word in ("-L", share)]
     for name, path in paths.items():
@@ -335,7 +336,7 @@ def _newest_emulator(cache: Cache, trees: Sequence[Tree], environment: Environme
 
 
 def _write(environment: Environment) -> None:
-    # One for each purpose: the demo provides less, and the tests must not come to see that.
+    # One file for each purpose: the demo provides less, and must not replace the file of the tests.
     path = CHECKOUT / "build" / f"{environment.purpose}-environment.json"
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(asdict(environment), indent=1) + "\n")
@@ -343,7 +344,7 @@ def _write(environment: Environment) -> None:
 
 
 def report(environment: Environment) -> None:
-    """Say what there is."""
+    """Print what was provided, and what is missing."""
     say(f"ready for the {environment.purpose}: Python in {environment.python}")
     for tree in environment.trees:
         say(f"  QEMU {tree.version}: {tree.native}")
@@ -351,12 +352,12 @@ def report(environment: Environment) -> None:
         say(f"  emulator {emulator.name} ({emulator.version}): {emulator.path}")
     for target in environment.targets:
         say(f"  emulator of {target.name} ({target.version}): {target.path}")
-    for sentence in environment.missing:
-        say(f"  not there: {sentence}")
+    for reason in environment.missing:
+        say(f"  not there: {reason}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the command line of ``scripts/setup``."""
+    """Run ``scripts/setup``, and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="scripts/setup",
         description="Install, fetch and build what the demo and the tests need. Run it again at "

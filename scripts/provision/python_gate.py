@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lets the scripts start under any Python 3 and go on under one that serves.
+"""Lets the scripts start in any Python 3, and continue in a Python that is late enough.
 
-Imported before anything that needs Python 3.11, so it is written for the oldest Python 3 a
-machine may have, and imports nothing of ours.
+It is imported before everything that needs Python 3.11, so it must run in every Python 3, and it
+imports nothing of this project.
 """
 
 import glob
@@ -16,7 +16,7 @@ LATEST_KNOWN = 20
 
 def interpreters():
     # type: () -> list[str]
-    """Programs that may be later Pythons, the latest first; some may not even start."""
+    """Return programs that may be later Pythons, the latest first; some may not start."""
     found = []
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for minor in range(LATEST_KNOWN, OLDEST[1] - 1, -1):
@@ -30,7 +30,7 @@ def interpreters():
 
 def require():
     # type: () -> None
-    """Go on under Python 3.11 or later, or leave with a sentence."""
+    """Continue in Python 3.11 or later, or exit with a message."""
     if sys.version_info >= OLDEST:
         return
     for path in interpreters():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which Python the project runs in, and its virtual environments."""
+"""Choosing the Python of the project, and making its virtual environments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from .console import SetupError, output_of, run, say
 from .python_gate import interpreters
 
-# What an interpreter says of itself. The shim loads libpython, so it must be a shared library.
+# Prints the properties of an interpreter. The shim loads libpython, so it must be shared.
 _QUESTION = """
 import json, os, sys, sysconfig
 library = sysconfig.get_config_var("INSTSONAME") or ""
@@ -56,12 +56,12 @@ class Interpreter:
 
     @property
     def minor(self) -> str:
-        """Such as ``3.13``."""
+        """The version's first two numbers, such as ``3.13``."""
         return f"{self.version[0]}.{self.version[1]}"
 
     @property
     def lacks(self) -> list[str]:
-        """What keeps it from serving, in words."""
+        """The missing requirements, in words."""
         needs = {
             "a shared libpython": self.shared,
             "its C headers": self.headers,
@@ -72,8 +72,8 @@ class Interpreter:
 
 
 def ask(executable: str) -> Interpreter | None:
-    """Return what the Python at ``executable`` is; None if it does not start."""
-    # Isolated, and outside any environment of ours: the answer must be the installation's.
+    """Return the properties of the Python at ``executable``; None if it does not start."""
+    # Isolated, so that environment variables and user packages do not change the result.
     text = output_of([executable, "-I", "-c", _QUESTION])
     if text is None:
         return None
@@ -83,9 +83,9 @@ def ask(executable: str) -> Interpreter | None:
 
 
 def choose() -> tuple[Interpreter, list[str]]:
-    """Return the Python to run the project in, and the Debian packages that it wants.
+    """Return the Python of the project, and the Debian packages that it needs.
 
-    The running one if it serves, else any other found, else Debian's own with packages.
+    It is the running one if that is suitable, else any other, else Debian's with packages.
     """
     running = ask(getattr(sys, "_base_executable", "") or sys.executable)
     if running and not running.lacks:
@@ -107,7 +107,7 @@ def choose() -> tuple[Interpreter, list[str]]:
 
 
 def choose_later(than: tuple[int, ...]) -> tuple[Interpreter | None, str]:
-    """Return the latest Python after ``than`` that serves, or None and why not."""
+    """Return the latest suitable Python after ``than``, or None and the reason."""
     reasons: list[str] = []
     asked: set[str] = set()
     for path in interpreters():
@@ -133,7 +133,7 @@ def _group(groups: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def requirements(checkout: Path) -> list[str]:
-    """Return what pyproject.toml asks for: to run, to build, to test."""
+    """Return the requirements in pyproject.toml: to run, to build, to test."""
     try:
         text = (checkout / "pyproject.toml").read_text()
         data = tomllib.loads(text)
@@ -153,11 +153,11 @@ def requirements(checkout: Path) -> list[str]:
 def make_environment(
     directory: Path, interpreter: Interpreter, wanted: Sequence[str], purpose: str
 ) -> Path:
-    """Return a virtual environment with ``wanted`` installed; its python."""
+    """Make a virtual environment with ``wanted`` installed, and return its Python."""
     python = directory / "bin" / "python"
     stamp = directory / "setup.json"
     key = {
-        # One Python has many names: python3, python3.11, and that of an activated environment.
+        # One Python has several names: python3, python3.11, and that of a virtual environment.
         "interpreter": os.path.realpath(interpreter.executable),
         "version": list(interpreter.version),
         "wanted": hashlib.sha256("\n".join(wanted).encode()).hexdigest(),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A QEMU build directory: whether it serves, and what its own files say about it.
+"""Reading a QEMU build directory: checks, version, and compile commands.
 
-Only read, never written to, and no command is run in it.
+The directory is only read, and no command is run in it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONFIGURE = "configure --target-list=x86_64-softmmu"
 
 
 class TreeError(Exception):
-    """A build directory that cannot be used; the text is a sentence for the user."""
+    """A build directory cannot be used; the text is a message for the user."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Tree:
 
 
 def load_json(path: Path) -> Any:
-    """Read one of the JSON files meson wrote, or say how to have it written again."""
+    """Read a JSON file of meson; raise ``TreeError`` with a remedy if that fails."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -91,9 +91,9 @@ def _refuse_unconfigured(build: Path) -> None:
 
 
 def open_tree(build: str | os.PathLike[str]) -> Tree:
-    """Check that ``build`` is a QEMU build directory that serves, and say what it is.
+    """Check that ``build`` is a usable QEMU build directory, and return its properties.
 
-    Raises ``TreeError`` with a sentence that names the remedy.
+    Raises ``TreeError`` with a message that has the remedy.
     """
     path = Path(os.path.realpath(build))
     _refuse_unconfigured(path)
@@ -135,7 +135,7 @@ def open_tree(build: str | os.PathLike[str]) -> Tree:
 
 
 def vmstate_entry(tree: Tree) -> dict[str, str]:
-    """Return the compile command of migration/vmstate.c, the migration library's of two."""
+    """Return the migration library's compile command of migration/vmstate.c, which has two."""
     commands = tree.build / "compile_commands.json"
     entries = load_json(commands)
     found = [entry for entry in entries if entry["file"].endswith("migration/vmstate.c")]

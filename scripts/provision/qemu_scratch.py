@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A scratch: a directory of ours that mirrors a QEMU build directory, and ninja in it.
+"""A scratch: a directory that mirrors a QEMU build directory, for running ninja.
 
-The commands in a ``build.ninja`` reach the source by relative paths, so the scratch repeats the
-way from the build directory to the source with symbolic links. It holds copies of what QEMU's
-configure wrote, and every object and generated file is made in it anew.
+The commands in a ``build.ninja`` use relative paths to the source, so the scratch has the same
+folders from the build directory to the source, with symbolic links. It has copies of the files
+that QEMU's configure wrote; all objects and generated files are built again in it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 
 from .qemu_build import Tree, TreeError
 
-# A scratch laid out by another revision of this file is thrown away.
+# A scratch with another layout, from another revision of this file, is removed.
 LAYOUT = 1
 
-# Parts of a build directory that no command run here reads; some are large.
+# Parts of a build directory that no command here reads; some are large.
 SKIPPED_DIRS = {"docs", "meson-logs", "pc-bios", "pyvenv", "qemu-bundle", "roms", "tests"}
 SKIPPED_FILES = {".ninja_deps", ".ninja_log", ".ninja_lock", "build.ninja", "compile_commands.json"}
 SKIPPED_SUFFIXES = {".a", ".d", ".fa", ".gcda", ".gcno", ".o", ".so"}
@@ -37,16 +37,16 @@ LARGEST_COPY = 2 << 20
 
 @dataclass(frozen=True)
 class Scratch:
-    """A directory of ours that mirrors a tree: objects go here."""
+    """A directory that mirrors a tree and gets the objects."""
 
     tree: Tree
     root: Path
-    # Of the compiler's -fsanitize, "address,undefined"; empty: none.
+    # The argument of the compiler's -fsanitize, such as "address,undefined", or empty.
     sanitize: str = ""
 
     @property
     def sanitizer_flags(self) -> list[str]:
-        """What compiles and links with them; what one finds ends the process."""
+        """The flags that compile and link with the sanitizers; a finding ends the process."""
         if not self.sanitize:
             return []
         return [
@@ -56,26 +56,26 @@ class Scratch:
 
     @property
     def farm(self) -> Path:
-        """What stands for the directory that source and build directory have in common."""
+        """The mirror of the directory that contains source and build directory."""
         return self.root / "tree"
 
     @property
     def common(self) -> Path:
-        """The directory that source and build directory have in common."""
+        """The directory that contains source and build directory."""
         return Path(os.path.commonpath([self.tree.source, self.tree.build]))
 
     @property
     def build(self) -> Path:
-        """What stands for the build directory."""
+        """The mirror of the build directory."""
         return self.farm / self.tree.build.relative_to(self.common)
 
     @property
     def stamp(self) -> Path:
-        """Written last: which state of the build directory the scratch mirrors."""
+        """The file, written last, that has the mirrored state of the build directory."""
         return self.root / "stamp.json"
 
     def wanted_stamp(self) -> dict[str, Any]:
-        """Return what the stamp says when the scratch is up to date."""
+        """Return the content of the stamp of an up-to-date scratch."""
         status = (self.tree.build / "build.ninja").stat()
         return {
             "layout": LAYOUT,
@@ -89,7 +89,7 @@ class Scratch:
 
 @contextlib.contextmanager
 def open_scratch(tree: Tree, root: str | os.PathLike[str], sanitize: str = "") -> Iterator[Scratch]:
-    """Make or refresh the scratch of ``tree`` in ``root``; it is locked until the context ends."""
+    """Make or update the scratch of ``tree`` in ``root``, locked until the context ends."""
     path = Path(os.path.abspath(root))
     for place in (tree.build, tree.source):
         if path == place or path in place.parents:
@@ -122,19 +122,19 @@ def _refresh(scratch: Scratch) -> None:
 
 
 def _link_source(scratch: Scratch) -> None:
-    """Put the source where it is seen from the build directory, around what is ours."""
+    """Link the source at the same relative path from the build directory as in the tree."""
     source, build = scratch.tree.source, scratch.tree.build
     place = scratch.farm / source.relative_to(scratch.common)
     if source != build and source not in build.parents:
         place.parent.mkdir(parents=True, exist_ok=True)
         _symlink(place, str(source))
         return
-    on_the_way = build.relative_to(source).parts
-    for depth, own in enumerate(on_the_way):
-        outer = source.joinpath(*on_the_way[:depth])
+    parts = build.relative_to(source).parts
+    for depth, own in enumerate(parts):
+        outer = source.joinpath(*parts[:depth])
         for entry in sorted(outer.iterdir()):
             if entry.name != own:
-                _symlink(place.joinpath(*on_the_way[:depth], entry.name), str(entry))
+                _symlink(place.joinpath(*parts[:depth], entry.name), str(entry))
 
 
 def _symlink(place: Path, target: str) -> None:
@@ -146,7 +146,7 @@ def _symlink(place: Path, target: str) -> None:
 
 
 def _write_if_changed(path: Path, data: bytes) -> None:
-    """Keep the time of a file that stays as it is: ninja compares times."""
+    """Write a file only if it changes, because ninja compares modification times."""
     if path.is_file() and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def _write_if_changed(path: Path, data: bytes) -> None:
 
 
 def _mirror(scratch: Scratch, directory: Path, outputs: set[str]) -> None:
-    """Copy what configure wrote below ``directory``: small, and no output of ninja's."""
+    """Copy configure's files below ``directory``: the small ones that ninja does not build."""
     for entry in sorted(os.scandir(directory), key=lambda item: item.name):
         path = Path(entry.path)
         relative = path.relative_to(scratch.tree.build)
@@ -181,7 +181,7 @@ def _mirror(scratch: Scratch, directory: Path, outputs: set[str]) -> None:
 
 
 def ninja_words(line: str) -> list[str]:
-    """Split one line of a build.ninja at its unescaped blanks; an unescaped colon is a word."""
+    """Split a line of a build.ninja at unescaped blanks; an unescaped colon is a word."""
     words, word, index = [], "", 0
     while index < len(line):
         char = line[index]
@@ -202,7 +202,7 @@ def ninja_words(line: str) -> list[str]:
 
 
 def ninja_outputs(text: str) -> set[str]:
-    """Every file the rules of a build.ninja make, as it is named there."""
+    """Return the names of all files that the rules of a build.ninja build."""
     outputs: set[str] = set()
     for line in re.findall(r"^build ((?:[^$\n]|\$.|\$\n)*)$", text, re.MULTILINE):
         words = ninja_words(re.sub(r"\$\n\s*", "", line))
@@ -212,12 +212,12 @@ def ninja_outputs(text: str) -> set[str]:
 
 
 def _scratch_ninja(scratch: Scratch, text: str) -> str:
-    """Return the tree's build.ninja as the scratch needs it."""
+    """Return the tree's build.ninja with changes for the scratch."""
     build = re.escape(str(scratch.tree.build))
     text = re.sub(rf"{build}(?!/pyvenv\b)(?![\w.+-])", lambda _: str(scratch.build), text)
-    # The copy must not run meson: it would configure the scratch from the user's files.
+    # The scratch must not run meson, which would configure it from the user's files.
     text = re.sub(r"^build build\.ninja:.*\n(?: .*\n)*", "", text, flags=re.MULTILINE)
-    # The last of such options wins, whatever the tree was configured with.
+    # Appended, because the last of contradicting options is effective.
     flags = " ".join(["-fPIC", "-fno-lto", *scratch.sanitizer_flags])
     return re.sub(
         r"^(rule \w*COMPILER\w*(?:_RSP)?\n(?: .*\n)*?.*)\$ARGS", rf"\1$ARGS {flags}", text,
@@ -233,7 +233,7 @@ def _ninja_program() -> str:
 
 
 def ninja_environment() -> dict[str, str]:
-    """Keep what QEMU's generators run from writing into the source they are read from."""
+    """Return an environment in which QEMU's generators do not write into the source."""
     return {
         **os.environ,
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -260,7 +260,7 @@ def run_ninja(scratch: Scratch, targets: Sequence[str], what: str) -> None:
 
 
 def _run_quietly(command: Sequence[str]) -> int:
-    """Show a line of progress every few seconds, and everything of a failure."""
+    """Print a line of progress every few seconds, and after a failure the last lines."""
     tail: deque[str] = deque(maxlen=40)
     shown = time.monotonic()
     with subprocess.Popen(

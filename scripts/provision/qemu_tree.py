@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Turn a QEMU build directory into what this project compiles against and links.
+"""Command that prepares a QEMU build directory for compiling and linking this project.
 
-``info`` says what tree it is, ``headers`` prints the compile flags of its migration code, and
-``library`` links its migration objects into one shared library.
+``info`` prints the tree's version and paths, ``headers`` the compile flags of its migration code,
+and ``library`` links its migration objects into one shared library.
 
-Nothing is ever written to the build directory or to its source. An ordinary QEMU build is
-position independent for an executable only (``-fPIE``), so its objects cannot go into a shared
-library; they are compiled once more, with ``-fPIC``, in a scratch directory.
+Nothing is ever written to the build directory or to its source. The objects of an
+ordinary QEMU build are position independent for an executable only (``-fPIE``), so they are
+compiled again with ``-fPIC``, in a scratch directory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-# Meson runs this file by its path, so that the package's folder is not on Python's path yet.
+# Meson runs this file by its path, without the package's folder on Python's path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from provision.qemu_build import CONFIGURE, Tree, TreeError, load_json, open_tree, vmstate_entry
@@ -38,11 +38,10 @@ from provision.qemu_scratch import (
 
 SONAME = "libqemu-vmstate.so"
 
-# What the library is made of: meson's target names are the same in every version, their file
-# names are not.
+# The parts of the library, as meson's target names, which are the same in every version.
 LIBRARIES = ("migration", "io", "qom", "qemuutil")
 
-# Their argument names a file or directory, joined to the option or in the next word.
+# Options whose argument is a path, joined to the option or in the next word.
 PATH_OPTIONS = ("-I", "-iquote", "-isystem", "-idirafter", "-include", "-imacros")
 
 
@@ -54,10 +53,10 @@ def _split_word(option: str) -> tuple[str, str] | None:
 
 
 def absolute_flags(command: str, directory: Path) -> list[str]:
-    """Return the flags of a compile command, good for any file and any current directory.
+    """Return the flags of a compile command, for use with any file in any directory.
 
-    Every path becomes absolute, seen from ``directory``; the compiler, the input and the outputs
-    go; code is position independent and not deferred to link time.
+    Paths, which are relative to ``directory``, become absolute.  The compiler, input, outputs and
+    link-time optimisation are removed, and ``-fPIC`` is added.
     """
     words = deque(shlex.split(command))
     while words and not words[0].startswith("-"):
@@ -84,7 +83,7 @@ def absolute_flags(command: str, directory: Path) -> list[str]:
 
 
 def _generated_headers(text: str, target: str) -> list[str]:
-    """Return the generated headers that ``target`` waits for and that our own C includes."""
+    """Return the generated headers that ``target`` depends on and our C includes."""
     match = re.search(rf"^build {re.escape(target)}: (.*)$", text, re.MULTILINE)
     words = ninja_words(match.group(1)) if match else []
     return [
@@ -96,7 +95,7 @@ def _generated_headers(text: str, target: str) -> list[str]:
 
 
 def make_headers(scratch: Scratch) -> list[str]:
-    """Generate the headers that our C includes; the flags it is compiled with."""
+    """Generate the headers that our C includes, and return its compile flags."""
     entry = vmstate_entry(scratch.tree)
     text = (scratch.build / "build.ninja").read_text()
     target = entry.get("output") or re.findall(r" -o (\S+)", entry["command"])[0]
@@ -107,7 +106,7 @@ def make_headers(scratch: Scratch) -> list[str]:
 
 
 def _archives(tree: Tree) -> list[str]:
-    """Return the static libraries we link, by their names in the build directory."""
+    """Return the paths of the static libraries to link, relative to the build directory."""
     targets = load_json(tree.build / "meson-info" / "intro-targets.json")
     found = {
         target["name"]: os.path.relpath(target["filename"][0], tree.build)
@@ -140,7 +139,7 @@ def _defined_symbols(scratch: Scratch, archives: Sequence[str]) -> set[str]:
 
 
 def read_symbols(path: str | os.PathLike[str]) -> list[str]:
-    """Return the names a symbols file lists: one a line, ``#`` starts a comment."""
+    """Return the names in a symbols file, which has one per line and comments after ``#``."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError as error:
@@ -150,9 +149,9 @@ def read_symbols(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _external_libraries(tree: Tree) -> list[str]:
-    """Return the linker's words for what QEMU's objects need; it drops a word too many.
+    """Return linker arguments for the libraries that QEMU's objects need, or more of them.
 
-    QEMU's own lists cannot be taken as they are: meson names the static glib where there is one.
+    They are not QEMU's own lists, in which meson may name a static glib.
     """
     places: list[str] = []
     words: list[str] = []
@@ -171,7 +170,7 @@ def _external_libraries(tree: Tree) -> list[str]:
 
 
 def _compiler(scratch: Scratch) -> list[str]:
-    """Return the tree's own C compiler, with what chooses its machine (such as ``cc -m64``)."""
+    """Return the tree's C compiler with its machine options, such as ``cc -m64``."""
     text = (scratch.build / "build.ninja").read_text()
     match = re.search(r"^rule c_COMPILER\n command = (.*?) \$ARGS", text, re.MULTILINE)
     return shlex.split(match.group(1)) if match else ["cc"]
@@ -180,9 +179,9 @@ def _compiler(scratch: Scratch) -> list[str]:
 def make_library(
     scratch: Scratch, symbols: Iterable[str], output: Path, objects: Iterable[Path] = ()
 ) -> list[str]:
-    """Link the tree's migration objects and ours; the symbols that the tree does not have.
+    """Link the tree's migration objects and ours, and return the missing symbols.
 
-    An object of ours comes before QEMU's archives, so a function in it stands in for QEMU's.
+    Our objects come before QEMU's archives, so a function in them replaces QEMU's.
     """
     archives = _archives(scratch.tree)
     run_ninja(scratch, archives, "its migration library (about a minute the first time)")
@@ -252,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 1 after a sentence on stderr."""
+    """Run one command, and return 0, or 1 after a message on stderr."""
     options = _parser().parse_args(arguments)
     try:
         tree = open_tree(options.build)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A device that eight threads change, each part under its lock, with an invariant across it.
+"""A device that eight threads change, each part under its lock and with an invariant.
 
-For tests and for scripts/soak: ``Crowd.fault()`` finds a part whose fields belong to two
-moments, and ``Crowd.lost()`` an update that is not there.  Run inside a VM, it registers one
-device, ``dev``.
+For tests and for scripts/soak: ``Crowd.fault()`` finds a part with fields of different moments,
+and ``Crowd.lost()`` a missing update.  Run inside a VM, it registers one device, ``dev``.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ THREADS = 8
 
 
 class Counts(VMStruct, name="pycrowd/counts"):
-    """What each thread did, the sum, and its complement: a layout class, copied by C."""
+    """The updates of each thread, their sum and its complement: a layout class, copied by C."""
 
     total: u64 = 0
     by_thread: Array[u64, Literal[8]] = zeroed()
@@ -48,12 +47,12 @@ class Counts(VMStruct, name="pycrowd/counts"):
         self.complement = self.total ^ (2**64 - 1)
 
     def fault(self) -> str | None:
-        whole = self.total == sum(self.by_thread) == self.complement ^ (2**64 - 1)
-        return None if whole else f"torn: {self!r}"
+        consistent = self.total == sum(self.by_thread) == self.complement ^ (2**64 - 1)
+        return None if consistent else f"torn: {self!r}"
 
 
 class Seen(ToMigrationState[Counts]):
-    """The same in a shape of its own, converted by Python."""
+    """The same with a layout of its own, converted by Python."""
 
     def __init__(self) -> None:
         self.by_thread = dict.fromkeys(range(THREADS), 0)
@@ -81,19 +80,19 @@ class Crowd(Device, name="pycrowd"):
     running: bool = field(default=False, omit=True)
     workers: list[threading.Thread] = field(default_factory=list, omit=True)
     done: list[list[int]] = field(default_factory=list, omit=True)
-    """By part, what each thread did since ``start()``, counted by the thread alone."""
+    """By part, the updates of each thread since ``start()``, counted by the thread itself."""
     since: list[list[int]] = field(default_factory=list, omit=True)
-    """What each part had of each thread at that time."""
+    """By part, the updates of each thread at that time."""
     failures: list[str] = field(default_factory=list, omit=True)
 
     def start(self, pause: float = 0.0) -> None:
-        """Let eight threads change the device, resting ``pause`` seconds in each round."""
+        """Start eight threads that change the device, with ``pause`` seconds between updates."""
         self.running = True
         self.done = [[0] * THREADS for _ in range(3)]
         self.since = self.held()
-        resting = threading.Event()
+        paused = threading.Event()
         self.workers = [
-            threading.Thread(target=self._work, args=(number, pause, resting), daemon=True)
+            threading.Thread(target=self._work, args=(number, pause, paused), daemon=True)
             for number in range(THREADS)
         ]
         for worker in self.workers:
@@ -107,7 +106,7 @@ class Crowd(Device, name="pycrowd"):
             assert not worker.is_alive(), "a device thread hangs"
         assert not self.failures, self.failures
 
-    def _work(self, number: int, pause: float, resting: threading.Event) -> None:
+    def _work(self, number: int, pause: float, paused: threading.Event) -> None:
         by_c, by_python, by_bql = self.done
         rounds = 0
         try:
@@ -119,7 +118,7 @@ class Crowd(Device, name="pycrowd"):
                 with self.by_python.lock() as seen:
                     seen.step(number)
                 by_python[number] += 1
-                if rounds % 8 == number:  # The BQL first, then a Mutex inside it.
+                if rounds % 8 == number:  # In the order of the locks: the BQL, then a Mutex.
                     with bql_lock_guard(), self.by_bql.borrow_mut() as guarded:
                         guarded.step(number)
                         with self.by_c.lock() as counts:
@@ -127,13 +126,13 @@ class Crowd(Device, name="pycrowd"):
                     by_bql[number] += 1
                     by_c[number] += 1
                 if pause:
-                    resting.wait(pause)
+                    paused.wait(pause)
         except BaseException as error:
             self.failures.append(repr(error))
             raise
 
     def parts(self) -> tuple[Counts, Counts, Counts]:
-        """Return a copy of each part, taken under its lock."""
+        """Return a copy of each part, made under its lock."""
         copies = Counts(), Counts(), Counts()
         with self.by_c.lock() as counts:
             counts.snapshot_migration_state(copies[0])
@@ -148,9 +147,9 @@ class Crowd(Device, name="pycrowd"):
         return next((fault for part in self.parts() if (fault := part.fault())), None)
 
     def lost(self) -> str | None:
-        """Return an update that the threads made and the parts lack, or ``None``; after ``stop()``.
+        """Return a message about updates that the parts lack, or ``None``.
 
-        Nothing must have been loaded since ``start()``.
+        It must be called after ``stop()``.  Nothing must have been loaded since ``start()``.
         """
         made = [
             [old + new for old, new in zip(*both, strict=True)]
@@ -161,21 +160,21 @@ class Crowd(Device, name="pycrowd"):
         )
 
     def totals(self) -> list[int]:
-        """How far each part is."""
+        """Return the number of updates of each part."""
         return [part.total for part in self.parts()]
 
     def held(self) -> list[list[int]]:
-        """Return what each part has of each thread."""
+        """Return the number of updates by each thread, for each part."""
         return [list(part.by_thread) for part in self.parts()]
 
 
 def saves_and_loads(source: Crowd, target: Crowd) -> Iterator[None]:
-    """Save ``source`` in one state after the other and load it into ``target``, both busy."""
+    """Repeatedly save ``source`` and load it into ``target``, while threads change both."""
     reader = Crowd()
     last = b""
     while True:
         while (wire := save(source)) == last:
-            time.sleep(0)  # lets the device's threads have the GIL
+            time.sleep(0)  # releases the GIL for the device's threads
         last = wire
         load(reader, wire)
         assert reader.fault() is None
@@ -185,9 +184,9 @@ def saves_and_loads(source: Crowd, target: Crowd) -> Iterator[None]:
 
 
 def trials() -> Generator[None, None, None]:
-    """``saves_and_loads()`` beside sixteen threads, which must have lost nothing at the end."""
+    """Run ``saves_and_loads()`` beside sixteen threads, and check that no update is lost."""
     usual = sys.getswitchinterval()
-    # Threads change places often, so that many moments are seen in little time.
+    # A short interval makes more interleavings possible in the same time.
     sys.setswitchinterval(1e-5)
     source, target = Crowd(), Crowd()
     for dev in (source, target):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What scripts/soak does, once everything is set up."""
+"""The runs of scripts/soak, after everything is set up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENVIRONMENT = Path(__file__).resolve().parents[2] / "build" / "test-environment.
 
 @dataclass
 class Item:
-    """One kind of trial, and what came of it."""
+    """One kind of trial, and its results."""
 
     name: str
     wanted: int
@@ -36,7 +36,7 @@ class Item:
     error: str = ""
 
     def run(self, seconds: float) -> None:
-        """Trials until there are as many as wanted, or the time is over, or one fails."""
+        """Run trials until there are as many as wanted, the time is over, or one fails."""
         begun = time.monotonic()
         trials = self.trials()
         try:
@@ -56,7 +56,7 @@ class Item:
         self.seconds = time.monotonic() - begun
 
     def figure(self) -> str:
-        """One line: how often, how it came out, or what went wrong."""
+        """Return the result as text: the number of trials, and their outcomes or the error."""
         line = f"{self.name:<48} {self.done:>7} of {self.wanted:<7} {self.seconds:>6.0f} s"
         if self.memory:
             half = self.memory[len(self.memory) // 2]
@@ -71,13 +71,13 @@ class Item:
 def each(
     trial: Callable[[Emulator, random.Random], str], emulator: Emulator, dice: random.Random
 ) -> Generator[str, None, None]:
-    """Yield the same trial again and again."""
+    """Repeat one trial, and yield its outcomes."""
     while True:
         yield trial(emulator, dice)
 
 
 def items(emulators: list[Emulator], dice: random.Random) -> list[Item]:
-    """All there is to try."""
+    """Return all kinds of trials."""
     found = [Item("saves and loads beside 16 threads, in process", 100_000, crowd_device.trials)]
     for emulator in emulators:
         name = emulator["name"]
@@ -112,7 +112,7 @@ def items(emulators: list[Emulator], dice: random.Random) -> list[Item]:
 
 
 def main() -> int:
-    """Run the items; 0 if nothing went wrong."""
+    """Run the items, and return 0 if nothing went wrong."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--only", default="")

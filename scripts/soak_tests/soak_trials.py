@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Single trials of what must never go wrong; the tests make a few, ``scripts/soak`` many.
+"""Single trials with random moments; the tests run a few of them, ``scripts/soak`` many.
 
-Each starts its own VMs with ``crowd_device.py``, eight busy threads, and ends with an assertion
-error, or a ``VMError`` with both logs, if something is torn, lost, hung or crashed.
+Each starts its own VMs with ``crowd_device.py``, whose eight threads are busy, and raises an
+assertion error, or a ``VMError`` with the logs, if a state is inconsistent, an update is lost, or
+a VM hangs or crashes.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from qemu_vmstate.vm.vm import VM, VMError
 
 CROWD = Path(__file__).resolve().parent / "crowd_device.py"
 PAUSE = 0.001
-"""Seconds that a device's thread rests in each round: all eight want to be heard."""
+"""Seconds between a thread's updates, so that all eight threads get the GIL."""
 
 MEGABYTES = 32
-"""Of memory that there is to migrate."""
+"""The size of the guest memory to migrate."""
 
 FULL_SPEED = 1 << 30
-"""Bytes a second."""
+"""A bandwidth in bytes per second."""
 
 Emulator = dict[str, Any]
 
 
 def settings(emulator: Emulator, **more: Any) -> dict[str, Any]:
-    """How a VM of this emulator is started, with memory to send."""
+    """Return the arguments of a VM with this emulator and memory to send."""
     return {
         "qemu": emulator["path"],
         "native": emulator["native"],
@@ -47,26 +48,26 @@ def settings(emulator: Emulator, **more: Any) -> dict[str, Any]:
 
 
 def begin_and_wait_a_while(here: VM, there: VM, dice: random.Random) -> None:
-    """Begin to migrate at a random speed, and wait until a random moment of it."""
+    """Begin a migration at a random speed, and wait until a random moment of it."""
     speed = dice.choice([200_000, 500_000, FULL_SPEED])
     here.qmp("migrate-set-parameters", max_bandwidth=speed)
     uri = f"unix:{there.folder / 'incoming'}"
     there.migrate_incoming(uri)
     here.migrate(uri)
-    # Empty pages take 9 bytes each; the rest is the device's.
+    # Empty pages take 9 bytes each; the constant is for the device.
     expected = MEGABYTES * 256 * 9 / speed + 0.05
     time.sleep(dice.uniform(0, 1.2 * expected))
 
 
-def expect_whole(vm: VM, before: list[int]) -> None:
-    """Each part is one moment, and not before ``before``."""
+def expect_consistent(vm: VM, before: list[int]) -> None:
+    """Check that each part is consistent and not older than ``before``."""
     assert vm.python.eval("dev.fault()") is None
     totals = vm.python.eval("dev.totals()")
     assert all(a <= b for a, b in zip(before, totals, strict=True)), (before, totals)
 
 
 def expect_nothing_lost(vm: VM) -> None:
-    """Check that the threads run, none has failed, and every update of theirs is there."""
+    """Check that all threads run, and that none of their updates is missing."""
     done: list[list[int]] = vm.python.eval("dev.done")
 
     def all_went_on() -> bool | None:
@@ -80,16 +81,16 @@ def expect_nothing_lost(vm: VM) -> None:
 
 
 def hop(here: VM, there: VM) -> None:
-    """One live migration beside the threads, which then run on at the destination."""
+    """Migrate beside the threads, and start them at the destination."""
     before = here.python.eval("dev.totals()")
     here.migrate_to(there)
-    expect_whole(there, before)
+    expect_consistent(there, before)
     expect_nothing_lost(here)
     there.python.exec(f"dev.start({PAUSE})")
 
 
 def hops(emulator: Emulator) -> Generator[None, None, None]:
-    """One live migration after the other, each from the VM that the last one went to."""
+    """Migrate repeatedly, each time from the last destination to a new VM."""
     number = 0
     current = contextlib.ExitStack()
     try:
@@ -109,7 +110,7 @@ def hops(emulator: Emulator) -> Generator[None, None, None]:
 
 
 def kill(emulator: Emulator, dice: random.Random) -> str:
-    """End the source or the destination at a random moment; how the survivor came off."""
+    """Kill the source or the destination at a random moment, and return the survivor's result."""
     victim_is_here = dice.random() < 0.5
     with (
         VM(name="here", **settings(emulator)) as here,
@@ -124,11 +125,11 @@ def kill(emulator: Emulator, dice: random.Random) -> str:
         if victim_is_here:
             _hang_up(there)
             return _destination_after_kill(survivor, before)
-        return _source_goes_on(survivor, emulator)
+        return _source_continues(survivor, emulator)
 
 
 def _hang_up(there: VM) -> None:
-    """Come and go in the place of a source that ended before it had come itself.
+    """Connect to the destination and disconnect, in case the source was killed before it connected.
 
     ``migrate`` does not wait for its connection, and without one the destination waits for ever.
     """
@@ -147,21 +148,21 @@ def _destination_after_kill(there: VM, before: list[int]) -> str:
             "the end of the incoming migration",
         )
     except VMError:
-        # A QEMU before 9.1 ends itself.
+        # QEMU before 9.1 exits after a failed incoming migration.
         assert there.version < (9, 1, 0)
         assert there.wait() == 1
         return "destination: ended with status 1"
     if end == "failed":
         assert there.python.eval("dev.totals()") == [0, 0, 0]
         return "destination: failed, device untouched"
-    expect_whole(there, before)
+    expect_consistent(there, before)
     there.python.exec(f"dev.start({PAUSE})")
     expect_nothing_lost(there)
     return "destination: completed, device whole"
 
 
-def _source_goes_on(here: VM, emulator: Emulator) -> str:
-    """Check that the source runs on and migrates again; return how the first one ended."""
+def _source_continues(here: VM, emulator: Emulator) -> str:
+    """Check that the source continues and migrates again; return the status of the first one."""
     ends = ("completed", "failed", "cancelled")
     end: str = here.wait_until(
         lambda: status if (status := here.qmp("query-migrate").get("status")) in ends else None,
@@ -178,7 +179,7 @@ def _source_goes_on(here: VM, emulator: Emulator) -> str:
 
 
 def cancel(emulator: Emulator, dice: random.Random) -> str:
-    """Cancel at a random moment; the source runs on and migrates again."""
+    """Cancel a migration at a random moment, and check that the source migrates again."""
     with VM(name="here", **settings(emulator)) as here:
         here.python.exec(f"dev.start({PAUSE})")
         with VM(name="there", incoming=True, **settings(emulator)) as there:
@@ -186,11 +187,11 @@ def cancel(emulator: Emulator, dice: random.Random) -> str:
             here.qmp("migrate_cancel")
             os.kill(there.pid, signal.SIGKILL)
             there.wait()
-        return _source_goes_on(here, emulator)
+        return _source_continues(here, emulator)
 
 
 def snapshots(emulator: Emulator) -> Generator[int, None, None]:
-    """Save a snapshot and load it, over and over; KiB that QEMU holds after each cycle."""
+    """Repeatedly save and load a snapshot, and yield QEMU's resident KiB after each cycle."""
     with VM(name="vm", disk=True, **settings(emulator)) as vm:
         vm.python.exec(f"dev.start({PAUSE})")
         while True:
@@ -199,7 +200,7 @@ def snapshots(emulator: Emulator) -> Generator[int, None, None]:
             after = vm.python.eval("dev.totals()")
             vm.python.exec("dev.stop()")
             vm.snapshot_load("one")
-            expect_whole(vm, before)
+            expect_consistent(vm, before)
             totals = vm.python.eval("dev.totals()")
             assert all(a <= b for a, b in zip(totals, after, strict=True)), (totals, after)
             if vm.qmp("query-status")["status"] == "paused":
@@ -210,16 +211,16 @@ def snapshots(emulator: Emulator) -> Generator[int, None, None]:
 
 
 def end(emulator: Emulator, dice: random.Random) -> str:
-    """End a QEMU in a random way at a random moment, while threads take the BQL and Mutexes."""
-    way = dice.choice(["quit", "SIGTERM", "SIGINT", "SIGHUP"])
+    """End QEMU by a random method at a random moment, while threads take the BQL and Mutexes."""
+    method = dice.choice(["quit", "SIGTERM", "SIGINT", "SIGHUP"])
     shim = dice.choice(["plugin", "preload"])
     with VM(name="vm", shim=shim, **settings(emulator)) as vm:  # type: ignore[arg-type]
         vm.python.exec("dev.start()")
         time.sleep(dice.uniform(0, 0.1))  # the random moment itself
-        if way == "quit":
+        if method == "quit":
             assert vm.quit() == 0
         else:
-            os.kill(vm.pid, getattr(signal, way))
+            os.kill(vm.pid, getattr(signal, method))
             assert vm.wait() == 0
         assert "Traceback" not in vm.log, vm.log
-    return f"{way}: status 0"
+    return f"{method}: status 0"

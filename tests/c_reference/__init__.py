@@ -96,7 +96,7 @@ def text(pointer: Any) -> str | None:
     return found.decode()
 
 
-def _taken(pointer: Any) -> str | None:
+def _take_text(pointer: Any) -> str | None:
     found = text(pointer)
     library().reference_free(pointer)
     return found
@@ -105,8 +105,8 @@ def _taken(pointer: Any) -> str | None:
 class CError(Exception):
     """What C returned and said."""
 
-    def __init__(self, ret: int, sentence: str | None) -> None:
-        super().__init__(ret, sentence)
+    def __init__(self, ret: int, message: str | None) -> None:
+        super().__init__(ret, message)
         self.ret = ret
 
 
@@ -139,10 +139,10 @@ class ReferenceDevice:
         """As :meth:`save`; in the text are also keys that an object has twice."""
         version = self.version_id if version_id is None else version_id
         saved = library().reference_save(self.vmsd, struct, version)
-        error = _taken(saved.error)
+        error = _take_text(saved.error)
         data = bytes(ffi.buffer(saved.data, saved.size)) if saved.size else b""
         library().reference_free(saved.data)
-        description = _taken(saved.vmdesc)
+        description = _take_text(saved.vmdesc)
         if saved.ret:
             raise CError(saved.ret, error)
         assert description is not None
@@ -153,9 +153,9 @@ class ReferenceDevice:
         version = self.version_id if version_id is None else version_id
         error = ffi.new("char **")
         ret = library().reference_load(self.vmsd, struct, version, data, len(data), error)
-        sentence = _taken(error[0])
+        message = _take_text(error[0])
         if ret:
-            raise CError(ret, sentence)
+            raise CError(ret, message)
 
 
 _owned: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()

@@ -223,7 +223,7 @@ def test_a_crash_ends_its_batch_and_no_more() -> None:
     assert report.crashes == len(report.findings)
 
 
-def test_what_keeps_to_the_rules_is_not_reported() -> None:
+def test_an_object_that_follows_the_rules_is_not_reported() -> None:
     report = fuzz(seed="1", inputs=4000, targets=[f"{HERE}:sound"])
     assert not report.findings, report.text()
     assert report.inputs == report.accepted + report.rejected == 4000
@@ -262,7 +262,7 @@ def test_loads_that_fail_leave_no_memory() -> None:
 
 
 @pytest.mark.parametrize("seed", ["fixed", None], ids=["fixed", "random"])
-def test_streams_that_mean_harm_do_none(seed: str | None) -> None:
+def test_malformed_streams_do_no_damage(seed: str | None) -> None:
     """The random seed is in the report, which a failure shows."""
     report = fuzz(inputs=32000, seed=seed)
     assert not report.findings, report.text()
@@ -277,7 +277,7 @@ EXAMPLES = (
 )
 
 
-def test_streams_that_mean_harm_do_the_example_devices_none(
+def test_malformed_streams_do_no_damage_to_the_example_devices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkout = Path(__file__).resolve().parents[2]

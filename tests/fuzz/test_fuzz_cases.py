@@ -116,19 +116,19 @@ def test_struct_of_subsections_only_may_be_the_last_of_its_kind() -> None:
 
 def test_structs_of_subsections_only_in_a_row_are_refused() -> None:
     """The first would take the subsections of all."""
-    sentence = r"'only/extra'.*'only'"
-    with pytest.raises(DeclarationError, match=sentence):
+    message = r"'only/extra'.*'only'"
+    with pytest.raises(DeclarationError, match=message):
 
         class Rows(VMStruct):
             only: Array[Only, Literal[2]] = zeroed()
 
-    with pytest.raises(DeclarationError, match=sentence):
+    with pytest.raises(DeclarationError, match=message):
 
         class Two(VMStruct):
             first: Only = zeroed()
             second: Only = zeroed()
 
-    with pytest.raises(DeclarationError, match=sentence):
+    with pytest.raises(DeclarationError, match=message):
 
         class Dev(Device, name="dev"):
             parts: Array[Migratable[Mutex[Only]], Literal[2]]

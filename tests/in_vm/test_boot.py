@@ -213,7 +213,7 @@ def test_sigterm_ends_qemu_as_ever(start: StartVM, shim: str, tmp_path: Path) ->
     assert (tmp_path / "log").read_text().endswith("atexit ran")
 
 
-def test_sigint_stays_qemus_also_after_asyncio(start: StartVM, shim: str, tmp_path: Path) -> None:
+def test_sigint_is_qemus_also_after_asyncio(start: StartVM, shim: str, tmp_path: Path) -> None:
     vm = start(script=script(tmp_path, "import asyncio, signal"), shim=shim)
     os.kill(vm.pid, signal.SIGINT)
     assert vm.wait() == 0

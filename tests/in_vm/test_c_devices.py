@@ -447,7 +447,7 @@ def test_both_refuse_a_wrong_number_of_timers(pc: Bench, count: int) -> None:
     assert "num_timers" in vm.log + str(caught.value)
 
 
-def test_a_python_hpet_takes_the_c_ones_place_and_hands_back(pc: Bench, emulator: Emulator) -> None:
+def test_a_python_hpet_replaces_the_c_one_and_the_c_one_it(pc: Bench, emulator: Emulator) -> None:
     count = of_hpet("hpet_counter", 0xF0, (0, 0))
     without = Machine("pc,hpet=off", PC.arguments)
     with (

@@ -32,7 +32,7 @@ def fails(vm: VM, call: Callable[[], object]) -> tuple[str, str]:
 
 
 @DEVICES
-def test_a_save_that_fails_says_why_and_the_next_one_succeeds(
+def test_a_failing_save_reports_the_reason_and_the_next_one_succeeds(
     start: StartVM, device: str, tmp_path: Path
 ) -> None:
     vm = start(script=FAULTY, disk=True)
@@ -92,7 +92,7 @@ def test_a_snapshot_that_fails_to_load_changes_no_device_and_the_next_one_loads(
 
 
 @DEVICES
-def test_an_incoming_migration_that_fails_says_why_and_changes_no_device(
+def test_a_failing_incoming_migration_reports_the_reason_and_changes_no_device(
     emulator: Emulator, start: StartVM, device: str, tmp_path: Path
 ) -> None:
     source = start("source", script=FAULTY, paused=True)

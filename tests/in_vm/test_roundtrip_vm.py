@@ -237,7 +237,7 @@ def test_arm_in_other_versions(
 
 
 @pytest.mark.one_emulator
-def test_a_model_of_a_real_clock_tells_its_time(start: StartVM, tmp_path: Path) -> None:
+def test_a_model_of_a_real_clock_has_its_time(start: StartVM, tmp_path: Path) -> None:
     file = tmp_path / "vm.mig"
     clock = ["-rtc", "base=2001-02-03T04:05:06,clock=vm", "-S", *SMALL]
     start(machine="pc", extra=clock).migrate_to_file(file)

@@ -45,7 +45,7 @@ def without_plugins(emulator: Emulator) -> str:
 
 
 @pytest.mark.one_emulator
-def test_a_qemu_without_tcg_plugins_says_so_and_names_preload(
+def test_a_qemu_without_tcg_plugins_has_an_error_that_names_preload(
     refusal: LaunchError, without_plugins: str
 ) -> None:
     error = refusal(qemu=without_plugins)
@@ -54,7 +54,7 @@ def test_a_qemu_without_tcg_plugins_says_so_and_names_preload(
 
 
 @pytest.mark.one_emulator
-def test_one_that_shows_neither_functions_nor_plugins_says_so(
+def test_a_qemu_with_neither_functions_nor_plugins_has_an_error(
     refusal: LaunchError, without_plugins: str
 ) -> None:
     error = refusal(qemu=without_plugins, shim="preload")

@@ -138,7 +138,7 @@ _HAS_MACHINES: dict[str, bool] = {}
 Saved = Callable[..., Path]
 
 
-def test_every_machine_is_read_whole(
+def test_every_machine_is_read_completely(
     saved: Saved, emulator: Emulator, record_property: Any
 ) -> None:
     for name, (machine, arguments) in MACHINES.items():
@@ -341,12 +341,12 @@ def test_truncated_files(real: tuple[bytes, Stream], tmp_path: Path) -> None:
     cuts = {section.offset for section in stream} | {s.payload_offset for s in stream}
     cuts |= {rng.randrange(len(data)) for _ in range(60)} | {len(data) - 1}
     for cut in sorted(cuts - {end.offset + 1}):
-        sentence = read_broken(data[:cut], tmp_path)
-        assert "cut short" in sentence or "ends inside" in sentence, cut
+        message = read_broken(data[:cut], tmp_path)
+        assert "cut short" in message or "ends inside" in message, cut
     for section in stream:
         if section.kind in ("full", "eof"):
-            sentence = read_broken(data[: section.offset], tmp_path)
-            assert f"the file of {section.offset} bytes is cut short" in sentence
+            message = read_broken(data[: section.offset], tmp_path)
+            assert f"the file of {section.offset} bytes is cut short" in message
     # One that ends where the description would begin lacks just that.
     whole = tmp_path / "whole.mig"
     whole.write_bytes(data[: end.offset + 1])
@@ -362,13 +362,13 @@ def test_flipped_footers_and_ids(real: tuple[bytes, Stream], tmp_path: Path) -> 
         end = section.payload_offset + section.payload_size
         broken = bytearray(data)
         broken[end] ^= 0x80
-        sentence = read_broken(bytes(broken), tmp_path)
+        message = read_broken(bytes(broken), tmp_path)
         where = f"the section {section.section_id} of {section.name!r} ends at byte {end}"
-        assert sentence.startswith(f"{where}, where 0xfe is instead of a footer")
+        assert message.startswith(f"{where}, where 0xfe is instead of a footer")
         broken = bytearray(data)
         broken[end + 4] ^= 0x40
-        sentence = read_broken(bytes(broken), tmp_path)
-        assert sentence == f"{where} with the footer of the section {section.section_id ^ 0x40}"
+        message = read_broken(bytes(broken), tmp_path)
+        assert message == f"{where} with the footer of the section {section.section_id ^ 0x40}"
 
 
 def test_bytes_too_many_and_too_few_in_a_section(
@@ -380,10 +380,10 @@ def test_bytes_too_many_and_too_few_in_a_section(
     for section in devices:
         inside = section.payload_offset + section.payload_size
         for broken in (data[:inside] + b"\x55" + data[inside:], data[: inside - 1] + data[inside:]):
-            sentence = read_broken(broken, tmp_path)
-            assert repr(section.name) in sentence
-            assert "footer" in sentence
-        # Anywhere at all: whatever is said, it is a sentence.
+            message = read_broken(broken, tmp_path)
+            assert repr(section.name) in message
+            assert "footer" in message
+        # Anywhere at all: whatever is said, it is a message.
         at = section.payload_offset + rng.randrange(section.payload_size)
         assert section.name in read_broken(data[:at] + data[at + 1 :], tmp_path)
 

@@ -32,21 +32,21 @@ def test_eight_threads_beside_live_migrations_lose_and_tear_nothing(emulator: Em
     assert len(list(itertools.islice(soak_trials.hops(emulator), 5))) == 5
 
 
-def test_the_survivor_of_a_kill_at_a_random_moment_is_whole(
+def test_the_survivor_of_a_kill_at_a_random_moment_is_consistent(
     emulator: Emulator, dice: random.Random
 ) -> None:
     for _ in range(6):
         print(soak_trials.kill(emulator, dice))
 
 
-def test_a_migration_that_is_cancelled_at_a_random_moment_leaves_the_source_whole(
+def test_a_migration_that_is_cancelled_at_a_random_moment_leaves_the_source_consistent(
     emulator: Emulator, dice: random.Random
 ) -> None:
     for _ in range(3):
         print(soak_trials.cancel(emulator, dice))
 
 
-def test_snapshot_cycles_tear_nothing_and_the_memory_stays(emulator: Emulator) -> None:
+def test_snapshot_cycles_are_consistent_and_leak_no_memory(emulator: Emulator) -> None:
     memory = list(itertools.islice(soak_trials.snapshots(emulator), 20))
     assert memory[-1] - memory[5] < 2048, memory
 

@@ -250,7 +250,7 @@ class Parent(VMStruct, name="p"):
     extra: Subsection[Extra] = zeroed()
 
 
-def test_subsection_at_rest_is_not_needed_whatever_lies_behind_its_counts() -> None:
+def test_an_initial_subsection_is_not_needed_whatever_is_behind_its_counts() -> None:
     state = Parent()
     assert save(state) == b"\0"
     state.extra.counted = [5]

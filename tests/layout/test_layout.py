@@ -163,7 +163,7 @@ def test_what_was_saved_is_loaded(data: st.DataObject) -> None:
 # ------------------------------------------------------------------ instances
 
 
-def test_instance_at_rest_has_its_defaults() -> None:
+def test_a_new_instance_has_its_defaults() -> None:
     state = Outer()
     assert asdict(state) == {
         "head": 7,

@@ -179,15 +179,15 @@ def test_without_a_tree_that_serves_meson_says_what_to_do(
         timeout=120,
     )
     assert ended.returncode != 0
-    told = ended.stdout + ended.stderr
+    output = ended.stdout + ended.stderr
     wanted = {
         "none": "no QEMU build directory: name one with -Dqemu_build=PATH",
         "missing": "nowhere is not a directory",
         "missing-by-variable": "elsewhere is not a directory",
         "not-a-build": "is not a QEMU build directory",
     }[how]
-    assert wanted in told
-    assert "Traceback" not in told
+    assert wanted in output
+    assert "Traceback" not in output
 
 
 def configured_again(build: Path, folder: Path) -> None:
@@ -221,8 +221,8 @@ def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alo
     if not trees:
         pytest.skip("no QEMU tree was set up: run scripts/setup --for test")
     tool = CHECKOUT / "scripts" / "provision" / "qemu_tree.py"
-    told = run(sys.executable, tool, "info", "--build", trees[0]["build"])
-    info = dict(line.split("=", 1) for line in told.splitlines())
+    output = run(sys.executable, tool, "info", "--build", trees[0]["build"])
+    info = dict(line.split("=", 1) for line in output.splitlines())
     if os.environ.get("QEMU_BUILD"):
         build = Path(info["build"])
         made = None

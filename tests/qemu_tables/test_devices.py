@@ -184,7 +184,7 @@ def test_device_of_variable_lengths_loads_what_c_saved(values: dict[str, Any]) -
 
 
 @given(MIXED, st.data())
-def test_device_of_variable_lengths_is_loaded_whole_or_not(
+def test_device_of_variable_lengths_is_loaded_completely_or_not(
     values: dict[str, Any], data: st.DataObject
 ) -> None:
     wire = save(mixed(values))
@@ -354,7 +354,7 @@ def test_subsections_on_the_wire_that_c_takes(wire: bytes) -> None:
     reference.load(c_obj, BASE + wire)
     load(obj, BASE + wire)
     found = (obj.one.one, obj.two.two, obj.two.deep.deep)
-    assert found == (c_obj.one, c_obj.two, c_obj.deep)  # what is not there is as at rest
+    assert found == (c_obj.one, c_obj.two, c_obj.deep)  # what is absent has its default
 
 
 @pytest.mark.parametrize("wire", REFUSED.values(), ids=REFUSED.keys())
@@ -431,8 +431,8 @@ def test_struct_versions_are_saved_as_in_c() -> None:
 def test_each_version_that_is_taken(version: int) -> None:
     reference = c_reference.device("grown")
     data, _ = reference.save(reference.make(GROWN), version_id=version)
-    at_rest = {"a": 0, "b": 300, "c": 77, "d": 0, "old": {"x": 0, "y": 0}, "now": {"x": 0, "y": 0}}
-    c_obj, obj = reference.make(at_rest), Grown(c=77, b=99)
+    initial = {"a": 0, "b": 300, "c": 77, "d": 0, "old": {"x": 0, "y": 0}, "now": {"x": 0, "y": 0}}
+    c_obj, obj = reference.make(initial), Grown(c=77, b=99)
     reference.load(c_obj, data, version)
     load(obj, data, version)
     expected = c_reference.read(c_obj, GROWN)

@@ -258,7 +258,7 @@ EQUALS = {"u8": (u8, 1), "u16": (u16, 2), "u32": (u32, 4), "u64": (u64, 8), "i32
 
 
 @pytest.mark.parametrize("name", EQUALS)
-def test_equal_takes_the_live_value_only(name: str, unchanged: Any) -> None:
+def test_equal_accepts_only_the_current_value(name: str, unchanged: Any) -> None:
     type_, width = EQUALS[name]
 
     class S(VMStruct, name="s"):
@@ -281,7 +281,7 @@ class AtMost(VMStruct, name="s"):
 
 
 @pytest.mark.parametrize("value", [0, 1, 5])
-def test_i32_positive_le_takes_what_is_not_above_the_live_value(value: int) -> None:
+def test_i32_positive_le_accepts_values_up_to_the_current_one(value: int) -> None:
     obj = AtMost(a=5)
     load(obj, value.to_bytes(4, "big") + b"\x09")
     assert (obj.a, obj.b) == (value, 9)

@@ -61,12 +61,12 @@ def c_description(name: str) -> str:
 
 def refuses_truncated(make: Callable[[], Any], wire: bytes) -> None:
     """As load_vmstate() there: a wire that ends early fails; and here nothing has changed."""
-    whole = len(wire) + 1  # with the byte that follows a section
+    complete = len(wire) + 1  # with the byte that follows a section
     cuts = [b""]
-    if whole > 3:
-        cuts += [wire[: whole - 2], wire[: whole // 2]]
-        second_half = (wire + b"\0")[whole // 2 :][: whole // 2]
-        if wire != section("wire_q"):  # whose second half is a whole one: of an empty queue
+    if complete > 3:
+        cuts += [wire[: complete - 2], wire[: complete // 2]]
+        second_half = (wire + b"\0")[complete // 2 :][: complete // 2]
+        if wire != section("wire_q"):  # its second half is valid: an empty queue
             cuts += [second_half]
     for cut in cuts:
         obj = make()

@@ -142,7 +142,7 @@ def test_where_a_section_differs(tmp_path: Path) -> None:
     assert report.summary.startswith("identical: 0 of 1 sections")
 
 
-def test_what_cannot_be_does_not_keep_others_from_it(tmp_path: Path) -> None:
+def test_a_section_that_cannot_be_loaded_does_not_prevent_others(tmp_path: Path) -> None:
     good = entry("x", "uint8", 1)
     # QEMU itself would not find a subsection that is called like this.
     stray = vmsd("bad", good, subsections=[vmsd("other/s", good)])

@@ -54,7 +54,7 @@ def declared(source: str, cls: str = "Dev") -> str:
     return "\n".join(line.removeprefix("    ") for line in lines).strip()
 
 
-def test_a_module_as_a_whole(parse: Parse) -> None:
+def test_a_complete_module(parse: Parse) -> None:
     inner = vmsd("point", entry("x", "uint8", 1))
     section = stream_of(
         b"\x01\x02\x05" + counted("dev/more") + be32(1) + b"\x03",
@@ -231,10 +231,10 @@ def test_lists(parse: Parse, type_: str) -> None:
         "# It is empty, so the stream does not describe its elements.",
         f"q: {names[type_]}QElement, Literal[16]] = zeroed()",
     ]
-    told = f'# Of the type "{type_} of elements that differ", which only its device\'s code'
+    expected = f'# Of the type "{type_} of elements that differ", which only its device\'s code'
     size = len(count[2] + two)
     found = body(count[2] + two, first, other).splitlines()
-    assert found[0] == told
+    assert found[0] == expected
     assert found[-1] == f"q: Buffer[Literal[{size}]] = zeroed()"
 
 

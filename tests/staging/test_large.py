@@ -124,7 +124,7 @@ print(most / MIB)
 
 @pytest.mark.parametrize("more", ["", "load(device, wire(4, 5, 6))"])
 @BOTH
-def test_a_large_state_is_held_once_at_rest(cls: type[Any], more: str) -> None:
+def test_a_large_state_is_in_memory_once_between_saves(cls: type[Any], more: str) -> None:
     folder = __file__.rsplit("/", 3)[0]
     program = MEASURE.format(folder=folder, cls=cls.__name__, more=more)
     done = subprocess.run(

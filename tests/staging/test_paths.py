@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One set of cases for every way that a state's copy is made: they differ in speed only.
+"""The same cases for every path on which a state is copied; the paths differ only in speed.
 
-``native``: C copies.  ``short``: C calls the overridden conversions.  ``long``: as that, through
-staging.py, because the device has something of its own to do.
+``native``: C copies the memory.  ``fast``: the fast path calls the overridden conversions.
+``slow``: PythonStaging calls them, because the device has a hook.
 """
 
 from __future__ import annotations
 
-import threading
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ from qemu_vmstate import (
 )
 from qemu_vmstate.device.device import staging_of
 
+from ..conftest import repeated
+
 
 class Plain(VMStruct):
     a: u32 = 1
@@ -56,23 +58,23 @@ def native() -> Any:
     return Native()
 
 
-def short() -> Any:
-    class Short(Device, name="made"):
+def fast() -> Any:
+    class Fast(Device, name="made"):
         first: Migratable[Mutex[Overridden]]
         second: Migratable[Mutex[Overridden]]
 
-    return Short()
+    return Fast()
 
 
-def long() -> Any:
-    class Long(Device, name="made"):
+def slow() -> Any:
+    class Slow(Device, name="made"):
         first: Migratable[Mutex[Overridden]]
         second: Migratable[Mutex[Overridden]]
 
         def pre_save(self) -> None:
             pass
 
-    return Long()
+    return Slow()
 
 
 def mixed() -> Any:
@@ -84,7 +86,7 @@ def mixed() -> Any:
 
 
 Make = Callable[[], Any]
-PATHS = pytest.mark.parametrize("make", [native, short, long, mixed])
+PATHS = pytest.mark.parametrize("make", [native, fast, slow, mixed])
 
 
 def changed(device: Any, a: int = 0x01020304) -> Any:
@@ -98,18 +100,18 @@ def changed(device: Any, a: int = 0x01020304) -> Any:
 WIRE = b"".join(bytes([1, 2, 3, 4, b, 0, 1, 0, 2, 0xFF, 0xFF]) for b in (4, 5))
 
 
-def test_each_goes_its_way() -> None:
-    ways = {make: staging_of(make()) for make in (native, short, long, mixed)}
-    assert not ways[native].needs_python
-    assert ways[short].needs_python
-    assert {make: len(getattr(of, "python_parts", ())) for make, of in ways.items()} == {
+def test_each_takes_its_path() -> None:
+    stagings = {make: staging_of(make()) for make in (native, fast, slow, mixed)}
+    assert not stagings[native].needs_python
+    assert stagings[fast].needs_python
+    assert {make: len(getattr(of, "python_parts", ())) for make, of in stagings.items()} == {
         native: 0,
-        short: 2,
-        long: 2,
+        fast: 2,
+        slow: 2,
         mixed: 1,
     }
-    has_fast_path = {make: bool(getattr(of, "fast_path", None)) for make, of in ways.items()}
-    assert has_fast_path == {native: False, short: True, long: False, mixed: True}
+    has_fast_path = {make: bool(getattr(of, "fast_path", None)) for make, of in stagings.items()}
+    assert has_fast_path == {native: False, fast: True, slow: False, mixed: True}
 
 
 @PATHS
@@ -189,27 +191,19 @@ def test_a_load_waits_for_a_part_that_another_thread_has(make: Make, part: str, 
 @PATHS
 def test_saves_beside_a_busy_thread_are_never_torn(make: Make) -> None:
     device = make()
-    stop = threading.Event()
+    numbers = itertools.cycle(range(2**16))
 
     def work() -> None:
-        a = 0
-        while not stop.is_set():
-            a = (a + 1) % 2**16
-            with device.first.lock() as state:
-                state.a = a
-                state.c[:] = [a] * 3
+        with device.first.lock() as state:
+            state.a = next(numbers)
+            state.c[:] = [state.a] * 3
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with repeated(work):
         for _ in range(200):
             wire = save(device)
             a = int.from_bytes(wire[:4], "big")
             if a != 1:
                 assert wire[5:11] == 3 * a.to_bytes(2, "big")
-    finally:
-        stop.set()
-        thread.join()
 
 
 # What only states that convert themselves can do
@@ -243,7 +237,7 @@ def filled(device: Any, number: int) -> Any:
     return device
 
 
-def test_source_is_the_restores_to_keep() -> None:
+def test_a_restore_may_keep_its_source() -> None:
     device = keeping()
     load(device, save(filled(keeping(), 1)))
     first = list(kept)
@@ -254,7 +248,7 @@ def test_source_is_the_restores_to_keep() -> None:
     assert first[3][-1] == kept[3][-1]
 
 
-def test_source_that_is_kept_whole_is_a_copy() -> None:
+def test_a_kept_source_is_a_copy() -> None:
     class Holding(Keeper):
         def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
             kept[:] = [source]
@@ -294,8 +288,8 @@ def test_snapshot_begins_with_the_defaults(cls: type[Any], a: int) -> None:
     # What the staging struct held before must not shine through.
     load(device, save(filled(keeping(), 9)))
     filled(device, 5)
-    at_rest = save(cls())
-    assert save(device) == a.to_bytes(4, "big") + at_rest[4:]
+    initial = save(cls())
+    assert save(device) == a.to_bytes(4, "big") + initial[4:]
 
 
 def test_restore_that_fails_half_way_is_undone() -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +24,7 @@ from qemu_vmstate import (
     u8,
 )
 
-from ..conftest import PATIENCE
+from ..conftest import PATIENCE, repeated
 
 Run = Callable[[Callable[[], Any]], Any]
 
@@ -76,29 +75,23 @@ def test_another_thread_waits_for_the_bql(run: Run) -> None:
     assert order == ["release", "got it"]
 
 
-def test_a_thread_that_takes_the_bql_often_leaves_the_gil_to_others(run: Run) -> None:
+def test_a_thread_that_takes_the_bql_often_leaves_the_gil_to_others() -> None:
     """A thread that waits for the GIL is not starved by one that releases it very briefly.
 
     Four hundred turns take a second or two, but minutes if the BQL does not yield.
     """
-    stop = threading.Event()
 
     def work() -> None:
-        while not stop.is_set():
-            for _ in range(3000):
-                pass
-            with bql_lock_guard():
-                pass
+        for _ in range(3000):
+            pass
+        with bql_lock_guard():
+            pass
 
-    worker = run(work)
     end = time.monotonic() + PATIENCE
-    try:
+    with repeated(work):
         for turn in range(400):
             time.sleep(0.0001)  # releases the GIL, and waits for it again
             assert time.monotonic() < end, f"only {turn} turns"
-    finally:
-        stop.set()
-    worker.result()
 
 
 @pytest.mark.parametrize("call", [lambda d: save(d), lambda d: load(d, b"\5")])

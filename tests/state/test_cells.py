@@ -8,10 +8,10 @@ import gc
 import os
 import struct
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -45,7 +45,7 @@ from qemu_vmstate import (
     zeroed,
 )
 
-from ..conftest import PATIENCE, until
+from ..conftest import PATIENCE, repeated, until
 
 Unchanged = Callable[[Any], AbstractContextManager[None]]
 Run = Callable[[Callable[[], Any]], Any]
@@ -331,7 +331,7 @@ def test_lock_is_not_held_after_a_failure() -> None:
     assert not dev.part.is_poisoned()
 
 
-def test_snapshots_under_the_lock_are_never_torn(run: Run) -> None:
+def test_snapshots_under_the_lock_are_never_torn() -> None:
     class Wide(VMStruct):
         first: u32 = 0
         filler: Array[u32, Literal[6]] = zeroed()
@@ -341,34 +341,29 @@ def test_snapshots_under_the_lock_are_never_torn(run: Run) -> None:
         wide: Migratable[Mutex[Wide]]
 
     dev = Device32()
-    stop = threading.Event()
     written = [0] * 4
 
-    def writer(number: int) -> None:
-        while not stop.is_set():
-            n = written[number] + 1
-            with dev.wide.lock() as state:
-                state.first = n
-                state.filler = [n] * 6
-                state.last = n
-            written[number] = n
+    def write(number: int) -> None:
+        n = written[number] + 1
+        with dev.wide.lock() as state:
+            state.first = n
+            state.filler = [n] * 6
+            state.last = n
+        written[number] = n
 
     seen: set[bytes] = set()
-
-    def all_write_meanwhile() -> bool:
-        return (all(written) and len(seen) > 1) or any(one.ended() for one in writers)
-
     switch = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        writers = [run(lambda number=number: writer(number)) for number in range(4)]  # type: ignore[misc]
-        for _ in until(all_write_meanwhile, "all threads write while it is saved", least=2000):
-            seen.add(save(dev))
+        with repeated(*(partial(write, number) for number in range(4))) as writers:
+            for _ in until(
+                lambda: (all(written) and len(seen) > 1) or any(one.ended() for one in writers),
+                "all threads write while it is saved",
+                least=2000,
+            ):
+                seen.add(save(dev))
     finally:
-        stop.set()
         sys.setswitchinterval(switch)
-    for one in writers:
-        one.result()
     assert all(len(set(struct.unpack(">8I", wire))) == 1 for wire in seen)
 
 

@@ -33,7 +33,7 @@ from .streams import (
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "message"),
     [
         (b"", "the file of 0 bytes ends inside the header"),
         (b"QEVM\0\0", "ends inside the header's version, whose 4 byte\\(s\\) begin at byte 4"),
@@ -58,16 +58,16 @@ from .streams import (
         (HEADER + EOF + described(page_size=4095), "4095 bytes are those of no target"),
     ],
 )  # fmt: skip
-def test_sentences_for_broken_files(parse: Parse, data: bytes, sentence: str) -> None:
-    with pytest.raises(StreamError, match=sentence) as caught:
+def test_messages_for_broken_files(parse: Parse, data: bytes, message: str) -> None:
+    with pytest.raises(StreamError, match=message) as caught:
         parse(data)
     assert caught.value.path.endswith("vm.mig")
 
 
-def test_sentences_say_which_field_does_not_fit(parse: Parse) -> None:
+def test_messages_name_the_field_that_does_not_fit(parse: Parse) -> None:
     assert parse(GOOD).section("dev").field("b").value == (0, 0)
     end = PAYLOAD + 6
-    for data, sentence in [
+    for data, message in [
         (GOOD[:end] + b"\x7f" + GOOD[end + 1 :], f"ends at byte {end}, where 0x7f is instead of"),
         (GOOD[: end + 4] + b"\x06" + GOOD[end + 5 :], "with the footer of the section 6"),
         (
@@ -82,12 +82,12 @@ def test_sentences_say_which_field_does_not_fit(parse: Parse) -> None:
         if len(fixed) != len(GOOD):
             at = fixed.rindex(b"\0\x06") + 2
             fixed = fixed[:at] + be32(len(fixed) - at - 4) + fixed[at + 4 :]
-        with pytest.raises(StreamError, match=sentence):
+        with pytest.raises(StreamError, match=message):
             parse(fixed)
 
 
 @pytest.mark.parametrize(
-    ("records", "sentence"),
+    ("records", "message"),
     [
         (be64(0x08) + counted("x"), "of the block 'x', which the list of blocks does not have"),
         (be64(0x28), "is of the block '', which"),
@@ -98,9 +98,9 @@ def test_sentences_say_which_field_does_not_fit(parse: Parse) -> None:
         (be64(0x08) + counted("r") + bytes(9), "ends inside a page of 'r', whose 4096"),
     ],
 )
-def test_sentences_for_broken_ram(parse: Parse, records: bytes, sentence: str) -> None:
+def test_messages_for_broken_ram(parse: Parse, records: bytes, message: str) -> None:
     ram = be64(0x1004) + counted("r") + be64(0x1000) + be64(0x10)
-    with pytest.raises(StreamError, match=sentence):
+    with pytest.raises(StreamError, match=message):
         parse(HEADER + start("ram", ram) + later(2, records))
 
 

@@ -58,7 +58,7 @@ def doubled(depth: int) -> Description:
 
 
 @pytest.mark.parametrize(
-    ("bomb", "sentence"),
+    ("bomb", "message"),
     [
         (device("dev", EMPTY), "more fields than the sections have bytes"),
         (doubled(40), "more fields than the sections have bytes"),
@@ -79,13 +79,13 @@ def doubled(depth: int) -> Description:
     ],
 )
 def test_bombs_are_refused_in_little_time_and_memory(
-    parse: Parse, bomb: Description, sentence: str
+    parse: Parse, bomb: Description, message: str
 ) -> None:
     data = HEADER + full("dev", bytes(64)) + EOF + described(bomb)
     tracemalloc.start()
     began = time.thread_time()
     try:
-        with pytest.raises(StreamError, match=sentence):
+        with pytest.raises(StreamError, match=message):
             parse(data)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -130,13 +130,13 @@ def fuzz(data: bytes, file: Path) -> None:
     try:
         stream = read(file)
     except StreamError as error:
-        sentence = str(error)
+        message = str(error)
     else:
-        sentence = ""
+        message = ""
         assert sum(section.size for section in stream) == len(data)
         show(stream, io.StringIO())
         write_json(stream, io.StringIO())
-    assert (sentence + "x").isprintable()
+    assert (message + "x").isprintable()
     assert time.thread_time() - began < 5
 
 

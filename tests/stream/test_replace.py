@@ -83,7 +83,7 @@ def payloads(stream: Stream) -> dict[tuple[str, int | None], bytes]:
 
 
 def refused(path: Path, *arguments: Any) -> str:
-    """Return the sentence, nothing having been written."""
+    """Return the message, nothing having been written."""
     before = sorted(os.listdir(path.parent))
     with pytest.raises(StreamError) as caught:
         replace(path, path.parent / "out.mig", *arguments)
@@ -115,7 +115,7 @@ def test_nothing_to_replace_is_a_copy(tmp_path: Path) -> None:
     assert out.read_bytes() == path.read_bytes()
 
 
-def test_a_section_that_nothing_describes_takes_any_bytes(tmp_path: Path) -> None:
+def test_a_section_without_a_description_accepts_any_bytes(tmp_path: Path) -> None:
     path, out = made(tmp_path), tmp_path / "out.mig"
     before = payloads(read(path))
     replace(path, out, {("old", 0): b"longer than what it was"})
@@ -177,12 +177,12 @@ def test_a_payload_that_its_description_does_not_describe(tmp_path: Path) -> Non
         "inside uart.fifo, whose 4 byte(s) begin at byte 1; give the new bytes' description too"
     )
     # Of the right size, and another thing in it.
-    sentence = refused(path, {("tree", 0): b"\x01\x01\x07"})
-    assert "by the description its end is at byte 2, and 0x07 is there" in sentence
-    sentence = refused(path, {("uart", 0): long}, {("uart", 0): vmsd("uart", *UART)})
-    assert sentence.endswith("ends after 5 of them; its own description is wrong")
-    sentence = refused(path, {("uart", 0): long[:-1]}, {("uart", 0): with_extra()})
-    assert "ends inside uart.uart/extra.extra, whose 1 byte(s) begin at byte 21" in sentence
+    message = refused(path, {("tree", 0): b"\x01\x01\x07"})
+    assert "by the description its end is at byte 2, and 0x07 is there" in message
+    message = refused(path, {("uart", 0): long}, {("uart", 0): vmsd("uart", *UART)})
+    assert message.endswith("ends after 5 of them; its own description is wrong")
+    message = refused(path, {("uart", 0): long[:-1]}, {("uart", 0): with_extra()})
+    assert "ends inside uart.uart/extra.extra, whose 1 byte(s) begin at byte 21" in message
 
 
 def test_sections_that_cannot_be_replaced(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from .streams import (
 )
 
 
-def test_the_parts_of_a_whole_stream(parse: Parse) -> None:
+def test_the_parts_of_a_complete_stream(parse: Parse) -> None:
     ram = be64(0x3000 | 0x04) + counted("ram0") + be64(0x3000) + be64(0x10)
     page = be64(0x1000 | 0x08) + counted("ram0") + bytes(4096) + be64(0x2000 | 0x22) + b"\0"
     stream = parse(
@@ -124,7 +124,7 @@ def test_mapped_ram_lies_behind_its_blocks(parse: Parse) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "sentence"),
+    ("other", "message"),
     [
         ({"version": 2}, "are of version 2 with 4096 bytes each"),
         ({"page_size": 8192}, "with 8192 bytes each, and known is version 1, with the 4096"),
@@ -135,10 +135,8 @@ def test_mapped_ram_lies_behind_its_blocks(parse: Parse) -> None:
         ({"pages_at": 0}, "these do not follow each other"),
     ],
 )
-def test_sentences_for_broken_mapped_ram(
-    parse: Parse, other: dict[str, int], sentence: str
-) -> None:
-    with pytest.raises(StreamError, match=sentence):
+def test_messages_for_broken_mapped_ram(parse: Parse, other: dict[str, int], message: str) -> None:
+    with pytest.raises(StreamError, match=message):
         parse(mapped(3, **other))
 
 

@@ -80,10 +80,10 @@ def test_number_is_big_endian_at_its_limits_and_zero(
     for value in {low, high, 0, 1, high // 3}:
         state = every(**{name: value})
         assert save(state) == wire_of(name, value)
-        copy = Every()
-        load(copy, wire_of(name, value))
-        assert getattr(copy, name) == value
-        assert copy == state
+        loaded = Every()
+        load(loaded, wire_of(name, value))
+        assert getattr(loaded, name) == value
+        assert loaded == state
 
 
 @given(every_number)
@@ -94,9 +94,9 @@ def test_any_number_in_range_round_trips(
     state = every(**{name: value})
     assert getattr(state, name) == value
     assert save(state) == wire_of(name, value)
-    copy = Every()
-    load(copy, save(state))
-    assert getattr(copy, name) == value
+    loaded = Every()
+    load(loaded, save(state))
+    assert getattr(loaded, name) == value
 
 
 @BY_NAME
@@ -141,7 +141,7 @@ def test_bool_is_one_byte_and_reads_as_bool() -> None:
     assert save(state) == bytes(31)
 
 
-def test_bool_takes_0_and_1_and_nothing_else() -> None:
+def test_bool_accepts_only_0_and_1() -> None:
     state = Every()
     state.b = 1  # type: ignore[assignment]
     assert state.b is True
@@ -160,7 +160,7 @@ def test_any_byte_but_0_loads_as_true_and_is_saved_as_1() -> None:
         assert save(state) == bytes([byte != 0]) + bytes(30)
 
 
-def test_bool_field_takes_a_numpy_comparison() -> None:
+def test_bool_field_accepts_a_numpy_comparison() -> None:
     state = Every()
     answer: Any = np.uint8(3) > np.uint8(2)
     state.b = answer
@@ -247,11 +247,11 @@ def test_arrays_lie_on_the_wire_element_by_element() -> None:
         b"hello",
     )
     assert save(state) == expected
-    copy = Arrays()
-    load(copy, expected)
-    assert copy == state
-    assert list(copy.grid[1]) == [15, 16, 17]
-    assert (copy.pairs[1].x, copy.pairs[1].y) == (10, 11)
+    loaded = Arrays()
+    load(loaded, expected)
+    assert loaded == state
+    assert list(loaded.grid[1]) == [15, 16, 17]
+    assert (loaded.pairs[1].x, loaded.pairs[1].y) == (10, 11)
 
 
 def test_array_indexing_is_that_of_a_sequence() -> None:
@@ -442,7 +442,7 @@ def test_numpy_shares_the_memory_of_a_row() -> None:
     assert [list(r) for r in state.grid] == [[1, 2, 3], [5, 6, 7]]
 
 
-def test_buffer_takes_bytes_of_its_length_only() -> None:
+def test_buffer_accepts_only_bytes_of_its_length() -> None:
     state = Arrays(raw=b"abcde")
     assert bytes(state.raw) == b"abcde"
     state.raw = bytearray(b"12345")
@@ -496,7 +496,7 @@ def test_array_needs_an_element_and_a_length() -> None:
             spelled[params]
 
 
-def test_field_takes_one_kind_of_default() -> None:
+def test_field_accepts_one_kind_of_default() -> None:
     with pytest.raises(DeclarationError, match="not both"):
         field(default=1, default_factory=int)
 
