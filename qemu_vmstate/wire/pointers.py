@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import POINTER, Descriptors, FieldInfo, FieldWriter, Limits, WireType, up
+from .base import POINTER, Descriptors, FieldInfo, FieldWriter, Limits, up
 from .rows import Row
 
 __all__ = ["PointersType"]
 
 
-@dataclass(frozen=True)
 class PointersType(Row):
     """``length`` elements of which each may be missing: slots for C's pointers, elements, marks."""
-
-    element: WireType
-    length: int
 
     align = POINTER
     memory_is_value = False

@@ -15,17 +15,17 @@ from .scalar import Scalar
 __all__ = ["ArrayType", "CountedType", "Row"]
 
 
+@dataclass(frozen=True)
 class Row(WireType):
     """Room for ``length`` elements, one behind the other; a base of types with elements."""
 
     element: WireType
-    length: Any
+    length: int
 
     @property
     def counted_room(self) -> int:
         """How many elements a count may say."""
-        length: int = self.length
-        return length
+        return self.length
 
     def elements(self, make: Descriptors, info: FieldInfo, where: str) -> Any:
         """Return the descriptor of all elements that there is room for."""
@@ -75,8 +75,6 @@ class Row(WireType):
 class _Elements(Row):
     """Elements and nothing else."""
 
-    element: WireType
-    length: int
     is_buffer: bool = False
 
     @property
@@ -105,7 +103,6 @@ class _Elements(Row):
         return bytes(value) if self.is_buffer else super().plain(value)
 
 
-@dataclass(frozen=True)
 class ArrayType(_Elements):
     """``length`` elements; ``is_buffer``: bytes that C moves in one go."""
 
@@ -184,7 +181,6 @@ class ArrayType(_Elements):
         element.describe_element(writer)
 
 
-@dataclass(frozen=True)
 class CountedType(_Elements):
     """Room for ``length`` elements; another field of the same class says how many there are."""
 

@@ -124,7 +124,6 @@ class StructType(WireType):
         writer.flag("STRUCT")
 
 
-@dataclass(frozen=True)
 class TmpType(StructType):
     """A struct that C devices make up while they save and load: VMSTATE_WITH_TMP."""
 
@@ -142,7 +141,6 @@ class TmpType(StructType):
         writer.field.vmsd = writer.nested(self.cls)
 
 
-@dataclass(frozen=True)
 class SubsectionType(StructType):
     """A struct that is on the wire as a subsection, if it is needed."""
 
