@@ -173,7 +173,7 @@ class _Attribute(Generic[Read, Assigned]):
     else:
 
         def __class_getitem__(cls, params):
-            if cls is _Attribute:
+            if cls is _Attribute:  # as the base of the classes below, for type checkers
                 return super().__class_getitem__(params)
             return cls._wire_type(params)
 
