@@ -46,7 +46,8 @@ def forget(address: int) -> None:
 
 
 def _failed(address: int, of: ClassRef, what: str, exc: BaseException) -> None:
-    for start, (size, tell) in list(_watched.items()):
+    # list(items()) may begin a garbage collection half-way, and that may forget() some.
+    for start, (size, tell) in _watched.copy().items():
         if start <= address < start + size:
             tell(exc, address - start, of(), what)
             return
