@@ -38,7 +38,7 @@ def bridge_stub() -> dict[str, ast.stmt]:
 
 
 def python_type(c_type: Any, argument: bool = False) -> str:
-    """Return how the stub spells a C type."""
+    """Return the stub's name of a C type."""
     if c_type.kind == "pointer" and argument and c_type.item.cname == "char":
         return "CData | bytes"
     if c_type.kind in ("pointer", "function"):
