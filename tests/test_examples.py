@@ -133,7 +133,7 @@ def test_hpet_has_as_many_timers_as_the_stream_says(count: int) -> None:
     assert save(dev) == wire
     with dev.timer[count - 1].lock() as one:
         assert one.cmp == count - 1
-    # A timer that is added gets its number.
+    # The model gives an added timer its number.
     if count < 32:
         dev.num_timers += 1
         assert save(dev) == hpet(count + 1) + wire[25:] + hpet_timer(count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""mypy finds the types in tests/typing_tests, and the mistakes that are marked there."""
+"""mypy accepts the types in tests/typing_tests, and finds the mistakes that are marked there."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The benchmark: that it measures what it says, and the shape of what it prints."""
+"""The benchmark: what it measures, and the form of its output."""
 
 from __future__ import annotations
 

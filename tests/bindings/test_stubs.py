@@ -46,7 +46,7 @@ def lib_stub(module: str) -> dict[str, ast.stmt]:
 
 
 def python_type(c_type: Any, argument: bool = False) -> str:
-    """Return how the stub spells a C type."""
+    """Return the stub's name of a C type."""
     if c_type.kind == "pointer" and argument and c_type.item.cname == "char":
         return "CData | bytes"
     if c_type.kind in ("pointer", "function"):

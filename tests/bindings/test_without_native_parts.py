@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Without compiled modules streams are read and VMs started; all else names what is missing."""
+"""Without compiled modules, streams are read and VMs start; other uses name what is missing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(plain: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def output(plain: Path, program: str) -> str:
-    """Return what a program prints, which must succeed."""
+    """Return the output of a program that must succeed."""
     done = run(plain, "-c", program)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -65,7 +65,7 @@ REMEDY = (  # the last part of it
 
 
 def test_inspect_shows_a_stream(plain: Path) -> None:
-    # -S: Python's own library is enough.
+    # With -S there is only Python's own library.
     done = run(plain, "-S", "-m", "qemu_vmstate", "inspect", "good.mig")
     assert (done.returncode, done.stderr) == (0, "")
     assert " dev " in done.stdout
@@ -156,7 +156,7 @@ def test_a_verb_that_needs_them_says_how_to_build_them(plain: Path, verb: str) -
 
 
 def test_looking_for_names_is_not_refused(plain: Path) -> None:
-    """Pickle looks into every module, as does a shell that completes names."""
+    """Pickle accesses every module, and so does a shell that completes names."""
     program = """
 import inspect, qemu_vmstate
 assert not hasattr(qemu_vmstate, "nix") and not hasattr(qemu_vmstate, "__wrapped__")
@@ -210,7 +210,7 @@ def module_of(name: str) -> ModuleType:
 
 
 def fresh(program: str) -> str:
-    """Return what a program prints in a new Python, with the native parts."""
+    """Return the output of a program in a new Python with the native parts."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""C devices to compare Python's with: C structs, the tree's VMSTATE_* macros, QEMU's code.
+"""C devices for comparison with Python's: C structs, the tree's VMSTATE_* macros, QEMU's code.
 
 They are compiled for the tree that the native parts were built for, with its own
 flags, and linked to the same copy of its migration code (libqemu-vmstate.so).
@@ -65,7 +65,7 @@ def tree_source() -> Path:
 @cache
 def library() -> Any:
     """Return the C devices, compiled and loaded."""
-    bind_qemu()  # first: it loads the migration code and starts it
+    bind_qemu()  # first, because it loads and starts the migration code
     folder = native_folder()
     with TemporaryDirectory() as made:
         output = Path(made) / "reference.so"
@@ -88,7 +88,7 @@ def library() -> Any:
 
 
 def text(pointer: Any) -> str | None:
-    """Return a C string that someone else owns."""
+    """Return a C string without freeing it."""
     if pointer == ffi.NULL:
         return None
     found = ffi.string(pointer)
@@ -103,7 +103,7 @@ def _take_text(pointer: Any) -> str | None:
 
 
 class CError(Exception):
-    """What C returned and said."""
+    """The return value and the message of a failing C function."""
 
     def __init__(self, ret: int, message: str | None) -> None:
         super().__init__(ret, message)
@@ -120,7 +120,7 @@ class ReferenceDevice:
     make_c: Any = None
 
     def save_made(self) -> tuple[bytes, dict[str, Any]]:
-        """:meth:`save` of QEMU's own object, for a table of its tests."""
+        """Save QEMU's own object of a table of its tests, as :meth:`save`."""
         return self.save(self.make_c())
 
     def make(self, values: Mapping[str, Any]) -> Any:
@@ -130,13 +130,13 @@ class ReferenceDevice:
         return made
 
     def save(self, struct: Any, version_id: int | None = None) -> tuple[bytes, dict[str, Any]]:
-        """QEMU's bytes, and the description its JSON writer emits."""
+        """Return QEMU's bytes, and the description that its JSON writer emits."""
         data, text_of_it = self.save_as_text(struct, version_id)
         found: dict[str, Any] = json.loads(text_of_it)
         return data, found
 
     def save_as_text(self, struct: Any, version_id: int | None = None) -> tuple[bytes, str]:
-        """As :meth:`save`; in the text are also keys that an object has twice."""
+        """Return the same with the description as text, which preserves repeated keys."""
         version = self.version_id if version_id is None else version_id
         saved = library().reference_save(self.vmsd, struct, version)
         error = _take_text(saved.error)
@@ -208,7 +208,7 @@ def _fill_array(array: Any, item: Any, values: Sequence[Any], owner: Any, kept: 
 
 
 def read(struct: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the members named in ``values`` are now, in the shape ``values`` gives them."""
+    """Return the current values of the members in ``values``, in the same form."""
     return {name: _read(getattr(struct, name), value) for name, value in values.items()}
 
 
@@ -228,7 +228,7 @@ def _read(found: Any, like: Any) -> Any:
 
 @dataclass(frozen=True)
 class Row:
-    """One use of a ``VMSTATE_*`` macro: the last field of the description."""
+    """A use of a ``VMSTATE_*`` macro: the last field of the description."""
 
     macro: str
     reference: ReferenceDevice
@@ -236,7 +236,7 @@ class Row:
 
 @cache
 def rows() -> dict[str, Row]:
-    """Every macro's use, by its name."""
+    """Return the use of every macro, by its name."""
     found: dict[str, Row] = {}
     while (row := library().reference_row(len(found))) != ffi.NULL:
         macro, type_ = text(row.macro), text(row.type)
@@ -250,7 +250,7 @@ def rows() -> dict[str, Row]:
 
 
 def fields(vmsd: Any) -> list[Any]:
-    """Return the members of each ``VMStateField`` of a ``VMStateDescription``, whoever's it is."""
+    """Return the members of each ``VMStateField`` of any ``VMStateDescription``."""
     pointer = ffi.cast("void *", vmsd)
     found: list[Any] = []
     while (one := library().reference_field(pointer, len(found))).name != ffi.NULL:
@@ -274,12 +274,12 @@ def device(name: str) -> ReferenceDevice:
 def description_text(obj: Any) -> str:
     """Return the description that the JSON writer emits for a Python object, as text."""
     made = native_ffi.new("char **")
-    # describe() has it parsed, and the text is compared.
+    # describe() returns it parsed, but the text is to be compared.
     inprocess._save(obj, made)  # noqa: SLF001
     return take_text(made[0])
 
 
 def header_macros() -> set[str]:
-    """Every ``VMSTATE_*`` macro that the tree's migration/vmstate.h defines."""
+    """Return every ``VMSTATE_*`` macro that the tree's migration/vmstate.h defines."""
     header = (tree_source() / "include" / "migration" / "vmstate.h").read_text()
     return set(re.findall(r"^#\s*define\s+(VMSTATE_\w+)", header, re.MULTILINE))

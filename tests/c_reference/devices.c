@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Devices as C writes them, each with what one family of fields can be combined with. */
+/* Devices in C, each for the combinations of one kind of fields. */
 #include "internal.h"
 
 /* ------------------------------------------- variable lengths, in structs too */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What Python reads too, so plain C: no include, no macro, no attribute. */
+/* Plain C without include, macro or attribute, because cffi reads this file too. */
 
 typedef struct Field {              /* VMStateField's members; flags 0 and no name past the last */
     const char *name;
@@ -38,7 +38,7 @@ typedef struct Device {
 
 const Device *reference_device(int i);
 
-/* One for each VMSTATE_* macro: a description of version 3 with its field as the last. */
+/* For each VMSTATE_* macro a description of version 3, with its field as the last. */
 typedef struct Row {
     const char *macro;
     const char *type;               /* the struct below that it describes */
@@ -114,7 +114,7 @@ void reference_qlist_append(List *list, Pair value);
 typedef struct Tree { void *a; } Tree;
 void reference_tree_insert(Tree *tree, uint64_t key, Pair value);       /* VMSTATE_GTREE_DIRECT_KEY_V */
 void reference_tree_insert_pair(Tree *tree, Pair key, Pair value);      /* VMSTATE_GTREE_V */
-/* Their elements in order, at most max of them, keys only of a tree of pairs; how many. */
+/* Store their elements in order, at most max, and the keys of a tree of pairs; return how many. */
 int reference_qtailq_get(const List *list, Pair *values, int max);
 int reference_qlist_get(const List *list, Pair *values, int max);
 int reference_tree_get(const Tree *tree, uint64_t *keys, Pair *pair_keys, Pair *values, int max);

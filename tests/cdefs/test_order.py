@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The C files lie in an order: none includes, or calls a function of, one above its own."""
+"""The C files have an order: none includes a file above its own, or calls its functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 CDEFS = Path(__file__).resolve().parents[2] / "cdefs"
 
-# From the ground up; what stands in one row is independent of each other.
+# From the bottom up; the files in one row are independent of each other.
 BRIDGE = (
     ("symbols",),
     ("qemu",),
@@ -31,7 +31,7 @@ STATE = (
     ("fast_path",),
     ("module",),
 )
-# Which folders a folder may include headers of, besides its own.
+# The folders whose headers a folder may include, besides its own.
 FOLDERS = {
     "shared": set(),
     "decl": {"decl"},
@@ -42,7 +42,7 @@ FOLDERS = {
     "bench": {"bridge"},
 }
 ORDERS = {"bridge": BRIDGE, "state": STATE}
-# What qemu.c and those above it need to know of QEMU's versions.
+# The files that may depend on QEMU's version.
 PART_OF = {"qemu_version": "qemu"}
 COMMENT = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 DEFINED = re.compile(
@@ -68,7 +68,7 @@ def rank(folder: str, stem: str) -> int:
 
 
 def below(folder: str, user: str, used: str) -> bool:
-    """Return whether ``used`` lies below ``user``, or is the same file."""
+    """Return whether ``used`` is below ``user``, or the same file."""
     same = PART_OF.get(user, user) == PART_OF.get(used, used)
     return same or rank(folder, used) < rank(folder, user)
 

@@ -28,7 +28,7 @@ from qemu_vmstate import (
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
 
-# For annotations made at run time, which type checkers would refuse.
+# For annotations that are made at run time, which type checkers refuse.
 any_type: Any = Array
 any_buffer: Any = Buffer
 any_list: Any = list

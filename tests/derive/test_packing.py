@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Derived dataclasses with lists of states that hold numbers only, which are packed at once."""
+"""Derived dataclasses with lists of states that hold numbers only, which are packed in one call."""
 
 from __future__ import annotations
 

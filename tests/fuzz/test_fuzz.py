@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fuzzer: that it finds what is broken on purpose, and finds nothing in what is not."""
+"""The fuzzer: it finds deliberate mistakes, and reports nothing in correct objects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Regs(VMStruct, name="regs"):
 
 
 class State(ToMigrationState[Regs]):
-    """Keeps to the rules, unless a subclass does not."""
+    """A state that follows the rules; subclasses violate them."""
 
     def __init__(self) -> None:
         self.regs = Regs()
@@ -55,7 +55,7 @@ class State(ToMigrationState[Regs]):
         self.regs.values, self.regs.mode = source.values, source.mode
 
     def take(self, source: Regs) -> None:
-        """Where a subclass breaks the rules."""
+        """Do nothing; subclasses violate the rules here."""
 
 
 class Aborts(State):
@@ -112,7 +112,7 @@ class Growing(State):
 
 
 class Changing(VMStruct):
-    """Shared by all: what no undo takes back."""
+    """A list that all instances share, so that no undo covers it."""
 
     mode: u8 = 0
 
@@ -254,7 +254,7 @@ def test_command_says_what_it_tried_as_json(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_loads_that_fail_leave_no_memory() -> None:
-    """In a process of its own, where no other test's memory comes or goes."""
+    """The memory is measured in another process, without the memory of other tests."""
     command = [sys.executable, "-m", "qemu_vmstate", "fuzz", "--failing-loads", "30000", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `qemu-vmstate fuzz` found once; each case is what was left of it when it was made small."""
+"""Former findings of `qemu-vmstate fuzz`, each reduced to a minimal case."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Pointed(VMStruct, name="pointed"):
 def test_count_cut_short_beyond_its_limit_is_a_stream_that_ends(
     tail: bytes, unchanged: Any
 ) -> None:
-    """The refused count stood in the staging struct, and was used to tell where the stream ends."""
+    """The refused count was in the staging struct, and was used to find the end of the stream."""
     state = Pointed()
     with unchanged(state), pytest.raises(StreamError, match=r"ends inside pointed\.n, "):
         load(state, tail)
 
 
 def test_level_that_could_not_be_loaded_again_cannot_be_stored() -> None:
-    """VMSTATE_INT32_POSITIVE_LE: a negative live value is greater than no value from 0 on."""
+    """VMSTATE_INT32_POSITIVE_LE accepts no value from 0 on if the current value is negative."""
 
     class Levels(VMStruct):
         level: i32_positive_le = 0
@@ -79,7 +79,7 @@ class Newer(VMStruct, name="newer", version_id=2, minimum_version_id=1):
 
 @pytest.mark.parametrize("hint", [QTailQ[Newer, Literal[2]], Tmp[Newer]])
 def test_struct_saved_as_of_another_version_than_it_is_loaded_is_refused(hint: Any) -> None:
-    """QEMU loads the struct of such a field as of the field's version, and saves the newest."""
+    """QEMU loads the struct of such a field with the field's version, and saves the newest."""
     make: Any = type(VMStruct)
     namespace = {"__module__": __name__, "__annotations__": {"field": hint}}
     with pytest.raises(DeclarationError, match="version"):
@@ -115,7 +115,7 @@ def test_struct_of_subsections_only_may_be_the_last_of_its_kind() -> None:
 
 
 def test_structs_of_subsections_only_in_a_row_are_refused() -> None:
-    """The first would take the subsections of all."""
+    """QEMU would read all subsections as those of the first."""
     message = r"'only/extra'.*'only'"
     with pytest.raises(DeclarationError, match=message):
 

@@ -41,7 +41,7 @@ def emulators() -> list[Emulator]:
 
 @functools.cache
 def runs_guests(qemu: str) -> bool:
-    """Return whether this emulator has a PC, which the one that scripts/setup builds has not."""
+    """Return whether this emulator has a PC; the one that scripts/setup builds has none."""
     asked = subprocess.run([qemu, "-M", "help"], capture_output=True, text=True, timeout=60)
     return "\npc " in asked.stdout
 
@@ -100,7 +100,7 @@ off:
 
 @pytest.fixture
 def rom(tmp_path: Path) -> Path:
-    """Return a PC's firmware that waits for a key and then switches the machine off."""
+    """Return a PC firmware that waits for a key and then powers off."""
     source, made, image = (tmp_path / f"guest.{kind}" for kind in ("s", "o", "rom"))
     source.write_text(GUEST)
     subprocess.run(["as", "--32", "-o", made, source], check=True)
@@ -132,7 +132,7 @@ def launch_error(emulator: Emulator) -> LaunchError:
 
 
 def defaults(emulator: Emulator, **options: Any) -> dict[str, Any]:
-    """Return *options* and, where they do not name them, the options of every test's VMs."""
+    """Return *options* with the defaults of the tests' VMs."""
     return {
         "qemu": emulator["path"],
         "extra": emulator["args"],
@@ -189,7 +189,7 @@ def busy(folder: Path, daemon: bool = True) -> Path:
 
 
 def enable(vm: VM, *names: str) -> None:
-    """Switch migration capabilities on."""
+    """Enable migration capabilities."""
     capabilities = [{"capability": name, "state": True} for name in names]
     vm.qmp("migrate-set-capabilities", capabilities=capabilities)
 

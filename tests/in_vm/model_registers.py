@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The places of registers in C devices and in their Python models, for test_c_devices.py."""
+"""Addresses of registers in C devices, and their fields in Python models, for test_c_devices.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PL011_AT = 0x0900_0000
 
 @dataclass(frozen=True)
 class Register:
-    """A register, in the C device and in the Python one, and two values that it can have."""
+    """A register of the C device and of the model, with two valid values."""
 
     read: Callable[[QTest], int]
     write: Callable[[QTest, int], None]
@@ -36,7 +36,7 @@ class Register:
 
 @contextmanager
 def latched(q: QTest) -> Iterator[None]:
-    """Let the serial port's first two addresses be its divider's."""
+    """Map the divider to the serial port's first two addresses."""
     lcr = q.inb(PORT + 3)
     q.outb(PORT + 3, lcr | 0x80)
     yield
@@ -129,7 +129,7 @@ def of_pl011(name: str, at: int, values: tuple[int, int]) -> Register:
 
 @dataclass(frozen=True)
 class Model:
-    """A Python model of the C device that writes the section, and registers of both."""
+    """A Python model, and the registers of it and of its C device."""
 
     section: str
     make: Callable[[], Any]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A client of QEMU's qtest protocol: the registers of a running machine's devices.
 
-The commands are those of system/qtest.c (softmmu/qtest.c before QEMU 9).  The machine may be
-paused, and its accelerator any: the protocol reads and writes as a CPU would.
+The commands are those of system/qtest.c (softmmu/qtest.c before QEMU 9).  The protocol
+reads and writes as a CPU does; the machine may be paused and have any accelerator.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..conftest import PATIENCE
 
 
 class QTest:
-    """The connection to the QEMU that was started with ``options(path)``."""
+    """A connection to a QEMU that was started with ``options(path)``."""
 
     def __init__(self, path: Path, timeout: float = PATIENCE) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -25,7 +25,7 @@ class QTest:
 
     @staticmethod
     def options(path: Path) -> list[str]:
-        """Return the options that make a QEMU listen there."""
+        """Return the QEMU options for listening on that path."""
         return ["-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "none"]
 
     def __enter__(self) -> QTest:
@@ -67,7 +67,7 @@ class QTest:
         self._ask("writel", address, value)
 
     def readq(self, address: int) -> int:
-        """Read 64 bits, the lower half first: some devices take no more at once."""
+        """Read 64 bits, the lower half first: some devices allow only 32 bits per access."""
         return self.readl(address) | self.readl(address + 4) << 32
 
     def writeq(self, address: int, value: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``qemu-vmstate bench`` from end to end, at its smallest."""
+"""``qemu-vmstate bench`` from end to end, with the smallest parameters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     for row in result["vm"]:
         assert row["downtime_ms"] >= 0
         assert row["ratio_to_reference"] > 0
-        # Ten devices take longer than none: the marks lie around them.
+        # Ten devices take longer than none, so the marks are around them.
         assert row["hooks_ms"] > (0.005 if row["devices"] else 0)
     assert {row["what"] for row in result["microbenchmarks"]} >= {"get an attribute", "import"}
     assert picture.read_text().lstrip().startswith("<?xml")

@@ -246,12 +246,12 @@ def test_a_preloaded_shim_does_nothing_in_other_programs(emulator: Emulator) -> 
 def test_a_qemu_that_shows_no_functions_is_refused(
     emulator: Emulator, launch_error: LaunchError, shim: str, tmp_path: Path
 ) -> None:
-    """One built without modules exports the plugin API only; stripped, it has no .symtab."""
+    """A QEMU built without modules exports only the plugin API; stripped, it has no .symtab."""
     shown = subprocess.run(
         ["nm", "-D", "--defined-only", emulator["path"]], capture_output=True, text=True, check=True
     ).stdout
     if "vmstate_register_with_alias_id" in shown:
-        # A distribution's: stripped already, and the tests above run in it.
+        # A distribution's QEMU is stripped, and the tests above use it.
         sections = subprocess.run(
             ["readelf", "-SW", emulator["path"]], capture_output=True, text=True, check=True
         ).stdout

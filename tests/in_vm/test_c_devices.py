@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stock QEMUs' C devices load what their Python models wrote, and the other way round.
 
-Unless a test starts a script, no Python is in these VMs.  They are paused, so that no guest
+These VMs contain no Python unless a test starts a script.  They are paused, so that no guest
 changes what qtest and the models write; one is resumed at the end, so that its clock runs.
 """
 
@@ -43,7 +43,7 @@ NO_LINE = ["-chardev", "null,id=line", "-serial", "chardev:line"]
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine and what it is started with."""
+    """A machine and its arguments."""
 
     name: str
     arguments: list[str]
@@ -58,7 +58,7 @@ VIRT = Machine("virt", [*SMALL, *NO_LINE])
 
 @dataclass
 class Bench:
-    """One emulator, and the paused VMs of it that a test starts one after another."""
+    """An emulator, and the paused VMs that a test starts one after another."""
 
     start: StartVM
     emulator: Emulator
@@ -74,7 +74,7 @@ class Bench:
 
     @contextmanager
     def line(self, machine: str) -> Iterator[tuple[Machine, Callable[[VM, bytes], None]]]:
-        """Yield a machine with a serial line, and a function that types into it in a VM."""
+        """Yield a machine with a serial line, and a function that sends characters to it."""
         path = self.folder / "line"
         chardev = f"socket,id=line,path={path},server=on,wait=off"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
@@ -87,7 +87,7 @@ class Bench:
             yield Machine(machine, options), send
 
     def migrated(self, vm: VM) -> Stream:
-        """Return the stream of a VM, whose file the next call overwrites."""
+        """Return the stream of a VM; the next call overwrites its file."""
         file = self.folder / "vm.mig"
         vm.migrate_to_file(file)
         return read(file)
@@ -100,12 +100,12 @@ class Bench:
 
     @property
     def older(self) -> bool:
-        """True for QEMU 7.2, whose HPET and PL011 check less."""
+        """Whether this is QEMU 7.2, in which HPET and PL011 check less."""
         return bool(self.emulator["version"].startswith("7.2"))
 
 
 def loaded(model: Model, stream: Stream) -> Any:
-    """Load the C device's section into a fresh model, which must save the same bytes."""
+    """Load the C device's section into a new model, which must save the same bytes."""
     dev = model.make()
     payload = stream.payload(model.section)
     load(dev, payload, stream.section(model.section).version_id)
@@ -120,7 +120,7 @@ def pc(start: StartVM, emulator: Emulator, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def virt(start: StartVM, emulator: Emulator, tmp_path: Path) -> Bench:
-    """Return the bench of the Arm emulator, which lies beside the test's emulator."""
+    """Return the bench of the Arm emulator in the folder of the test's emulator."""
     path = Path(emulator["path"]).with_name("qemu-system-aarch64")
     if not path.exists():
         assert emulator["name"] == "user", f"there is no {path}: run scripts/setup"
@@ -148,7 +148,7 @@ def circle(bench: Bench, machine: Machine, model: Model) -> None:
         assert register.get(fresh) not in register.values
         assert register.get(dev) == register.values[0]
         register.set(dev, register.values[1])
-    # The same fields, so the file's own description still holds.
+    # The fields are the same, so the description in the file is still valid.
     file = bench.folder / "changed.mig"
     replace(stream.path, file, {(model.section, 0): save(dev)})
     with bench.vm("there", machine, incoming=True) as (vm, q):
@@ -178,7 +178,7 @@ def test_a_stream_whose_sections_are_replaced_by_themselves(pc: Bench) -> None:
     replace(stream.path, file, payloads)
     assert file.read_bytes() == Path(stream.path).read_bytes()
     replace(stream.path, again, payloads, {key: described[key][0] for key in keys})
-    # Spaces apart the JSON is what it was; the rest is to the byte.
+    # The JSON is the same except for spaces, and everything else byte for byte.
     same = read(again)
     assert [(s.fields, s.payload_offset) for s in same] == [
         (s.fields, s.payload_offset) for s in stream
@@ -209,7 +209,7 @@ def test_a_pl011_begins_as_its_model(virt: Bench) -> None:
 
 
 def wire_of(description: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
-    """Name, type and length of every field that has bytes, structs opened."""
+    """Return name, type and length of every field with bytes, also inside structs."""
     out: list[tuple[str, str, int | None]] = []
     for entry in description["fields"]:
         if entry["type"] == "struct":
@@ -291,7 +291,7 @@ def test_what_a_pl011_received_is_read_and_added_to(virt: Bench) -> None:
     dev = loaded(UART, stream)
     dev.receive(b" or so")
     with dev.regs.lock() as regs:
-        # It wrapped at the end of the ring.
+        # The position wrapped at the end of the ring.
         assert (regs.read_pos, regs.read_count) == (8, 14)
     with virt.vm("there", VIRT, incoming=True) as (vm, q):
         vm.load_from_file(virt.changed(stream, "pl011", dev))

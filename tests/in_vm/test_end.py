@@ -50,7 +50,7 @@ def test_a_guest_that_switches_itself_off_ends_qemu_as_ever(
 def test_a_guest_that_ends_qemu_from_its_processors_thread_has_its_status(
     start: StartVM, emulator: Emulator, shim: str, tmp_path: Path, rom: Path
 ) -> None:
-    """In 7.2 isa-debug-exit calls exit() in the thread that runs the guest."""
+    """In 7.2 isa-debug-exit calls exit() in the guest's thread."""
     extra = [
         *emulator["args"],
         "-bios",
@@ -99,7 +99,7 @@ def last_words():
     {last_words}
 """
     vm = start(script=script(tmp_path, text), shim=shim)
-    # QEMU may be gone before the answer.
+    # QEMU may end before it answers.
     with contextlib.suppress(ControlError, VMError):
         if where == "thread":
             vm.python.exec("threading.Thread(target=last_words, daemon=True).start()")
@@ -163,7 +163,7 @@ def test_events_that_precede_the_end_are_received(
     vm = start()
     [loop] = loops
     late_reader = threading.Event()
-    # The monitor's loop reads late, as on a busy machine.
+    # Delay the monitor's loop, as on a busy machine.
     loop.call_soon_threadsafe(late_reader.wait)
     os.kill(vm.pid, signal.SIGTERM)
     with os.fdopen(os.pidfd_open(vm.pid)) as process:
@@ -301,7 +301,7 @@ def test_a_fork_ends_where_the_script_ends_and_is_no_second_qemu(
 
 
 def signals(pid: int) -> dict[str, int]:
-    """Return the signals a process catches and ignores, and its first thread blocks."""
+    """Return the signals that a process catches and ignores, and that its first thread blocks."""
     status = Path(f"/proc/{pid}/status").read_text()
     lines = dict(line.split(":", 1) for line in status.splitlines())
     return {kind: int(lines[kind], 16) for kind in ("SigCgt", "SigIgn", "SigBlk")}
@@ -379,7 +379,7 @@ def pythons() -> list[Any]:
 def test_deep_c_recursion_in_a_hook_stays_within_its_stack(
     start: StartVM, shim: str, tmp_path: Path, python: str | None
 ) -> None:
-    """The incoming coroutine's stack has 1 MiB; 9,000 levels of repr() take more from 3.13 on."""
+    """The incoming coroutine's stack has 1 MiB; from 3.13 on 9,000 levels of repr() need more."""
     options = {"script": script(tmp_path, DEEP), "shim": shim}
     if python:
         options["python"] = python
@@ -389,7 +389,7 @@ def test_deep_c_recursion_in_a_hook_stays_within_its_stack(
         here.python.exec(f"dev.deep.into_inner().depth = {depth}")
         here.migrate_to(there)
         said = there.python.eval("dev.deep.into_inner().said")
-        # On the source it runs in a thread of its own with a stack of its own.
+        # On the source the hook runs in a thread with its own stack.
         assert said == here.python.eval("dev.deep.into_inner().said")
         assert said == there.python.eval("dev.deep.into_inner().asked")
         assert said in (2 * (depth + 1), "RecursionError")

@@ -17,7 +17,7 @@ FAULTY = SCRIPTS / "faulty.py"
 DEVICES = pytest.mark.parametrize("device", ["pyfirst", "pymiddle", "pylast"])
 
 INCOMING_STAYS = (9, 1, 0)
-"""The first version that runs on after a failed incoming migration, and reports the error."""
+"""The first version that continues after a failed incoming migration, and reports the error."""
 
 
 def fails(vm: VM, call: Callable[[], object]) -> tuple[str, str]:
@@ -105,7 +105,7 @@ def test_a_failing_incoming_migration_reports_the_reason_and_changes_no_device(
             vm.python.exec(f"change_all(5); all_saved(); fail({device!r}, {hook!r})")
             wanted = expected_message(device, hook)
             if vm.version < INCOMING_STAYS:
-                # It ends in the step that found the failure: no QMP command is answered any more.
+                # It exits in the step that finds the failure, and answers no further QMP command.
                 with pytest.raises(MigrationError, match="QEMU ended with status 1"):
                     vm.load_from_file(file)
                 assert wanted in vm.log
@@ -117,7 +117,7 @@ def test_a_failing_incoming_migration_reports_the_reason_and_changes_no_device(
 
 
 def broken_after(stream: bytes, device: str, payload: int) -> bytes:
-    """Return the stream with a wrong footer behind the section of ``device``."""
+    """Return the stream with a wrong footer after the section of ``device``."""
     name = device.encode()
     at = stream.index(bytes([len(name)]) + name) + 1 + len(name) + 8 + payload
     assert stream[at] == 0x7E
@@ -146,7 +146,7 @@ def test_a_stream_that_breaks_behind_a_device_changes_none(
 def test_a_load_that_fails_is_undone_to_what_came_before_it_only(
     start: StartVM, tmp_path: Path
 ) -> None:
-    """A migration has come in, and the VM has run: that load is over."""
+    """After an incoming migration the VM has run, so that load has ended."""
     source = start("source", script=FAULTY, paused=True)
     source.python.exec("change_all(77)")
     source.migrate_to_file(tmp_path / "stream")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A save or load that fails in a VM is a QEMU error, changes nothing, and is not the last."""
+"""A save or load that fails in a VM is a QEMU error and changes nothing; the next one succeeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRAGILE = SCRIPTS / "fragile.py"
 
 
 def fails_to_migrate(here: VM, there: VM, message: str) -> None:
-    """Migrate, and expect the message as an error and the source to run on unchanged."""
+    """Migrate, and expect the message as an error and the source to continue unchanged."""
     before = here.python.eval("as_seen()")
     with pytest.raises(MigrationError) as caught:
         here.migrate_to(there)

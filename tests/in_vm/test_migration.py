@@ -21,7 +21,7 @@ Steps = tuple[int, int, int]
 
 
 def run_on(vm: VM, more: int = 200) -> Steps:
-    """Let the device's thread make ``more`` steps, and return its progress then."""
+    """Wait until the device's thread has done ``more`` steps, and return its steps."""
     start: Steps = vm.python.eval("dev.steps()")
 
     def far_enough() -> Steps | None:
@@ -95,7 +95,7 @@ def test_the_section_is_in_the_streams_own_description(start: StartVM, tmp_path:
     at = stream.index(b"\x05pynic")
     assert stream[at - 5] == 0x04
     assert stream[at + 6 : at + 14] == bytes.fromhex("00000000 00000001")
-    # Its payload is what save() gives, and its footer follows.
+    # The payload is what save() returns, and the footer follows.
     wire, steps, _ = here.python.eval("state()")
     assert steps == (0, 0, 0)
     payload = stream[at + 14 : at + 14 + len(wire)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What stock emulators write goes through Python models made from it and comes back as it was."""
+"""Sections of stock emulators are identical after a round trip through generated models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CUSTOM = {
     *("pci config", "pci irq state", "powered_off", "scsi-requests", "slbe", "tlb_entry"),
     *("virtio", "virtio-gpu", "vsr"),
 }
-"""Types of which QEMU's own code, and no description, knows the inside; and bytes without any."""
+"""The types that only QEMU's own code can decode, and bytes without a type."""
 
 
 def drives(count: int) -> list[str]:
@@ -116,7 +116,7 @@ PCS: dict[str, tuple[str, list[str], set[str]]] = {
     ),
     "q35, AHCI": ("q35", [*SMALL, *DISKS], {"ich9_ahci"}),
 }
-"""Machine, arguments, and descriptions that must be in its stream, by QEMU's names."""
+"""A machine, its arguments, and descriptions that its stream must contain."""
 
 PCI = devices("e1000", "virtio-net-pci", "virtio-scsi-pci", "qemu-xhci", "usb-kbd", "pci-ohci")
 WITH_PCI = {"e1000", "virtio-net", "virtio-scsi", "xhci", "usb-kbd", "ohci", "PCIBUS"}
@@ -150,11 +150,11 @@ TARGETS: dict[str, tuple[str, list[str], set[str]]] = {
         {"cpu", "goldfish_pic", "goldfish_rtc", "virtio-net", "virtio-input"},
     ),
 }
-"""By target and machine; else as those above."""
+"""The same by target and machine."""
 
 
 def proven(stream: Stream, file: Path, names: set[str]) -> Report:
-    """Every section is identical, and nothing is opaque that could be described."""
+    """Check that every section is identical, and that no describable bytes are opaque."""
     assert {*names, *WITH_ALL} <= {s.vmsd_name or s.name for s in stream}
     data = file.read_bytes()
     check(stream, data)
@@ -211,7 +211,7 @@ def test_machines_of_other_targets(
     stream = read(file)
     report = proven(stream, file, names)
     record_property(name, report.summary)
-    # Seen by one who has the module only.
+    # Import it where only the module is available.
     module = tmp_path / "models.py"
     module.write_text(scaffold(stream))
     count = "import models; print(len(models.SECTIONS))"
@@ -227,10 +227,10 @@ def test_arm_in_other_versions(
 ) -> None:
     path = str(Path(emulator["path"]).with_name("qemu-system-aarch64"))
     if not emulator["name"].startswith("backports"):
-        return  # the distribution's own is above, and a tree's emulator has no machine of Arm
+        return  # the distribution's is tested above, and a tree's emulator has no Arm machine
     machine, arguments, names = TARGETS[name]
     file = tmp_path / "vm.mig"
-    # Without defaults these have no sound, and some of the machines insist on it.
+    # Without defaults there is no sound backend, which some of the machines need.
     extra = [*emulator["args"], "-audio", "none", *arguments]
     start(qemu=path, machine=machine, extra=extra, paused=True).migrate_to_file(file)
     record_property(name, proven(read(file), file, names).summary)

@@ -83,7 +83,7 @@ def test_live_migration_of_a_guest_under_kvm_with_a_preloaded_shim(
 def test_a_libpython_that_is_no_library_is_named(
     emulator: Emulator, refusal: LaunchError, shim: str, tmp_path: Path
 ) -> None:
-    """Covers an archive, as of a static build, and a library other than Python's."""
+    """This covers the archive of a static build, and another library than Python's."""
     archive = tmp_path / "libpython3.11.a"
     archive.write_bytes(b"!<arch>\n" + 100 * b" ")
     for library, message in ((archive, "invalid ELF header"), ("libc.so.6", "without ")):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Snapshots of all objects that need Python are taken as one batch, and never saved later."""
+"""Snapshots of all objects that need Python are one batch, and are not used in later saves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_save_that_fails_leaves_no_snapshot_behind(
     vm.python.exec(f"refuse.add({number})")
     with pytest.raises(VMError):
         vm.snapshot_save("bad")
-    # One entry into Python for all of them, whichever of them QEMU then fails at.
+    # Python is entered once for all of them, whichever of them fails.
     assert vm.python.call("take_asked") == [0, 1, 2]
     vm.python.exec("refuse.clear()")
     vm.python.call("assign", 2)

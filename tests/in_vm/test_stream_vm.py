@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files that real emulators write are read whole, and broken ones are refused with the place."""
+"""Files of real emulators are read completely, and broken ones are refused with the offset."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ MACHINES: dict[str, tuple[str, list[str]]] = {
 
 
 def encoded(field: Field) -> bytes:
-    """Return what QEMU writes for a field, from the decoded value alone."""
+    """Return the bytes that QEMU writes for a decoded value."""
     if field.type == "subsection":
         assert field.version_id is not None
         head = b"\x05" + bytes([len(field.name)]) + field.name.encode()
@@ -106,7 +106,7 @@ def check(stream: Stream, data: bytes) -> None:
 
 @pytest.fixture
 def saved(start: StartVM, emulator: Emulator, tmp_path: Path) -> Callable[..., Path]:
-    """``saved(machine, *arguments)``: the file of a VM that has just been started."""
+    """Return ``saved(machine, *arguments)``, which returns the file of a newly started VM."""
 
     def save(machine: str, *arguments: str, capabilities: tuple[str, ...] = ()) -> Path:
         file = tmp_path / "vm.mig"
@@ -121,7 +121,7 @@ def saved(start: StartVM, emulator: Emulator, tmp_path: Path) -> Callable[..., P
 
 
 def has_machines(emulator: Emulator) -> bool:
-    """Whether it has a PC and its firmware: one built without devices has ``none`` only."""
+    """Return whether it has a PC and firmware; built without devices it has only ``none``."""
     if emulator["name"] not in _HAS_MACHINES:
         options = {"extra": [*emulator["args"], *PLAIN], "env": emulator["env"]}
         try:
@@ -214,7 +214,7 @@ def as_tuple(field: Field) -> tuple[Any, ...]:
 
 def test_streams_without_some_of_their_parts(saved: Saved, emulator: Emulator) -> None:
     machine, arguments = MACHINES["pc"] if has_machines(emulator) else MACHINES["none"]
-    # Paused from its start: a processor that runs has other subsections each time.
+    # Paused from the start, because the subsections of a running processor vary.
     arguments = [*arguments, "-S"]
     without_footers = ("-global", "migration.send-section-footer=off")
 
@@ -223,14 +223,14 @@ def test_streams_without_some_of_their_parts(saved: Saved, emulator: Emulator) -
     check(stream, file.read_bytes())
     assert not stream.footers
     assert not any(section.opaque for section in stream)
-    whole = [(s.kind, s.name, s.payload_size) for s in stream if s.kind == "full"]
+    expected = [(s.kind, s.name, s.payload_size) for s in stream if s.kind == "full"]
 
     file = saved(f"{machine},suppress-vmdesc=on", *arguments)
     stream = read(file)
     check(stream, file.read_bytes())
     assert stream.description is None
-    # The same sections and sizes, found by their footers alone.
-    assert [(s.kind, s.name, s.payload_size) for s in stream if s.opaque] == whole
+    # The sections and sizes are the same, found only by their footers.
+    assert [(s.kind, s.name, s.payload_size) for s in stream if s.opaque] == expected
 
     file = saved(f"{machine},suppress-vmdesc=on", *arguments, *without_footers)
     with pytest.raises(StreamError, match="neither a description nor a footer"):
@@ -249,7 +249,7 @@ def test_the_oldest_machine_type_that_describes_itself(
     file = saved("pc-i440fx-{}.{}".format(*oldest), *PLAIN)
     stream = read(file)
     check(stream, file.read_bytes())
-    # Those before 2.4 send neither.
+    # Machine types before 2.4 send neither.
     assert (stream.configuration is not None) == (oldest >= (2, 4))
     assert stream.footers == (oldest >= (2, 4))
     assert sum(section.fields is not None for section in stream) > 25
@@ -279,7 +279,7 @@ def test_capabilities_change_the_stream(saved: Saved, emulator: Emulator) -> Non
 
 
 def _pages(stream: Stream) -> tuple[int, int]:
-    """How many are written and how many are zero."""
+    """Return the number of normal and of zero pages."""
     pages = [section.pages for section in stream if section.pages]
     return sum(p.normal for p in pages), sum(p.zero for p in pages)
 
@@ -304,7 +304,7 @@ def test_dirty_bitmaps_are_passed_over(start: StartVM, emulator: Emulator, tmp_p
 
 def test_compressed_pages(saved: Saved, emulator: Emulator) -> None:
     if int(emulator["version"].split(".")[0]) >= 9:
-        return  # QEMU 9.1 has no such pages any more
+        return  # QEMU 9.1 has removed such pages
     machine, arguments = MACHINES["pc"]
     file = saved(machine, *arguments, capabilities=("compress",))
     stream = read(file)
@@ -317,7 +317,7 @@ def test_compressed_pages(saved: Saved, emulator: Emulator) -> None:
 
 @pytest.fixture
 def real(start: StartVM, saved: Saved, emulator: Emulator, tmp_path: Path) -> tuple[bytes, Stream]:
-    """Return a file to break: a whole PC's, or the demo's."""
+    """Return a file to break: that of a PC, or of the demo."""
     if has_machines(emulator):
         file = saved("q35", *PLAIN)
     else:
@@ -347,7 +347,7 @@ def test_truncated_files(real: tuple[bytes, Stream], tmp_path: Path) -> None:
         if section.kind in ("full", "eof"):
             message = read_broken(data[: section.offset], tmp_path)
             assert f"the file of {section.offset} bytes is cut short" in message
-    # One that ends where the description would begin lacks just that.
+    # A file that ends before the description is valid without it.
     whole = tmp_path / "whole.mig"
     whole.write_bytes(data[: end.offset + 1])
     sections = read(whole).sections
@@ -383,7 +383,7 @@ def test_bytes_too_many_and_too_few_in_a_section(
             message = read_broken(broken, tmp_path)
             assert repr(section.name) in message
             assert "footer" in message
-        # Anywhere at all: whatever is said, it is a message.
+        # At any offset, the result is a stream or a StreamError.
         at = section.payload_offset + rng.randrange(section.payload_size)
         assert section.name in read_broken(data[:at] + data[at + 1 :], tmp_path)
 

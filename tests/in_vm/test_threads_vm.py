@@ -92,7 +92,7 @@ def test_the_lock_inversion_is_an_error_with_both_places_where_it_would_hang(
     assert (
         "inside the Mutex of Counts, which this thread locked at <control>:4 in inverted" in error
     )
-    # Threads that keep the order run undisturbed, and a migration succeeds.
+    # Threads that follow the order are not affected, and a migration succeeds.
     here.python.exec("dev.start(pause=0.001)")
     there = start("there", script=BUSY_DEVICE, env=env, incoming=True)
     soak_trials.hop(here, there)
@@ -100,7 +100,7 @@ def test_the_lock_inversion_is_an_error_with_both_places_where_it_would_hang(
 
 
 def test_without_the_check_the_inversion_does_hang(start: StartVM) -> None:
-    """Show the deadlock: a hook waits for the Mutex, and its owner for the hook's BQL."""
+    """Create the deadlock: a hook waits for the Mutex, and its owner for the BQL."""
     vm = start(script=BUSY_DEVICE)
     vm.python.exec(INVERTED)
     vm.python.exec("""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU's ways to migrate, beside eight threads that change the device all the time."""
+"""QEMU's kinds of migration, beside eight threads that change the device all the time."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Pair:
             self.here.python.exec("dev.start(pause=0.001)")
 
     def another(self, name: str) -> VM:
-        """Start a further destination."""
+        """Start another destination."""
         return self._start(name, **self._options, incoming=True)
 
     def slow_down(self) -> None:
-        """Let the source's next migration take so long that it needs help to end."""
+        """Make the source's next migration so slow that it does not end by itself."""
         self.here.qmp("migrate-set-parameters", max_bandwidth=1_000)
         if self.here.version >= (9, 0, 0):
             # It looks at the bandwidth once in 32 KiB, into which a fifth of all pages goes
@@ -53,7 +53,7 @@ class Pair:
             self.here.qmp("migrate-set-parameters", zero_page_detection="none")
 
     def begin(self, slowly: bool = False) -> Totals:
-        """Begin to migrate and return the device's state; slowly: it needs help to end."""
+        """Begin a migration and return the device's state; a slow one does not end by itself."""
         if slowly:
             self.slow_down()
         before: Totals = self.here.python.eval("getattr(dev, 'totals', list)()")
@@ -63,7 +63,7 @@ class Pair:
         return before
 
     def let_there_end(self) -> None:
-        """Wait until the destination's migration has failed; QEMU before 9.1 ends on that."""
+        """Wait until the destination's migration has failed; QEMU before 9.1 then exits."""
         if self.there.version < (9, 1, 0):
             assert self.there.wait() == 1
         else:
@@ -81,14 +81,14 @@ def pair(start: StartVM, emulator: Emulator) -> Pair:
 
 
 def expect_consistent(vm: VM, before: Totals, after: Totals) -> None:
-    """Expect the state of one moment of each part, between these two."""
+    """Check that each part is consistent, and between these two states."""
     assert vm.python.eval("dev.fault()") is None
     arrived = vm.python.eval("dev.totals()")
     assert all(a <= b <= c for a, b, c in zip(before, arrived, after, strict=True))
 
 
 def expect_no_update_lost(vm: VM) -> None:
-    """Expect the source's threads to run on, and each of their updates to be there."""
+    """Check that the source's threads run, and that none of their updates is missing."""
     done = vm.python.eval("dev.totals()")
     vm.wait_until(
         lambda: all(map(int.__gt__, vm.python.eval("dev.totals()"), done)) or None, "more steps"
@@ -133,7 +133,7 @@ def test_background_snapshot_is_of_its_beginning_though_the_machine_runs_on(
     file, part, gate = (tmp_path / name for name in ("stream", "part", "gate"))
     os.mkfifo(gate)
     before = pair.here.python.eval("dev.totals()")
-    # It knows no bandwidth; but a pipe takes less than there is to send.
+    # It ignores the bandwidth, but a pipe takes less than there is to send.
     with gate.open("r+b", buffering=0) as opened:
         seen = len(pair.here.events)
         pair.here.migrate(f"exec:read opened < {gate}; cat > {part} && mv {part} {file}")
@@ -166,7 +166,7 @@ def test_mapped_ram_file(pair: Pair, tmp_path: Path) -> None:
 @pytest.mark.guest
 @pytest.mark.one_emulator
 def test_colo_runs_the_hooks_at_every_checkpoint(pair: Pair) -> None:
-    """Debian's 7.2 is the one that can: 10.0 ends the migration instead of entering COLO."""
+    """Only Debian's 7.2 supports it: 10.0 ends the migration instead of entering COLO."""
     for vm in (pair.here, pair.there):
         enable(vm, "x-colo")
     pair.here.qmp("migrate-set-parameters", x_checkpoint_delay=50)
@@ -210,7 +210,7 @@ def slow(self, target):
 
 
 def cancel_in_setup(pair: Pair) -> None:
-    """Cancel while the connection is being made: the other side's backlog is full."""
+    """Cancel during the connection; it does not succeed because the backlog is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as busy:
         address = busy.getsockname()
         waiting = [socket.socket() for _ in range(3)]
@@ -223,7 +223,7 @@ def cancel_in_setup(pair: Pair) -> None:
         wait_status(pair.here, "cancelling", "cancelled")
         for peer in waiting:
             peer.close()
-    # The connection itself is given up once it is refused.
+    # QEMU gives the connection up when it is refused.
     pair.here.wait_until(
         lambda: all(one["type"] != "migration" for one in pair.here.qmp("query-yank")) or None,
         "the end of the connection",
@@ -310,9 +310,9 @@ def test_registrations_may_change_once_a_migration_was_cancelled(pair: Pair) -> 
 def test_a_failing_snapshot_of_a_postcopy_leaves_the_source_running(
     start: StartVM, emulator: Emulator
 ) -> None:
-    """QEMU before 10.2 has no way back there, whatever device fails.
+    """QEMU before 10.2 cannot continue after that, whatever device fails.
 
-    7.2 does not look whether the device state was saved; 10.0 reports its own "Unknown ending
+    7.2 does not check whether the device state was saved; 10.0 reports its own "Unknown ending
     state" and neither fails nor completes.
     """
     if tuple(map(int, emulator["version"].split("."))) < (10, 2):
@@ -363,7 +363,7 @@ def test_a_stream_of_one_version_loads_in_another(
     file = tmp_path / "stream"
 
     def options(emulator: Emulator) -> dict[str, Any]:
-        # As the versioned machine types set it; -M none has no versions.
+        # Versioned machine types set it, but -M none has no versions.
         old = [] if major(emulator) < 10 or major(reads) >= 10 else [NO_SWITCHOVER]
         extra = [*emulator["args"], *(word for pair in old for word in pair)]
         return defaults(emulator, script=DEMO, extra=extra)

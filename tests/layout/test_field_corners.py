@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where fields meet: compared numbers inside arrays, arrays assigned to themselves, trees."""
+"""Combinations of fields: compared numbers inside arrays, arrays assigned to themselves, trees."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Item(VMStruct):
     b: u16 = 0
 
 
-# Numbers that C compares with the live ones, inside of something
+# Numbers inside other fields that QEMU compares with the current ones
 
 
 class EqualItem(VMStruct):
@@ -82,7 +82,7 @@ def test_numbers_in_arrays_are_compared_with_the_live_ones() -> None:
         assert save(state) == wire
 
 
-# Structs as of a version
+# Structs with a version
 
 
 def test_struct_of_a_version_that_could_not_be_loaded_is_refused() -> None:
@@ -234,7 +234,7 @@ def test_integer_that_is_no_double() -> None:
     assert state.it == 5.0
 
 
-# Subsections that say nothing of needed
+# Subsections without needed=
 
 
 class Extra(VMStruct, name="p/extra"):
@@ -292,7 +292,7 @@ def test_a_subsection_that_is_not_needed_is_no_difference_of_the_one_around_it()
     assert save(state) == b"\0" + extra + b"\1" + deep + b"\7"
 
 
-# What a stream may lack
+# Fields that a stream may lack
 
 
 class PartExtra(VMStruct, name="Part/extra"):
@@ -313,7 +313,7 @@ def test_a_subsection_that_a_stream_lacks_has_its_default_in_a_part_that_c_copie
     lacking = save(dev)
     with dev.part.lock() as part:
         part.first, part.extra.value = 1, 7
-    # The staging struct has the 7 now, of which the load must find nothing.
+    # The staging struct has the 7 now, which must not affect the load.
     assert save(dev) == b"\1" + b"\5\x0aPart/extra\0\0\0\1" + b"\0\7"
     load(dev, lacking)
     with dev.part.lock() as part:
@@ -338,7 +338,7 @@ class Head(VMStruct, name="t2"):
 
 
 def test_a_list_that_an_old_stream_lacks_does_not_keep_structs_apart() -> None:
-    """QEMU would take the subsection of the second struct for one of the first."""
+    """QEMU would read the subsection of the second struct as one of the first."""
 
     def declare(version_id: int) -> None:
         class Around(VMStruct, version_id=2):

@@ -295,7 +295,7 @@ def test_tree_with_keys() -> None:
     assert copied.tree[1, 2].a == 77
 
 
-# Numbers with rules: equal, positive, doubles, timers, bounds
+# Checked numbers, doubles, timers
 
 
 def test_equal_and_positive_le_compare_with_the_runtime_value() -> None:

@@ -76,7 +76,7 @@ BOOLS = [0, 5, 10, 11, 12, 23]
 
 
 def normal(data: bytes) -> bytes:
-    """Return what a save gives after a load: a bool is 0 or 1."""
+    """Return the bytes of a save after a load: a bool is 0 or 1."""
     out = bytearray(data)
     for offset in BOOLS:
         out[offset] = bool(out[offset])
@@ -141,7 +141,7 @@ def test_what_only_looks_like_a_subsection_is_refused(tail: bytes, unchanged: Un
 
 
 def test_subsection_inside_a_nested_struct_is_refused(unchanged: Unchanged) -> None:
-    """The C code takes bytes after a struct for its subsection if they begin with its name."""
+    """QEMU reads bytes after a struct as its subsection if they begin with its name."""
     dev = Target()
     data = bytes(5) + subsection(b"regs/x")
     with unchanged(dev), pytest.raises(InvalidError):
@@ -150,7 +150,7 @@ def test_subsection_inside_a_nested_struct_is_refused(unchanged: Unchanged) -> N
 
 @pytest.mark.parametrize("tail", [b"\5\5", b"\5\x06", b"\5\xff"])
 def test_own_bytes_that_look_like_a_subsection_are_loaded(tail: bytes) -> None:
-    """0x05 after a nested struct makes the C code look ahead for a name, also past the end."""
+    """After a nested struct, 0x05 makes QEMU peek for a name, also past the end."""
     hints = {"regs": Regs, "tail": buffer_of[len(tail)]}
     cls = make_class("Tail", (VMStruct,), {"__module__": __name__, "__annotations__": hints})
     state = cls(tail=tail)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Layout classes: their memory is C's, their attributes are Python's."""
+"""Layout classes: memory with the layout of C, and Python attributes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Outer(VMStruct, name="outer-regs", version_id=3, minimum_version_id=2):
 
 @dataclass(frozen=True)
 class Node:
-    """A type of field, as this package and as ctypes spell it."""
+    """A type of field in this package and in ctypes."""
 
     annotation: Any
     ctype: Any
@@ -101,7 +101,7 @@ def array(inner: Node, length: int) -> Node:
 def struct_of(fields: list[Node]) -> Node:
     names = [f"f{i}" for i in range(len(fields))]
     hints = {name: f.annotation for name, f in zip(names, fields, strict=True)}
-    # A long name, so that random bytes are not taken for a subsection of it.
+    # A long name, so that QEMU does not read random bytes as a subsection of it.
     cls = make_class(
         "StructOfRandomFields", (VMStruct,), {"__module__": __name__, "__annotations__": hints}
     )

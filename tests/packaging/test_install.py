@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``pip install .`` against a QEMU build directory, as a stranger does it."""
+"""``pip install .`` against a QEMU build directory, in a new environment."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def environment() -> dict[str, Any]:
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder, with its size and the time of its last change."""
+    """Return every file below a folder, with its size and modification time."""
     found = {}
     for root, folders, names in os.walk(folder):
         # Another run of these tests may be configuring beside this one.
@@ -69,7 +69,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the machine's environment without what lets tests find this checkout."""
+    """Return the environment without the variables that refer to this checkout."""
     hidden = ("QEMU_VMSTATE_NATIVE", "QEMU_BUILD", "PYTHONPATH", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
@@ -89,7 +89,7 @@ def run(*command: str | Path, **options: Any) -> str:
 
 
 def own_files() -> list[str]:
-    """Return the names that are in the repository, or would be."""
+    """Return the names of all files that git tracks or would track."""
     names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=CHECKOUT)
     return names.splitlines()
 
@@ -138,7 +138,7 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
 
     emulators = [e for e in environment()["emulators"] if e["native"] == tree["native"]]
     if emulators:
-        # The shim itself knows the Python it was installed for.
+        # The shim contains the path of the Python that it was installed for.
         (tmp_path / "dev.py").write_text(IN_VM)
         shim = next((tmp_path / "venv").rglob("qemu-vmstate-shim.so"))
         plugin = f"file={shim},script={tmp_path / 'dev.py'}"
@@ -191,7 +191,7 @@ def test_without_a_tree_that_serves_meson_says_what_to_do(
 
 
 def configured_again(build: Path, folder: Path) -> None:
-    """Run the configure of a build directory once more, for another one."""
+    """Run the configure of a build directory again, for another directory."""
     (command,) = [
         line
         for line in (build / "config.status").read_text().splitlines()
@@ -216,7 +216,7 @@ def configured_again(build: Path, folder: Path) -> None:
 def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alone(
     tmp_path: Path,
 ) -> None:
-    """Where QEMU's own instructions have it: a build folder in the source."""
+    """QEMU's own instructions use a build folder in the source."""
     trees = environment()["trees"]
     if not trees:
         pytest.skip("no QEMU tree was set up: run scripts/setup --for test")

@@ -32,7 +32,7 @@ assert demo_device.fault(save(copy), (100, 100, 100)) is None
 
 
 def installed() -> Iterator[Any]:
-    """One installation of each version, and Debian's own besides."""
+    """Return one installation of each version, and Debian's own."""
     found: dict[tuple[str, bool], pythons.Interpreter] = {}
     for path in ["/usr/bin/python3", *python_gate.interpreters()]:
         python = pythons.ask(path) if os.access(path, os.X_OK) else None
@@ -90,7 +90,7 @@ def test_an_environment_serves_whatever_its_python_is_called(tmp_path: Path) -> 
     pythons.make_environment(directory, first, ["pip"], "pip")
     (directory / "kept").touch()
     minor = f"python3.{sys.version_info.minor}"
-    # The last is what a user has who activated it.
+    # The last one is the environment of a user who has activated it.
     for path in (installation / minor, directory / "bin" / "python"):
         again = pythons.ask(str(path))
         assert again

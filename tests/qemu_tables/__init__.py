@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU's own vmstate tables: what its tests/unit/test-vmstate.c holds, read from the tree itself.
+"""The tables of QEMU's tests/unit/test-vmstate.c, read from the tree.
 
-No byte of it is repeated here: every expectation comes from the tree the native
-parts were built for.
+They are not repeated here: every expectation comes from the tree that the native parts were built
+for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _source() -> str:
 
 @cache
 def wires() -> dict[str, bytes]:
-    """Its byte arrays by name; one that is local to a function is called ``function.name``."""
+    """Return its byte arrays by name, which is ``function.name`` if local to a function."""
     found: dict[str, bytes] = {}
     starts = [(match.start(), match.group(1)) for match in _FUNCTION.finditer(_source())]
     for match in _ARRAY.finditer(_source()):
@@ -42,7 +42,7 @@ def wires() -> dict[str, bytes]:
 
 
 def section(name: str) -> bytes:
-    """One of :func:`wires`, without the end-of-file byte that its loads need after it."""
+    """Return one of :func:`wires` without the end-of-file byte."""
     data = wires()[name]
     if "expected" not in name:
         assert data[-1] == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The C devices that the other tests compare with say what QEMU's own tests say."""
+"""The C devices of c_reference save what QEMU's own tests expect."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whole devices against the same devices in C: what their fields are together.
+"""Complete devices compared with the same devices in C, for combinations of fields.
 
-c_reference/devices.c has the C; bytes, descriptions and what a load leaves come from it.
+The devices in c_reference/devices.c give the bytes, the descriptions and the loaded values.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Mixed(VMStruct, name="mixed", version_id=2, minimum_version_id=1):
 
 
 class MixedDevice(Device, name="mixed", version_id=2, minimum_version_id=1):
-    """The same fields as a device's own section; only its lock's part is nested."""
+    """The same fields as a device; only the part in a lock is nested."""
 
     state: Migratable[Mutex[Mixed]]
 
@@ -155,7 +155,7 @@ def mixed(values: Mapping[str, Any]) -> Mixed:
 
 
 def there(values: Mapping[str, Any]) -> Mixed:
-    """Return an object to load into: NULL where the other is NULL."""
+    """Return an object to load into, with the same NULL pointers."""
     return Mixed(slots=[None if one is None else Pair() for one in values["slots"]])
 
 
@@ -173,7 +173,7 @@ def test_device_of_variable_lengths_loads_what_c_saved(values: dict[str, Any]) -
     data, _ = reference.save(reference.make(values))
     obj, expected = there(values), mixed(values)
     load(obj, data)
-    # What is not on the wire stays as it was.
+    # A field that is not on the wire is unchanged.
     expected.regs = [0, 0, *values["regs"][2:5], 0, 0, 0]
     words = -(-values["bits_n"] // 64)
     expected.bits = values["bits"][:words] + [0] * (3 - words)
@@ -463,14 +463,14 @@ class Checked(VMStruct, name="checked"):
 
 
 def test_a_stream_that_ends_is_not_said_to_have_bad_values() -> None:
-    """What C makes of the bytes behind the end is not what is wrong."""
+    """The error is the early end, not a value that C reads behind it."""
     for length, last in enumerate(("low", "same", r"slots\[0\]")):
         with pytest.raises(StreamError, match=rf"ends inside checked\.{last}, whose 1 byte"):
             load(Checked(), b"\1\x07"[:length])
 
 
 def test_a_long_stream_with_a_bad_value_is_not_said_to_end() -> None:
-    """Most of it is not even read yet."""
+    """QEMU has not read most of the stream then."""
 
     class Long(VMStruct, name="long"):
         low: u8 = field(minimum=1, default=1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Hooks and checks that fail, at each place where C has one.
 
-A failing hook of a nested description ends QEMU 10.2 and crashes 10.0, one of
-MUST_EXIST ends every version while it saves (migration/vmstate.c).  Here each is
-an exception of the caller's, with what it loads into unchanged.
+A failing hook of a nested description aborts QEMU 10.2 and crashes 10.0, and one of MUST_EXIST
+aborts every version during a save (migration/vmstate.c).  Here the caller gets an exception, and
+the object that is loaded does not change.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from qemu_vmstate import (
 
 
 class Boom(Exception):
-    """What a hook of a test raises."""
+    """The exception of a test's hook."""
 
 
 class Regs(VMStruct):
@@ -51,7 +51,7 @@ class Regs(VMStruct):
 
 
 class Hooked(Device, name="hooked", version_id=3, minimum_version_id=1):
-    """Tells which hooks ran, and fails in the one it is told to."""
+    """A device that records the hooks that run, and fails in the selected one."""
 
     regs: Migratable[Mutex[Regs]]
     count: u32 = 0

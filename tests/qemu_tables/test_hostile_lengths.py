@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Streams with anything in the place of counts, marks, names and versions."""
+"""Streams with arbitrary counts, marks, names and versions."""
 
 from __future__ import annotations
 

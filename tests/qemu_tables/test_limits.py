@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Counts and sizes from a stream at 0, 1, the maximum and beyond it.
 
-C trusts what a count field holds; here it is refused before C reaches an element.
-The bytes are big endian counts and elements, written down by hand.
+QEMU trusts a count field; here a wrong count is refused before QEMU accesses an element.  The
+bytes are big endian counts and elements, written by hand.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Padding(VMStruct, name="s"):
 
 @dataclass(frozen=True)
 class Kind:
-    """``cls`` has a count of ``width`` bytes, then ``element`` so many times."""
+    """Check ``cls``: a count of ``width`` bytes, then ``element`` so many times."""
 
     cls: type[VMStruct]
     width: int
@@ -125,7 +125,7 @@ class Kind:
 
     @property
     def hostile(self) -> list[int]:
-        """Counts just beyond, far beyond, and where C's own arithmetic turns over."""
+        """Return counts just above, far above, and where C's arithmetic overflows."""
         found = [self.maximum + 1, 2 ** (8 * self.width) - 1, 2 ** (8 * self.width - 1)]
         return [*found, 2**31 - 1, 2**30, 2**16, 2**29] if self.width == 4 else found
 
@@ -168,7 +168,7 @@ def test_counts_beyond_the_maximum_are_refused(kind: Kind) -> None:
             with pytest.raises(VMStateError) as caught:
                 load(obj, kind.wire(count, elements))
             assert bytes(obj) == before
-        # C counts no further than an int reaches.
+        # QEMU counts with an int.
         seen = count - 2**32 if kind.signed and count >= 2**31 else count
         assert str(seen) in str(caught.value)
 
@@ -206,7 +206,7 @@ def test_assigning_elements_sets_the_count_and_none_are_left_behind() -> None:
     assert obj.n == 3
     obj.a = [9]
     assert save(obj) == b"\0\1" + b"\0\x09" + b"\0"
-    obj.n = 3  # what it held further on must not come back
+    obj.n = 3  # the elements behind the new end must not reappear
     assert save(obj) == b"\0\3" + b"\0\x09" + bytes(4) + b"\0"
 
 
@@ -315,7 +315,7 @@ def test_trees_beyond_the_maximum_or_of_another_count(
 
 
 def test_tree_with_a_key_twice() -> None:
-    """The later value stays, in the earlier one's place, as g_tree_insert() has it."""
+    """A later value replaces the earlier one of the same key, as in g_tree_insert()."""
 
     class Values(VMStruct, name="pair"):
         x: u8 = 0

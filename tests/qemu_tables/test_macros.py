@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/vocabulary.md has every VMSTATE_* macro of the tree, and what it says of each is so.
+"""docs/vocabulary.md has every VMSTATE_* macro of the tree, with a correct declaration.
 
-Each row's Python is compared with a C device that uses the macro: the bytes and
-the description it saves, what it loads, and the members of its VMStateField.
+The declaration is compared with a C device that uses the macro: the bytes and the description that
+it saves, the values that it loads, and the members of its VMStateField.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..test_docs import run_blocks
 
 VMS_POINTER, VMS_ARRAY, VMS_STRUCT, VMS_VARRAY_UINT32 = 0x2, 0x4, 0x8, 0x800
 VMS_MUST_EXIST, VMS_ALLOC, VMS_MULTIPLY_ELEMENTS = 0x1000, 0x2000, 0x4000
-# Here every value lies in the struct itself: no pointer is followed, nothing allocated.
+# Here every value is in the struct itself: there is no pointer and no allocation.
 NOT_INLINE = VMS_POINTER | VMS_ALLOC
 FLAGS = {
-    # QEMU's macro reads the uint32_t as an int32_t, which it has no check against.
+    # QEMU's macro reads the uint32_t as an int32_t, without a type check.
     "VMSTATE_STRUCT_VARRAY_POINTER_UINT32": VMS_STRUCT | VMS_VARRAY_UINT32,
     "VMSTATE_TIMER_PTR_ARRAY": VMS_ARRAY,
 }
@@ -52,7 +52,7 @@ class Spelling:
 
     @property
     def here(self) -> bool:
-        """Whether the row is of the version that the native parts were built for."""
+        """Return whether the row is for the version that the native parts were built for."""
         version = ".".join(capabilities().qemu.split(".")[:2])
         return self.versions == "all" or version in self.versions.split(", ")
 
@@ -64,7 +64,7 @@ def spellings() -> dict[str, Spelling]:
 
 
 def in_python() -> list[str]:
-    """Return the macros of this version that have a Python."""
+    """Return the macros of this version that have a declaration in Python."""
     return [one.macro for one in spellings().values() if one.python and one.here]
 
 
@@ -74,7 +74,7 @@ def vocabulary() -> ModuleType:
 
 
 def declare(spelling: Spelling) -> type[VMStruct]:
-    """Return the class whose body the row shows."""
+    """Return the class with the row's declaration."""
     body = textwrap.indent(spelling.python.replace("; ", "\n"), "    ")
     namespace = dict(vars(vocabulary()))
     versions = "version_id=3, minimum_version_id=1"
@@ -155,7 +155,7 @@ def c_object(row: c_reference.Row) -> Any:
 
 
 def python_values(row: c_reference.Row) -> dict[str, Any]:
-    """Return the same values as the Python class has them."""
+    """Return the same values in the form of the Python class."""
     if "Q" in row.macro and row.reference.type == "List":
         return {"a": list(LISTED.values())}
     if row.macro == "VMSTATE_GTREE_V":
@@ -171,7 +171,7 @@ def python_values(row: c_reference.Row) -> dict[str, Any]:
 
 
 def assign(obj: Any, values: Mapping[str, Any]) -> None:
-    """Set attributes from plain values, where ``None`` and lists may have pairs in them."""
+    """Set attributes from plain values, which may contain ``None`` and pairs."""
     for name, value in values.items():
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
             assign(getattr(obj, name), value)
@@ -191,7 +191,7 @@ def _element(value: Any) -> Any:
 
 
 def read(obj: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the attributes named in ``values`` are now, as plain values."""
+    """Return the current values of the attributes in ``values``, as plain values."""
     return {name: _plain(getattr(obj, name), value) for name, value in values.items()}
 
 
@@ -208,7 +208,7 @@ def _plain(found: Any, like: Any) -> Any:
 
 
 def blank(value: Any) -> Any:
-    """As ``value`` before anything was loaded: zeros, and NULL where it is NULL."""
+    """Return ``value`` with zeros for all numbers; what is NULL in it remains NULL."""
     if isinstance(value, list):
         return [blank(one) for one in value]
     if isinstance(value, dict):
@@ -217,7 +217,7 @@ def blank(value: Any) -> Any:
 
 
 def live(row: c_reference.Row, values: dict[str, Any]) -> dict[str, Any]:
-    """Return what the object that is loaded into holds before."""
+    """Return the values of the object before the load."""
     compared = ("_EQUAL", "POSITIVE_LE", "SINGLE_FULL")
     return values if any(word in row.macro for word in compared) else blank(values)
 
@@ -255,7 +255,7 @@ def row(spelling: Spelling) -> c_reference.Row:
 
 
 per_macro = pytest.mark.parametrize("spelling", in_python(), indirect=True)
-# A timer needs a main loop in C: of these only the field is compared, and the bytes are 64 bits.
+# In C a timer needs a main loop: only the field and the 64 bits on the wire are compared.
 per_struct = pytest.mark.parametrize(
     "spelling", [one for one in in_python() if "_TIMER" not in one], indirect=True
 )
@@ -264,7 +264,7 @@ per_timer = pytest.mark.parametrize(
 )
 
 
-# What of a VMStateField the stream and its description depend on.
+# The members of a VMStateField that affect the stream and its description.
 MEMBERS = ("name", "info", "vmsd", "version_id", "struct_version_id", "tested")
 
 
@@ -324,7 +324,7 @@ def test_loads_what_c_saved(spelling: Spelling, row: c_reference.Row) -> None:
 
 @per_struct
 def test_refuses_what_c_refuses(spelling: Spelling, row: c_reference.Row) -> None:
-    """Every proper beginning of the data, by both; Python's object stays as it was."""
+    """Both refuse every proper prefix of the data, and Python's object does not change."""
     data, _ = row.reference.save(c_object(row))
     obj = python_object(spelling, live(row, python_values(row)))
     before = bytes(obj)
@@ -332,7 +332,7 @@ def test_refuses_what_c_refuses(spelling: Spelling, row: c_reference.Row) -> Non
         if row.reference.type not in ("List", "Tree"):
             with pytest.raises(c_reference.CError):
                 row.reference.load(row.reference.make(live(row, c_values(row))), data[:length])
-        # A tree's keys can look alike only because the last is not all there.
+        # A tree's keys may be equal only because the last one is incomplete.
         with pytest.raises(
             StreamError, match=f"the stream of {length} bytes ends (inside s.|early)"
         ):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The cases of QEMU's tests/unit/test-vmstate.c, each device declared in Python.
 
-The bytes are those in the tree's file, the descriptions those that C emits for
-the tree's own tables and objects.
+The bytes are those in the tree's file, and the descriptions those that C emits for the tree's
+tables and objects.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def case(path: str) -> Callable[[F], F]:
-    """Mark a test as QEMU's of that path."""
+    """Mark a test as the equivalent of QEMU's test of that path."""
     PORTED.add(path)
     return lambda test: test
 
 
 def c_description(name: str) -> str:
-    """Return what C's JSON writer emits for the object that QEMU's test of that table saves."""
+    """Return the description that C emits for the object in QEMU's test of that table."""
     table = c_reference.device(name)
     return table.save_as_text(table.make_c())[1]
 
 
 def refuses_truncated(make: Callable[[], Any], wire: bytes) -> None:
-    """As load_vmstate() there: a wire that ends early fails; and here nothing has changed."""
+    """Load as load_vmstate() there: a wire that ends early fails, and here changes nothing."""
     complete = len(wire) + 1  # with the byte that follows a section
     cuts = [b""]
     if complete > 3:
@@ -346,7 +346,7 @@ def test_save_qlist() -> None:
 
 
 def manipulate(obj: Container) -> None:
-    """Do with a list what manipulate_container() there does with a QLIST's pointers."""
+    """Change a list as manipulate_container() there changes a QLIST."""
     elements = list(obj.list_)
     elements.insert(1, ListElement(id_=0x12))
     elements.insert(0, ListElement(id_=0x13))
@@ -453,7 +453,7 @@ class WithTmpMigration(VMStruct, name="test/with_tmp", minimum_version_id=0):
 
 
 class WithTmp(ToMigrationState[WithTmpMigration]):
-    """``b`` is not on the wire, but how far it is from ``a``."""
+    """The wire has the difference of ``b`` and ``a`` instead of ``b``."""
 
     def __init__(self, a: int = 0, b: int = 0, d: int = 0, f: int = 0) -> None:
         self.a, self.b, self.d, self.f = a, b, d, f

@@ -144,7 +144,7 @@ def test_where_a_section_differs(tmp_path: Path) -> None:
 
 def test_a_section_that_cannot_be_loaded_does_not_prevent_others(tmp_path: Path) -> None:
     good = entry("x", "uint8", 1)
-    # QEMU itself would not find a subsection that is called like this.
+    # QEMU does not find a subsection with such a name.
     stray = vmsd("bad", good, subsections=[vmsd("other/s", good)])
     devices = [
         {"name": name, "instance_id": 0} | description

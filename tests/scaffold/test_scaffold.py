@@ -45,7 +45,7 @@ def imported(source: str) -> dict[str, Any]:
 
 
 def declared(source: str, cls: str = "Dev") -> str:
-    """Return the body of a class without its docstring, whose lines are as they stand."""
+    """Return the lines of a class without its docstring."""
     (node,) = (
         one for one in ast.parse(source).body if isinstance(one, ast.ClassDef) and one.name == cls
     )
@@ -66,9 +66,9 @@ def test_a_complete_module(parse: Parse) -> None:
         '''\
 """The devices of a migration file, to start from.
 
-Each class loads and saves its section as it stands there. The stream does not say
-which field counts another's elements (VArray, VBuffer), which version added a field, or
-when a subsection is needed.
+Each class loads and saves its section as it stands there. The stream does not say which
+field counts another's elements (VArray, VBuffer), which version added a field, or when
+a subsection is needed.
 """
 
 from qemu_vmstate import Device, Subsection, VMStruct, field, u8, zeroed
@@ -116,7 +116,7 @@ SECTIONS: dict[tuple[str, int], type[Device]] = {
         ("buffer", "616263", {}, "f: Buffer[Literal[3]] = zeroed()"),
         ("bitmap", 16 * "0" + 16 * "f", {}, "f: Bitmap[Literal[128]] = zeroed()"),
         ("unused_buffer", "0000", {}, "f: Unused[Literal[2]] = zeroed()"),
-        # Those that write something there would get zeros back.
+        # Otherwise bytes that are not zero would be lost.
         ("unused_buffer", "0001", {}, "f: Buffer[Literal[2]] = zeroed()"),
         ("uint8 equal", "07", {}, "f: Equal[u8] = 7"),
         ("int32 equal", "fffffffe", {}, "f: Equal[i32] = -2"),
@@ -267,7 +267,7 @@ def test_names_that_python_does_not_take(parse: Parse) -> None:
 
 @pytest.mark.parametrize("cls", [Device, VMStruct])
 def test_names_that_the_classes_have_themselves(cls: type) -> None:
-    """A field of such a name would hide it; none is written with an underscore in front."""
+    """A field of such a name would hide the attribute; no name begins with an underscore."""
     own = {name for name in dir(cls) if not name.startswith("_")}
     assert own == ATTRIBUTES[cls.__name__]
 
@@ -336,7 +336,7 @@ def test_sections_are_chosen_by_their_names(parse: Parse) -> None:
 
 
 def wide(parse: Parse) -> str:
-    """Return a module with much in it that has to be wrapped, sorted and escaped."""
+    """Return a module with lines to wrap, names to sort and characters to escape."""
     long = "a_rather_long_name." * 2 + "with_an_end"
     inner = vmsd(f'{long}/it\'s "q"', entry(long, "uint32", 4), entry("b", "bool", 1))
     return scaffold(
@@ -400,7 +400,7 @@ def test_a_hostile_name_is_only_ever_a_name(
     try:
         stream = read(file)
     except VMStateError:
-        return  # a scalar type of other than two bytes
+        return  # scalar types that have not two bytes
     tree = ast.parse(scaffold(stream))
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     bases = {"Device", "VMStruct"}

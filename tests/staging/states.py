@@ -35,13 +35,13 @@ BAD, WORSE = 666, 667
 
 
 class Word(VMStruct):
-    """Four bytes on the wire, as all of these."""
+    """A layout class of four bytes; all states here have four bytes on the wire."""
 
     value: u32 = 0
 
 
 class Echo(Word):
-    """A layout class with conversions of its own; it keeps something elsewhere."""
+    """A layout class with its own conversions, which also changes a global dict."""
 
     def snapshot_migration_state(self, target: Any) -> None:
         super().snapshot_migration_state(target)
@@ -56,7 +56,7 @@ elsewhere: dict[int, int] = {}
 
 
 class Wide(Echo):
-    """The same with attributes beside its memory."""
+    """The same with an attribute besides its memory."""
 
     __slots__ = ("seen",)
 
@@ -66,7 +66,7 @@ class Wide(Echo):
 
 
 class Own(ToMigrationState[Word]):
-    """A shape of its own, changed in place before it is looked at."""
+    """A state with its own layout, which a restore changes before it checks the value."""
 
     def __init__(self) -> None:
         self.digits = [0]
@@ -119,7 +119,7 @@ class Bytes:
 @derive_to_migration_state
 @dataclass
 class Nest:
-    """States in a state; the list has one."""
+    """A state in a state."""
 
     inner: Numbers = plain_field(default_factory=Numbers)
 
@@ -133,13 +133,13 @@ class Nests:
 @derive_to_migration_state
 @dataclass
 class Around:
-    """Foreign states in a state."""
+    """A state with its own conversions in a derived one."""
 
     inner: Own = plain_field(default_factory=Own)
 
 
 class Sub(Point):
-    """A subclass with more, of which only its own conversions know."""
+    """A subclass with an attribute that only its own conversions handle."""
 
     def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
         self.more = source.value
@@ -193,7 +193,7 @@ def inner(dev: Any, part: int) -> Any:
 
 
 def shape(value: Any) -> Any:
-    """Return a state with all that is in it, and the identities of those objects."""
+    """Return a comparable copy of a state and everything in it."""
     if isinstance(value, VMStruct):
         return type(value), bytes(value), getattr(value, "seen", None), elsewhere.get(id(value))
     if isinstance(value, list):
@@ -204,6 +204,7 @@ def shape(value: Any) -> Any:
 
 
 def objects(value: Any) -> Any:
+    """Return the identities of a state and the mutable objects in it."""
     if isinstance(value, list):
         return id(value), [objects(item) for item in value]
     if hasattr(value, "__dict__") and not isinstance(value, int):

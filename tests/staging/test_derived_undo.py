@@ -31,7 +31,7 @@ from .states import BAD, KINDS, Numbers, Word, device, refuse, refused, shape, w
 
 
 class Trap:
-    """Looks like a list, and breaks while it is filled."""
+    """A sequence that raises an exception when it is filled."""
 
     def __init__(self) -> None:
         self.items = [1, 2]
@@ -53,7 +53,7 @@ class Trap:
 @derive_to_migration_state
 @dataclass
 class Filled:
-    """What a restore changes inside; ``rows`` are two objects in a third."""
+    """A state that a restore changes in place; ``rows`` has two nested lists."""
 
     number: u8 = 0
     items: list[u8] = field(default_factory=lambda: [1, 2], length=2)
@@ -95,7 +95,7 @@ def prepare_array(state: Any) -> None:
 
 
 def prepare_unfit(state: Any) -> None:
-    """Check that a stream may repair what cannot be saved, and a refused one undoes that."""
+    """Set values that cannot be saved: a load repairs them, and a refused one restores them."""
     state.items[1] = 300
     state.number = -1
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fast path compared with the slow one, which devices of the same parts take for a validation.
+"""The fast path compared with the slow path: both must restore, refuse and roll back the same.
 
-What the fast path restores, refuses and rolls back must be the same.
+A device takes the slow path if it has a validation.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def test_the_exception_is_the_users_own_object() -> None:
 
 
 def test_parts_are_undone_newest_first_with_the_devices_version() -> None:
-    """A state that two parts share is what it was before the first of them."""
+    """A state that two parts share has its value from before the first restore."""
     log: list[tuple[int, int]] = []
 
     class Logged(Own):

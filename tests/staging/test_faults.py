@@ -103,12 +103,12 @@ def source_bytes() -> bytes:
 
 
 def place(hook: str) -> str:
-    """Return the part of a message that says where, of pyfirst."""
+    """Return the place in a message about pyfirst."""
     return faulty.expected_message("pyfirst", hook).partition(": ")[0]
 
 
 def in_hook(hook: str, conversions_in: str) -> str:
-    own = {"snapshot", "restore", "validate", "poisoned", "needed"}  # asked in pre_save
+    own = {"snapshot", "restore", "validate", "poisoned", "needed"}  # called in pre_save
     return f"in the {conversions_in if hook in own else hook} hook of pyfirst"
 
 
@@ -145,7 +145,7 @@ def _is_here(_state: Any, _version_id: int) -> bool:
 
 class Leaf(VMStruct):
     answers: ClassVar[int] = -1
-    """How often its predicate answers before it fails; below 0: for ever."""
+    """The number of calls after which its predicate fails; negative: never."""
     here: u16 = field(field_exists=_is_here)
     rest: u8 = 0
 
@@ -234,7 +234,7 @@ def test_a_default_needed_that_cannot_compare_fails_the_save(
 def test_an_exception_outside_of_a_predicates_try_fails_the_save(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As one of a signal handler, between the call from C and the first line."""
+    """A signal handler may raise between the call from C and the first line of the try."""
     from qemu_vmstate.vmsd import predicates
 
     dev = faulty.make(faulty.First)
@@ -292,7 +292,7 @@ def test_a_signal_that_raises_inside_a_hook_fails_the_save() -> None:
 
 
 class Bank(Device, name="bank"):
-    """Says how many accounts there are; ``Ledger`` must have as many, and is loaded later."""
+    """Has a number of accounts; ``Ledger``, which is loaded later, must have the same."""
 
     accounts: u32 = 2
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Large buffers: what they hold at rest, and that no copy of them outlives a save or load."""
+"""Large buffers: their initial content, and that no copy remains after a save or load."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qemu_vmstate import (
 
 MIB = 1 << 20
 SIZE = 5 * MIB
-"""More than cdefs/object.c's LARGE."""
+"""More than LARGE of cdefs/bridge/object.c."""
 
 
 class Large(VMStruct):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Restores of large layout classes in Python: what they leave stays, what fails is undone."""
+"""Restores of large layout classes in Python: what they change, and how a failure is undone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tail(VMStruct):
 
 
 class Pages(VMStruct):
-    """More than a page, and more than the fast path keeps on the stack."""
+    """More than a page, and more than the fast path puts on the stack."""
 
     head: u32 = 0
     data: Buffer[Literal[8192]] = zeroed()
@@ -100,7 +100,7 @@ def nothing(state: Pages, source: Pages) -> None:
 
 
 restores: list[Restore] = [assign_all]
-"""What every ``Pages`` does."""
+"""The function that every ``Pages`` calls in a restore."""
 
 WAYS: list[Restore] = [assign_all, number, buffer, element, nested, raw, added, twice, nothing]
 
@@ -114,7 +114,7 @@ def new() -> Pages:
 
 
 def expected(way: Restore) -> Pages:
-    """Return what the restore makes of an instance that nobody migrates."""
+    """Return the result of the restore on an instance outside a device."""
     state = old()
     way(state, new())
     return state
@@ -131,7 +131,7 @@ def wire_of(cls: Any) -> bytes:
 
 
 def filled(cls: Any) -> Any:
-    """Return a device whose states nobody else has."""
+    """Return a device with new states."""
     return cls(**{name: Mutex(old()) for name in cls.__parts__})
 
 
@@ -184,7 +184,7 @@ def test_who_has_the_state_or_a_view_of_it_sees_the_load(fails: bool) -> None:
     del state
 
     def restore(state: Pages, source: Pages) -> None:
-        # By way of views that were there before.
+        # Through views from before the load.
         tail.last = source.tail.last
         words[3] = source.words[3]
         if fails:

@@ -31,7 +31,7 @@ from .states import BAD, Word, device_of, inner, messages, wire_of
 
 
 class Pot(ToMigrationState[Word]):
-    """Restored in place, and only then looked at."""
+    """A state that a restore changes before it checks the value."""
 
     def __init__(self) -> None:
         self.value: Any = 0
@@ -116,7 +116,7 @@ def test_a_snapshot_that_fails_fails_the_save(part: int) -> None:
     inner(dev, part).value = "lid"
     with pytest.raises(InvalidError, match=rf"(?m)^eight\.part{part}: under a lid$"):
         save(dev)
-    # What cannot be saved can be repaired by a stream, and one that is refused undoes it.
+    # A load repairs a state that cannot be saved; a refused load restores it.
     numbers = [5] * PARTS
     numbers[7 - part] = BAD
     if part != 7 - part:
@@ -161,7 +161,7 @@ class Slots(ToMigrationState[Word]):
 
 
 class OwnLock(ToMigrationStateShared[Word]):
-    """Restorable by itself, with a lock that we know nothing of."""
+    """A state that can be restored while shared, with a lock of its own."""
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
@@ -301,7 +301,7 @@ def test_a_conversion_may_lock_what_the_load_holds_already() -> None:
     dev = Two()
     load(dev, wire_of([7, 7]))
     assert save(dev) == wire_of([7, 7])
-    # A guard that was kept guards nothing any more, and holds nothing up.
+    # A guard that was kept is released, and locks nothing.
     with pytest.raises(LockError, match="this guard was released"):
         _ = kept[0].value
     kept[0].release()

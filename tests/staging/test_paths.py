@@ -206,7 +206,7 @@ def test_saves_beside_a_busy_thread_are_never_torn(make: Make) -> None:
                 assert wire[5:11] == 3 * a.to_bytes(2, "big")
 
 
-# What only states that convert themselves can do
+# States with their own conversions
 
 
 class Keeper(VMStruct):
@@ -252,7 +252,7 @@ def test_a_kept_source_is_a_copy() -> None:
     class Holding(Keeper):
         def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
             kept[:] = [source]
-            assert source.a == 1  # read, and not copied for that
+            assert source.a == 1  # reading needs no copy
 
     class Device2(Device, name="keeping"):
         part: Migratable[Mutex[Holding]]
@@ -285,7 +285,7 @@ class NothingDevice(Device, name="partly"):
 @pytest.mark.parametrize(("cls", "a"), [(PartlyDevice, 5), (NothingDevice, 0)])
 def test_snapshot_begins_with_the_defaults(cls: type[Any], a: int) -> None:
     device = cls()
-    # What the staging struct held before must not shine through.
+    # Earlier values in the staging struct must not affect the load.
     load(device, save(filled(keeping(), 9)))
     filled(device, 5)
     initial = save(cls())

@@ -148,7 +148,7 @@ def test_gil_is_free_while_a_thread_waits(run: Run) -> None:
     guard = mutex.lock()
     waiting = run(lambda: mutex.lock().release())
     waiting.wait_blocked()
-    # No other thread could run and return if that one slept with the GIL.
+    # No other thread could run if that one slept with the GIL.
     assert run(lambda: sum(range(1000))).result() == 499500
     guard.release()
     waiting.result()
@@ -292,7 +292,7 @@ def test_restore_waits_for_the_lock(make: type[NativePart] | type[PythonPart], r
 
 
 def test_all_locks_are_held_for_the_copies_and_free_when_qemu_writes_bytes(run: Run) -> None:
-    """No thread locks a part between the copies of two, and none waits for the rest of the save."""
+    """No thread locks a part between two copies, and none waits longer than for the copies."""
     free: list[bool] = []
 
     def look_in_another_thread(*_state_and_version: Any) -> bool:

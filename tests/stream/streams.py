@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Builders of migration files, written by hand from what the format says."""
+"""Builders of migration files, written from the documentation of the format."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def stream_of(payload: bytes, *fields: Any, **more: Any) -> bytes:
 
 
 def one(parse: Parse, payload: bytes, *fields: Any, **more: Any) -> Section:
-    """Return the section of a device of those fields, read from a stream of nothing else."""
+    """Return the section of a device with those fields, read from a stream with no other."""
     section = parse(stream_of(payload, *fields, **more)).section("dev")
     assert section.payload_offset == 8 + 1 + 4 + 4 + 8
     assert section.payload_size == len(payload)

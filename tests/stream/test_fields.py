@@ -102,7 +102,7 @@ def test_an_array_with_an_entry_for_each_element(parse: Parse) -> None:
 
     payload = bytes([1, 2, 3, 4, 5])
     rest = entry("b", "uint8", 1)
-    # QEMU 7.2 numbers each; later ones all but the last.
+    # QEMU 7.2 numbers each; later versions all but the last.
     for last in ({"index": 2}, {}):
         fields = [element(0, index=0), element(1, index=1), element(2, **last), rest]
         section = one(parse, payload, *fields)
@@ -153,7 +153,7 @@ def test_runs_of_pointers_that_are_null(parse: Parse) -> None:
 
 
 def test_pointers_that_nothing_describes_are_kept_as_bytes(parse: Parse) -> None:
-    # QEMU before 9.2 describes an array by its first element, and of a NULL it tells nothing.
+    # QEMU before 9.2 describes an array by its first element, and a NULL without its type.
     pointers = entry("p", "struct", 1, array_len=3, struct={})
     section = one(parse, b"\x30\x30\x30\x07", pointers, entry("last", "uint8", 1))
     assert [f.type for f in section.field("p").children] == 3 * ["nullptr"]
@@ -171,7 +171,7 @@ def test_pointers_that_nothing_describes_are_kept_as_bytes(parse: Parse) -> None
     assert section.field("dev/s.v").value == 9
     with pytest.raises(StreamError, match="what follows it has more bytes than the section"):
         one(parse, b"\x30abc\x30\x07", pointers, entry("last", "uint64", 8))
-    # Inside a struct its end is not known.
+    # Inside a struct the end of the gap is unknown.
     inside = entry("s", "struct", 5, struct=vmsd("s", pointers))
     with pytest.raises(StreamError, match=r"the description of dev.s.p cannot be used: the first"):
         one(parse, b"\x30abc\x30", inside)

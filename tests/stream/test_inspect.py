@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command ``inspect``: a table for people, JSON for programs."""
+"""The command ``inspect``: a table, or JSON."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Other bytes in the sections of migration files written by hand."""
+"""Replacing payloads in migration files written by hand."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def payloads(stream: Stream) -> dict[tuple[str, int | None], bytes]:
 
 
 def refused(path: Path, *arguments: Any) -> str:
-    """Return the message, nothing having been written."""
+    """Return the message of a refusal that writes nothing."""
     before = sorted(os.listdir(path.parent))
     with pytest.raises(StreamError) as caught:
         replace(path, path.parent / "out.mig", *arguments)
@@ -104,7 +104,7 @@ def test_bytes_of_the_same_size_change_nothing_else(tmp_path: Path) -> None:
     assert stream.section("uart", 1).field("fifo").value == (5, 6)
     assert stream.section("uart").field("lcr").value == 3
     assert stream.section("clock").field("rate").value == 9
-    # One file may be both.
+    # Both paths may be the same.
     replace(out, out, {("uart", 1): b"\x04" + be32(0x00030004), ("clock", 0): CLOCK_OF_7})
     assert out.read_bytes() == before
 
@@ -131,13 +131,13 @@ def test_a_payload_with_its_own_description(tmp_path: Path) -> None:
     assert payloads(stream) == before | {("uart", 1): new}
     section = stream.section("uart", 1)
     assert section.field("uart/extra.extra").value == 0x2A
-    # The other one is what it was, and of the description only this device has changed.
+    # The other device and its description are unchanged.
     assert stream.section("uart").fields == read(path).section("uart").fields
     old, changed = (p.read_bytes().rpartition(EOF + b"\x06")[2][4:] for p in (path, out))
     entry_of_1 = json.dumps(device("uart", *UART, instance=1)).encode()
     now = json.dumps({"name": "uart", "instance_id": 1} | with_extra()).encode()
     assert changed == old.replace(entry_of_1, now) != old
-    # And back.
+    # Replace it back.
     replace(out, out, {("uart", 1): before["uart", 1]}, {("uart", 1): vmsd("uart", *UART)})
     assert out.read_bytes() == path.read_bytes()
 
@@ -176,7 +176,7 @@ def test_a_payload_that_its_description_does_not_describe(tmp_path: Path) -> Non
         "the section 'uart' (instance 1) cannot have these 2 bytes: the payload of 2 bytes ends "
         "inside uart.fifo, whose 4 byte(s) begin at byte 1; give the new bytes' description too"
     )
-    # Of the right size, and another thing in it.
+    # It has the right size but other fields.
     message = refused(path, {("tree", 0): b"\x01\x01\x07"})
     assert "by the description its end is at byte 2, and 0x07 is there" in message
     message = refused(path, {("uart", 0): long}, {("uart", 0): vmsd("uart", *UART)})

@@ -187,7 +187,7 @@ def test_iterable_sections_that_end_themselves(parse: Parse) -> None:
 
 
 def test_what_is_not_described_ends_at_its_footer(parse: Parse) -> None:
-    # A footer of another section, and one of its own that nothing follows, are payload.
+    # The payload may contain another footer, or its own without a section behind it.
     payload = footer(4) + footer(9) + b"\x33" + footer(9) + b"\x02" + be32(77)
     stream = parse(
         HEADER

@@ -139,7 +139,7 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield path
         assert server.stdin is not None
         server.stdin.close()
-        # It ends even while the thread of a client runs.
+        # The process ends even while the thread of a client runs.
         assert server.wait(PATIENCE) == 0
 
 
@@ -211,7 +211,7 @@ def test_a_late_answer_is_not_taken_for_the_next(socket_path: str) -> None:
         other.exec("answered.set()")
         answers: list[str] = []
         for _ in until(lambda: bool(answers), "an answer in time", least=0):
-            # Another late answer must not be taken for the next one either.
+            # The next request must not get the late answer.
             with contextlib.suppress(ControlError):
                 answers.append(client.eval("'mine'"))
         assert answers == ["mine"]

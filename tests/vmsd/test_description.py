@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """describe(): the JSON that QEMU's writer emits, field by field.
 
-What it must be follows from vmsd_desc_field_start/end in migration/vmstate.c: an
-array that can be compressed has one entry with ``array_len`` and the size of its
-first element, one of a single element has no ``array_len``.
+The expected form follows from vmsd_desc_field_start/end in migration/vmstate.c: an array that can
+be compressed has one entry with ``array_len`` and the size of its first element; an array of one
+element has no ``array_len``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every type of field: its bytes on the wire, its limits, what it takes and refuses."""
+"""Every type of field: its bytes on the wire, its limits, and the values that it accepts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Every(VMStruct):
 
 every: Any = Every
 
-# name in Every, letter of struct, least, greatest: written out, not asked of the product
+# Name in Every, letter of struct, minimum, maximum; written here, independent of the product.
 NUMBERS = [
     ("u8", "B", 0, 0xFF),
     ("u16", "H", 0, 0xFFFF),
@@ -68,7 +68,7 @@ every_number = st.sampled_from(NUMBERS).flatmap(
 
 
 def wire_of(name: str, value: int) -> bytes:
-    """Return the bytes of an Every that is 0 but for one field."""
+    """Return the bytes of an Every in which one field is not 0."""
     values: dict[str, Any] = {"b": False} | {row[0]: 0 for row in NUMBERS} | {name: value}
     return struct.pack(">?BHIQbhiq", *values.values())
 
@@ -212,7 +212,7 @@ class Pair(VMStruct):
 
 
 def rows(*values: list[int]) -> Any:
-    """Assign lists to an array of arrays, whose static type is that of views."""
+    """Assign lists to an array of arrays; its static type does not accept lists."""
     return list(values)
 
 

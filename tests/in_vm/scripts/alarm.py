@@ -51,7 +51,7 @@ def drop_many() -> int:
 
 
 def unreleased() -> int:
-    """Return the number of dropped timers that are not released yet."""
+    """Return the number of dropped timers that are not released so far."""
     from qemu_vmstate.state import qemu_timer
 
     return len(qemu_timer._dead)  # noqa: SLF001 - no public name counts what users cannot see

@@ -52,7 +52,7 @@ class Key(VMStruct):
 
 
 class Gap(VMStruct):
-    """With a condition: else QEMU 7.2 describes all elements of an array by the first."""
+    """A condition, because otherwise QEMU 7.2 describes all elements of an array by the first."""
 
     a: u8 = 0
     b: u16 = field(default=7, field_exists=lambda state, _: state.a < 100)
@@ -122,7 +122,7 @@ dev = Everything(timer=QEMUTimer())
 
 
 def change() -> None:
-    """Give every field a value other than its default."""
+    """Set every field to a value other than its default."""
     dev.count = 2
     with dev.regs.lock() as regs:
         regs.items = [Item(a=1), Item(a=2, b=3)]
@@ -150,7 +150,7 @@ def change() -> None:
 
 
 def wire() -> bytes:
-    """Return what the device saves."""
+    """Return the device's wire bytes."""
     return save(dev)
 
 

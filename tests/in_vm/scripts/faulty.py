@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Devices that fail in a hook of one's choice; in a VM pyfirst, pymiddle, pylast and others.
+"""Devices that fail in a selected hook; in a VM they are pyfirst, pymiddle, pylast and others.
 
 ``break_it(dev, hook)`` makes the next save or load fail there, ``mend(dev)`` ends that.
 """
@@ -58,7 +58,7 @@ class CupsMigration(VMStruct):
 
 
 class Cups(ToMigrationState[CupsMigration]):
-    """Changed in place by a restore that then fails."""
+    """A state that a restore changes in place before it fails."""
 
     def __init__(self) -> None:
         self.device = ""
@@ -92,7 +92,7 @@ def _needed(state: Any) -> bool:
 
 
 class Mixed(Device, name="pymixed"):
-    """Parts that C copies, parts that Python converts, and plain fields."""
+    """A device of native parts, parts that Python converts, and plain fields."""
 
     regs: Migratable[Mutex[Regs]]
     level: BqlCell[u8]
@@ -110,7 +110,7 @@ class Mixed(Device, name="pymixed"):
 
 
 class _Hooked(Mixed, name="pyhooked"):
-    """With every hook: what C would copy, Python does then."""
+    """The same with every hook, for which Python copies the native parts."""
 
     def pre_save(self) -> None:
         _maybe_fail(self.name, "pre_save")
@@ -126,7 +126,7 @@ class _Hooked(Mixed, name="pyhooked"):
 
 
 class Native(Device, name="pynative"):
-    """All of it is copied by C."""
+    """A device of native parts only."""
 
     regs: Migratable[Mutex[Regs]]
     last: Migratable[BqlRefCell[Regs]]
@@ -134,7 +134,7 @@ class Native(Device, name="pynative"):
 
 
 class Echo(VMStruct):
-    """A layout class with a conversion of its own."""
+    """A layout class with its own conversions."""
 
     value: u32 = 0
 
@@ -149,21 +149,21 @@ class Point:
     y: u32 = 0
 
 
-class Short(Device, name="pyshort"):
-    """Nothing but one conversion, which C calls itself."""
+class Converted(Device, name="pyconverted"):
+    """A device of one conversion, which takes the fast path."""
 
     echo: Migratable[Mutex[Echo]]
 
 
 class Blend(Device, name="pyblend"):
-    """The same beside what C copies."""
+    """The same besides a native part."""
 
     regs: Migratable[Mutex[Regs]]
     echo: Migratable[Mutex[Echo]]
 
 
 class Derived(Device, name="pyderived"):
-    """A conversion of a derived class."""
+    """A device of a derived class."""
 
     point: Migratable[Mutex[Point]]
 
@@ -171,7 +171,7 @@ class Derived(Device, name="pyderived"):
 @derive_to_migration_state
 @dataclass
 class Row:
-    """Changed inside by a restore, and so are the states in it."""
+    """A state that a restore changes in place, as well as the states in it."""
 
     items: list[u8] = field(default_factory=lambda: [1, 2, 3], length=3)
     data: bytearray = field(default_factory=lambda: bytearray(2), length=2)
@@ -180,7 +180,7 @@ class Row:
 
 
 class Several(Device, name="pyseveral"):
-    """Conversions of every kind, which C calls one after the other."""
+    """A device of several conversions of every kind, which takes the fast path."""
 
     echo: Migratable[Mutex[Echo]]
     row: Migratable[Mutex[Row]]
@@ -189,20 +189,20 @@ class Several(Device, name="pyseveral"):
     point: Migratable[Mutex[Point]]
 
 
-class Lender(Device, name="pylender"):
-    """Its state is another device's as well, which is loaded later."""
+class Sharing(Device, name="pysharing"):
+    """A device that shares its state with another one, which is loaded later."""
 
     cups: Migratable[Arc[Mutex[Cups]]]
 
 
-class NativeLender(Device, name="pynativelender"):
-    """The same of a state that C copies."""
+class NativeSharing(Device, name="pynativesharing"):
+    """The same with a native part."""
 
     regs: Migratable[Arc[Mutex[Regs]]]
 
 
 class Borrower(Device, name="pyborrower"):
-    """Not C, but Python undoes what it restored."""
+    """A device that takes the slow path."""
 
     cups: Migratable[Arc[Mutex[Cups]]]
     regs: Migratable[Arc[Mutex[Regs]]]
@@ -256,7 +256,7 @@ def mend(dev: Any) -> None:
 
 
 def change(dev: Any, number: int) -> None:
-    """Give the device another state for each ``number``, which is below 100."""
+    """Set the device to another state for each ``number``, which is below 100."""
     with _bql():
         with dev.regs.lock() as regs, dev.last.borrow_mut() as last, dev.cups.lock() as cups:
             regs.first = last.first = number * 1000
@@ -271,7 +271,7 @@ def _bql() -> Any:
 
 
 def as_seen(dev: Any) -> tuple[Any, ...]:
-    """Return all of the device's state, also while saving fails, and its objects' identities."""
+    """Return all of the device's state, even if it cannot be saved, and the objects' identities."""
     regs, cups = dev.regs.into_inner(), dev.cups.into_inner()
     with _bql(), dev.last.borrow() as last:
         return (
@@ -281,7 +281,7 @@ def as_seen(dev: Any) -> tuple[Any, ...]:
 
 
 def copies() -> int:
-    """Return a count that grows with the instances of staged classes: each holds its class."""
+    """Return a count that grows with the instances of staged classes, by their references."""
     gc.collect()
     classes: list[Any] = [Regs, CupsMigration, Extra, First.Migrated, Middle.Migrated]
     return sum(sys.getrefcount(cls) for cls in [*classes, Last.Migrated])
@@ -291,11 +291,11 @@ if __name__ == "__main__":
     from qemu_vmstate import register
 
     devices = {dev.name: dev for dev in map(make, (Mixed, First, Middle, Last))}
-    native, short, derived, blend = Native(), Short(), Derived(), Blend()
+    native, converted, derived, blend = Native(), Converted(), Derived(), Blend()
     several, shared, shared_regs = Several(), Arc(Mutex(Cups())), Arc(Mutex(Regs()))
-    lender, native_lender = Lender(cups=shared), NativeLender(regs=shared_regs)
+    sharing, native_sharing = Sharing(cups=shared), NativeSharing(regs=shared_regs)
     borrower = Borrower(cups=shared.clone(), regs=shared_regs.clone())
-    others = (native, short, derived, blend, several, lender, native_lender, borrower)
+    others = (native, converted, derived, blend, several, sharing, native_sharing, borrower)
     for dev in (*others, *devices.values()):
         register(dev)
 
@@ -311,7 +311,7 @@ if __name__ == "__main__":
             change(dev, number)
         with native.regs.lock() as regs, native.second.lock() as second:
             regs.first = second.first = number
-        with short.echo.lock() as echo, derived.point.lock() as point:
+        with converted.echo.lock() as echo, derived.point.lock() as point:
             echo.value = point.x = point.y = number
         with blend.regs.lock() as regs, blend.echo.lock() as echo:
             regs.first = echo.value = number

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Devices that use the rarer members of a VMStateDescription; arguments say which."""
+"""Devices that use the rarer members of a VMStateDescription; the arguments select them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Regs(VMStruct):
 
 
 class Optional(Device, name="optional"):
-    """Its state is C's to copy; ``wanted`` can be what ``needed()`` returns or raises."""
+    """A device of native parts; ``wanted`` is what ``needed()`` returns or raises."""
 
     regs: Migratable[Mutex[Regs]]
     wanted: object = field(default=True, omit=True)
@@ -65,7 +65,7 @@ class Optional(Device, name="optional"):
 
 
 class OptionalHooks(Optional, name="optional-hooks"):
-    """As that, and its snapshot is Python's."""
+    """The same with a snapshot in Python."""
 
     def pre_save(self) -> None:
         self.calls.append("pre_save")
@@ -78,7 +78,7 @@ optional: dict[str, Optional] = {}
 
 
 def offer(wanted: dict[str, object]) -> None:
-    """Register those two, of which each is wanted or not."""
+    """Register both devices, each wanted or not."""
     for cls in (Optional, OptionalHooks):
         device = cls(wanted=wanted.get(cls.__name__, True))
         optional[cls.__name__] = device

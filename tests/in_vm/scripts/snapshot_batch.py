@@ -48,7 +48,7 @@ def values() -> list[int]:
 
 
 def take_asked() -> list[int]:
-    """Return the numbers of the devices asked for a snapshot since the last call."""
+    """Return the numbers of the devices that made a snapshot since the last call."""
     found, asked[:] = list(asked), []
     return found
 
