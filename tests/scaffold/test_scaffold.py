@@ -66,9 +66,9 @@ def test_a_complete_module(parse: Parse) -> None:
         '''\
 """The devices of a migration file, to start from.
 
-Each class loads and saves its section as it stands there. The stream does not say
-which field counts another's elements (VArray, VBuffer), which version added a field, or
-when a subsection is needed.
+Each class loads and saves its section as it stands there. The stream does not say which
+field counts another's elements (VArray, VBuffer), which version added a field, or when
+a subsection is needed.
 """
 
 from qemu_vmstate import Device, Subsection, VMStruct, field, u8, zeroed
