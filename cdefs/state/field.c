@@ -5,8 +5,8 @@
 #include "state/object_util.h"
 #include "state/values.h"
 
-/* Set the range of the field's kind; a declared range may narrow it. */
-static void default_range(Field *field)
+/* Set the range: that of the field's kind, with the declared limits; -1 with an exception. */
+static int set_range(Field *field, PyObject *low, PyObject *high)
 {
     static const char letters[] = "bhiqBHIQ";
     static const long long lows[] = { INT8_MIN, INT16_MIN, INT32_MIN, INT64_MIN };
@@ -16,6 +16,13 @@ static void default_range(Field *field)
 
     field->low = letter && letter < letters + 4 ? lows[letter - letters] : 0;
     field->high = letter ? highs[letter - letters] : 1;
+    if (low && low != Py_None) {
+        field->low = PyLong_AsLongLong(low);
+    }
+    if (high && high != Py_None) {
+        field->high = PyLong_AsUnsignedLongLong(high);
+    }
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static bool is_invalid(Py_ssize_t offset, Py_ssize_t size, Py_ssize_t count, int kind,
@@ -66,28 +73,18 @@ static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!self) {
         return NULL;
     }
-    Py_INCREF(name);
-    Py_XINCREF(cls);
-    Py_XINCREF(inner);
-    self->name = name;
+    self->name = Py_NewRef(name);
     self->offset = offset;
     self->size = size;
     self->count = count;
     self->kind = kind;
-    self->cls = cls;
-    self->inner = inner;
+    self->cls = Py_XNewRef(cls);
+    self->inner = Py_XNewRef(inner);
     self->num_delta = num_delta;
     self->num_kind = num_kind;
     self->multiply = multiply;
     self->checked = checked || kind == 'v';
-    default_range(self);
-    if (low && low != Py_None) {
-        self->low = PyLong_AsLongLong(low);
-    }
-    if (high && high != Py_None) {
-        self->high = PyLong_AsUnsignedLongLong(high);
-    }
-    if (PyErr_Occurred()) {
+    if (set_range(self, low, high) < 0) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;

@@ -121,7 +121,6 @@ PCS: dict[str, tuple[str, list[str], set[str]]] = {
 PCI = devices("e1000", "virtio-net-pci", "virtio-scsi-pci", "qemu-xhci", "usb-kbd", "pci-ohci")
 WITH_PCI = {"e1000", "virtio-net", "virtio-scsi", "xhci", "usb-kbd", "ohci", "PCIBUS"}
 MORE = devices("virtio-rng-pci", "virtio-balloon-pci", "virtio-keyboard-pci")
-WITH_MORE = {"virtio-rng", "virtio-balloon", "virtio-input"}
 GICV3 = ["-cpu", "max", "-smp", "2", *PCI]
 
 TARGETS: dict[str, tuple[str, list[str], set[str]]] = {

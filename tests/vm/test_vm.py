@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,6 @@ from qemu_vmstate.vm.launch import (
 from ..conftest import PATIENCE, until
 
 ROOT = Path(__file__).absolute().parents[2]
-RunBoot = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture

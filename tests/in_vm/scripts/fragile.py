@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 from qemu_vmstate import (
     BqlCell,
@@ -87,10 +86,6 @@ def change(first: int, items: int) -> None:
         regs.first = first
         notes.items = list(range(items))
         notes.total = items * 10
-
-
-def python_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate()]
 
 
 dev = Fragile()
