@@ -102,10 +102,10 @@ __all__ = [
     "zeroed",
 ]
 
-# What the names above are defined in, but for the exceptions.
+# What the names above are defined in, but for the exceptions and what derive has, which takes
+# longer to import than anything else and which no hook needs.
 _MODULES = (
     "bindings.native",
-    "derive",
     "device",
     "inprocess",
     "layout",
@@ -132,8 +132,10 @@ if not TYPE_CHECKING:  # who checks types is to see the names themselves
     def __getattr__(name: str) -> object:  # PEP 562
         if name in __all__:
             _import_all()
+            if name not in globals():
+                globals()[name] = getattr(import_module(".derive", __name__), name)
             return globals()[name]
-        if name in _MODULES:
+        if name in (*_MODULES, "derive"):
             return import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -8,7 +8,6 @@ The variable lets one checkout serve several QEMU versions, each built into its 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 __all__ = ["BUILD_COMMAND", "native_folder"]
 
@@ -16,6 +15,6 @@ BUILD_COMMAND = "QEMU_BUILD=/path/to/qemu/build pip install ."
 """The command that builds the compiled modules."""
 
 
-def native_folder() -> Path:
-    """Return the folder with the compiled modules, ``libqemu-vmstate.so`` and the shim."""
-    return Path(os.environ.get("QEMU_VMSTATE_NATIVE") or Path(__file__).parent).absolute()
+def native_folder() -> str:
+    """Return the path of the folder with the compiled modules, ``libqemu-vmstate.so`` and the shim."""
+    return os.path.abspath(os.environ.get("QEMU_VMSTATE_NATIVE") or os.path.dirname(__file__))

@@ -9,8 +9,8 @@ from .folder import BUILD_COMMAND, native_folder
 
 __all__ = ["_state", "not_loaded"]
 
-if str(native_folder()) not in package_path:
-    package_path.append(str(native_folder()))
+if native_folder() not in package_path:
+    package_path.append(native_folder())
 
 try:
     from . import _state

@@ -99,10 +99,10 @@ def lib() -> Lib:
                 "and the savevm list are that one's; do what needs them there, or start a program "
                 "with subprocess"
             )
-        library = native_folder() / "libqemu-vmstate.so"
-        if not library.exists():
+        library = os.path.join(native_folder(), "libqemu-vmstate.so")
+        if not os.path.exists(library):
             raise NativeError(f"{library} is missing; build it with `{BUILD_COMMAND}`")
-        _bind(ffi.new("char[]", bytes(library)))
+        _bind(ffi.new("char[]", os.fsencode(library)))
         _bound = True
     return _lib
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..wire.types import Scalar
@@ -38,8 +37,7 @@ def packer(items: list[tuple[int, str, int]]) -> struct.Struct:
     return made
 
 
-@dataclass(frozen=True)
-class NumberList:
+class NumberList(NamedTuple):
     """How a list of one derived class is packed that has nothing but unconverted numbers.
 
     ``packed`` has the expressions that ``packer`` is called with for an element ``e``.

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..wire.field_options import FieldOptions
 from ..wire.types import WireType
@@ -14,8 +13,7 @@ from ..wire.types import WireType
 __all__ = ["Codec", "FieldConversion", "Shape"]
 
 
-@dataclass(frozen=True)
-class Codec:
+class Codec(NamedTuple):
     """Two functions: ``to`` makes the wire's value of the attribute's, ``back`` the reverse.
 
     ``None`` stands for a function that would return its argument.
@@ -38,8 +36,7 @@ class Shape(enum.Enum):
     """A ``ToMigrationState``, or a list of them, that is restored in place."""
 
 
-@dataclass(frozen=True)
-class FieldConversion:
+class FieldConversion(NamedTuple):
     """The conversion of one field.
 
     ``where`` names the field in errors about the declaration (``Ticks.count``), ``path`` in

@@ -8,8 +8,7 @@ the load: with a sentence, and with nothing changed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import DeclarationError, InvalidError
 
@@ -18,8 +17,7 @@ __all__ = ["Validator", "validate", "validators_of"]
 F = TypeVar("F", bound=Callable[..., bool])
 
 
-@dataclass(frozen=True)
-class Validator:
+class Validator(NamedTuple):
     """A method that tells whether a state is valid, and the sentence for when it is not."""
 
     sentence: str

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..layout.vmstruct import VMStruct
 from ..state.cells import BqlRefCell, Mutex, inner_of, pointee
@@ -15,8 +14,7 @@ from ..state.undo import Undo
 __all__ = ["Hooks", "Part", "StatePart", "copied_by_c"]
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(NamedTuple):
     """What an object does before and after; ``None``: nothing.
 
     ``needed`` says whether it is saved at all, ``validate`` is given the staging struct.

@@ -109,7 +109,7 @@ def shim_path(native: str | os.PathLike[str] | None = None) -> Path:
 
     Raises :class:`VMLaunchError` when it is not there.
     """
-    folder = Path(native).absolute() if native else native_folder()
+    folder = Path(native).absolute() if native else Path(native_folder())
     path = folder / SHIM_NAME
     if not path.is_file():
         raise VMLaunchError(

@@ -38,10 +38,13 @@ ffi.cdef(
 )
 
 
+FOLDER = Path(native_folder())
+
+
 @cache
 def compile_words() -> list[str]:
     """Return the compiler and flags of the native parts' own C, for this tree."""
-    commands = json.loads((native_folder() / "compile_commands.json").read_text())
+    commands = json.loads((FOLDER / "compile_commands.json").read_text())
     (entry,) = (one for one in commands if one["file"].endswith("cdefs/bridge/qemu.c"))
     words = iter(shlex.split(entry["command"]))
     kept: list[str] = []
@@ -56,7 +59,7 @@ def compile_words() -> list[str]:
 @cache
 def tree_source() -> Path:
     """Return the source of the QEMU tree that the native parts were built for."""
-    options = json.loads((native_folder() / "meson-info" / "intro-buildoptions.json").read_text())
+    options = json.loads((FOLDER / "meson-info" / "intro-buildoptions.json").read_text())
     (build,) = (Path(one["value"]) for one in options if one["name"] == "qemu_build")
     info = json.loads((build / "meson-info" / "meson-info.json").read_text())
     return Path(info["directories"]["source"])
@@ -66,7 +69,6 @@ def tree_source() -> Path:
 def library() -> Any:
     """Return the C devices, compiled and loaded."""
     bind_qemu()  # first, because it loads and starts the migration code
-    folder = native_folder()
     with TemporaryDirectory() as made:
         output = Path(made) / "reference.so"
         unit = tree_source() / "tests" / "unit" / "test-vmstate.c"
@@ -76,10 +78,10 @@ def library() -> Any:
                 *("-O0", "-shared", f"-DREFERENCE_UNIT_TEST={json.dumps(str(unit))}"),
                 *("-o", str(output)),
                 *(str(HERE / name) for name in SOURCES),
-                str(folder / "libqemu-vmstate.so"),
-                *(f"-Wl,-rpath,{folder}", "-lglib-2.0", "-Wl,-z,defs"),
+                str(FOLDER / "libqemu-vmstate.so"),
+                *(f"-Wl,-rpath,{FOLDER}", "-lglib-2.0", "-Wl,-z,defs"),
             ],
-            cwd=folder,
+            cwd=FOLDER,
             capture_output=True,
             text=True,
         )
