@@ -16,5 +16,5 @@ BUILD_COMMAND = "QEMU_BUILD=/path/to/qemu/build pip install ."
 
 
 def native_folder() -> str:
-    """Return the path of the folder with the compiled modules, ``libqemu-vmstate.so`` and the shim."""
+    """Return the path of the folder of the compiled modules, the library and the shim."""
     return os.path.abspath(os.environ.get("QEMU_VMSTATE_NATIVE") or os.path.dirname(__file__))
