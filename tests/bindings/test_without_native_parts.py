@@ -197,7 +197,7 @@ def imported_for_type_checkers() -> list[str]:
 
 def test_what_type_checkers_see_is_what_is_there() -> None:
     modules = imported_for_type_checkers()
-    assert sorted(modules) == sorted(["errors", *qemu_vmstate._MODULES])  # noqa: SLF001 - the list under test
+    assert sorted(modules) == sorted(["errors", "derive", *qemu_vmstate._MODULES])  # noqa: SLF001 - the list under test
     seen = [(name, module) for module in modules for name in module_of(module).__all__]
     for name in qemu_vmstate.__all__:
         (module,) = [module for found, module in seen if found == name]
@@ -222,15 +222,19 @@ def fresh(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_first_use_of_any_name_imports_all_and_a_stream_none() -> None:
+def test_the_first_use_of_any_name_imports_all_that_hooks_need_and_a_stream_none() -> None:
     loaded = "sorted(name for name in sys.modules if name.startswith('qemu_vmstate'))"
     none = fresh(f"import sys, qemu_vmstate.stream; print({loaded})")
     assert "bindings" not in none
     assert "staging" not in none
     first = fresh(f"import sys, qemu_vmstate; qemu_vmstate.u8; print({loaded})")
-    assert first == fresh(f"import sys; from qemu_vmstate import *; print({loaded})")
-    for module in ("staging", "vmsd.predicates", "state.qemu_timer", "registration", "derive"):
+    every = fresh(f"import sys; from qemu_vmstate import *; print({loaded})")
+    for module in ("staging", "vmsd.predicates", "state.qemu_timer", "registration"):
         assert f"qemu_vmstate.{module}'" in first
+    assert "qemu_vmstate.derive" not in first
+    derive = {name for name in ast.literal_eval(every) if name.startswith("qemu_vmstate.derive")}
+    assert sorted({*ast.literal_eval(first), *derive}) == ast.literal_eval(every)
+    assert "qemu_vmstate.derive.decorator" in derive
 
 
 @pytest.mark.parametrize("host", ["inprocess", "registration", "device"])
