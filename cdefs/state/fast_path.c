@@ -107,6 +107,17 @@ static int add_conversion(FastPath *self, PyObject *item)
     return 0;
 }
 
+/* False with an exception. */
+static bool intern_names(void)
+{
+    if (!snapshot_name) {
+        snapshot_name = PyUnicode_InternFromString("snapshot_migration_state");
+        restore_name = PyUnicode_InternFromString("restore_migrated_state_mut");
+        undo_name = PyUnicode_InternFromString("__undo_migrated_state__");
+    }
+    return snapshot_name && restore_name && undo_name;
+}
+
 static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *owner_ref, *failed, *roll_back, *undo_of_memory, *own_version, *conversions, *cells;
@@ -119,16 +130,11 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
                           &own_version, &PyTuple_Type, &conversions, &PyTuple_Type, &cells)) {
         return NULL;
     }
-    if (!snapshot_name) {
-        snapshot_name = PyUnicode_InternFromString("snapshot_migration_state");
-        restore_name = PyUnicode_InternFromString("restore_migrated_state_mut");
-        undo_name = PyUnicode_InternFromString("__undo_migrated_state__");
-    }
-    self = (FastPath *)PyType_GenericAlloc(type, 0);
-    count = PyTuple_Size(conversions);
+    self = intern_names() ? (FastPath *)PyType_GenericAlloc(type, 0) : NULL;
     if (!self) {
         return NULL;
     }
+    count = PyTuple_Size(conversions);
     self->owner_ref = Py_NewRef(owner_ref);
     self->failed = Py_NewRef(failed);
     self->roll_back = Py_NewRef(roll_back);
@@ -149,7 +155,7 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         memcpy(self->cells, distinct, self->n_cells * sizeof(*distinct));
     }
     PyMem_Free(distinct);
-    if (!self->conversions || !snapshot_name || !restore_name || !undo_name) {
+    if (!self->conversions) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }

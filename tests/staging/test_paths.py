@@ -310,3 +310,55 @@ def test_restore_that_fails_half_way_is_undone() -> None:
     assert not device.part.is_poisoned()
     with device.part.lock() as state:
         assert state.data[0] == 4
+
+
+class Sparse(VMStruct):
+    a: u8 = 0
+    b: u8 = field(default=7, field_exists=lambda state, _version_id: state.a != 9, keep=True)
+
+    refuses = False
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        if type(self).refuses:
+            raise InvalidError("not now")
+        super().snapshot_migration_state(target)
+
+    def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+        super().restore_migrated_state_mut(source, version_id)
+
+
+class FastSparse(Device, name="sparse"):
+    state: Migratable[Mutex[Sparse]]
+
+
+class SlowSparse(FastSparse, name="sparse"):
+    def post_load(self, version_id: int) -> None:
+        pass
+
+
+SPARSE = pytest.mark.parametrize(("cls", "is_fast"), [(FastSparse, True), (SlowSparse, False)])
+
+
+@SPARSE
+def test_a_field_that_the_stream_lacks_is_preserved(cls: type[Any], is_fast: bool) -> None:
+    device = cls()
+    assert bool(getattr(staging_of(device), "fast_path", None)) == is_fast
+    with device.state.lock() as state:
+        state.b = 55
+    load(device, bytes([9]))
+    with device.state.lock() as state:
+        assert (state.a, state.b) == (9, 55)
+
+
+@SPARSE
+def test_a_snapshot_that_fails_before_a_load_is_the_pre_load_hooks(
+    cls: type[Any], is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = cls()
+    monkeypatch.setattr(Sparse, "refuses", True)
+    with pytest.raises(InvalidError, match="not now") as caught:
+        load(device, bytes([9]))
+    assert caught.value.__notes__ == ["in the pre_load hook of sparse, at sparse.state"]
+    with pytest.raises(InvalidError, match="not now") as caught:
+        save(device)
+    assert caught.value.__notes__ == ["in the pre_save hook of sparse, at sparse.state"]
