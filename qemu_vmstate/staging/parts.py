@@ -85,8 +85,8 @@ class StatePart:
     def load(self, source: Any, version_id: int) -> None:
         """Restore under the state's own lock."""
         shared: Any = pointee(self.value)
-        if hasattr(shared, "restore_unguarded"):
-            shared.restore_unguarded(self.place(source), version_id)
+        if hasattr(shared, "restore_without_undo"):
+            shared.restore_without_undo(self.place(source), version_id)
         else:
             shared.restore_migrated_state_mut(self.place(source), version_id)
 
