@@ -123,7 +123,7 @@ class ClassWriter:
         simple = all(line.startswith("self.") for line in self._lines.commit)
         restore: Any = made["restore_migrated_state_mut"]
         restore.all_or_nothing = simple and assigned
-        restore.keeps_nothing = True
+        restore.forgets_source = True
         if self._lines.only_numbers and self._runs and assigned:
             size = migrated.__layout__.size
             self.numbers = NumberList.of_run(self._runs[0], offsets, size)
