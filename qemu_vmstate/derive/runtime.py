@@ -89,7 +89,8 @@ def as_kind_of(current: Any, loaded: Any, path: str) -> Any:
         return loaded
     if not hasattr(current, "__setitem__") or len(current) != len(loaded):
         raise InvalidError(
-            f"{short_repr(current)} cannot hold {len(loaded)} elements; make it a list of as many",
+            f"{short_repr(current)} cannot hold {len(loaded)} elements; make it a list of that "
+            "many",
             path,
         )
     return loaded
