@@ -44,8 +44,8 @@ static int refuse_poisoned(QvObject *object, size_t index, char **errmsg)
 }
 
 /*
- * All of them at once, so that no other thread sees one part without the other.
- * Who has a lock may need the GIL to get on: never wait for the one with the other.
+ * Lock all parts together, so that no other thread sees a part change without the others.
+ * A thread that holds a lock may need the GIL to go on, so release the GIL while waiting.
  */
 static int lock_parts(QvObject *object, int *gil, char **errmsg)
 {
@@ -73,8 +73,8 @@ static int lock_parts(QvObject *object, int *gil, char **errmsg)
 }
 
 /*
- * Whether every part can be copied.  Nothing is waited for: who has a lock now
- * may poison it until the copy, and then it is as if he did it after that.
+ * Check that every part can be copied.  This waits for no lock: a thread that holds one may
+ * poison it before the copy, which has the same effect as poisoning it after the copy.
  */
 static int check_parts(QvObject *object, bool to_change, char **errmsg)
 {
@@ -137,7 +137,7 @@ static int copy_parts(QvObject *object, bool out, int *gil, char **errmsg)
     return ret;
 }
 
-/* Python answers 0 or a negative errno; anything else is a failure all the same. */
+/* Python returns 0 or a negative errno; any other value is a failure too. */
 static int from_python(int ret, char **errmsg)
 {
     if (ret == 0) {
@@ -204,7 +204,7 @@ int qv_object_call_python(QvObject *object, int hook, int argument, char **errms
     return from_python(ret, errmsg);
 }
 
-/* What needed could not answer, when the snapshot of what it could not is wanted. */
+/* Return the error of a failed QV_HOOK_NEEDED, which only a snapshot can report to QEMU. */
 static int unanswered(QvObject *object, char **errmsg)
 {
     bool asked = object->extras && !object->inprocess;
@@ -233,7 +233,7 @@ int qv_object_fill(QvObject *object, bool preserve, int *gil, char **errmsg)
     return ret < 0 ? ret : qv_object_call_python(object, QV_HOOK_SNAPSHOT, preserve, errmsg);
 }
 
-/* Most objects have one Mutex, and it is free: false if not, or what it guards is broken. */
+/* Copy an object that has one Mutex, free and not poisoned, as most have; else return false. */
 static bool copy_only_part(QvObject *object)
 {
     const QvObjectClass *object_class = object->object_class;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * All or nothing for a whole VM: what a load has put into objects is taken back
- * when it fails later, in another device or in the stream between them.
+ * The undo of a VM's load: all objects that it restored are rolled back if it fails later,
+ * in another device or in the stream between devices.
  *
- * QEMU has no hook for that.  It tells a SaveVMHandlers entry that a load is
- * over, and whether it has failed can be seen; once the VM runs, it has not.
+ * QEMU has no hook for that.  It calls a SaveVMHandlers entry at the end of a load, where
+ * load_watch.c sees whether the load has failed; if the VM runs, it has succeeded.
  */
 #include "bridge/undo_log.h"
 #include "bridge/python_call.h"
@@ -13,19 +13,19 @@
 int qv_py_roll_back(void *undo, int unused, char **errmsg);
 
 /*
- * One change.  Two objects may share a state, so all changes are rolled back in the reverse
- * order, whoever made them.
+ * The record of one restore.  Two objects may share a state, so all records, C's and Python's,
+ * are rolled back in one order, newest first.
  */
 typedef struct UndoRecord {
     QvObject *object;       /* owner: Python; or NULL */
-    void *undo;             /* owner: this record; Python's, if object is NULL */
-    unsigned char memory[]; /* what object's parts held, one behind the other */
+    void *undo;             /* owner: this record; a Python object, if object is NULL */
+    unsigned char memory[]; /* the previous bytes of object's parts, in a row */
 } UndoRecord;
 
-/* All guarded by the BQL. */
+/* The BQL guards these. */
 static GSList *records;  /* owner: this file; newest first */
-static GSList *finished; /* owner: this file; those of Python, of a load that succeeded */
-static bool incoming;    /* the last load is a migration's, and not a snapshot's */
+static GSList *finished; /* owner: this file; Python's records of a load that succeeded */
+static bool incoming;    /* the last load is of a migration, not of a snapshot */
 
 static void copy(QvObject *object, unsigned char *memory, bool out)
 {
@@ -40,7 +40,7 @@ static void copy(QvObject *object, unsigned char *memory, bool out)
     }
 }
 
-/* A QvPythonHook, to run on the large stack. */
+/* A QvPythonHook, because it has to run on the large stack. */
 static int release_finished(void *unused, int unused_too, char **errmsg)
 {
     int gil = qv_python_table->enter();
@@ -59,7 +59,7 @@ static int release_finished(void *unused, int unused_too, char **errmsg)
     return 0;
 }
 
-/* No record is rolled back any more. */
+/* Drop all records.  Python's need the GIL, so release_finished() frees them. */
 static void finish(void)
 {
     while (records) {
@@ -147,7 +147,7 @@ void qv_undo_end_load(bool failed)
 
 void qv_undo_vm_runs(void)
 {
-    /* In the downtime: Python, which may be busy, is left for later. */
+    /* This is in the downtime, and the GIL may be busy: Python's records are freed later. */
     finish();
 }
 

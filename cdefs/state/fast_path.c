@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * FastPath: what of an object's snapshot and restore is Python's, when that is
- * only the states' own conversions.  See shared/python_table.h.
+ * FastPath: the Python part of an object's snapshot and restore, if that is only the
+ * conversions of its states.  See shared/python_table.h.
  */
 #include "state/fast_path.h"
 #include "shared/cells.h"
@@ -10,9 +10,9 @@
 #include "state/object_util.h"
 
 /*
- * What undoes a restore that changed the state: what __undo_migrated_state__() returns, or
- * for UNDO_MEMORY, of which the memory is all that counts, the bytes of that.  One of an
- * ALL_OR_NOTHING that raises has changed nothing.
+ * How a restore is undone: UNDO_CALL with the result of __undo_migrated_state__(), UNDO_MEMORY
+ * with the bytes of the state's memory.  ALL_OR_NOTHING is as UNDO_CALL, but a restore that
+ * raises has changed nothing.
  */
 enum { UNDO_CALL, UNDO_MEMORY, ALL_OR_NOTHING };
 
@@ -20,22 +20,22 @@ typedef struct {
     PyObject *state; /* strong; a ToMigrationState */
     Memory *staged;  /* strong; its part of the staging struct */
     int undo;
-    int forgets; /* its restore keeps nothing of its source */
+    int forgets; /* its restore keeps no reference to its source */
 } Conversion;
 
-/* What a snapshot needs comes first: of ten thousand, each line of memory counts. */
+/* A snapshot's members come first: with ten thousand objects, each cache line counts. */
 typedef struct {
     PyObject_HEAD Conversion *conversions; /* owner: this object */
     Py_ssize_t count;
     QvCell **cells; /* owner: conversions, behind them */
     size_t n_cells;
     PyObject **undos;    /* owner: conversions, behind cells; guarded by the cells */
-    PyObject *owner_ref; /* strong: for Python, which of them this is */
+    PyObject *owner_ref; /* strong: the weakref.ref of the PythonStaging */
     PyObject *failed;    /* strong: failed(owner_ref, index, hook, exception, &errmsg) -> errno */
     PyObject *roll_back; /* strong: roll_back(owner_ref, undos, exception) */
     PyObject *undo_of_memory; /* strong: undo_of_memory(state, bytes, own_version) -> undo */
     PyObject *own_version;    /* strong: the version_id that a roll back's restore gets */
-    PyObject *owner;          /* strong: the distinct Cells of all parts, C's too */
+    PyObject *owner;          /* strong: the distinct Cells of all parts, native ones too */
 } FastPath;
 
 static PyObject *snapshot_name, *restore_name, *undo_name;
@@ -168,7 +168,7 @@ static PyObject *fast_path_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     return (PyObject *)self;
 }
 
-/* The pending exception becomes the object's, a message and an errno. */
+/* Report the pending exception to Python; return its errno and set *errmsg. */
 static int fail(FastPath *self, Py_ssize_t index, const char *hook, char **errmsg)
 {
     PyObject *type, *value, *traceback, *answer;
@@ -194,7 +194,7 @@ static int fail(FastPath *self, Py_ssize_t index, const char *hook, char **errms
     return error < 0 ? error : -EINVAL;
 }
 
-/* Whether all are locked now and their states whole; else the slow path says why not. */
+/* Lock all cells; return false if one cannot be or is poisoned, which the slow path reports. */
 static bool lock(FastPath *self)
 {
     bool whole = true;
@@ -273,7 +273,7 @@ static void release(void *undo)
     Py_DECREF((PyObject *)undo);
 }
 
-/* False with an exception.  needed: also if its own restore is all or nothing. */
+/* Keep the undo, or return false with an exception.  needed: also that of ALL_OR_NOTHING. */
 static bool keep_undo(FastPath *self, Py_ssize_t index, bool needed)
 {
     Conversion *conversion = &self->conversions[index];
@@ -291,7 +291,7 @@ static bool keep_undo(FastPath *self, Py_ssize_t index, bool needed)
     return undo != NULL;
 }
 
-/* The first undos as a tuple, which has their references then; NULL with an exception. */
+/* Return the first undos as a tuple that owns them, or NULL with an exception. */
 static PyObject *take_undos(FastPath *self, Py_ssize_t count)
 {
     PyObject *taken = PyTuple_New(count);
@@ -314,7 +314,7 @@ static PyObject *take_undos(FastPath *self, Py_ssize_t count)
     return taken;
 }
 
-/* The exception stays; what goes wrong here is noted on it. */
+/* Roll the first conversions back.  The exception stays pending; it gets notes of failures here. */
 static void roll_back(FastPath *self, Py_ssize_t count)
 {
     PyObject *type, *value, *traceback, *undos, *done = NULL;
@@ -333,7 +333,7 @@ static void roll_back(FastPath *self, Py_ssize_t count)
     PyErr_Restore(type, value, traceback);
 }
 
-/* What rolls all of it back at a failure that comes later: owner_ref and the undos. */
+/* Return the undo record for a failure later in the load, owner_ref and the undos; or NULL. */
 static PyObject *make_undo(FastPath *self)
 {
     PyObject *undos = take_undos(self, self->count);
@@ -346,7 +346,7 @@ static PyObject *make_undo(FastPath *self)
     return made;
 }
 
-/* -1 with an exception. */
+/* Return 0, or -1 with an exception. */
 static int restore_conversion(Conversion *conversion, PyObject *version)
 {
     PyObject *staged = (PyObject *)conversion->staged, *done = NULL;
@@ -365,7 +365,7 @@ static int restore_conversion(Conversion *conversion, PyObject *version)
     return done ? 0 : -1;
 }
 
-/* All of them or none: how many were restored; the exception is that of the next. */
+/* Restore all or none; return count, or the index of the one whose exception is pending. */
 static Py_ssize_t restore_conversions(FastPath *self, int version_id, void **undo)
 {
     PyObject *version = PyLong_FromLong(version_id);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Generates the code of one class's conversions: a struct pack for each run of numbers."""
+"""Generates the code of one class's conversions: one ``struct`` call for each run of numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from .runtime import (
     all_are,
     as_kind_of,
     check_classes,
-    items,
+    copy_items,
+    copy_rows,
     prepare_state,
     prepare_states,
     raise_unfit,
@@ -34,7 +35,6 @@ from .runtime import (
     roll_numbers_back,
     roll_rows_back,
     roll_states_back,
-    rows,
     snapshot_state,
     snapshot_states,
     undos_of_states,
@@ -57,29 +57,29 @@ _NAMES: dict[str, Any] = {
     "_restore_all": restore_all,
     "_all_are": all_are,
     "_roll_numbers_back": roll_numbers_back,
-    "_items": items,
+    "_copy_items": copy_items,
     "_roll_items_back": roll_items_back,
-    "_rows": rows,
+    "_copy_rows": copy_rows,
     "_roll_rows_back": roll_rows_back,
     "_undos_of_states": undos_of_states,
     "_roll_states_back": roll_states_back,
     "_undo_by_snapshot": undo_by_snapshot,
     "_unfit": UNFIT,
 }
-"""What the generated code can call."""
+"""The names that the generated code can use."""
 
 
 class ClassWriter:
-    """Generates the code of one class, field by field; ``name`` is that of its ``Migrated``."""
+    """Generates the code of one class, field by field; ``name`` is the name of its ``Migrated``."""
 
     def __init__(self, name: str) -> None:
         self.migrated = MigratedFields(name)
         self.numbers: NumberList | None = None
         self._names = dict(_NAMES)
         self._lines = Lines()
-        self._attributes: list[str] = []  # that a restore assigns to
+        self._attributes: list[str] = []  # the attributes that a restore assigns
         self._run: list[PackedNumber] = []
-        self._pending: list[str] = []  # prepares the numbers of the run
+        self._pending: list[str] = []  # statements that convert the loaded numbers of the run
         self._runs: list[list[PackedNumber]] = []
         self._count = 0
 
@@ -119,11 +119,11 @@ class ClassWriter:
         made = compile_functions(
             cls, self._lines, self._names, assigned=assigned, checked=migrated.__checked__
         )
-        # Nothing but assignments after the last that can fail: there is nothing to undo.
+        # With nothing but assignments after the last step that can fail, there is nothing to undo.
         simple = all(line.startswith("self.") for line in self._lines.commit)
         restore: Any = made["restore_migrated_state_mut"]
         restore.all_or_nothing = simple and assigned
-        restore.keeps_nothing = True
+        restore.forgets_source = True
         if self._lines.only_numbers and self._runs and assigned:
             size = migrated.__layout__.size
             self.numbers = NumberList.of_run(self._runs[0], offsets, size)
@@ -145,10 +145,10 @@ class ClassWriter:
         """Return the global name of a field's offset, which is not known yet."""
         return f"_offset_{attribute}"
 
-    def _undo(self, kept: str, roll_back: str) -> None:
-        """Undo a change: ``kept`` is an expression, ``roll_back`` a statement with it as ``{}``."""
+    def _undo(self, previous: str, roll_back: str) -> None:
+        """Add an undo: the statement ``roll_back``, with the value of ``previous`` for ``{}``."""
         local = self._local()
-        self._lines.kept.append(f"{local} = {kept}")
+        self._lines.previous.append(f"{local} = {previous}")
         self._lines.roll_back.append(roll_back.format(local))
 
     def _undo_assignment(self, attribute: str) -> None:
@@ -162,14 +162,14 @@ class ClassWriter:
         packed = value
         options = self.migrated.options_of(attribute)
         if options.given("minimum", "maximum"):
-            # struct knows the type's limits only.
+            # struct checks only the limits of the type.
             low = type_.low if options.minimum is None else options.minimum
             high = type_.high if options.maximum is None else options.maximum
             held = self._local()
             fits = f"type({held} := {value}) is int and {low} <= {held} <= {high}"
             packed = f"({held} if {fits} else _raise_unfit())"
         if type_.kind == "?":
-            # struct takes the truth of anything; a field takes True, False, 1 and 0.
+            # struct packs the truth of any object; a field refuses all but True, False, 1 and 0.
             held = self._local()
             is_bool = f"({held} := {value}) is True or {held} is False"
             packed = f"({held} if {is_bool} else _raise_unfit())"
@@ -192,7 +192,7 @@ class ClassWriter:
             self._lines.snapshot += [
                 "try:",
                 f"    _pack{index}(@target@, _at{index}, {packed})",
-                "except _unfit:  # one by one, each with an error of its own",
+                "except _unfit:  # each by its own assignment, which reports the error",
                 *(f"    target.{item.attribute} = {item.value}" for item in self._run),
             ]
             self._run = []
@@ -246,9 +246,10 @@ class ClassWriter:
         commit: str,
         to: Callable[[Any], Any] | None = None,
     ) -> None:
-        """Convert a field by way of the layout class's own attribute.
+        """Convert a field by an assignment to the layout class's attribute.
 
-        ``back`` is an expression, ``commit`` a statement with its result as ``{}``.
+        ``back`` is the expression of the loaded value, ``commit`` a statement that stores it,
+        with ``{}`` in its place.
         """
         has = self._presence(field) if field.has_presence else None
         convert = to or _same
@@ -290,7 +291,7 @@ class ClassWriter:
         self.migrated.add(attribute, type_, field.where, field.options, _same)
         self._flush()
         self._lines.only_numbers = False
-        local, live = self._local(), self._local()
+        local, current = self._local(), self._local()
         if type_.is_buffer:
             local = self._read(attribute, f"{type_.length}s", type_.length)
         else:
@@ -300,32 +301,32 @@ class ClassWriter:
         usual, commit = ("bytes", "self.{} = {}") if type_.is_buffer else ("list", "{2}[:] = {1}")
         self._lines.snapshot.append(f"target.{attribute} = self.{attribute}")
         self._lines.prepare += [
-            f"{live} = getattr(self, {attribute!r}, None)",
-            f"if {live}.__class__ is not {usual}:",
-            f"    {local} = _as_kind_of({live}, {local}, {path})",
+            f"{current} = getattr(self, {attribute!r}, None)",
+            f"if {current}.__class__ is not {usual}:",
+            f"    {local} = _as_kind_of({current}, {local}, {path})",
         ]
         self._lines.commit += [
-            f"if {live}.__class__ is {usual}:",
-            f"    {commit.format(attribute, local, live)}",
+            f"if {current}.__class__ is {usual}:",
+            f"    {commit.format(attribute, local, current)}",
             "else:",
             f"    _refill(self, {attribute!r}, {local})",
         ]
         self._undo_assignment(attribute)
         self._undo(
-            f"None if self.{attribute}.__class__ is bytes else _items(self.{attribute})",
+            f"None if self.{attribute}.__class__ is bytes else _copy_items(self.{attribute})",
             f"_roll_items_back(self.{attribute}, {{}})",
         )
 
     def _array_of_arrays(self, field: FieldConversion, path: str) -> None:
-        """Convert an array that is nested, cloned or can be ``None``, which is seldom."""
+        """Convert an array that is nested, cloned or can be ``None``, too rare to be made fast."""
         attribute = field.attribute
-        fresh = f"_plain_value({self._const(field.type)}, source.{attribute})"
+        loaded = f"_plain_value({self._const(field.type)}, source.{attribute})"
         if field.options.clone:
-            self._store(field, fresh, f"self.{attribute} = {{}}")
+            self._store(field, loaded, f"self.{attribute} = {{}}")
             return
-        filled = f"_as_kind_of(getattr(self, {attribute!r}, None), {fresh}, {path})"
+        filled = f"_as_kind_of(getattr(self, {attribute!r}, None), {loaded}, {path})"
         self._store(field, filled, f"_refill(self, {attribute!r}, {{}})")
-        self._undo(f"_rows(self.{attribute})", f"_roll_rows_back(self.{attribute}, {{}})")
+        self._undo(f"_copy_rows(self.{attribute})", f"_roll_rows_back(self.{attribute}, {{}})")
 
     # Nested states
 
@@ -381,7 +382,7 @@ class ClassWriter:
             f"    for e in self.{attribute}:",
             f"        {pack}(@memory@, at, {', '.join(element.packed)})",
             f"        at += {element.packer.size}",
-            "except _unfit:  # one by one, each with an error of its own",
+            "except _unfit:  # each by its own assignment, which reports the error",
             f"    _snapshot_states(self.{attribute}, target.{attribute}, {path})",
         ]
         states, other = self._local(), self._local()
@@ -407,7 +408,7 @@ class ClassWriter:
 
 
 def _is_computed(cls: type, name: str) -> bool:
-    """Return whether the attribute is a property or the like, and not the object's own."""
+    """Return whether a property or another descriptor, but no slot, has the attribute."""
     found = inspect.getattr_static(cls, name, None)
     return hasattr(type(found), "__set__") and not isinstance(found, MemberDescriptorType)
 
@@ -417,7 +418,7 @@ def _same(value: Any) -> Any:
 
 
 def _nearest_to_zero(type_: Scalar, options: FieldOptions) -> int:
-    """Return the number that is on the wire after a bool that says there is none."""
+    """Return the number on the wire for ``None``, after the bool that says so."""
     if type_.kind == "?":
         return False
     low = type_.low if options.minimum is None else options.minimum

@@ -72,35 +72,35 @@ def derive_to_migration_state(
     the name ``rename``; ``name``, ``version_id`` and ``minimum_version_id`` are
     its own, as for a ``VMStruct``.
 
-    What a field's annotation can be: ``bool``, ``u8`` to ``i64``, ``Array``,
-    ``Buffer`` (``bytes``, or a ``bytearray``), a class that is itself a
-    ``ToMigrationState``, one in a ``Mutex``, ``BqlRefCell`` or ``Arc``, and with
-    ``field(length=N)`` a ``list`` of any of these, ``bytes`` or ``bytearray``.
-    A restore changes objects, lists and bytearrays in place, so that others'
-    references to them stay good.
+    A field's annotation can be ``bool``, ``u8`` to ``i64``, ``Array``, ``Buffer``
+    (``bytes``, or a ``bytearray``), a ``ToMigrationState`` class, such a class in a
+    ``Mutex``, ``BqlRefCell`` or ``Arc``, and with ``field(length=N)`` a ``list`` of
+    any of these, ``bytes`` or ``bytearray``.  A restore changes objects, lists and
+    bytearrays in place, so that other references to them stay valid.
 
-    What ``field()`` adds, the first four as upstream's ``#[migration_state(...)]``:
+    The options of ``field()`` are these, the first four as in upstream's
+    ``#[migration_state(...)]``:
 
-    - ``omit``: not migrated.  Stands alone.
+    - ``omit``: the field is not migrated.  No other option can go with it.
     - ``into=T``: migrated as the wire type ``T``.  A snapshot calls ``T`` (``int``,
       ``bool``, ``bytes``, ``list`` or the layout class) with the value, a restore
-      the annotated class with what came.  Neither should fail; if one does, its
-      exception is the caller's.
-    - ``try_into=T``: the same for conversions that can fail; that becomes an
-      ``InvalidError`` with the field's path and value.  An ``Enum`` or ``Flag``
-      knows its own values.
-    - ``clone``: copied as a whole; a restore puts a new object in the attribute.
-      With ``into`` or ``try_into``: a deep copy is what is converted.
-    - ``none``: for ``u16 | None``; the number that stands for ``None``, or
-      ``none=bool``: a bool goes before the value.
+      calls the annotated class with the loaded value.  Neither should fail; if one
+      does, the caller gets its exception.
+    - ``try_into=T``: the same for conversions that can fail, with an
+      ``InvalidError`` that has the field's path and value.  An ``Enum`` or ``Flag``
+      refuses numbers that it has no member for.
+    - ``clone``: copied completely; a restore assigns a new object to the attribute.
+      With ``into`` or ``try_into`` a deep copy is converted.
+    - ``none``: for a field like ``u16 | None``, the number that stands for ``None``;
+      with ``none=bool`` a bool goes before the value.
 
-    What a stream lacks (a field since a later version, a part, a subsection) has
-    the dataclass's defaults; they are made and converted once, for the class.
+    A field that a stream lacks (because of its version, or with a part or a
+    subsection) has the dataclass's default, made and converted once for the class.
 
     A restore converts everything before it assigns anything.  Raises
     ``DeclarationError`` for a class that cannot be saved or restored like this.
     """
-    # Local classes: the names in their annotations are the caller's.
+    # The annotations of a local class use names of the calling function.
     namespace = caller_locals(inspect.currentframe())
     keywords = {"name": name, "version_id": version_id, "minimum_version_id": minimum_version_id}
     if cls is not None:
@@ -192,8 +192,8 @@ def _hints(cls: type, namespace: Any) -> dict[str, Any]:
     found = {}
     for item in dataclasses.fields(cls):
         if _options(item, f"{cls.__name__}.{item.name}").omit:
-            continue  # whatever it is annotated with, and be it unknown at run time
-        # An inherited field is the very object that the class declaring it has.
+            continue  # its annotation may be unknown at run time
+        # An inherited field is the same object as in the class that declares it.
         owner = [
             base
             for base in cls.__mro__

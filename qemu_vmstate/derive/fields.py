@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Decides how one field of a derived class is converted, and refuses what cannot be."""
+"""Decides how one field of a derived class is converted; refuses a field that cannot be."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .values import (
 __all__ = ["conversion_of"]
 
 _UNIONS = (Union, types.UnionType)
-"""The origins of ``A | None``; which one it has depends on A."""
+"""The possible origins of ``A | None``, which depend on A."""
 
 
 def conversion_of(
@@ -91,7 +91,7 @@ class _Field:
         return (members[0] if len(members) == 1 else hint), True
 
     def _as_annotated(self) -> FieldConversion:
-        """Take the annotation as the wire type or a state, because nothing else is declared."""
+        """Return the conversion of a field whose annotation is its wire type or a state."""
         type_ = self._fixed(self._annotated_type())
         if isinstance(type_, Scalar):
             return self._number(type_, Codec())
@@ -120,7 +120,7 @@ class _Field:
         cls = innermost.cls
 
         def check(value: Any) -> Any:
-            # Storing a subclass's object would cut its further fields off.
+            # A subclass's object would lose its further fields.
             if type_ is innermost and getattr(value, "Migrated", None) is not cls:
                 raise wrong_state(value, cls, self.path)
             return value
@@ -132,7 +132,7 @@ class _Field:
             return type_  # type: ignore[return-value]
         raise DeclarationError(
             f"{self.where}: this wire type has no shape of its own in Python that a restore could "
-            "keep; put it in a layout class, and that here or in snapshot_migration_state"
+            "keep; put it in a layout class, and use that here or in snapshot_migration_state"
         )
 
     def _annotated_type(self) -> WireType:
@@ -165,7 +165,7 @@ class _Field:
         outer = get_origin(hint)
         if outer in (Mutex, BqlRefCell, Arc):
             return self._element(get_args(hint)[0])
-        # A device's fields are flat in its own section.
+        # A device cannot be nested, because it has a section of its own.
         is_state = isinstance(hint, type) and getattr(hint, "Migrated", None) is not None
         if is_state and not hasattr(hint, "__parts__"):
             return StructType(migrated_class(hint))
@@ -196,7 +196,7 @@ class _Field:
                 f"{keyword}=Array[u8, Literal[16]]"
             )
         type_ = self._fixed(wire_type(wire, f"{self.where}: {keyword}"))
-        live = find_wire_type(self.hint)
+        hinted = find_wire_type(self.hint)
         plain = self.hint
         while get_origin(plain) not in (None, *_UNIONS):
             plain = get_args(plain)[0] if get_origin(plain) is Annotated else get_origin(plain)
@@ -208,7 +208,7 @@ class _Field:
         if issubclass(plain, enum.Enum):
             codec = self._enum_codec(plain, type_, fallible)
         else:
-            codec = self._class_codec(plain, live, type_, fallible)
+            codec = self._class_codec(plain, hinted, type_, fallible)
         if self.options.clone:
             convert = codec.to
             assert convert is not None
@@ -220,7 +220,7 @@ class _Field:
     def _class_codec(
         self,
         plain: type[Any],
-        live: WireType | None,
+        hinted: WireType | None,
         type_: Scalar | ArrayType | StructType,
         fallible: bool,
     ) -> Codec:
@@ -230,9 +230,9 @@ class _Field:
                     f"{self.where}: a float in {type_.name} would lose its fraction; keep the "
                     "number in a whole unit, or write the conversions by hand"
                 )
-            if not fallible and isinstance(live, Scalar) and live.kind not in ("?", type_.kind):
+            if not fallible and isinstance(hinted, Scalar) and hinted.kind not in ("?", type_.kind):
                 raise DeclarationError(
-                    f"{self.where}: not every {type_.name} is a {live.name} and the other way "
+                    f"{self.where}: not every {type_.name} is a {hinted.name} and the other way "
                     f"round, so into={type_.name} could fail; use try_into={type_.name}"
                 )
             to: Callable[[Any], Any] = type_.plain_type
@@ -242,8 +242,8 @@ class _Field:
             to = type_.cls
         unshared = partial(plain_value, type_)
         back: Callable[[Any], Any] = plain
-        if isinstance(live, Scalar) and live.is_whole:
-            back = partial(in_range, live)
+        if isinstance(hinted, Scalar) and hinted.is_whole:
+            back = partial(in_range, hinted)
         if not fallible:
             if isinstance(type_, Scalar):
                 return Codec(to, back)
@@ -299,7 +299,7 @@ class _Field:
         if self.optional and self.options.none is not bool:
             raise DeclarationError(
                 f"{self.where}: none={self.options.none!r} cannot stand for None in "
-                "what is not one number; use none=bool"
+                "a value that is not one number; use none=bool"
             )
 
     def _array(self, type_: ArrayType) -> FieldConversion:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Puts generated lines together to the source of a class's functions, and compiles it."""
+"""Joins generated lines to the source of a class's functions, and compiles it."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ class Lines:
     snapshot: list[str] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     prepare: list[str] = field(default_factory=list)
-    """Converts and checks what was read; can fail."""
+    """Convert and check the values that were read; can fail."""
     commit: list[str] = field(default_factory=list)
-    """Changes the state; cannot fail."""
-    kept: list[str] = field(default_factory=list)
-    """Keeps in a local variable what ``roll_back`` needs; can fail."""
+    """Change the state; cannot fail."""
+    previous: list[str] = field(default_factory=list)
+    """Store in local variables what ``roll_back`` needs; can fail."""
     roll_back: list[str] = field(default_factory=list)
-    """Makes the state what it was."""
+    """Reset the state to the previous values."""
     has_states: bool = False
-    """There are nested states."""
+    """Whether there are nested states."""
     only_numbers: bool = True
-    """There is nothing but numbers in a row that are not converted."""
+    """Whether all fields are one run of numbers that need no conversion."""
 
 
 def compile_functions(
     cls: type, lines: Lines, names: dict[str, Any], *, assigned: bool, checked: bool
 ) -> dict[str, Callable[..., Any]]:
-    """Return the functions of ``cls`` by name; ``names`` are those that ``lines`` refer to.
+    """Return the functions of ``cls`` by name; ``names`` are the globals of ``lines``.
 
-    ``assigned``: an attribute has the very object that was assigned to it.
+    ``assigned``: each attribute returns the same object that was assigned to it.
     ``checked``: the target's buffer cannot be written without checks.
     """
     source = "\n\n".join(
@@ -145,12 +145,12 @@ def _prepare(lines: Lines) -> str:
 
 def _undo(lines: Lines, assigned: bool) -> str:
     body = [
-        '"""Return what makes this state again what it is now."""',
+        '"""Return the undo of this state."""',
         "if self.__class__ is not _cls:",
         "    return _undo_by_snapshot(self, own_version)",
         "try:",
-        *(f"    {line}" for line in lines.kept or ["pass"]),
-        "except Exception:  # one is missing, or keeps more than is known of",
+        *(f"    {line}" for line in lines.previous or ["pass"]),
+        "except Exception:  # an attribute is missing, or of a class without undo",
         "    return _undo_by_snapshot(self, own_version)",
         "def roll_back():",
         *(f"    {line}" for line in lines.roll_back or ["pass"]),
@@ -168,7 +168,7 @@ def _remember(cls: type, source: str) -> str:
     while filename in linecache.cache:
         count += 1
         filename = f"<derived ToMigrationState of {base}, {count}>"
-    # Without a modification time, for checkcache() would look for a file of that name.
+    # Without a modification time, because checkcache() would look for a file of that name.
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     weakref.finalize(cls, linecache.cache.pop, filename, None)
     return filename

@@ -23,7 +23,7 @@ class MigratedFields:
     def __init__(self, name: str) -> None:
         self.name = name
         self._fields: dict[str, tuple[WireType, FieldOptions]] = {}
-        self._defaults: dict[str, Any] = {}  # what a new object has, in the form of the wire
+        self._defaults: dict[str, Any] = {}  # the initial values of a new object, as on the wire
 
     def add(
         self,
@@ -36,11 +36,11 @@ class MigratedFields:
         """Add a field; ``to_wire`` converts its default, and returns ``None`` if it has none.
 
         Raises ``DeclarationError`` for a name that is taken, and for a default that is needed
-        and has no form on the wire.
+        and cannot be converted.
         """
         if attribute in self._fields:
             raise DeclarationError(
-                f"{where}: the field {attribute} is another's on the wire; rename one of them"
+                f"{where}: another field is named {attribute} on the wire; rename one of them"
             )
         self._fields[attribute] = (type_, options.of_wire(default=NO_OPTIONS.default))
         if not options.has_default:
@@ -67,7 +67,7 @@ class MigratedFields:
         return self._fields[attribute][1]
 
     def layout_class(self, cls: type, keywords: dict[str, Any]) -> type[VMStruct]:
-        """Return the ``Migrated`` of ``cls``, which pickle finds as that attribute."""
+        """Return the layout class, which pickle finds as the attribute ``Migrated`` of ``cls``."""
         namespace: dict[str, Any] = {
             "__module__": cls.__module__,
             "__qualname__": f"{cls.__qualname__}.Migrated",
@@ -90,6 +90,6 @@ class MigratedFields:
 def _default_on_wire(options: FieldOptions, to_wire: Callable[[Any], Any]) -> Any:
     try:
         return to_wire(options.make_default())
-    except BqlError:  # there is a BqlRefCell in it
+    except BqlError:  # the default contains a BqlRefCell
         with bql_lock_guard():
             return to_wire(options.make_default())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How ``struct`` packs a derived class's numbers to where its layout class has them."""
+"""Packs a derived class's numbers with ``struct``, to their offsets in its layout class."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["NumberList", "PackedNumber", "packer"]
 class PackedNumber(NamedTuple):
     """One of several numbers in a row, which one call of ``struct`` packs.
 
-    ``packed`` is the expression for what ``struct`` gets, ``value`` the one for what a
-    layout class's attribute gets, whose errors are better.
+    ``packed`` is the expression of the argument for ``struct``, ``value`` the expression to
+    assign to the layout class's attribute, which reports errors with its path.
     """
 
     attribute: str
@@ -26,7 +26,7 @@ class PackedNumber(NamedTuple):
 
 
 def packer(items: list[tuple[int, str, int]]) -> struct.Struct:
-    """Return the ``Struct`` of items with offset, format and size; it begins at the first."""
+    """Return the ``Struct`` of items (offset, format, size), from the first item's offset on."""
     start = at = items[0][0]
     letters = "="
     for offset, letter, size in items:
@@ -38,7 +38,7 @@ def packer(items: list[tuple[int, str, int]]) -> struct.Struct:
 
 
 class NumberList(NamedTuple):
-    """How a list of one derived class is packed that has nothing but unconverted numbers.
+    """The packing of a list of one derived class, whose fields are all unconverted numbers.
 
     ``packed`` has the expressions that ``packer`` is called with for an element ``e``.
     """
@@ -49,7 +49,7 @@ class NumberList(NamedTuple):
 
     @classmethod
     def of_run(cls, run: list[PackedNumber], offsets: dict[str, int], size: int) -> NumberList:
-        """Return the one for a class of ``size`` bytes whose only content is ``run``."""
+        """Return the packing of a class of ``size`` bytes that has no other fields than ``run``."""
         items = [(offsets[item.attribute], item.type.kind, item.type.size) for item in run]
         return cls(
             packer([(0, "", 0), *items, (size, "", 0)]),
@@ -59,9 +59,9 @@ class NumberList(NamedTuple):
 
     @staticmethod
     def of_class(cls: object) -> NumberList | None:
-        """Return the one that the decorator of ``cls`` made, or ``None``.
+        """Return the packing that the decorator of ``cls`` made, or ``None``.
 
-        A subclass does not have that of its base: it may have more to restore.
+        A subclass does not inherit it, because it may have more to restore.
         """
         own = vars(cls) if isinstance(cls, type) else {}
         return own.get("__migration_numbers__")

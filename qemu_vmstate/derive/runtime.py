@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The functions that a derived class's generated code calls to save and load a state.
 
-A restore has two steps: ``prepare`` converts and checks everything that comes, and returns a
-function that puts it into the state and cannot fail.
+A restore has two steps: ``prepare`` converts and checks all loaded values, and returns a
+function that puts them into the state and cannot fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ __all__ = [
     "all_are",
     "as_kind_of",
     "check_classes",
-    "items",
+    "copy_items",
+    "copy_rows",
     "prepare_state",
     "prepare_states",
     "raise_unfit",
@@ -37,7 +38,6 @@ __all__ = [
     "roll_numbers_back",
     "roll_rows_back",
     "roll_states_back",
-    "rows",
     "snapshot_state",
     "snapshot_states",
     "undos_of_states",
@@ -45,11 +45,11 @@ __all__ = [
 ]
 
 UNFIT = (struct.error, OverflowError)
-"""The exceptions that mean: ``struct`` cannot pack this, so its field says what is wrong."""
+"""The exceptions of a value that ``struct`` cannot pack; an assignment then reports it."""
 
 
 def raise_unfit() -> Any:
-    """Raise the exception of a value that ``struct`` would pack but its field does not hold."""
+    """Raise an exception of ``UNFIT``, for a value that ``struct`` packs and its field refuses."""
     raise struct.error("not what the field holds")
 
 
@@ -58,98 +58,99 @@ def check_classes(
 ) -> None:
     """Raise an error for a subclass whose further fields would be lost, and for a wrong struct.
 
-    ``known`` has the classes that have passed.
+    ``known`` has the classes that passed before.
     """
-    mine = type(state)
+    own = type(state)
     if not isinstance(struct_, migrated):
         raise TypeError(
             f"{cls.__name__} migrates as {migrated.__name__}, and was given a "
             f"{type(struct_).__name__}"
         )
-    if mine in known:
+    if own in known:
         return
-    fields = dataclasses.fields(mine) if dataclasses.is_dataclass(mine) else ()
+    fields = dataclasses.fields(own) if dataclasses.is_dataclass(own) else ()
     if fields != dataclasses.fields(cls):
         raise DeclarationError(
-            f"class {mine.__name__} has other fields than {cls.__name__}, from which it "
+            f"class {own.__name__} has other fields than {cls.__name__}, from which it "
             "inherits its conversions; write @derive_to_migration_state above it too"
         )
-    known.add(mine)
+    known.add(own)
 
 
-def as_kind_of(live: Any, fresh: Any, path: str) -> Any:
-    """Return the elements of ``fresh`` in an object that can replace or fill ``live``.
+def as_kind_of(current: Any, loaded: Any, path: str) -> Any:
+    """Return ``loaded`` as an object that can replace or fill ``current``.
 
-    A tuple or bytes is replaced, so its class counts; any other sequence is filled.
-    Raises ``InvalidError`` with ``path`` if it cannot be.
+    A tuple or bytes is replaced by one of the same class; any other sequence is filled.
+    Raises ``InvalidError`` with ``path`` if that is not possible.
     """
-    if isinstance(live, tuple | bytes) and not isinstance(fresh, type(live)):
-        return attempt(type(live), type(live).__name__, path, fresh)
-    if live is None or isinstance(live, list | tuple | bytes | bytearray):
-        return fresh
-    if not hasattr(live, "__setitem__") or len(live) != len(fresh):
+    if isinstance(current, tuple | bytes) and not isinstance(loaded, type(current)):
+        return attempt(type(current), type(current).__name__, path, loaded)
+    if current is None or isinstance(current, list | tuple | bytes | bytearray):
+        return loaded
+    if not hasattr(current, "__setitem__") or len(current) != len(loaded):
         raise InvalidError(
-            f"{short_repr(live)} cannot hold {len(fresh)} elements; make it a list of that many",
+            f"{short_repr(current)} cannot hold {len(loaded)} elements; make it a list of that "
+            "many",
             path,
         )
-    return fresh
+    return loaded
 
 
-def refill(state: Any, attribute: str, fresh: Any) -> None:
-    """Put ``fresh`` into the attribute's object if that can change, else into the attribute."""
-    live = getattr(state, attribute, None)
-    if live is None or fresh is None or isinstance(live, tuple | bytes):
-        setattr(state, attribute, fresh)
+def refill(state: Any, attribute: str, loaded: Any) -> None:
+    """Put ``loaded`` into the attribute's object if it is mutable, else into the attribute."""
+    current = getattr(state, attribute, None)
+    if current is None or loaded is None or isinstance(current, tuple | bytes):
+        setattr(state, attribute, loaded)
     else:
-        _fill(live, fresh)
+        _fill(current, loaded)
 
 
-def _fill(live: Any, fresh: Any) -> None:
-    if not isinstance(live, list | bytearray):
-        for index, item in enumerate(fresh):
-            live[index] = item
+def _fill(current: Any, loaded: Any) -> None:
+    if not isinstance(current, list | bytearray):
+        for index, item in enumerate(loaded):
+            current[index] = item
     elif (
-        len(live) == len(fresh)
-        and all(isinstance(item, list) for item in fresh)
-        and all(isinstance(item, list) for item in live)
+        len(current) == len(loaded)
+        and all(isinstance(item, list) for item in loaded)
+        and all(isinstance(item, list) for item in current)
     ):
-        for old, new in zip(live, fresh, strict=True):
+        for old, new in zip(current, loaded, strict=True):
             _fill(old, new)
     else:
-        live[:] = fresh
+        current[:] = loaded
 
 
-def items(live: Any) -> Any:
-    """Return a copy of the numbers that a restore changes inside ``live``, or ``None``."""
-    if live is None or live.__class__ in (bytes, tuple):
+def copy_items(current: Any) -> Any:
+    """Return a copy of the numbers that a restore changes inside ``current``, or ``None``."""
+    if current is None or current.__class__ in (bytes, tuple):
         return None
-    if live.__class__ not in (list, bytearray):
+    if current.__class__ not in (list, bytearray):
         raise TypeError
-    return live[:]
+    return current[:]
 
 
-def roll_items_back(live: Any, kept: Any) -> None:
-    """Make the numbers inside ``live`` again what they were; ``kept``: of ``items``."""
-    if kept is not None:
-        live[:] = kept
+def roll_items_back(current: Any, previous: Any) -> None:
+    """Reset the numbers inside ``current`` to ``previous``, a result of ``copy_items``."""
+    if previous is not None:
+        current[:] = previous
 
 
-def rows(live: Any) -> Any:
-    """Return the like of ``items`` for lists in a list, which stay the same objects."""
-    if live.__class__ is not list:
-        return items(live)
-    return [(item, rows(item) if item.__class__ is list else None) for item in live]
+def copy_rows(current: Any) -> Any:
+    """Do what ``copy_items`` does, for lists in a list, which stay the same objects."""
+    if current.__class__ is not list:
+        return copy_items(current)
+    return [(item, copy_rows(item) if item.__class__ is list else None) for item in current]
 
 
-def roll_rows_back(live: Any, kept: Any) -> None:
-    """Make the lists inside ``live`` again what they were; ``kept``: of ``rows``."""
-    if live.__class__ is not list:
-        roll_items_back(live, kept)
+def roll_rows_back(current: Any, previous: Any) -> None:
+    """Reset the lists inside ``current`` to ``previous``, a result of ``copy_rows``."""
+    if current.__class__ is not list:
+        roll_items_back(current, previous)
         return
-    for item, inner in kept:
+    for item, inner in previous:
         if inner is not None:
             roll_rows_back(item, inner)
-    live[:] = [item for item, _ in kept]
+    current[:] = [item for item, _ in previous]
 
 
 def wrong_state(value: Any, cls: type[Any], path: str) -> InvalidError:
@@ -206,7 +207,7 @@ def snapshot_states(states: Any, targets: Any, path: str) -> None:
 
 
 def undos_of_states(states: Any, own_version: int) -> list[Undo]:
-    """Return what undoes the restore of each state; raise ``TypeError`` if that is unknown."""
+    """Return the undo of each state; raise ``TypeError`` if a state's class has no quick one."""
     return [_undo_of_state(state, own_version) for state in states]
 
 
@@ -221,7 +222,7 @@ def _undo_of_state(state: Any, own_version: int) -> Undo:
 
 
 def roll_states_back(undos: Iterable[Undo]) -> None:
-    """Call each of a result of ``undos_of_states``."""
+    """Call each undo in a result of ``undos_of_states``."""
     for undo in undos:
         undo()
 
@@ -242,15 +243,15 @@ def all_are(states: Any, cls: type, count: int) -> bool:
     return True
 
 
-def roll_numbers_back(kept: Any, attributes: Sequence[str]) -> None:
-    """Undo the restore of a list of states that have nothing but the numbers ``attributes``.
+def roll_numbers_back(previous: Any, attributes: Sequence[str]) -> None:
+    """Undo the restore of a list of states whose only fields are the numbers ``attributes``.
 
-    ``kept`` is the states and the numbers of all of them; or a result of ``undos_of_states``.
+    ``previous`` is a pair of the states and all their numbers, or a result of ``undos_of_states``.
     """
-    if kept.__class__ is not tuple:
-        roll_states_back(kept)
+    if previous.__class__ is not tuple:
+        roll_states_back(previous)
         return
-    states, numbers = kept
+    states, numbers = previous
     each = zip(*[iter(numbers)] * len(attributes), strict=True)
     for state, values in zip(states, each, strict=True):
         for attribute, value in zip(attributes, values, strict=True):
@@ -318,7 +319,7 @@ def prepare_states(
 def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) -> None:
     """Restore the ``foreign`` states, whose restore can fail, then commit the rest.
 
-    If one fails, those before it are undone and its exception is raised.
+    If one fails, the states before it are undone and its exception is raised.
     """
     undos: list[tuple[str, Undo]] = []
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How one field of a derived class is converted: what is decided before code is generated."""
+"""The conversion of one field of a derived class, decided before code is generated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Codec", "FieldConversion", "Shape"]
 
 
 class Codec(NamedTuple):
-    """Two functions: ``to`` makes the wire's value of the attribute's, ``back`` the reverse.
+    """Two functions: ``to`` converts an attribute's value to the wire's, ``back`` the reverse.
 
     ``None`` stands for a function that would return its argument.
     """
@@ -24,14 +24,14 @@ class Codec(NamedTuple):
 
 
 class Shape(enum.Enum):
-    """The kinds of field that need generated code of a kind of their own."""
+    """The kinds of field, each with its own kind of generated code."""
 
     NUMBER = "number"
     """A number on the wire."""
     ARRAY = "array"
     """An array of numbers, or of arrays of numbers, that keeps its values as they are."""
     VALUE = "value"
-    """A value that a codec converts as a whole."""
+    """A value of any other kind, converted by a codec."""
     STATES = "states"
     """A ``ToMigrationState``, or a list of them, that is restored in place."""
 

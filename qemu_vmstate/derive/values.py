@@ -99,7 +99,7 @@ def enum_value(cls: type[enum.Enum], path: str, value: Any) -> Any:
 
 
 def with_none(codec: Codec, none: int, path: str) -> Codec:
-    """Return ``codec`` for values that can be ``None``, for which the wire has ``none``."""
+    """Return ``codec`` for values that can be ``None``, which is ``none`` on the wire."""
     inner_to, inner_back = codec.to, codec.back
 
     def to(value: Any) -> Any:

@@ -41,7 +41,7 @@ __all__ = ["Device", "staging_of"]
 
 
 # Held only while a newly made field or staging struct is stored in its object.
-_keeping = threading.Lock()
+_store_lock = threading.Lock()
 
 
 class Device:
@@ -59,9 +59,9 @@ class Device:
     first.  A ``Migratable`` is a nested struct named after its attribute; other
     fields are wire types (see ``qemu_vmstate.wire``), guarded by the BQL.  An
     attribute that is not migrated is written ``= field(omit=True)``.
-    ``Array[Migratable[...], Literal[3]]`` is a tuple of them, also as a
-    ``VArray``, of which a load leaves those beyond its count as they are;
-    ``Subsection[Migratable[...]]`` is in a subsection.
+    ``Array[Migratable[...], Literal[3]]`` is a tuple of three; a load of a
+    ``VArray`` leaves the elements beyond its count unchanged.
+    ``Subsection[Migratable[...]]`` is migrated in a subsection.
 
     Class keywords, each the ``VMStateDescription`` member of that name: ``name``
     (required), ``version_id``, ``minimum_version_id`` (default 1), ``priority``
@@ -69,11 +69,11 @@ class Device:
     ``early_setup`` (QEMU 8.1 and later).
 
     A subclass can define ``needed()``, ``pre_save()``, ``post_save()``, ``pre_load()`` and
-    ``post_load(version_id)``; an exception of one of them fails the save or load.
+    ``post_load(version_id)``; an exception in one of them fails the save or load.
 
-    Keyword arguments of an instance are its fields; a field that is not given is made
-    from the annotation.  A ``Migratable`` field cannot be replaced once the device was
-    saved, loaded or registered, because C has its address.
+    The constructor takes fields as keyword arguments and makes the others from their
+    annotations.  A ``Migratable`` field cannot be replaced once the device was saved,
+    loaded or registered, because C has its address.
     """
 
     __description__: ClassVar[tuple[str, int, int, MigrationPriority]]
@@ -139,7 +139,7 @@ class Device:
     ) -> None:
         where = f"{cls.__name__}.{attribute}"
         if hasattr(Device, attribute) or attribute in Device.__annotations__:
-            raise DeclarationError(f"{where}: every device has a {attribute}; take another name")
+            raise DeclarationError(f"{where}: every Device has this attribute; take another name")
         cls.__options__[attribute] = options
         options.refuse_conversions(where)
         if options.omit:
@@ -152,7 +152,7 @@ class Device:
         type_ = _parts_type(inner, where)
         if type_ is not None:
             cls.__parts__[attribute] = inner
-            # A part's default is an object; on the wire it is its class's own.
+            # A part's default is an object; the layout class has the defaults of its Migrated.
             options = FieldOptions(**{**vars(options), "default": FieldOptions().default})
         else:
             type_ = _plain_type(inner, where)
@@ -163,7 +163,7 @@ class Device:
             plain[attribute] = (type_, plain_options)
         if inner is not hint:
             if not isinstance(type_, StructType):
-                raise DeclarationError(f"{where}: a Subsection is of one struct")
+                raise DeclarationError(f"{where}: a Subsection holds one struct")
             type_ = SubsectionType(type_.cls)
         migrated[attribute] = (type_, options.of_wire())
         if attribute not in cls.__parts__ and not isinstance(type_, UnusedType):
@@ -205,9 +205,9 @@ class Device:
             value = self.__options__[attribute].make_default()
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
-        # Two threads that use it first at once get the same object.  __dict__ is avoided,
-        # because using it creates a dict for each of what may be ten thousand devices.
-        with _keeping:
+        # Two threads that make the field at the same time get the same object.  A use of
+        # __dict__ would create a dict for each of maybe ten thousand devices.
+        with _store_lock:
             try:
                 return object.__getattribute__(self, attribute)
             except AttributeError:
@@ -217,27 +217,27 @@ class Device:
     def needed(self) -> bool:
         """Return whether a migration or snapshot saves the device; by default it does.
 
-        This is ``needed`` of include/migration/vmstate.h.  QEMU calls it when it comes to the
-        section, before ``pre_save``, with the BQL held and no lock of the device's.  The
-        loading side accepts a stream with the section and one without it.  ``save()`` and
-        ``describe()`` do not call it, as ``vmstate_save_state()`` does not.
+        This is ``needed`` of include/migration/vmstate.h.  QEMU calls it when it reaches the
+        section, before ``pre_save``, with the BQL held and no lock of the device.  A load
+        accepts a stream with the section and one without it.  Like ``vmstate_save_state()``,
+        ``save()`` and ``describe()`` do not call it.
         """
         return True
 
     def pre_save(self) -> None:
-        """Prepare for the snapshot; the BQL is held, no lock of the device's."""
+        """Prepare for the snapshot; the BQL is held, and no lock of the device."""
 
     def post_save(self) -> None:
-        """Clean up after all fields are written, or that failed; not if ``pre_save`` failed."""
+        """Clean up after the fields are written, or that has failed; not if ``pre_save`` failed."""
 
     def pre_load(self) -> None:
         """Prepare for a load, before the first field is read."""
 
     def post_load(self, version_id: int) -> None:
-        """Finish a load that is committed; ``version_id`` is the stream's.
+        """Finish a load after the commit; ``version_id`` is the version in the stream.
 
-        No lock of the device's is held.  An exception rolls the load back, as far as
-        snapshots record the state; but other threads may have seen the new state, so
+        No lock of the device is held.  An exception rolls the load back, as far as
+        snapshots record the state.  Other threads may have seen the new state by then, so
         refuse a stream in ``@validate`` instead.
         """
 
@@ -249,8 +249,8 @@ class Device:
         where = f"{type(self).__name__}.{attribute}"
         if self.__staging__ is not None:
             raise AttributeError(
-                f"{where} cannot be replaced any more: C knows where it lies since the first "
-                "save, load or registration; change the state it guards"
+                f"{where} cannot be replaced any more: C has its address since the first "
+                "save, load or registration; change the state inside it"
             )
         object.__setattr__(self, attribute, self._as_declared(attribute, hint, value))
 
@@ -260,8 +260,8 @@ class Device:
             items = list(value)
             if len(items) != hint.length:
                 raise DeclarationError(
-                    f"{where}: {len(items)} elements for {hint.length}; how many of a VArray are "
-                    "on the wire, its count says"
+                    f"{where}: {len(items)} elements for {hint.length}; give all of them, for a "
+                    "VArray also those beyond its count"
                 )
             value = tuple(_as_part(item, hint.hint, where) for item in items)
         elif get_origin(hint) is Migratable:
@@ -295,7 +295,7 @@ class Device:
         return make_staging(description, parts, hooks)
 
     def _hooks(self) -> Hooks | None:
-        """Return the class's hooks by weak references, for the device owns the struct."""
+        """Return the class's hooks by weak references, because the device owns the struct."""
         own: dict[str, Any] = {}
         for name in ("needed", "pre_save", "post_save", "pre_load", "post_load"):
             if getattr(type(self), name) is not getattr(Device, name):
@@ -315,7 +315,7 @@ def _weakly(method: Any) -> Any:
     def call(*arguments: Any) -> Any:
         found = reference()
         if found is None:
-            raise ReferenceError("the device is gone, whose hook this is")
+            raise ReferenceError("the device of this hook was freed")
         return found(*arguments)
 
     return call
@@ -357,14 +357,14 @@ def _plain_type(hint: Any, where: str) -> WireType:
 
 
 def _share_keys(cls: type[Device]) -> None:
-    """Let all instances share the names of their attributes; a dict each is 270 bytes.
+    """Let all instances share the names of their attributes, which saves 270 bytes in each.
 
-    CPython shares the names that one of the first thirty instances had, and a device makes
-    its fields only when they are used.
+    CPython shares the names that one of the first thirty instances has, but a device makes
+    its fields only when they are used: this makes an instance that has all names.
     """
     if hasattr(cls, "__del__"):
         return
-    with contextlib.suppress(TypeError):  # an abstract class
+    with contextlib.suppress(TypeError):  # an abstract class has no instances
         first = object.__new__(cls)
         plain = ("__plain__",) if cls.__plain_class__.__layout__.fields else ()
         for attribute in (*cls.__parts__, *plain, "__staging__"):
@@ -372,18 +372,18 @@ def _share_keys(cls: type[Device]) -> None:
 
 
 def _limit_counts(plain: dict[str, Any], migrated: dict[str, Any]) -> None:
-    """Limit the plain fields that count Migratables to how many there are."""
+    """Set the maximum of each plain field that counts Migratables to their number."""
     for attribute, (type_, options) in migrated.items():
         counted = isinstance(type_, CountedType) and attribute not in plain
         if not counted or options.num not in plain:
             continue
-        of, count_options = plain[options.num]
+        count_type, count_options = plain[options.num]
         most = type_.length // options.multiply
         limits = {
             "minimum": max(0, count_options.minimum or 0),
             "maximum": min(most, most if count_options.maximum is None else count_options.maximum),
         }
-        plain[options.num] = (of, FieldOptions(**{**vars(count_options), **limits}))
+        plain[options.num] = (count_type, FieldOptions(**{**vars(count_options), **limits}))
 
 
 def _layout_class(
@@ -421,7 +421,7 @@ def _make(hint: Any) -> Any:
 
 
 def _wrap(value: Any, hint: Any) -> Any:
-    """Return ``value`` in the cells that the annotation names around it, unless it is in them."""
+    """Return ``value`` wrapped in the annotation's cells that are not around it already."""
     origin = get_origin(hint)
     if origin not in (Migratable, Mutex, BqlRefCell, Arc) or isinstance(value, origin):
         return value
@@ -439,13 +439,13 @@ def _description(cls: type[Any], *members: Any, **flags: bool) -> VMStateDescrip
 def staging_of(obj: Any, name: str | None = None) -> Staging:
     """Return the staging struct of a device, or a new one of any other ``ToMigrationState``.
 
-    ``name`` is the name of the section of anything but a device, by default that of its
+    ``name`` is the section's name for an object that is no device, by default the name of its
     ``Migrated``.
     """
     if isinstance(obj, Device):
         if obj.__staging__ is None:
             made = obj.__make_staging__()
-            with _keeping:
+            with _store_lock:
                 obj.__staging__ = obj.__staging__ or made
         return obj.__staging__
     value = unwrap(obj)

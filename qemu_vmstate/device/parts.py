@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of a device's section that are no Migratables: plain fields, cells, timers."""
+"""The parts of a device that are no Migratables: plain fields, cells and timers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PlainPart:
             setattr(self._plain, attribute, getattr(source, attribute))
 
     def undo(self, _own_version: int) -> Undo:
-        """Return what makes the values again what they are now."""
+        """Return the undo of all values."""
         return partial(_state.assign, self._plain, copy.copy(self._plain))
 
 
@@ -67,11 +67,11 @@ class CellPart:
         self._cell = cell
 
     def save(self, staging: Any) -> None:
-        """Copy the values into the staging struct."""
+        """Copy the value into the staging struct."""
         setattr(staging, self._attribute, self._cell.get())
 
     def load(self, source: Any, version_id: int) -> None:
-        """Assign the values of ``source``."""
+        """Set the cell to the value of ``source``."""
         value: Any = getattr(source, self._attribute)
         if isinstance(value, Mapping):
             value = dict(value)
@@ -80,5 +80,5 @@ class CellPart:
         self._cell.set(value)
 
     def undo(self, _own_version: int) -> Undo:
-        """Return what makes the value again what it is now."""
+        """Return the undo of the value."""
         return partial(self._cell.set, self._cell.get())

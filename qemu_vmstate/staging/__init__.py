@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An object's staging struct: how it is filled for a save, and committed after a load."""
+"""The staging struct of an object: filled for a save, and committed after a load."""
 
 from . import callbacks as callbacks
 from .build import make_staging

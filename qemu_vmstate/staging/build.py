@@ -18,21 +18,21 @@ def make_staging(
 ) -> Staging:
     """Return the staging struct that ``parts`` fill."""
     cls = description.cls
-    # What comes first and last is Python's: then all of it is, for one to undo the other.
+    # pre_save precedes all copies and a failed post_load undoes them: Python makes them all.
     all_python = hooks is not None and (hooks.pre_save or hooks.post_load)
     native_parts: list[NativePart] = []
     python_parts: list[Part] = []
     for part in parts:
         found = None
-        # C does not know which elements a stream has.
+        # C does not know how many elements of a counted array a stream has.
         if isinstance(part, StatePart) and not (all_python or part.count_of(cls)):
             found = copied_by_c(part.value)
         if found and isinstance(part, StatePart):
             native_parts.append((part, *found))
         else:
             python_parts.append(part)
-    asks = python_parts or hooks or cls.__validated__ or class_data_of(cls).has_predicates
-    if not asks and not description.numbered:
+    validated = cls.__validated__ or class_data_of(cls).has_predicates
+    if not (python_parts or hooks or validated) and not description.numbered:
         return Staging(description, native_parts)
     made = PythonStaging(description, parts, native_parts, tuple(python_parts), hooks or Hooks())
     attach_fast_path(made)

@@ -18,7 +18,7 @@ __all__ = ["qv_py_hook", "qv_py_restore", "qv_py_roll_back", "qv_py_snapshot"]
 
 
 def _plain_hooks() -> dict[int, str]:
-    """Return the names of those that copy nothing."""
+    """Return the names of the hooks that copy nothing, by their ``QvHook``."""
     return {
         lib().QV_HOOK_POST_SAVE: "post_save",
         lib().QV_HOOK_PRE_LOAD: "pre_load",
@@ -26,12 +26,12 @@ def _plain_hooks() -> dict[int, str]:
     }
 
 
-def _lost(_type: object, exc: BaseException, _trace: object) -> None:
-    """Print an exception from outside a hook's own ``try``, of a signal handler for instance."""
+def _print_exception(_type: object, exc: BaseException, _trace: object) -> None:
+    """Print an exception raised outside the ``try`` of a callback, as by a signal handler."""
     traceback.print_exception(exc, file=sys.stderr)
 
 
-def _called(handle: Any, errmsg: Any, name: str, call: Callable[[PythonStaging], object]) -> int:
+def _run_hook(handle: Any, errmsg: Any, name: str, call: Callable[[PythonStaging], object]) -> int:
     staging: PythonStaging = ffi.from_handle(handle)()
     try:
         call(staging)
@@ -41,29 +41,29 @@ def _called(handle: Any, errmsg: Any, name: str, call: Callable[[PythonStaging],
 
 
 # cffi's default for a callback that raises is 0, which is success to QEMU.
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
-def qv_py_snapshot(handle: Any, keep: int, errmsg: Any) -> int:
-    """``pre_save``, and what is kept before a load: see ``PythonStaging.snapshot``."""
-    name = "pre_load" if keep else "pre_save"
-    return _called(handle, errmsg, name, lambda staging: staging.snapshot(bool(keep)))
+@ffi.def_extern(error=-errno.EINVAL, onerror=_print_exception)  # type: ignore[untyped-decorator]
+def qv_py_snapshot(handle: Any, preserve: int, errmsg: Any) -> int:
+    """Run ``PythonStaging.snapshot`` in ``pre_save``, or before a load that preserves fields."""
+    name = "pre_load" if preserve else "pre_save"
+    return _run_hook(handle, errmsg, name, lambda staging: staging.snapshot(bool(preserve)))
 
 
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=-errno.EINVAL, onerror=_print_exception)  # type: ignore[untyped-decorator]
 def qv_py_restore(handle: Any, version_id: int, errmsg: Any) -> int:
-    """``post_load``: see ``PythonStaging.restore``."""
-    return _called(handle, errmsg, "post_load", lambda staging: staging.restore(version_id))
+    """Run ``PythonStaging.restore`` in ``post_load``."""
+    return _run_hook(handle, errmsg, "post_load", lambda staging: staging.restore(version_id))
 
 
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=-errno.EINVAL, onerror=_print_exception)  # type: ignore[untyped-decorator]
 def qv_py_hook(handle: Any, hook: int, errmsg: Any) -> int:
-    """``post_save``, ``pre_load`` and ``needed``: see ``PythonStaging.run``."""
+    """Run the object's ``post_save``, ``pre_load`` or ``needed``."""
     name = _plain_hooks()[hook]
-    return _called(handle, errmsg, name, lambda staging: staging.run(name))
+    return _run_hook(handle, errmsg, name, lambda staging: staging.run(name))
 
 
-@ffi.def_extern(error=-errno.EINVAL, onerror=_lost)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=-errno.EINVAL, onerror=_print_exception)  # type: ignore[untyped-decorator]
 def qv_py_roll_back(undo: Any, _unused: int, _errmsg: Any) -> int:
-    """Roll one restore of a failed load back; ``undo``: what the restore left for that."""
+    """Roll back one restore of a failed load; ``undo`` is the record that the restore made."""
     failed = VMStateError("the load failed")
     reference, undos = _state.take_over(int(ffi.cast("uintptr_t", undo)))
     staging: PythonStaging | None = reference()

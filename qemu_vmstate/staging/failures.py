@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the hooks of a ``save()`` or ``load()`` raised, for its caller."""
+"""The exceptions of hooks, for the caller of ``save()`` or ``load()``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ __all__ = ["running"]
 
 
 class _Running(threading.local):
-    """Of each ``save()`` and ``load()`` in this thread what its hooks raised.
+    """The exceptions of each ``save()`` and ``load()`` in this thread, by ``id()`` of the staging.
 
-    By the staging struct's identity.  A migration's hooks are not in it: nobody
-    waits for their exceptions.
+    A migration has no entry: it has no caller to raise an exception to.
     """
 
     def __init__(self) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fast path from QEMU's hooks to states that only convert themselves.
+"""The fast path from QEMU's hooks to the conversions of states in Mutexes.
 
-cdefs/state/fast_path.c locks all of an object's Mutexes, calls each state's conversion and
-unlocks, without a frame of this package in between.  Which objects have one is known when
-their staging is made; python_staging.py serves the others, and every lock that this thread
-holds already or that is poisoned.
+cdefs/state/fast_path.c locks all Mutexes of an object, calls each state's conversion and
+unlocks, without a Python frame of this package.  Whether an object has a fast path is decided
+when its staging is made.  python_staging.py, the slow path, serves the other objects, and calls
+that find a Mutex poisoned or locked by their own thread.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["attach_fast_path"]
 
-# As in cdefs/state/fast_path.c.
+# The enum of cdefs/state/fast_path.c.
 _UNDO_CALL, _UNDO_MEMORY, _ALL_OR_NOTHING = range(3)
 
 
 def attach_fast_path(staging: PythonStaging) -> None:
-    """Give ``staging`` its fast path, if its parts have one; known when it is made."""
+    """Give ``staging`` a fast path if all of its parts can use one."""
     if not staging.only_converts:
         return
     parts = [
@@ -42,13 +42,13 @@ def attach_fast_path(staging: PythonStaging) -> None:
         return
     staging.fast_path = _fast_path(staging, parts)
     if staging.fast_path:
-        # The staging keeps it as long as the object.
+        # C borrows this reference; the staging lives as long as the object.
         address = ffi.cast("void *", id(staging.fast_path))
         lib().qv_object_set_fast_path(staging.cdata, address)
 
 
 def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.FastPath | None:
-    """Return the fast path of ``parts``, each a value and its place, or ``None``."""
+    """Return the fast path of ``parts``, pairs of a value and its place; ``None`` if unfit."""
     conversions = []
     for value, staged in parts:
         value = pointee(value)
@@ -58,8 +58,8 @@ def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.F
         if not hasattr(state, "__undo_migrated_state__"):
             return None
         restore = type(state).restore_migrated_state_mut
-        forgets = getattr(restore, "keeps_nothing", False)
-        conversions.append((state, staged, _undo(state), forgets))
+        forgets = getattr(restore, "forgets_source", False)
+        conversions.append((state, staged, _undo_kind(state), forgets))
     return _state.FastPath(
         weakref.ref(staging),
         _failed,
@@ -71,23 +71,23 @@ def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.F
     )
 
 
-def _undo(state: ToMigrationState[Any]) -> int:
-    """How a restore of the state is undone."""
+def _undo_kind(state: ToMigrationState[Any]) -> int:
+    """Return how the fast path undoes a restore of the state."""
     cls = type(state)
     if isinstance(state, VMStruct):
-        # Memory is all it has, unless a subclass gave it more.
+        # A layout object has nothing but its memory, unless a subclass adds attributes.
         return _UNDO_MEMORY if cls.__basicsize__ == VMStruct.__basicsize__ else _UNDO_CALL
-    # Of a subclass nobody knows what it changes besides.
+    # A subclass that inherits its restore may change more than the base class.
     restore = cls.__dict__.get("restore_migrated_state_mut")
     return _ALL_OR_NOTHING if getattr(restore, "all_or_nothing", False) else _UNDO_CALL
 
 
 def _undo_of_memory(state: VMStruct, memory: bytes, own_version: int) -> Undo:
-    """Return what makes a state again what it was when its memory was ``memory``."""
+    """Return the undo of a state whose bytes were ``memory`` before the restore."""
 
     def roll_back() -> None:
         _state.fill(state, memory)
-        # Its own restore may have changed more than its memory.
+        # The state's own restore may have changed more than the memory: repeat it for these bytes.
         state.__undo_migrated_state__(own_version)()
 
     return roll_back
@@ -96,7 +96,7 @@ def _undo_of_memory(state: VMStruct, memory: bytes, own_version: int) -> Undo:
 def _roll_back(
     reference: weakref.ref[PythonStaging], undos: tuple[Undo | None, ...], exc: BaseException
 ) -> None:
-    """Undo the first parts' restores, under the locks that the fast path holds."""
+    """Undo the restores of the first parts; the fast path holds the locks."""
     staging = reference()
     assert staging is not None
     staging.roll_back_parts(undos, exc)

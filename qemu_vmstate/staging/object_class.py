@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the staging structs of a class have in common, made once for all of them."""
+"""The data that all staging structs of a class share, made once."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ NativePart = tuple[StatePart, Any, VMStruct]
 
 
 class ClassData:
-    """What the staging structs of a class have in common; lives as long as the class."""
+    """The data that all staging structs of a layout class share; lives as long as the class."""
 
     def __init__(self, cls: type[VMStruct]) -> None:
         data = ffi.from_buffer(cls.__image__)
         made = lib().qv_initial_image_new(data, len(data))
-        # The image points into the data, and so keeps it.
+        # The image points into the data, so its destructor holds a reference.
         self.image = ffi.gc(made, lambda image, _=data: lib().qv_initial_image_free(image))
         self.has_predicates = has_predicates(cls)
         self.offsets = {info.attribute: info.data for info in cls.__layout__.fields}
 
     def offset(self, part: StatePart, size: int) -> int:
-        """Where a part lies, of so many bytes."""
+        """Return the offset of a part of ``size`` bytes in the struct."""
         if part.attribute is None:
             return 0
         return self.offsets[part.attribute] + (part.index or 0) * size
 
 
 def class_data_of(cls: type[VMStruct]) -> ClassData:
-    """Return the data of ``cls``, made when it is first asked for."""
+    """Return the data of ``cls``, made by the first call."""
     found: ClassData | None = cls.__dict__.get("__class_data__")
     if found is None:
         found = ClassData(cls)
@@ -47,7 +47,7 @@ def class_data_of(cls: type[VMStruct]) -> ClassData:
 
 
 def object_class_of(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
-    """Return the ``QvObjectClass *`` of its objects with these parts for C."""
+    """Return the ``QvObjectClass *`` of objects with these native parts."""
     key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in native_parts)
     if key not in description.object_classes:
         description.object_classes[key] = _make_object_class(description, native_parts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pieces of an object that its staging struct is filled from and committed to."""
+"""The parts of an object, which fill its staging struct and are restored from it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Hooks", "Part", "StatePart", "copied_by_c"]
 
 
 class Hooks(NamedTuple):
-    """What an object does before and after; ``None``: nothing.
+    """The hooks that an object defines; ``None`` for the others.
 
-    ``needed`` says whether it is saved at all, ``validate`` is given the staging struct.
+    ``needed`` returns whether the object is saved; ``validate`` gets the staging struct.
     """
 
     needed: Callable[[], object] | None = None
@@ -29,25 +29,26 @@ class Hooks(NamedTuple):
 
 
 class Part(Protocol):
-    """A piece of an object that Python copies; ``path`` is for sentences."""
+    """A part of an object that Python copies; ``path`` is its path in errors."""
 
     path: str
 
     def save(self, staging: Any) -> None:
-        """Fill this piece of the staging struct."""
+        """Copy this part into the staging struct."""
 
     def load(self, source: Any, version_id: int) -> None:
-        """Take this piece of ``source`` over; what raises may have taken half of it."""
+        """Restore this part from ``source``; a call that raises may have changed half of it."""
 
     def undo(self, own_version: int) -> Undo:
-        """Return what makes this piece again what it is now."""
+        """Return the undo of this part."""
 
 
 class StatePart:
-    """A ``ToMigrationState``: a field of the staging struct, or (``None``) all of it.
+    """A ``ToMigrationState`` as a part.
 
-    ``index`` is that of its element, if the field is an array of them; of a counted
-    one only elements below the count are loaded.
+    ``attribute`` is its field in the staging struct, or ``None`` for the complete struct.
+    ``index`` is its element if the field is an array; of a counted array only elements below
+    the count are loaded.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class StatePart:
         self.index = index
 
     def count_of(self, cls: type[VMStruct]) -> tuple[str, int] | None:
-        """Return the attribute that counts, and the number it exceeds if it has this element."""
+        """Return the count's attribute and the largest count without this element, if counted."""
         for info in cls.__layout__.fields if self.index is not None else ():
             if info.attribute == self.attribute and info.num is not None:
                 return info.num.attribute, (self.index or 0) // info.options.multiply
         return None
 
     def place(self, struct: Any) -> Any:
-        """Return the piece of a staging struct that is this part's."""
+        """Return this part of a staging struct."""
         if self.attribute is None:
             return struct
         if self.index is None:
@@ -79,19 +80,19 @@ class StatePart:
         return elements.__get__(struct, type(struct))[self.index]
 
     def save(self, staging: Any) -> None:
-        """Snapshot into the staging struct."""
+        """Snapshot the state into the staging struct."""
         self.value.snapshot_migration_state(self.place(staging))
 
     def load(self, source: Any, version_id: int) -> None:
-        """Restore under the state's own lock."""
+        """Restore the state, under its own lock if it has one."""
         shared: Any = pointee(self.value)
-        if hasattr(shared, "restore_unguarded"):
-            shared.restore_unguarded(self.place(source), version_id)
+        if hasattr(shared, "restore_without_undo"):
+            shared.restore_without_undo(self.place(source), version_id)
         else:
             shared.restore_migrated_state_mut(self.place(source), version_id)
 
     def undo(self, own_version: int) -> Undo:
-        """Return what makes the state again what it is now."""
+        """Return the undo of the state."""
         return undo_of(pointee(self.value), own_version)
 
 

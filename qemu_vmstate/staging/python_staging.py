@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One object's staging struct: what C walks, and how it is filled and committed.
+"""The staging struct of an object whose save or load calls Python.
 
-How a save goes, and a load the other way round::
+A save takes these steps, and a load the reverse ones::
 
     save() or QEMU's migration          C: vmstate_save_state()
       └─ pre_save (hooks.c)             C: staging struct = its defaults
@@ -9,8 +9,8 @@ How a save goes, and a load the other way round::
            └─ qv_py_snapshot            Python: every other part, under all the locks
       └─ the fields                     C: big endian bytes out of the staging struct
 
-An exception in Python becomes a message and an errno for C; ``save()`` raises it
-as it was, QEMU shows the message.
+C gets a message and an errno for an exception in Python.  ``save()`` raises the exception
+itself; in a VM QEMU shows the message.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _NO_MUTEXES: dict[Mutex[Any], str] = {}
 
 
 class PythonStaging(Staging):
-    """The staging struct of an object whose save or load asks Python, and its hooks.
+    """A staging struct with Python parts, hooks or validation.
 
-    ``native_parts`` are those that C copies, ``python_parts`` the others.
+    ``native_parts`` are the parts that C copies, ``python_parts`` the others.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class PythonStaging(Staging):
         self._needed = tuple(self._needs(description))
         self._validated = cls.__validated__ or hooks.validate is not None
         self.python_parts = python_parts
-        # What C copies beside what Python converts: Python undoes both.
+        # An object with parts of both kinds: Python undoes both.
         self._native_memory = (
             {part.path: inner for part, _, inner in native_parts} if python_parts else {}
         )
@@ -91,10 +91,10 @@ class PythonStaging(Staging):
             self._set_locks(parts)
         class_data = class_data_of(cls)
         hook_flags = self._needed_hooks(class_data)
-        # A weak reference: the handle would keep this object alive for ever.
+        # A weak reference, because this object owns the handle and would never be freed.
         self._handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
         super().__init__(description, native_parts, self._handle, hook_flags)
-        # Views of the struct keep this, and it keeps the struct.
+        # Views of the struct refer to this; the struct is freed with it.
         self._memory = ffi.gc(self.cdata, free_object)
         self.needs_python = hook_flags != 0
         self._view = self.view(self._memory)
@@ -103,12 +103,12 @@ class PythonStaging(Staging):
             watch(
                 self.address,
                 cls.__layout__.size,
-                lambda *failure: (failed() or _nobody)(*failure),
+                lambda *failure: (failed() or _ignore)(*failure),
             )
             weakref.finalize(self, forget, self.address)
 
     def _set_locks(self, parts: list[Part]) -> None:
-        """Set what Python locks: every part's, unless there is one that locks itself."""
+        """Set the Mutexes that Python locks together; a single one is locked by its own part."""
         for part in parts:
             shared = pointee(getattr(part, "value", None))
             if isinstance(shared, Mutex):
@@ -117,7 +117,7 @@ class PythonStaging(Staging):
 
     @property
     def only_converts(self) -> bool:
-        """Whether nothing but the parts' own conversions is done for a save and a load."""
+        """Whether a save and a load do nothing but the conversions of Python parts."""
         more = self._hooks.pre_save or self._hooks.post_load or self._validated
         return bool(self.python_parts) and not more and not self._needed
 
@@ -138,26 +138,26 @@ class PythonStaging(Staging):
     def _needs(
         self, description: VMStateDescription
     ) -> Iterator[tuple[int, str, Callable[[Any], bool]]]:
-        """Yield number, path and ``needed`` of each subsection that C does not compare."""
+        """Yield the number, path and ``needed`` of each subsection that C does not compare."""
         for number, info in enumerate(description.numbered):
             needed = asks(info)
             if needed:
                 yield number, f"{description.name}.{info.attribute}.needed()", needed
 
     def __del__(self, free: Any = None) -> None:
-        """Do nothing: what owns the memory frees it."""
+        """Do nothing: ``_memory`` frees the struct."""
 
     @property
     def migration_state(self) -> Any:
         """The staging struct, as the last save or load left it."""
         return self._view
 
-    def snapshot(self, keep: bool) -> None:
+    def snapshot(self, preserve: bool) -> None:
         """Fill the staging struct with every part that Python copies.
 
-        ``keep``: not to save it, but for a load to begin with.
+        ``preserve``: for a load that preserves fields, not for a save.
         """
-        if self._hooks.pre_save and not keep:
+        if self._hooks.pre_save and not preserve:
             self._current = f"{self.description.name}.pre_save()"
             self._hooks.pre_save()
         with self._lock_all():
@@ -166,7 +166,7 @@ class PythonStaging(Staging):
                 part.save(self._view)
             if self._native_memory:
                 lib().qv_object_copy_parts(self.cdata, True)
-        if not keep:
+        if not preserve:
             self._validate()
             for number, path, needed in self._needed:
                 self._current = path
@@ -174,7 +174,7 @@ class PythonStaging(Staging):
 
     @contextlib.contextmanager
     def _lock_all(self) -> Iterator[None]:
-        """All Mutexes at once, so that no other thread sees one part without the other."""
+        """Hold all Mutexes, so that no other thread sees a part change without the others."""
         self._current = self.description.name
         with lock_all(self._locks):
             for mutex, path in self._locks.items():
@@ -191,7 +191,7 @@ class PythonStaging(Staging):
                 self._hooks.validate(self._view)
 
     def restore(self, version_id: int) -> None:
-        """Commit the staging struct to every part that Python copies, or to none."""
+        """Restore every part that Python copies from the staging struct, or none if one fails."""
         self._validate()
         source = copy.copy(self._view)
         undos: list[Undo | None] = []
@@ -225,22 +225,22 @@ class PythonStaging(Staging):
             lib().qv_object_set_undo(self.cdata, address)
 
     def roll_back(self, undos: Iterable[Undo | None], exc: BaseException) -> None:
-        """Undo a whole restore; note what fails on ``exc``."""
+        """Undo a complete restore; add notes to ``exc`` for what fails."""
         with lock_all(self.mutexes):
             self.roll_back_parts(undos, exc)
 
     def roll_back_parts(self, undos: Iterable[Undo | None], exc: BaseException) -> None:
-        """Do what :meth:`roll_back` does, where the locks are held already."""
+        """Undo the restores of the first parts, where the locks are held already."""
         paths = [part.path for part in self.python_parts]
         roll_back_all(zip((*paths, *self._native_memory), undos, strict=False), exc)
 
     def _has(self, source: Any, part: Part) -> bool:
-        """Whether a loaded staging struct has this part."""
+        """Return whether a loaded staging struct has this part."""
         counter = part.count_of(self.cls) if isinstance(part, StatePart) else None
         return counter is None or bool(getattr(source, counter[0]) > counter[1])
 
     def run(self, name: str) -> None:
-        """Run the hook of that name, one that copies nothing."""
+        """Run the hook ``name``, which copies nothing."""
         self._current = f"{self.description.name}.{name}()"
         answer = getattr(self._hooks, name)()
         if name == "needed":
@@ -257,7 +257,7 @@ class PythonStaging(Staging):
         lib().qv_free(errmsg[0])
 
     def fail(self, exc: BaseException, errmsg: Any, hook: str) -> int:
-        """Keep ``exc`` for the caller of ``save()`` or ``load()``, else log it; its errno for C."""
+        """Keep ``exc`` for the caller of ``save()`` or ``load()``, or log it; return its errno."""
         self._locate(exc)
         message = self._message(exc)
         errmsg[0] = lib().qv_strdup(message.replace("\0", "\\0").encode(errors="backslashreplace"))
@@ -274,7 +274,7 @@ class PythonStaging(Staging):
         return to_errno(exc)
 
     def fail_at(self, index: int, exc: BaseException, errmsg: Any, hook: str) -> int:
-        """As :meth:`fail`, for the part of that number which Python copies."""
+        """Do what :meth:`fail` does, for a failure in the Python part ``index``."""
         self._current = self.python_parts[index].path
         return self.fail(exc, errmsg, hook)
 
@@ -287,7 +287,7 @@ class PythonStaging(Staging):
             return f"{self._current}: {type(exc).__name__}"
 
     def _locate(self, exc: BaseException) -> None:
-        """Give an error that names a class's field the field's path in this object."""
+        """Replace the path of an error, which begins at a class, by the path in this object."""
         if not isinstance(exc, InvalidError) or exc.path.startswith(self._current):
             return
         cls_name, _, rest = exc.path.partition(".")
@@ -305,5 +305,5 @@ class PythonStaging(Staging):
             exc.path = self._current
 
 
-def _nobody(*_failure: object) -> None:
-    """Do nothing: the object is gone, and so is whoever walked it."""
+def _ignore(*_failure: object) -> None:
+    """Do nothing: the object was freed, so nobody reads its failure."""

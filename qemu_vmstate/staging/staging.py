@@ -18,15 +18,15 @@ __all__ = ["Staging"]
 class Staging:
     """The staging struct of one object, and its description.
 
-    ``native_parts`` are those that C copies.  ``owner`` is what is registered with it, to keep
-    it alive, or ``None``.
+    ``native_parts`` are the parts that C copies.  ``owner`` keeps the registered object alive,
+    or is ``None``.
     """
 
-    # There may be ten thousand.
+    # A VM may have ten thousand objects.
     __slots__ = ("_guards", "cdata", "description", "owner")
 
     needs_python = False
-    """Whether a save or load asks Python for anything."""
+    """Whether a save or load calls Python."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Staging:
             size = self.cls.__layout__.size
             raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
         lib().qv_object_set_hooks(self.cdata)
-        # C points to their locks and states.
+        # Keeps the locks and states alive that C points to.
         guards = tuple(cell for _, cell, _ in native_parts)
         self._guards = guards[0] if len(guards) == 1 else guards
         for index, (_, cell, inner) in enumerate(native_parts):
@@ -62,11 +62,11 @@ class Staging:
 
     @property
     def address(self) -> int:
-        """Where the struct lies."""
+        """The address of the struct."""
         return int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
 
     def view(self, owner: Any) -> Any:
-        """Return the staging struct, as the last save or load left it; it keeps ``owner`` alive."""
+        """Return a view of the struct that keeps ``owner`` alive."""
         return _state.view(self.cls, self.address, self.cls.__layout__.size, owner)
 
     @property

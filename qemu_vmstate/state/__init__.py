@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""State at run time: locks and cells, what migrates, timers and the BQL."""
+"""Runtime state: locks and cells, what migrates, timers and the BQL."""
 
 from .bql import bql_lock_guard, bql_locked
 from .cells import Arc, BqlCell, BqlRefCell, Mutex, MutexGuard

@@ -51,7 +51,7 @@ def check_bql_order() -> None:
         lock_order.before_bql()
 
 
-class bql_lock_guard:  # noqa: N801 - QEMU's name for it
+class bql_lock_guard:  # noqa: N801 - QEMU's name
     """A context manager that holds the BQL, as C's ``BQL_LOCK_GUARD()`` does.
 
     The GIL is released while the thread waits.  Raises ``BqlError`` if this thread holds the

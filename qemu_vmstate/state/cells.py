@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guards of a state: ``Mutex``, ``BqlCell``, ``BqlRefCell``, and ``Arc`` to share it.
 
-Names and rules are Rust's: std::sync::Mutex, and rust/bql/src/cell.rs.  The
-lock itself lies in C memory (cdefs/shared/cell.h), where QEMU's hooks take it too.
+Names and rules are Rust's: std::sync::Mutex, and rust/bql/src/cell.rs.  The lock lies in C
+memory (cdefs/shared/cell.h), because QEMU's hooks take it too.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST_BORROWS = 2**15 - 1  # as cdefs/shared/cell.h counts them
+_MOST_BORROWS = 2**15 - 1  # the limit of QvCell.borrow in cdefs/shared/cell.h
 
-# C's members of a Cell, for the rest of the package.  A property would take longer.
+# The C members of a Cell.  Properties would take longer.
 inner_of: Callable[[Any], Any] = vars(_state.Cell)["_value"].__get__
 """Return the state that a ``Mutex`` or ``BqlRefCell`` guards, without its guard."""
 address_of: Callable[[Any], int] = vars(_state.Cell)["_address"].__get__
@@ -84,7 +84,7 @@ class MutexGuard(_state.Guard, Generic[T]):
         self._mutex = None
 
     def _dropped(self) -> None:
-        """Without release(); in another thread nothing can be done about it."""
+        """Release the lock of a guard that is freed without ``release()``, if this thread may."""
         with contextlib.suppress(LockError):
             self.release()
 
@@ -103,7 +103,7 @@ _state.set_guard(MutexGuard)
 
 
 class _GroupGuard(MutexGuard[T]):
-    """Inside :class:`lock_all`, whose thread has the lock already: releases nothing."""
+    """A guard made inside :class:`lock_all`, which keeps the lock when this guard ends."""
 
     __slots__ = ()
 
@@ -115,16 +115,17 @@ class _GroupGuard(MutexGuard[T]):
         return super().value
 
     def release(self) -> None:
-        """Only this guard ends."""
+        """End this guard, and leave the Mutex locked."""
         self._mutex = None
 
 
 class lock_all:  # noqa: N801 - a verb, like the context managers of contextlib
-    """Lock several mutexes, so that no other thread sees one without the others.
+    """Lock several mutexes, so that no other thread sees the change of one without the others.
 
-    ``mutexes`` has their names for errors.  Meanwhile their ``lock()`` succeeds in this
-    thread.  Whoever holds one of them and waits for another gets it: order is no matter.
-    Raises ``LockError`` if this thread holds one already.
+    ``mutexes`` maps each to its name for errors.  Inside the ``with`` this thread may call
+    ``lock()`` on them.  Their order does not matter: a thread that has waited too long for
+    one of them releases all and begins again.  Raises ``LockError`` if this thread holds one
+    already.
     """
 
     __slots__ = ("_mutexes", "_names")
@@ -134,9 +135,9 @@ class lock_all:  # noqa: N801 - a verb, like the context managers of contextlib
         self._mutexes = tuple(mutex for mutex in mutexes if not _held_by_group(mutex))
 
     def __enter__(self) -> None:
-        which = _state.lock_cells(self._mutexes)
-        if which >= 0:
-            name = self._names[self._mutexes[which]]
+        index = _state.lock_cells(self._mutexes)
+        if index >= 0:
+            name = self._names[self._mutexes[index]]
             raise LockError(f"{name} is locked by this very thread; leave the guard first")
 
     def __exit__(self, *_exc: object) -> None:
@@ -144,7 +145,7 @@ class lock_all:  # noqa: N801 - a verb, like the context managers of contextlib
 
 
 class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
-    """A state, and in the object itself the ``QvCell`` that guards it."""
+    """A state and its guard, the ``QvCell`` inside this object."""
 
     __slots__ = ("__weakref__",)
 
@@ -161,20 +162,20 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
 
     @abstractmethod
     def _held(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context manager that gives the state, to restore it."""
+        """Return a context manager that guards the state for a restore, and yields it."""
 
     def restore_migrated_state(self, source: Any, version_id: int) -> None:
-        """Restore the state under its guard; all of it, or nothing and the exception."""
+        """Restore the state under its guard; undo what a failed restore has changed."""
         with self._held() as value:
             restore_or_undo(value, source, version_id, type(source).__layout__.version_id)
 
-    def restore_unguarded(self, source: Any, version_id: int) -> None:
-        """Restore the state; what that changed until it failed is for the caller to undo."""
+    def restore_without_undo(self, source: Any, version_id: int) -> None:
+        """Restore the state under its guard; the caller undoes what a failed restore changed."""
         with self._held() as value:
             value.restore_migrated_state_mut(source, version_id)
 
     def __undo_migrated_state__(self, own_version: int) -> Undo:
-        """Return what makes the state again what it is now, under its guard."""
+        """Return the undo of the state, which takes its guard."""
         with self._held() as value:
             undo = value.__undo_migrated_state__(own_version)
 
@@ -191,11 +192,11 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
 class Mutex(_Guarded[T]):
     """State behind a lock of its own, as ``std::sync::Mutex``.
 
-    ``with mutex.lock() as state:`` is the only way to it.  A snapshot or a load
-    holds all of an object's for the copies, never while QEMU writes or reads
-    bytes.  While a thread waits, the GIL is free.  Do not wait for the BQL inside:
-    the migration holds the BQL while it waits for this lock.
-    ``check_lock_order()`` finds who does.
+    ``with mutex.lock() as state:`` gives access to the state.  A snapshot or a load
+    holds all mutexes of an object while it copies, and never while QEMU writes or reads
+    bytes.  A thread that waits has released the GIL.  Do not wait for the BQL inside the
+    ``with``: a migration holds the BQL while it waits for this lock.
+    ``check_lock_order()`` finds the threads that do.
 
     Raises ``DeclarationError`` for a state without ``Migrated``.
     """
@@ -221,7 +222,7 @@ class Mutex(_Guarded[T]):
     if TYPE_CHECKING:
 
         def lock(self, timeout: float = -1) -> MutexGuard[T]:
-            """Lock, as ``cdefs/state/guard.c`` does where the lock is free."""
+            """Lock the mutex; raise ``TimeoutError`` after ``timeout`` seconds, if not negative."""
     else:
         lock = _state.mutex_lock
 
@@ -238,18 +239,18 @@ class Mutex(_Guarded[T]):
         return MutexGuard(self)
 
     def try_lock(self) -> MutexGuard[T] | None:
-        """``lock()``, or ``None`` at once if anyone has it."""
+        """Lock the mutex, or return ``None`` at once if another thread holds it."""
         try:
             return self.lock(timeout=0)
         except TimeoutError:
             return None
 
     def into_inner(self) -> T:
-        """Return the state without locking: for tests, and to repair a poisoned one."""
+        """Return the state without locking: for tests, and to repair a poisoned mutex."""
         return self._value
 
     def is_poisoned(self) -> bool:
-        """Whether an exception left a guard and ``clear_poison()`` was not called since."""
+        """Return whether an exception left a guard and ``clear_poison()`` was not called since."""
         return self._poisoned
 
     def clear_poison(self) -> None:
@@ -258,7 +259,7 @@ class Mutex(_Guarded[T]):
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[Any]:
-        """As ``lock()``, without poisoning: a snapshot changes nothing, a restore undoes."""
+        """Lock without poisoning: a snapshot changes nothing, and a failed restore is undone."""
         guard = self.lock()
         try:
             yield guard.value
@@ -329,8 +330,8 @@ class BqlRefCell(_Guarded[T]):
 class BqlCell(Generic[T]):
     """One value that the BQL guards, copied in and out, as ``bql::BqlCell``.
 
-    A plain field of a device: ``irq_level: BqlCell[u32]``.  Raises ``BqlError``
-    without the BQL.
+    A device has it as a plain field: ``irq_level: BqlCell[u32]``.  All methods raise
+    ``BqlError`` without the BQL.
     """
 
     __slots__ = ("_value",)
@@ -344,15 +345,15 @@ class BqlCell(Generic[T]):
         return self._value
 
     def set(self, value: T) -> None:
-        """Put ``value`` in."""
+        """Set the value."""
         assert_bql("BqlCell.set()")
         self._value = value
 
     def replace(self, value: T) -> T:
-        """Put ``value`` in and return the one before."""
+        """Set the value and return the previous one."""
         assert_bql("BqlCell.replace()")
-        before, self._value = self._value, value
-        return before
+        previous, self._value = self._value, value
+        return previous
 
     def __repr__(self) -> str:
         return f"BqlCell({self._value!r})"
@@ -361,8 +362,8 @@ class BqlCell(Generic[T]):
 class Arc(ToMigrationStateShared[Any], Generic[T]):
     """A shared reference to state that can be restored through it, as ``std::sync::Arc``.
 
-    Two devices may hold the same ``Mutex`` this way; each migrates it.
-    Attributes are those of what it points to.
+    Two devices may hold the same ``Mutex`` this way; each migrates it.  An ``Arc`` has the
+    attributes of the object that it points to.
     """
 
     __slots__ = ("__weakref__", "_value")
@@ -386,7 +387,7 @@ class Arc(ToMigrationStateShared[Any], Generic[T]):
         return Arc(self._value)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_value":  # a copy that is not made yet
+        if name == "_value":  # copy and pickle read attributes before __init__
             raise AttributeError(name)
         return getattr(self._value, name)
 
@@ -406,8 +407,8 @@ class Arc(ToMigrationStateShared[Any], Generic[T]):
 
 
 def pointee(value: Any) -> Any:
-    """Return what an ``Arc`` points to, through any number of them; anything else as it is."""
-    # A subclass may have conversions of its own.
+    """Return the object that ``Arc`` objects around it point to; ``value`` if it is no ``Arc``."""
+    # A subclass of Arc may have conversions of its own.
     while type(value) is Arc:
         value = value.target
     return value

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``Migratable``, a wrapper around state of which a private copy migrates.
+"""``Migratable``, a wrapper around state that migrates as a private copy.
 
-As ``Migratable<T>`` of rust/migration/src/migratable.rs, it dereferences to what it wraps,
-and C sees a snapshot only.  The snapshot lies in the staging struct of the object that has
+Like ``Migratable<T>`` of rust/migration/src/migratable.rs, it dereferences to the state, and
+C sees only a snapshot.  The snapshot lies in the staging struct of the object that has
 the section, not behind a pointer of its own.
 """
 
@@ -53,7 +53,7 @@ class Migratable(Generic[T]):
         object.__setattr__(self, "_value", value)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_value":  # copy and pickle ask before it is set
+        if name == "_value":  # copy and pickle read attributes before __init__
             raise AttributeError(name)
         return getattr(self._value, name)
 
@@ -95,5 +95,5 @@ class Migratable(Generic[T]):
 
 
 def unwrap(value: Any) -> Any:
-    """Return the state that a ``Migratable`` wraps, and anything else as it is."""
+    """Return the state that a ``Migratable`` wraps; ``value`` if it is no ``Migratable``."""
     return _wrapped(value) if isinstance(value, Migratable) else value

@@ -19,7 +19,7 @@ __all__ = ["QEMUClockType", "QEMUTimer", "clock_get_ns"]
 
 
 class QEMUClockType(enum.IntEnum):
-    """The clocks of include/qemu/timer.h, where REALTIME is QEMU_CLOCK_REALTIME, and so on."""
+    """The clocks of include/qemu/timer.h, without their prefix ``QEMU_CLOCK_``."""
 
     REALTIME = 0
     VIRTUAL = 1
@@ -30,7 +30,7 @@ class QEMUClockType(enum.IntEnum):
 def clock_get_ns(clock: QEMUClockType = QEMUClockType.VIRTUAL) -> int:
     """Return the time of ``clock`` in ns, or 0 outside a VM, where no clock runs.
 
-    As ``qemu_clock_get_ns()`` of include/qemu/timer.h.
+    This is ``qemu_clock_get_ns()`` of include/qemu/timer.h.
     """
     return int(lib().qv_clock_get_ns(clock)) if in_vm() else 0
 
@@ -48,10 +48,10 @@ class QEMUTimer:
 
     ``callback`` is called without arguments in QEMU's main loop, with the BQL
     held; an exception that it raises goes to the log.  As a field of a ``Device``
-    it migrates like VMSTATE_TIMER_PTR: the time when it expires, a signed 64-bit
+    it migrates like VMSTATE_TIMER_PTR: its time of expiry, a signed 64-bit
     number of ns, big endian, or -1 if it is not armed.
 
-    Outside a VM a timer stores that time and never expires.
+    Outside a VM a timer stores its time of expiry and never expires.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class QEMUTimer:
             weakref.finalize(self, _dead.append, (self._timer, handle)).atexit = False
 
     def mod_ns(self, expire_time: int) -> None:
-        """Arm it to expire at ``expire_time`` of its clock, in ns; ``timer_mod_ns()``.
+        """Arm the timer to expire at ``expire_time`` of its clock, in ns: ``timer_mod_ns()``.
 
-        Raises ``OutOfRangeError`` if that is negative or above 2**63 - 1.
+        Raises ``OutOfRangeError`` if ``expire_time`` is negative or above 2**63 - 1.
         """
         scalar = SCALARS["q"]
         if not 0 <= expire_time <= scalar.high:
@@ -81,16 +81,16 @@ class QEMUTimer:
         self.set(expire_time)
 
     def delete(self) -> None:
-        """Disarm it; ``timer_del()``."""
+        """Disarm the timer: ``timer_del()``."""
         self.set(-1)
 
     @property
     def pending(self) -> bool:
-        """True while it is armed; ``timer_pending()``."""
+        """Whether the timer is armed: ``timer_pending()``."""
         return self.get() != -1
 
     def get(self) -> int:
-        """Return when it expires, in ns of its clock, or -1; ``timer_expire_time_ns()``."""
+        """Return the time of expiry in ns of the clock, or -1: ``timer_expire_time_ns()``."""
         if self._timer is None:
             return self._expire_time_ns
         return int(lib().qv_timer_expire_time_ns(self._timer))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``ToMigrationState``: how a live object gives and takes its migration-safe copy.
+"""``ToMigrationState``: how runtime state is copied to a layout object and restored from one.
 
-Names and meaning are those of rust/migration/src/migratable.rs.  A class with
-its own shape names its ``Migrated`` layout class and writes two methods::
+Names and meaning are those of rust/migration/src/migratable.rs.  A class that is no layout
+class names the layout class of its snapshots and defines two methods::
 
     class TickMigration(VMStruct):
         ticks: u64 = 0
@@ -17,8 +17,8 @@ its own shape names its ``Migrated`` layout class and writes two methods::
         def restore_migrated_state_mut(self, source: TickMigration, version_id: int) -> None:
             self.seen = set(range(source.ticks))
 
-A snapshot copies; it takes no BQL, raises no interrupt and changes nothing, for
-the source may have to run on (docs/devel/migration/main.rst).
+A snapshot only copies: it takes no BQL, raises no interrupt and changes nothing, because
+the source may have to continue (docs/devel/migration/main.rst).
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ M = TypeVar("M", bound=HasLayout)
 
 
 class ToMigrationState(ABC, Generic[M]):
-    """State that can be snapshot, and restored by whoever owns it alone."""
+    """State that can be saved in a snapshot, and restored by its only owner."""
 
     __slots__ = ()
 
     Migrated: ClassVar[type[Any]]
-    """The layout class of the snapshot; taken from ``ToMigrationState[...]`` if not set."""
+    """The layout class of the snapshot; by default the argument of ``ToMigrationState[...]``."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -67,7 +67,7 @@ class ToMigrationState(ABC, Generic[M]):
 
     @abstractmethod
     def snapshot_migration_state(self, target: M) -> None:
-        """Fill ``target``, which holds its class's defaults, with this state's copy.
+        """Fill ``target``, which holds its class's defaults, with a copy of this state.
 
         Raise ``InvalidError`` (or anything else) to refuse: the save fails and
         the caller, or QEMU's ``query-migrate``, gets the message.
@@ -75,10 +75,10 @@ class ToMigrationState(ABC, Generic[M]):
 
     @abstractmethod
     def restore_migrated_state_mut(self, source: M, version_id: int) -> None:
-        """Take ``source`` over; it is complete and yours to keep.
+        """Change this state to ``source``, which is complete; this method may keep it.
 
-        ``version_id`` is the one the stream had.  Raise to refuse: the load
-        fails, and what this method changed so far is undone.
+        ``version_id`` is the version in the stream.  Raise an exception to refuse: the load
+        fails, and what this method has changed is undone.
         """
 
     def to_migration_state(self) -> M:
@@ -88,29 +88,29 @@ class ToMigrationState(ABC, Generic[M]):
         return target
 
     def __undo_migrated_state__(self, own_version: int) -> Undo:
-        """Return what makes this again what it is now, whatever a restore changes.
+        """Return the undo of the next restore.
 
-        ``own_version`` is the ``version_id`` that its own restore gets for that.
+        ``own_version`` is the ``version_id`` that the undo passes to this state's own restore.
         """
         return undo_by_snapshot(self, own_version)
 
 
 class ToMigrationStateShared(ToMigrationState[M]):
-    """State that others hold too, and that can be restored all the same."""
+    """State that can be restored while several objects refer to it."""
 
     __slots__ = ()
 
     @abstractmethod
     def restore_migrated_state(self, source: M, version_id: int) -> None:
-        """Take ``source`` over, under the state's own lock."""
+        """Change this state to ``source``, under the state's own lock."""
 
     def restore_migrated_state_mut(self, source: M, version_id: int) -> None:
-        """As ``restore_migrated_state``: in Python nobody can prove to be alone."""
+        """Restore as a shared state: Python cannot know that there is no other reference."""
         self.restore_migrated_state(source, version_id)
 
 
 def migrated_class(value: object) -> type[Any]:
-    """Return the ``Migrated`` of a state or of its class; raise ``DeclarationError``."""
+    """Return the ``Migrated`` of a state or its class; ``DeclarationError`` if there is none."""
     migrated = getattr(value, "Migrated", None)
     name = value.__name__ if isinstance(value, type) else type(value).__name__
     if migrated is None:
@@ -127,17 +127,17 @@ def migrated_class(value: object) -> type[Any]:
 
 
 def undo_of(value: Any, own_version: int) -> Undo:
-    """Return what undoes a restore of ``value``, as its class makes it if it does."""
+    """Return the undo of ``value``, made by its class if that has a method for it."""
     make = getattr(value, "__undo_migrated_state__", None)
     made: Undo = make(own_version) if make else undo_by_snapshot(value, own_version)
     return made
 
 
 def undo_by_snapshot(value: Any, own_version: int) -> Undo:
-    """Return what undoes a restore of ``value``: by a snapshot, if it has one, and its attributes.
+    """Return an undo of ``value`` by a snapshot, if that succeeds, and by its attributes.
 
-    Its own restore comes first, for what was changed in place; then the attributes, so that
-    others' references still point to the same objects.
+    The undo restores the snapshot first, to reset the objects that the attributes refer to.
+    Then it sets the attributes, so that they refer to the same objects as before.
     """
     snapshot = snapshot_if_possible(value)
     memory = copy.copy(value) if isinstance(value, _state.Memory) else None
@@ -166,7 +166,7 @@ _slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDic
 
 
 def _slots(cls: type) -> tuple[str, ...]:
-    """Return the attributes that a class's objects have outside of a ``__dict__``."""
+    """Return the names of the attributes that are slots."""
     if cls not in _slots_of:
         found = (vars(base).items() for base in cls.__mro__)
         _slots_of[cls] = tuple(
@@ -181,9 +181,9 @@ def _slots(cls: type) -> tuple[str, ...]:
 def restore_or_undo(
     value: ToMigrationState[Any], source: Any, version_id: int, own_version: int
 ) -> None:
-    """Restore ``value``, or leave it as it was and raise what its restore raised.
+    """Restore ``value``; if that raises, undo what it has changed.
 
-    ``own_version`` is the ``version_id`` that its own restore gets when it is rolled back.
+    ``own_version`` is the ``version_id`` that the undo passes to the state's own restore.
     """
     undo = undo_of(value, own_version)
     try:
@@ -194,7 +194,7 @@ def restore_or_undo(
 
 
 def snapshot_if_possible(value: ToMigrationState[Any]) -> Any:
-    """Return a snapshot, or ``None`` of a state that has none: a good stream may yet repair it."""
+    """Return a snapshot, or ``None`` if it fails: a load may repair a state that refuses one."""
     try:
         return value.to_migration_state()
     except Exception:

@@ -1,33 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All or nothing: what undoes a restore, and how it is used.
+"""The undo of a restore, with which a failed load changes nothing.
 
-An :data:`Undo` is made before a state is restored, by its ``__undo_migrated_state__()``.  The
-undos of a failed load are called the newest first, because two of them may share a state.
+The ``__undo_migrated_state__()`` of a state makes its :data:`Undo` before the restore.  The
+undos of a failed load are called newest first, because two of them may share a state.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-__all__ = ["Undo", "noted", "roll_back_all"]
+__all__ = ["Undo", "roll_back_all"]
 
 Undo = Callable[[], object]
-"""Makes a state what it was when this was made; is called once at most."""
+"""A function that resets a state to what it was when the function was made.
+
+It is called at most once.
+"""
 
 
 def roll_back_all(undos: Iterable[tuple[str, Undo | None]], exc: BaseException) -> None:
-    """Call all of ``undos``, each with its name, the newest first; note what fails on ``exc``."""
+    """Call the last of ``undos`` first; add a note to ``exc`` with the name of each that fails."""
     for name, undo in reversed(list(undos)):
         if undo:
-            with noted(exc, name):
+            try:
                 undo()
-
-
-@contextlib.contextmanager
-def noted(exc: BaseException, what: str) -> Iterator[None]:
-    """Note what is raised while ``what`` is rolled back on the ``exc`` that is the reason."""
-    try:
-        yield
-    except BaseException as second:
-        exc.add_note(f"and rolling {what} back raised {type(second).__name__}")
+            except BaseException as second:
+                exc.add_note(f"and rolling {name} back raised {type(second).__name__}")

@@ -67,7 +67,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (u8 | None, {"none": 256}, "Bad.a: none=256 is no u8 (0 to 255) that could stand for None"),
     (u8 | None, {"none": True}, "Bad.a: none=True is no u8 (0 to 255) that could stand for None"),
     (bool | None, {"none": 1}, "Bad.a: none=1 is no bool (0 to 1) that could stand for None"),
-    (bytes | None, {"none": 0, "length": 2}, "Bad.a: none=0 cannot stand for None in what is"),
+    (bytes | None, {"none": 0, "length": 2}, "Bad.a: none=0 cannot stand for None in a value"),
     (Timer | None, {"none": bool}, "Bad.a: a state that can be None has no place to be restored"),
     (int | str, {"try_into": u8}, "Bad.a: int | str is no class, so there is nothing to convert"),
     (Mode, {"into": u8}, "Bad.a: not every u8 is a Mode, so into=u8 could fail; use try_into=u8"),
@@ -118,7 +118,7 @@ def test_class_that_cannot_be_derived_is_refused() -> None:
 
             def snapshot_migration_state(self, target: Any) -> None: ...
 
-    with pytest.raises(DeclarationError, match=r"has_a is another's on the wire; rename one"):
+    with pytest.raises(DeclarationError, match=r"another field is named has_a on the wire; rename"):
 
         @derive_to_migration_state
         @dataclass

@@ -232,7 +232,7 @@ def test_a_hook_of_a_device_that_is_gone_is_no_success() -> None:
     gc.collect()
     out, errmsg = ffi.new("QvBytes *"), ffi.new("char **")
     assert lib().qv_save(staging.cdata, out, ffi.NULL, errmsg) < 0
-    assert b"the device is gone" in ffi.string(errmsg[0])
+    assert b"the device of this hook was freed" in ffi.string(errmsg[0])
     lib().qv_free(errmsg[0])
 
 
