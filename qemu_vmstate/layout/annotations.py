@@ -15,7 +15,7 @@ __all__ = ["check_name", "check_versions", "own_annotations"]
 
 
 def check_name(name: object, what: str) -> str:
-    """Return ``name``; raise ``DeclarationError`` if it crashes QEMU or its tools cannot read it."""
+    """Return ``name``; raise ``DeclarationError`` if QEMU or its tools cannot use it."""
     if not isinstance(name, str) or not name:
         raise DeclarationError(
             f"{what} has no name, which QEMU dereferences while it saves; give one: name='...'"
