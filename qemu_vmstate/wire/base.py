@@ -89,7 +89,7 @@ class WireType:
     # ------------------------------------------------------------ declaration
 
     def check_options(self, options: FieldOptions, where: str) -> None:
-        """Raise ``DeclarationError`` for options that this type does not accept, or lacks."""
+        """Raise ``DeclarationError`` for options that are not accepted, or required and missing."""
         for name in options.given(*_SPECIAL):
             if name not in self.options:
                 raise DeclarationError(
@@ -270,7 +270,7 @@ class FieldInfo:
 
     @property
     def can_be_empty(self) -> bool:
-        """Whether the bytes before the field can be the last ones of the fields."""
+        """Whether the bytes before the field can be the last ones of all fields."""
         return self.num is not None or self.may_be_missing or self.type.can_be_empty()
 
     @property

@@ -24,7 +24,7 @@ EQUAL, TMP, SUBSECTION = "equal", "tmp", "subsection"
 
 
 def wire_type(annotation: object, where: str) -> WireType:
-    """Return the wire type of an annotation; raise ``DeclarationError`` at ``where`` if none."""
+    """Return the wire type of an annotation, or raise an error that begins with ``where``."""
     found = find_wire_type(annotation)
     if found is None:
         if isinstance(annotation, StatesType):

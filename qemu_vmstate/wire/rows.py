@@ -116,14 +116,14 @@ class ArrayType(_Elements):
         count = getattr(options, option)
         if isinstance(count, str):
             raise DeclarationError(
-                f"{where}: {option}={count!r}: the length of this type is fixed; use a VArray or "
+                f"{where}: {option}={count!r}: the length of this type is fixed; take a VArray or "
                 "VBuffer, or give a number"
             )
         start = options.start
         end = start + (count if isinstance(count, int) else self.length - start)
         if start < 0 or not start < end <= self.length:
             raise DeclarationError(
-                f"{where}: elements {start} to {end} do not lie within its {self.length} elements"
+                f"{where}: elements {start} to {end} of {self.length} do not lie within the array"
             )
 
     def filled(self, value: Any) -> Any:
