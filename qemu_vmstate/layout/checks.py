@@ -94,9 +94,9 @@ def check_subsections(layout: Layout, name: str, what: str) -> None:
         subsection = info.name
         if not subsection.startswith(name) or subsection == name:
             raise DeclarationError(
-                f"{what}: the subsection {subsection!r} must be called '{name}/...', or have another "
-                f"longer name that begins with {name!r}, or QEMU does not find it; give the field "
-                "or its layout class a name="
+                f"{what}: the subsection {subsection!r} must be called '{name}/...', or have "
+                f"another longer name that begins with {name!r}, or QEMU does not find it; give "
+                "the field or its layout class a name="
             )
         for follower in subsections[index + 1 :]:
             if follower.name.startswith(subsection):
