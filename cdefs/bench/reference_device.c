@@ -3,7 +3,7 @@
 #include "bridge/bridge_functions.h"
 #include "bench/reference_device.h"
 
-/* Nothing of the bridge is linked to: this extension and _native are two shared objects. */
+/* The bridge is called through pointers, because it is in another shared object, _native. */
 static const QvBridge *bridge;
 
 void qv_bench_bind(const void *bridge_functions)
@@ -17,15 +17,15 @@ typedef struct ReferencePart {
     pthread_mutex_t lock;
     size_t offset;
     size_t size;
-    void *migrated; /* owner: the device's copy; what the field points to */
+    void *migrated; /* owner: the device's copy; the field points to it */
 } ReferencePart;
 
 struct QvReferenceDevice {
     VMStateDescription vmsd;
     VMStateField *fields; /* owner: this device */
     size_t size;
-    unsigned char *live; /* owner: this device; guarded by the parts' locks */
-    unsigned char *copy; /* owner: this device, from a hook to the next only */
+    unsigned char *state; /* owner: this device; guarded by the parts' locks */
+    unsigned char *copy;  /* owner: this device; exists from one hook to the next */
     size_t n_parts;
     ReferencePart parts[];
 };
@@ -50,7 +50,7 @@ static int pre_save(void *opaque)
         ReferencePart *part = &device->parts[i];
 
         pthread_mutex_lock(&part->lock);
-        memcpy(part->migrated, device->live + part->offset, part->size);
+        memcpy(part->migrated, device->state + part->offset, part->size);
         pthread_mutex_unlock(&part->lock);
     }
     return 0;
@@ -69,7 +69,7 @@ static int pre_load(void *opaque)
 {
     QvReferenceDevice *device = opaque;
 
-    g_free(device->copy); /* of a load that failed */
+    g_free(device->copy); /* a failed load has left it */
     show_copy(device, g_malloc0(device->size));
     return 0;
 }
@@ -83,7 +83,7 @@ static int post_load(void *opaque, int version_id)
         ReferencePart *part = &device->parts[i];
 
         pthread_mutex_lock(&part->lock);
-        memcpy(device->live + part->offset, part->migrated, part->size);
+        memcpy(device->state + part->offset, part->migrated, part->size);
         pthread_mutex_unlock(&part->lock);
     }
     return post_save(device);
@@ -119,7 +119,7 @@ QvReferenceDevice *qv_reference_device_new(const VMStateDescription *description
         .fields = device->fields,
     };
     device->size = size;
-    device->live = g_malloc0(size);
+    device->state = g_malloc0(size);
     device->n_parts = n_parts;
     return device;
 }
@@ -132,14 +132,14 @@ void qv_reference_device_free(QvReferenceDevice *device)
         pthread_mutex_destroy(&device->parts[i].lock);
     }
     g_free(device->copy);
-    g_free(device->live);
+    g_free(device->state);
     g_free(device->fields);
     g_free(device);
 }
 
-void *qv_reference_device_live(QvReferenceDevice *device)
+void *qv_reference_device_state(QvReferenceDevice *device)
 {
-    return device->live;
+    return device->state;
 }
 
 const VMStateDescription *qv_reference_device_description(QvReferenceDevice *device)
@@ -147,13 +147,13 @@ const VMStateDescription *qv_reference_device_description(QvReferenceDevice *dev
     return &device->vmsd;
 }
 
-static int register_bare(const VMStateDescription *vmsd, void *opaque, uint32_t instance_id)
+static int register_vmsd(const VMStateDescription *vmsd, void *opaque, uint32_t instance_id)
 {
-    bool taken = bridge->bql_enter();
+    bool entered = bridge->bql_enter();
     int ret =
         bridge->qemu->vmstate_register_with_alias_id(NULL, instance_id, vmsd, opaque, -1, 0, NULL);
 
-    bridge->bql_leave(taken);
+    bridge->bql_leave(entered);
     return ret;
 }
 
@@ -164,7 +164,7 @@ int qv_reference_devices_register(QvReferenceDevice **devices, size_t count, uin
     int ret = 0;
 
     for (i = 0; i < count && ret == 0; i++) {
-        ret = register_bare(&devices[i]->vmsd, devices[i],
+        ret = register_vmsd(&devices[i]->vmsd, devices[i],
                             any_id ? VMSTATE_INSTANCE_ID_ANY : first + i);
     }
     return ret;
@@ -172,13 +172,13 @@ int qv_reference_devices_register(QvReferenceDevice **devices, size_t count, uin
 
 void qv_reference_device_unregister(QvReferenceDevice *device)
 {
-    bool taken = bridge->bql_enter();
+    bool entered = bridge->bql_enter();
 
     bridge->qemu->vmstate_unregister(NULL, &device->vmsd, device);
-    bridge->bql_leave(taken);
+    bridge->bql_leave(entered);
 }
 
-/* ------------------------------------------------------------ stop watch */
+/* ----------------------------------------------------- timed saves and loads */
 
 static int64_t now(clockid_t clock)
 {
@@ -191,7 +191,7 @@ static int64_t now(clockid_t clock)
 int64_t qv_timed_save(const VMStateDescription *vmsd, void *opaque, int count,
                       unsigned char *stream, size_t capacity)
 {
-    bool taken = bridge->bql_enter();
+    bool entered = bridge->bql_enter();
     QIOChannelBuffer *channel = bridge->qemu->qio_channel_buffer_new(0);
     QEMUFile *f = bridge->qemu->qemu_file_new_output((QIOChannel *)channel);
     Error *err = NULL;
@@ -209,21 +209,21 @@ int64_t qv_timed_save(const VMStateDescription *vmsd, void *opaque, int count,
     if (ret == 0) {
         ret = bridge->qemu->qemu_file_get_error(f);
     }
-    /* The room was enough, or it would have been freed to get more. */
+    /* The channel would have freed and replaced a buffer that was too small. */
     g_assert(channel->data == stream && channel->usage + QV_TIMED_TAIL <= capacity);
     memset(stream + channel->usage, 0, QV_TIMED_TAIL);
     channel->data = NULL;
     bridge->qemu->qemu_fclose(f);
     bridge->qemu->object_unref((void *)channel);
     bridge->qemu->error_free(err);
-    bridge->bql_leave(taken);
+    bridge->bql_leave(entered);
     return ret < 0 ? ret : ns;
 }
 
 int64_t qv_timed_load(const VMStateDescription *vmsd, void *opaque, int version_id, int count,
                       unsigned char *stream, size_t size)
 {
-    bool taken = bridge->bql_enter();
+    bool entered = bridge->bql_enter();
     QIOChannelBuffer *channel = bridge->qemu->qio_channel_buffer_new(0);
     QEMUFile *f;
     Error *err = NULL;
@@ -242,7 +242,7 @@ int64_t qv_timed_load(const VMStateDescription *vmsd, void *opaque, int version_
     bridge->qemu->qemu_fclose(f);
     bridge->qemu->object_unref((void *)channel);
     bridge->qemu->error_free(err);
-    bridge->bql_leave(taken);
+    bridge->bql_leave(entered);
     return ret < 0 ? ret : ns;
 }
 
@@ -276,15 +276,15 @@ static const VMStateDescription mark_vmsd = {
 
 int qv_mark_register(int mark)
 {
-    return register_bare(&mark_vmsd, (void *)(uintptr_t)(mark + 1), mark);
+    return register_vmsd(&mark_vmsd, (void *)(uintptr_t)(mark + 1), mark);
 }
 
 void qv_mark_unregister(int mark)
 {
-    bool taken = bridge->bql_enter();
+    bool entered = bridge->bql_enter();
 
     bridge->qemu->vmstate_unregister(NULL, &mark_vmsd, (void *)(uintptr_t)(mark + 1));
-    bridge->bql_leave(taken);
+    bridge->bql_leave(entered);
 }
 
 int64_t qv_mark_saved(int mark)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Measures what saving and loading costs beside C devices of the same fields."""
+"""Measuring saves and loads beside those of C devices with the same fields."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the benchmark's figures should be at most, and whether they are."""
+"""Budgets: the limits of the benchmark's figures, and whether a result is within them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Budget:
-    """One figure: ``what``, its limit in words, what was measured, whether that is within."""
+    """The limit of one figure, the measured value, and whether it is within the limit."""
 
     what: str
     limit: str
@@ -26,7 +26,7 @@ class Budget:
 
 
 def budgets(result: dict[str, Any]) -> list[Budget]:
-    """Return every budget whose figures are in a result of ``bench.measure()``."""
+    """Return every budget whose figures a result of ``measure()`` has."""
     found: list[Budget] = []
     for make in (_native, _fast_path, _large, _derived, _busy, _growth, _microbenchmarks):
         found += make(result)
@@ -42,7 +42,7 @@ def _where(rows: list[Row], **wanted: Any) -> list[Row]:
 
 
 def _over_reference(row: Row, result: dict[str, Any]) -> float:
-    """Microseconds more than the reference."""
+    """Return by how many microseconds the row exceeds the reference device's."""
     [reference] = _process(result, shape=row["shape"], op=row["op"], path=REFERENCE)
     return float(row["us"] - reference["us"])
 
@@ -143,12 +143,12 @@ def _growth(result: dict[str, Any]) -> Iterator[Budget]:
             )
 
 
-def _registered_as_most(result: dict[str, Any]) -> Iterator[Budget]:
+def _registration(result: dict[str, Any]) -> Iterator[Budget]:
     what = "register one device, up to 10000"
     rows = {row["with"]: row for row in _where(result["microbenchmarks"], what=what)}
-    most = rows.get(f"{REFERENCE}, numbered by QEMU")
-    if most:
-        ratio = rows["native"]["us"] / most["us"]
+    numbered = rows.get(f"{REFERENCE}, numbered by QEMU")
+    if numbered:
+        ratio = rows["native"]["us"] / numbered["us"]
         limit = "2 x reference device that QEMU numbers"
         yield Budget(what, limit, f"{ratio:.2f}", ratio <= 2)
 
@@ -187,7 +187,7 @@ def _microbenchmarks(result: dict[str, Any]) -> Iterator[Budget]:
         ),
         ("import", "qemu_vmstate", "100 ms", lambda row: (f"{row['ms']:.0f} ms", row["ms"] <= 100)),
     ]
-    yield from _registered_as_most(result)
+    yield from _registration(result)
     for what, which, limit, judge in wanted:
         for row in _where(result["microbenchmarks"], what=what, **{"with": which}):
             measured, met = judge(row)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``qemu-vmstate bench``: what saving and loading costs, beside C devices of the same fields.
+"""``qemu-vmstate bench``: saves and loads, measured beside those of C devices of the same fields.
 
 The reference devices (cdefs/bench/reference_device.c) are in the same process, and the same QEMU
-code walks them.
-Everything is measured in turn, A B A B; figures are medians, ratios those of each turn.
-In process it is CPU time, for nothing waits there.
+code walks them.  Everything is measured in turn, A B A B.  A figure is the median of its samples,
+a ratio the median of the ratios in each turn.  Times in process are CPU time, because nothing
+waits there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Plan", "add_arguments", "measure", "run"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, how often, and for how long at most (seconds)."""
+    """The subjects of a measurement, the turns of each, and the most seconds for them."""
 
     shapes: Sequence[str] = tuple(SHAPES)
     shape_turns: int = 41
@@ -51,16 +51,17 @@ _QUICK = replace(
     microbenchmark_turns=11,
     imports=3,
 )
-# For the tests: everything once, small.
+# For tests: a small one of everything.
 _TINY = Plan(("4 u32", "buffer 128 B"), 3, 0.1, (0, 10), (0, 1), 1, 0.1, (10,), 3, 1)
 
 
 def measure(
     plan: Plan, qemu: str, extra: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure everything; the object that ``--json`` prints.  ``say`` hears how far it is.
+    """Measure everything, and return the object that ``--json`` prints.
 
-    Raises ``VMStateError``, with ``VMError`` for a QEMU that cannot be used.
+    ``say`` is called with each step that begins.  Raises ``VMStateError``, which is ``VMError``
+    for a QEMU that cannot be used.
     """
     try:
         from .vm import in_vms
@@ -102,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, qemu_arguments: Sequence[str] = ()) -> int:
-    """Measure and print; the exit status."""
+    """Measure and print; return the exit status."""
     if not options.json or options.picture:
         try:
             from . import report

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""On what the benchmark ran, and how busy that was."""
+"""The machine of a benchmark, and its load."""
 
 from __future__ import annotations
 

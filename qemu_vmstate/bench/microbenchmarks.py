@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Microbenchmarks: attributes, locks, whole calls, memory at rest, the import."""
+"""Microbenchmarks: attributes, locks, complete calls, memory between calls, the import."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ class Regs(VMStruct):
 
 
 class Counter(Device, name="bench-counter"):
-    """A device of it."""
+    """A device with that layout class."""
 
     regs: Migratable[Mutex[Regs]]
 
 
 class CRegs(ctypes.Structure):
-    """The same for ctypes."""
+    """The same fields for ctypes."""
 
     _fields_ = (("count", ctypes.c_uint32),)
 
 
 @dataclasses.dataclass
 class PlainRegs:
-    """The same as a dataclass."""
+    """The same fields as a dataclass."""
 
     count: int = 1
 
 
 def _loop(statement: str, **names: Any) -> Callable[[], float]:
-    """Return a call that gives a statement's nanoseconds, without those of the loop."""
-    # timeit turns the garbage collector off, which users pay for.
+    """Return a function that returns a statement's nanoseconds, without those of the loop."""
+    # timeit turns the garbage collector off, but users pay for it.
     timed, empty = (
         timeit.Timer(code, gc.enable, time.thread_time_ns, names) for code in (statement, "pass")
     )
@@ -65,8 +65,8 @@ def _loop(statement: str, **names: Any) -> Callable[[], float]:
 
 
 def _cases() -> dict[str, _Calls]:
-    """Return what is measured, in ns; ratios are to the first of each."""
-    return _attributes() | _locks() | _whole_calls()
+    """Return the calls of each case, measured in ns; their ratios are to the first of the case."""
+    return _attributes() | _locks() | _complete_calls()
 
 
 def _attributes() -> dict[str, _Calls]:
@@ -106,7 +106,7 @@ def _locks() -> dict[str, _Calls]:
     }
 
 
-def _whole_calls() -> dict[str, _Calls]:
+def _complete_calls() -> dict[str, _Calls]:
     dev, plain = Counter(), PlainRegs()
     wire, pickled = save(dev), pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
     return {
@@ -148,7 +148,7 @@ print((resident_memory() - before) / 2**20)
 
 
 def _at_rest(path: str) -> float:
-    """MiB that a device with a buffer of 64 MiB holds after it was saved and loaded."""
+    """Return the MiB that a device with a buffer of 64 MiB holds after a save and a load."""
     return float(_python(_AT_REST, path))
 
 
@@ -163,10 +163,10 @@ def _python(program: str, *arguments: str) -> str:
 
 
 def microbenchmarks(turns: int, imports: int, seconds: float = 2.0) -> Iterator[dict[str, Any]]:
-    """Measure; yields the rows of the benchmark's ``microbenchmarks``.
+    """Measure, and yield the rows of the benchmark's ``microbenchmarks``.
 
-    ``turns``: how often each is measured, for at most ``seconds``; ``imports``: the same for
-    the import, in a fresh interpreter each.
+    Each case has ``turns`` samples, but takes at most ``seconds``; the import has ``imports``
+    samples, each in a new interpreter.
     """
     for what, calls in _cases().items():
         to = next(iter(calls))

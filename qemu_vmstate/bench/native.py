@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The benchmark's C (cdefs/bench), bound to QEMU's code by way of the bridge."""
+"""The benchmark's C functions (cdefs/bench), which call QEMU through the bridge."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ except ImportError as exc:
 
 
 def lib() -> Lib:
-    """Return the functions of cdefs/bench/reference_device.h; raises as the bridge's ``lib()``."""
+    """Return the functions of cdefs/bench/reference_device.h; raise as the bridge's ``lib()``."""
     _lib.qv_bench_bind(native.lib().qv_bridge_functions())
     return _lib

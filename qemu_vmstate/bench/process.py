@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The benchmark in process: every shape and path beside its reference device, in turn."""
+"""The benchmark in process: every shape by every path, in turn with its reference device."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ REFERENCE = "reference"
 PICKLE = "pickle"
 OPERATIONS = ("save", "load")
 
-_MOST_AT_ONCE = 1 << 20  # bytes of stream
+_STREAM_BYTES = 1 << 20
 _SAMPLE_US = 1500.0
 
 
 class _Runner:
-    """One subject with the stream that it saves to and loads from."""
+    """A subject, and the stream that it saves to and loads from."""
 
     def __init__(self, subject: Subject, size: int, stream: Any) -> None:
         self._subject, self._size, self._stream = subject, size, stream
         self._count = 1
-        self._most = max(1, min(20_000, _MOST_AT_ONCE // max(1, size)))
+        self._most = max(1, min(20_000, _STREAM_BYTES // max(1, size)))
         us = min(subject.save(self._count, stream) for _ in range(3))
         self._count = max(1, min(self._most, int(_SAMPLE_US / us)))
 
     def fill(self) -> None:
-        """Leave as many saves in the stream as anyone loads."""
+        """Fill the stream with the greatest number of saves that a subject loads."""
         self._subject.save(self._most, self._stream)
 
     def save(self) -> float:
@@ -52,7 +52,7 @@ class _PickleRunner:
         self._count = max(1, min(1000, int(_SAMPLE_US / self.save())))
 
     def _time(self, call: Callable[[], None]) -> float:
-        # timeit turns the garbage collector off, which users pay for.
+        # timeit turns the garbage collector off, but users pay for it.
         ns = timeit.timeit(call, gc.enable, time.thread_time_ns, self._count)
         return ns / 1000 / self._count
 
@@ -66,14 +66,14 @@ class _PickleRunner:
 def in_process(
     turns: int, seconds: float, shapes: Iterable[str] = SHAPES
 ) -> Iterator[dict[str, Any]]:
-    """Measure every shape; yields the rows of the benchmark's ``in_process``.
+    """Measure every shape, and yield the rows of the benchmark's ``in_process``.
 
-    ``turns``: how often each is measured; ``seconds``: after which a shape has fewer.
+    Each has ``turns`` samples, or fewer if an operation of the shape takes ``seconds``.
     """
     for name in shapes:
         shape = SHAPES[name]()
         wire = len(save(Python(shape, "native").device))
-        room = max(_MOST_AT_ONCE, wire) + wire + lib().QV_TIMED_TAIL
+        room = max(_STREAM_BYTES, wire) + wire + lib().QV_TIMED_TAIL
         stream = ffi.new("unsigned char[]", room)
         runners: dict[str, Any] = {REFERENCE: _Runner(ReferenceDevice(shape), wire, stream)}
         for path in PATHS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The benchmark's result for people: tables, and a picture."""
+"""Tables and a picture of a benchmark's result."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _time(us: float) -> str:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print everything, ratios first."""
-    # A pipe is no 80 columns wide.
+    """Print all tables, with ratios first."""
+    # Rich assumes 80 columns for a pipe, which has no width.
     console = Console(highlight=False, width=None if os.isatty(1) else 170)
     console.print("Machine: " + ", ".join(f"{k} {v}" for k, v in result["machine"].items()))
     for table in (_in_process(result), _in_vms(result), _microbenchmarks(result), _budgets(result)):
@@ -97,7 +97,7 @@ def _budgets(result: dict[str, Any]) -> Table:
 
 
 def draw(result: dict[str, Any], path: str) -> None:
-    """Cost over state size (buffers) and over number of devices, into ``path``."""
+    """Draw the cost over the size of a state and over the number of devices, into ``path``."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     by_size, by_fields, by_devices = figure.subplots(1, 3)
     for axes, kind, what in (

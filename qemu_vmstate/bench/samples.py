@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Samples taken in turn, A B A B, and what is said of them: medians, ratios, noise."""
+"""Samples that are taken in turn, A B A B, and their medians, ratios and noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Samples:
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
-        """Note the next sample of ``name``."""
+        """Add the next sample of ``name``."""
         self.samples.setdefault(name, []).append(value)
 
     def median(self, name: str) -> float:
@@ -26,7 +26,7 @@ class Samples:
         return statistics.median(self.samples[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """Return the median of the ratios of ``name`` to ``to`` in each turn: drift cancels out."""
+        """Return the median of each turn's ratio of ``name`` to ``to``, in which drift cancels."""
         pairs = zip(self.samples[name], self.samples[to], strict=True)
         return statistics.median(mine / other if other else 1.0 for mine, other in pairs)
 
@@ -40,7 +40,7 @@ class Samples:
 
 
 def rounds(calls: dict[str, Callable[[], float]], turns: int, seconds: float) -> Samples:
-    """Call each in turn, ``turns`` times over, or (from 3 on) until ``seconds`` are gone."""
+    """Call all in turn, ``turns`` times; after three turns, stop when ``seconds`` have passed."""
     samples = Samples()
     until = time.monotonic() + seconds
     for turn in range(turns):

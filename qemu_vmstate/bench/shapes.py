@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the benchmark saves and loads: shapes of state, each by every path."""
+"""The shapes of state that the benchmark saves and loads, each by every path."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _struct(name: str, hints: dict[str, Any], values: dict[str, Any] | None = No
 
 
 def _overridden(cls: Any) -> type[Any]:
-    """Return the same layout, with conversions that go through Python."""
+    """Return a class of the same layout whose conversions are overridden in Python."""
 
     def snapshot_migration_state(self: Any, target: Any) -> None:
         super(made, self).snapshot_migration_state(target)
@@ -77,7 +77,7 @@ def _derived(name: str, hints: dict[str, Any], defaults: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: ``layout`` and ``derived`` are its classes, ``parts`` how many a device has."""
+    """A shape of state: its two classes, and the number of such parts in a device."""
 
     name: str
     layout: type[Any]
@@ -87,7 +87,7 @@ class Shape:
 
     @property
     def bytes(self) -> int:
-        """What its state takes in memory."""
+        """The bytes of its state in memory."""
         return self.parts * int(self.layout.__layout__.size)
 
 
@@ -160,12 +160,7 @@ def _list() -> Shape:
         _derived(
             "DerivedList",
             {"count": u32, "items": list[derived]},  # type: ignore[valid-type]
-            {
-                "count": _COUNT,
-                "items": field(
-                    default_factory=lambda: [derived() for _ in range(_COUNT)], length=_COUNT
-                ),
-            },
+            {"count": _COUNT, "items": field(default_factory=states, length=_COUNT)},
         ),
         fill,
     )
@@ -182,12 +177,12 @@ SHAPES: dict[str, Callable[[], Shape]] = {
     "8 parts of 8 u32": _nested,
     f"list of {_COUNT} structs": _list,
 }
-"""How each shape is made, for the large ones are not to lie about."""
+"""A maker of each shape by its name: large shapes must not stay in memory."""
 
 
 @functools.cache
 def device_class(shape: Shape, path: str) -> type[Device]:
-    """Return a device with the shape's parts, each in a ``Mutex`` of its own, at rest empty."""
+    """Return a device class with the shape's parts, each in a ``Mutex``, initially empty."""
     cls = _class_of(shape, path)
     hint = Migratable[Mutex[cls]]  # type: ignore[valid-type]
     namespace: dict[str, Any] = {
@@ -204,19 +199,19 @@ def device_class(shape: Shape, path: str) -> type[Device]:
 
 
 class Subject:
-    """Something that QEMU's code saves and loads, over and over."""
+    """The base of what QEMU's code saves and loads repeatedly."""
 
     _vmsd: Any
     _opaque: Any
 
     def save(self, count: int, stream: Any) -> float:
-        """Microseconds of one save, on average of ``count``; ``stream`` then has them all."""
+        """Save ``count`` times into ``stream``, and return the mean microseconds of one save."""
         return self._us(
             lib().qv_timed_save(self._vmsd, self._opaque, count, stream, len(stream)), count
         )
 
     def load(self, count: int, stream: Any, size: int) -> float:
-        """Microseconds of one load of ``size`` bytes, on average of ``count``."""
+        """Load ``size`` bytes ``count`` times, and return the mean microseconds of one load."""
         return self._us(
             lib().qv_timed_load(self._vmsd, self._opaque, 1, count, stream, count * size), count
         )
@@ -228,7 +223,7 @@ class Subject:
 
 
 def make_device(shape: Shape, path: str) -> Device:
-    """Return a device that migrates by ``path``, filled."""
+    """Return a device that migrates by ``path``, with its state filled."""
     device = device_class(shape, path)()
     for index in range(shape.parts):
         with getattr(device, f"part{index}").lock() as state:
@@ -267,11 +262,11 @@ class ReferenceDevice(Subject):
         state = cls()
         for index in range(shape.parts):
             shape.fill(getattr(state, f"part{index}"))
-        ffi.memmove(lib().qv_reference_device_live(self.cdata), ffi.from_buffer(state), size)
+        ffi.memmove(lib().qv_reference_device_state(self.cdata), ffi.from_buffer(state), size)
 
 
 class Pickled:
-    """The same state as a plain dataclass, through ``pickle``: what people use today."""
+    """The same state as a dataclass that ``pickle`` saves, as is usual today."""
 
     def __init__(self, shape: Shape) -> None:
         self.states = [shape.derived() for _ in range(shape.parts)]
@@ -280,9 +275,9 @@ class Pickled:
         self._bytes = b""
 
     def save(self) -> None:
-        """One ``pickle.dumps()``."""
+        """Call ``pickle.dumps()`` once."""
         self._bytes = pickle.dumps(self.states, pickle.HIGHEST_PROTOCOL)
 
     def load(self) -> None:
-        """One ``pickle.loads()``."""
+        """Call ``pickle.loads()`` once."""
         pickle.loads(self._bytes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The benchmark in VMs: what a migration costs with many devices and busy Python threads."""
+"""The benchmark in VMs: migrations with many devices and busy Python threads."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def in_vms(
     extra: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> _Rows:
-    """Measure migrations; the rows of ``vm``, and of ``microbenchmarks`` (registration, memory).
+    """Return the rows of ``vm``, and those of ``microbenchmarks`` (registration, memory).
 
-    ``qemu``: the program, with ``extra`` arguments; ``counts``: of devices, upwards;
-    ``threads``: how many busy ones; ``turns``: migrations of each, fewer once a
-    combination took ``seconds``; ``load_counts``: those of ``counts`` that are also
-    loaded, from a snapshot; ``say`` hears how far it is.  Raises ``VMError``.
+    ``qemu`` is the program, ``extra`` its further arguments.  Each of ``counts``, the
+    numbers of devices in ascending order, is combined with each of ``threads``, the
+    numbers of busy threads.  A combination has ``turns`` migrations, or fewer if they
+    take ``seconds``.  With ``load_counts`` devices, snapshots are loaded too.  ``say``
+    is called with each step that begins.  Raises ``VMError``.
     """
     rows: list[dict[str, Any]] = []
     registrations: list[dict[str, Any]] = []
@@ -64,12 +65,15 @@ def in_vms(
                     rounds({path: measured.snapshot(path) for path in VM_PATHS}, turns, seconds)
                 rows += measured.rows(devices)
         if counts[-1] >= 1000:
-            say("in VMs: registering C devices as most are")
-            registrations.append(_as_most(counts[-1], vms[REFERENCE], grown))
+            say("in VMs: registering C devices that QEMU numbers")
+            registrations.append(_numbered_by_qemu(counts[-1], vms[REFERENCE], grown))
     return rows, registrations
 
 
-def _as_most(devices: int, references: VM, grown: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _numbered_by_qemu(
+    devices: int, references: VM, grown: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """Return the row of reference devices whose instance ids QEMU chooses."""
     us, reference = references.python.call("register_again"), grown[REFERENCE]["register_us"]
     return {
         "what": f"register one device, up to {devices}",
@@ -81,7 +85,7 @@ def _as_most(devices: int, references: VM, grown: dict[str, dict[str, float]]) -
 
 
 class _Measured:
-    """Samples of one combination."""
+    """The samples of one combination of devices and busy threads."""
 
     def __init__(self, vms: dict[str, VM], busy: int) -> None:
         self._vms, self._busy = vms, busy
@@ -89,7 +93,7 @@ class _Measured:
 
     @contextlib.contextmanager
     def _with_threads(self, vm: VM) -> Iterator[None]:
-        # Only in the VM that is measured: the others would have their share of the machine.
+        # Busy threads in the VMs that wait would take a share of the machine.
         vm.python.call("busy", self._busy)
         try:
             yield
@@ -101,7 +105,7 @@ class _Measured:
             self._samples.setdefault(name, Samples()).add(path, value)
 
     def migration(self, path: str) -> Any:
-        """Return a call that migrates the VM of ``path`` to nowhere."""
+        """Return a function that migrates the VM of ``path`` to /dev/null."""
         vm = self._vms[path]
 
         def call() -> float:
@@ -121,7 +125,7 @@ class _Measured:
         return call
 
     def snapshot(self, path: str) -> Any:
-        """Return a call that loads the VM of ``path`` from a snapshot."""
+        """Save a snapshot of the VM of ``path``, and return a function that loads it."""
         vm = self._vms[path]
         tag = f"with-{len(self._samples)}-{self._busy}-{id(self)}"
         vm.snapshot_save(tag)
@@ -137,11 +141,10 @@ class _Measured:
         return call
 
     def rows(self, devices: int) -> Iterator[dict[str, Any]]:
-        """One for each path."""
-        # QEMU counts whole milliseconds; where they are few, the marks count finer.
+        """Yield the row of each path."""
+        # QEMU reports whole milliseconds, too coarse for a short downtime; the marks have ns.
         downtime = self._samples["downtime_ms"]
-        fine = downtime.median(REFERENCE) >= 20
-        basis = "downtime_ms" if fine else "hooks_ms"
+        basis = "downtime_ms" if downtime.median(REFERENCE) >= 20 else "hooks_ms"
         for path in VM_PATHS:
             row: dict[str, Any] = {
                 "devices": devices,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the benchmark runs inside a VM: devices in the savevm list, and busy threads.
+"""The benchmark's script inside a VM: devices in the savevm list, and busy threads.
 
-A script for ``VM(script=...)``; vm.py calls its functions over the VM's control channel.
+vm.py passes it to ``VM(script=...)`` and calls its functions over the VM's control channel.
 ``path`` is ``native``, ``fast path`` or ``reference``.
 """
 
@@ -32,10 +32,10 @@ def _resident() -> int:
 
 
 def grow(path: str, devices: int) -> dict[str, float]:
-    """Make and register devices until there are so many; what it took, for each new one.
+    """Make and register devices until there are ``devices``, and return the cost of a new one.
 
-    ``register_us``: only the registration; ``make_us``: only the making, both in CPU time;
-    ``bytes``: memory of both, beside the state itself.
+    ``register_us`` and ``make_us`` are the CPU time of each step, ``bytes`` is the memory that
+    both take besides the state.
     """
     first, count = len(_subjects), devices - len(_subjects)
     lib().qv_mark_unregister(1)
@@ -48,7 +48,7 @@ def grow(path: str, devices: int) -> dict[str, float]:
         new = [make_device(SHAPE, path) for _ in range(count)]
     made = time.thread_time()
     if path == "reference":
-        # What the reference's Python wrapper took is not the reference's.
+        # One call for all, because a C device is registered without Python.
         lib().qv_reference_devices_register(array, count, first, False)
     else:
         for index, device in enumerate(new, first):
@@ -66,7 +66,7 @@ def grow(path: str, devices: int) -> dict[str, float]:
 
 
 def register_again() -> float:
-    """Return the microseconds to register each reference device when QEMU numbers it."""
+    """Register the reference devices with QEMU's numbers; return the microseconds of each."""
     for subject in _subjects:
         lib().qv_reference_device_unregister(subject.cdata)
     array = ffi.new("QvReferenceDevice *[]", [reference.cdata for reference in _subjects])
@@ -83,7 +83,7 @@ def _spin() -> None:
 
 
 def busy(threads: int) -> None:
-    """Have so many Python threads that compute and never wait."""
+    """Replace the busy threads by ``threads`` that compute and never wait."""
     _stop.set()
     for thread in _busy:
         thread.join()
@@ -94,7 +94,7 @@ def busy(threads: int) -> None:
 
 
 def span_ms(loaded: bool = False) -> float:
-    """From before the first device's hook to after the last one's, in the last migration."""
+    """Return the milliseconds between the two marks in the last save, or in the last load."""
     at = lib().qv_mark_loaded if loaded else lib().qv_mark_saved
     return float(at(1) - at(0)) / 1e6
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads a class's annotations, and refuses names and versions that QEMU could not take."""
+"""Reading a class's annotations, and checking names and versions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["check_name", "check_versions", "own_annotations"]
 
 
 def check_name(name: object, what: str) -> str:
-    """Refuse a name that would crash QEMU or that its tools cannot read."""
+    """Return ``name``; raise ``DeclarationError`` if QEMU or its tools cannot use it."""
     if not isinstance(name, str) or not name:
         raise DeclarationError(
-            f"{what} has no name; QEMU dereferences it while it saves, so give one: name='...'"
+            f"{what} has no name, which QEMU dereferences while it saves; give one: name='...'"
         )
     if "\0" in name or len(name.encode()) > LONGEST_NAME:
         raise DeclarationError(
@@ -29,7 +29,7 @@ def check_name(name: object, what: str) -> str:
 
 
 def check_versions(version_id: int, minimum_version_id: int, what: str) -> None:
-    """Refuse versions that no stream could have."""
+    """Raise ``DeclarationError`` for versions that no stream can have."""
     if not 0 <= minimum_version_id <= version_id < 2**31:
         raise DeclarationError(
             f"{what}: minimum_version_id {minimum_version_id} and version_id {version_id}; "
@@ -38,7 +38,7 @@ def check_versions(version_id: int, minimum_version_id: int, what: str) -> None:
 
 
 def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a class's own annotations, evaluated; ``namespace`` has the names around it."""
+    """Return a class's own annotations, evaluated with the names in ``namespace``."""
     hints = {}
     for name, hint in inspect.get_annotations(cls).items():
         if isinstance(hint, str):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is refused when a layout class is made, because QEMU would crash on it or worse."""
+"""Checks of a new layout class, for what would crash QEMU or make it load wrong values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ..wire.types import Layout, Scalar, WireType
 
 __all__ = ["check_neighbours", "check_subsections", "limits_of"]
 
-# The kinds of number that count elements, and bytes or bits, by their letters in struct.
+# The kinds of number that can count elements, and those that can count bytes or bits.
 _COUNTS, _SIZES = "BHIi", "Ii"
 
 Declared = tuple[str, Any, FieldOptions]
+"""A field's attribute, type and options."""
 
 
 def limits_of(cls_name: str, fields: Sequence[Declared]) -> dict[str, Limits]:
-    """Return each number's limits by attribute: as declared, and by the room of what it counts."""
+    """Return the limits of numbers by attribute: the declared ones and the room they count in."""
     found: dict[str, Limits] = {}
     types: dict[str, tuple[WireType, FieldOptions]] = {}
     for attribute, type_, options in fields:
@@ -34,7 +35,7 @@ def limits_of(cls_name: str, fields: Sequence[Declared]) -> dict[str, Limits]:
                     f"{where}: {number!r} is no field that is declared before it in {cls_name}, "
                     "and C reads the number first"
                 )
-            _count(found, number, types[number][0], type_, options, where)
+            _limit_count(found, number, types[number][0], type_, options, where)
         types[attribute] = (type_, options)
     for attribute, (low, high) in found.items():
         type_, options = types[attribute]
@@ -62,7 +63,7 @@ def _declared_limits(type_: Any, options: FieldOptions, where: str) -> tuple[int
     return low, high
 
 
-def _count(
+def _limit_count(
     found: dict[str, Limits],
     number: str,
     number_type: WireType,
@@ -70,6 +71,7 @@ def _count(
     options: FieldOptions,
     where: str,
 ) -> None:
+    """Check the type of a counting field, and limit it to the room of the field it counts."""
     kinds = _COUNTS if options.size is None else _SIZES
     if not isinstance(number_type, Scalar) or number_type.kind not in kinds:
         wanted = "a u32 or i32" if kinds == _SIZES else "a u8, u16, u32 or i32"
@@ -78,7 +80,7 @@ def _count(
     if type_.counted_room is None:
         if high is None:
             raise DeclarationError(
-                f"{where}: a stream could say {number_type.high} times; give {number!r} a maximum="
+                f"{where}: a stream can count to {number_type.high}; give {number!r} a maximum="
             )
         return
     most = min(type_.counted_room // options.multiply, number_type.high if high is None else high)
@@ -86,34 +88,35 @@ def _count(
 
 
 def check_subsections(layout: Layout, name: str, what: str) -> None:
-    """Refuse names that make QEMU take a subsection for another's; ``name`` is the section's."""
+    """Refuse names by which QEMU mistakes subsections; ``name`` is that of the section."""
     subsections = layout.subsections
     for index, info in enumerate(subsections):
-        one = info.name
-        if not one.startswith(name) or one == name:
+        subsection = info.name
+        if not subsection.startswith(name) or subsection == name:
             raise DeclarationError(
-                f"{what}: the subsection {one!r} must be called '{name}/...', or begin like that "
-                "at least, or QEMU does not find it; give it a name=, or the layout class"
+                f"{what}: the subsection {subsection!r} must be called '{name}/...', or have "
+                f"another longer name that begins with {name!r}, or QEMU does not find it; give "
+                "the field or its layout class a name="
             )
         for follower in subsections[index + 1 :]:
-            if follower.name.startswith(one):
+            if follower.name.startswith(subsection):
                 raise DeclarationError(
-                    f"{what}: the subsection names {one!r} and {follower.name!r} begin alike, and "
-                    "QEMU takes the second for a part of the first that it follows; rename one, "
-                    "or declare the longer one first"
+                    f"{what}: the subsection names {subsection!r} and {follower.name!r} begin "
+                    "alike, and QEMU reads the second as a subsection of the first, which it "
+                    "follows; rename one, or declare the longer one first"
                 )
             if follower.options.needed is True:
                 break
         for nested in _at_the_end(layout):
-            if one.startswith(nested):
+            if subsection.startswith(nested):
                 raise DeclarationError(
-                    f"{what}: its last field is a struct named {nested!r}, which QEMU takes the "
-                    f"subsection {one!r} for a part of; rename one"
+                    f"{what}: its last field is a struct named {nested!r}, and QEMU reads the "
+                    f"subsection {subsection!r} as one of that struct; rename one"
                 )
 
 
 def check_neighbours(layout: Layout, what: str) -> None:
-    """Refuse structs of which one would take the subsections of the next for its own."""
+    """Refuse neighbouring structs if QEMU reads subsections of the second as the first's."""
     wire = layout.wire
     for index, info in enumerate(wire):
         ends = list(_ends_of(info.type))
@@ -127,13 +130,13 @@ def check_neighbours(layout: Layout, what: str) -> None:
                 if head.startswith(end):
                     raise DeclarationError(
                         f"{what}: what follows {info.name!r} or its elements can begin with the "
-                        f"subsection {head!r}, which QEMU takes for one of the {end!r} before it; "
+                        f"subsection {head!r}, which QEMU reads as one of the {end!r} before it; "
                         "put a field before them in their class, or between"
                     )
 
 
 def _ends_of(type_: WireType) -> Iterator[str]:
-    """Yield the names of the structs whose subsections can be the last of a value."""
+    """Yield the names of the structs whose subsections can be the end of a value."""
     if type_.inline_struct is not None:
         layout: Layout = type_.inline_struct.__layout__
         yield layout.name
@@ -141,7 +144,7 @@ def _ends_of(type_: WireType) -> Iterator[str]:
 
 
 def _heads_of(type_: WireType) -> Iterator[str]:
-    """Yield the names of the subsections that can be the first of a value."""
+    """Yield the names of the subsections that a value can begin with."""
     if type_.inline_struct is not None:
         layout: Layout = type_.inline_struct.__layout__
         for info in layout.wire:
@@ -152,7 +155,7 @@ def _heads_of(type_: WireType) -> Iterator[str]:
 
 
 def _at_the_end(layout: Layout) -> Iterator[str]:
-    """Yield the names of the structs after which the subsections can come at once."""
+    """Yield the names of the structs that the layout's own subsections can follow directly."""
     for info in reversed(layout.wire):
         yield from _ends_of(info.type)
         if not info.can_be_empty:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a field lies in a layout class's memory, and how its attribute gets at it."""
+"""The descriptors of a layout class's attributes, and its initial image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PAGE = mmap.PAGESIZE
 
 
 def compact(image: bytes) -> bytes | memoryview:
-    """Return the same bytes; of a large image the pages of zeros take no memory."""
+    """Return the same bytes; in a large image, pages of zeros take no memory."""
     if len(image) < _LARGE_IMAGE:
         return image
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -43,7 +43,7 @@ def compact(image: bytes) -> bytes | memoryview:
 
 
 class _MemoryDescriptors(Descriptors):
-    """Makes the descriptors of a layout class's attributes: the compiled ones, and a few here."""
+    """The maker of descriptors, which are compiled or one of the classes below."""
 
     def number(
         self, where: str, type_: Scalar, offset: int, limits: Limits = (None, None)
@@ -80,11 +80,11 @@ class _MemoryDescriptors(Descriptors):
 
 
 descriptors = _MemoryDescriptors()
-"""The one maker of descriptors."""
+"""The only maker of descriptors."""
 
 
 class _Tree:
-    """A gtree as a dict; in memory it is a list of entries."""
+    """The descriptor of a gtree: in memory a list of entries, in Python a read-only mapping."""
 
     def __init__(self, entries: _state.Field, type_: ListType) -> None:
         self._entries = entries
@@ -93,12 +93,12 @@ class _Tree:
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        # A key that were added to a plain dict would be lost.
+        # A key that is added to a dict would be lost.
         found = {self._key(entry.key): entry.value for entry in self.entries(instance)}
         return MappingProxyType(found)
 
     def entries(self, instance: Any) -> Any:
-        """Keys and values as they lie in memory, where a key can be there twice."""
+        """Return the keys and values in memory, where a key can occur twice."""
         return self._entries.__get__(instance, type(instance))
 
     def _key(self, key: Any) -> Any:
@@ -138,7 +138,7 @@ class _Tree:
 
 
 class _Pointers:
-    """An array of which each element may be ``None``."""
+    """The descriptor of an array whose elements can be ``None``."""
 
     def __init__(self, where: str, info: FieldInfo, type_: PointersType) -> None:
         self.name = where
@@ -163,10 +163,10 @@ class _Pointers:
             raise OutOfRangeError(
                 f"{len(items)} elements for {self.length}; an array's length is fixed", self.name
             )
-        # All or none, and right also if they are this array's own in another order.
-        now = list(self.elements.__get__(instance, type(instance)))
-        given = [now[i] if item is None else item for i, item in enumerate(items)]
-        self.elements.__set__(instance, given + now[len(items) :])
+        # One assignment changes all elements or none, and they may be this array's own, reordered.
+        current = list(self.elements.__get__(instance, type(instance)))
+        given = [current[i] if item is None else item for i, item in enumerate(items)]
+        self.elements.__set__(instance, given + current[len(items) :])
         if self.num:
             setattr(instance, self.num[0], len(items) // self.num[1])
         for index, item in enumerate(items):
@@ -177,7 +177,7 @@ class _Pointers:
 
 
 class PointersView:
-    """What reading a ``PointerArray`` gives: its elements, ``None`` for those missing."""
+    """The value of a ``PointerArray`` attribute: the elements, ``None`` for a missing one."""
 
     __slots__ = ("_elements", "_field", "_instance", "_present")
 

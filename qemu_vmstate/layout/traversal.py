@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Finds structs, kept values and pointers in the memory of a layout class, and their paths."""
+"""Finding structs, kept values and pointers in the memory of a layout class."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def nested(cls: type[HasLayout]) -> Iterator[type[HasLayout]]:
 
 
 def has_predicates(cls: type[HasLayout]) -> bool:
-    """Return whether C asks Python while it walks the struct."""
+    """Return whether C calls predicates in Python while it walks the struct."""
     return any(
         info.options.field_exists or info.type.is_subsection
         for inner in nested(cls)
@@ -42,7 +42,7 @@ def has_predicates(cls: type[HasLayout]) -> bool:
 
 
 def has_nested_subsections(cls: type[HasLayout]) -> bool:
-    """Return whether a struct inside ``cls`` has subsections: they come between its fields."""
+    """Return whether a struct inside ``cls`` has subsections, between the fields of ``cls``."""
     return any(
         has_subsections(inner) for info in cls.__layout__.wire for inner in info.type.structs()
     )
@@ -61,17 +61,17 @@ def memory_is_value(cls: type[HasLayout]) -> bool:
 
 
 def always_whole(cls: type[HasLayout]) -> bool:
-    """Return whether every stream has every byte of every field: no default is ever needed."""
+    """Return whether every stream has every byte of every field, so that no default is needed."""
     return all(info.always_whole for info in cls.__layout__.fields)
 
 
 def _under(path: str, info: FieldInfo) -> str:
-    """Return the path of a field in a struct; a subsection's own name has the struct's in it."""
+    """Return the path of a field; a subsection's name would repeat the name of the struct."""
     return f"{path}.{info.attribute if info.type.is_subsection else info.name}"
 
 
 def check_struct(struct: HasLayout, path: str) -> None:
-    """Call every validator of a staged struct and of what is inside; raises what they raise."""
+    """Call every validator of a staged struct and of the structs inside; raise their errors."""
     for validator in type(struct).__validators__:
         validator.check(struct, path)
     for info in struct.__layout__.fields:
@@ -81,7 +81,7 @@ def check_struct(struct: HasLayout, path: str) -> None:
 
 
 def _places(cls: type[HasLayout], base: int) -> Iterator[tuple[FieldInfo, int]]:
-    """Yield every field of ``cls`` and of all structs inside, with where its struct lies."""
+    """Yield every field of ``cls`` and of all structs inside, with the offset of its struct."""
     for info in cls.__layout__.fields:
         yield info, base
         for inner in info.type.structs():
@@ -103,7 +103,7 @@ def _is_kept(info: FieldInfo) -> bool:
 
 
 def kept(cls: type[HasLayout]) -> Iterator[tuple[int, int]]:
-    """Yield offset and size of what a load begins with as it is in the live object."""
+    """Yield the offset and size of each value that a load first copies from the object."""
     if not _has_places(cls):
         return
     for info, base in _places(cls, 0):
@@ -114,7 +114,7 @@ def kept(cls: type[HasLayout]) -> Iterator[tuple[int, int]]:
 
 
 def pointer_arrays(cls: type[HasLayout]) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield each ``PointerArray``: slots, elements and marks, an element's size, how many."""
+    """Yield the slots, elements, marks, size and number of elements of each ``PointerArray``."""
     if not _has_places(cls):
         return
     for info, base in _places(cls, 0):
@@ -128,7 +128,7 @@ def pointer_arrays(cls: type[HasLayout]) -> Iterator[tuple[int, int, int, int, i
 
 
 def structs(cls: type[HasLayout], path: str) -> Iterator[tuple[str, type[HasLayout]]]:
-    """Yield every struct under this one, with its path; of an array its elements as one."""
+    """Yield ``cls`` and every class inside it, with the path; an array's elements count once."""
     yield path, cls
     for info in cls.__layout__.fields:
         for inner in info.type.structs():
@@ -138,7 +138,7 @@ def structs(cls: type[HasLayout], path: str) -> Iterator[tuple[str, type[HasLayo
 def path_at(
     cls: type[HasLayout], offset: int, wanted: type[HasLayout] | None, path: str
 ) -> str | None:
-    """Return the path of the ``wanted`` that lies at ``offset`` in a ``cls``."""
+    """Return the path of the ``wanted`` struct at ``offset`` in a ``cls``, or ``None``."""
     if offset == 0 and cls is wanted:
         return path
     for info in cls.__layout__.fields:
@@ -151,7 +151,7 @@ def path_at(
 
 
 def structs_in(struct: HasLayout, info: FieldInfo) -> Iterator[Any]:
-    """Yield the structs inside a field of ``struct``, as many as it has now."""
+    """Yield the structs that a field of ``struct`` has now."""
     if next(info.type.structs(), None) is None:
         return iter(())
     return info.type.structs_in(getattr(struct, info.attribute))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``validate``: what must hold of a state, as VMSTATE_VALIDATE of include/migration/vmstate.h.
+"""``validate``: a condition on a state, as VMSTATE_VALIDATE of include/migration/vmstate.h.
 
-In C a validation that fails while saving aborts QEMU.  Here it fails the save or
-the load: with a sentence, and with nothing changed.
+In C, a validation that fails while saving aborts QEMU.  Here it fails the save or
+the load with a message, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ F = TypeVar("F", bound=Callable[..., bool])
 
 
 class Validator(NamedTuple):
-    """A method that tells whether a state is valid, and the sentence for when it is not."""
+    """A method that returns whether a state is valid, and the message if it is not."""
 
-    sentence: str
+    message: str
     method: str
 
     def check(self, owner: Any, path: str, *arguments: Any) -> None:
@@ -31,35 +31,35 @@ class Validator(NamedTuple):
             exc.path = exc.path or path
             raise
         if not valid:
-            raise InvalidError(self.sentence, path)
+            raise InvalidError(self.message, path)
 
 
-def validate(sentence: str) -> Callable[[F], F]:
-    """``@validate("the level is within the fifo")`` above a method that checks it.
+def validate(message: str) -> Callable[[F], F]:
+    """Return a decorator of a method that checks a state: ``@validate("the level is in range")``.
 
-    In a layout class the method is called without arguments on the staged copy; in
-    a ``Device`` with the staged copy of the whole device as its argument.  It is
-    called before a save writes anything and before a load changes anything; for
-    a false result, or an exception, it fails.
+    The method of a layout class is called on the staged copy, without arguments;
+    the method of a ``Device`` gets the staged copy of the complete device.  It is
+    called before a save writes anything and before a load changes anything.  If it
+    returns false or raises, the save or the load fails.
 
-    Raises ``DeclarationError`` for a sentence that says nothing.
+    Raises ``DeclarationError`` for an empty message.
     """
-    if not isinstance(sentence, str) or not sentence:
-        raise DeclarationError('validate() takes a sentence: @validate("the level is in range")')
+    if not isinstance(message, str) or not message:
+        raise DeclarationError('validate() takes a message: @validate("the level is in range")')
 
     def mark(method: F) -> F:
-        method.__validate__ = sentence  # type: ignore[attr-defined]
+        method.__validate__ = message  # type: ignore[attr-defined]
         return method
 
     return mark
 
 
 def validators_of(cls: type) -> tuple[Validator, ...]:
-    """Return a class's validators, its bases' first; an override replaces what it overrides."""
+    """Return the validators of a class, those of its bases first, without overridden ones."""
     found: dict[str, Validator] = {}
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():
-            sentence = getattr(value, "__validate__", None)
-            if isinstance(sentence, str):
-                found[name] = Validator(sentence, name)
+            message = getattr(value, "__validate__", None)
+            if isinstance(message, str):
+                found[name] = Validator(message, name)
     return tuple(found.values())

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Layout classes: an instance's memory is the migrated layout itself.
 
-What ``#[repr(C)]`` and ``impl_vmstate_struct!`` are in Rust.  A snapshot is one
-copy of that memory; attributes are read and written at C speed, and a value out
-of range is refused where it is assigned.
+They correspond to ``#[repr(C)]`` and ``impl_vmstate_struct!`` in Rust.  A snapshot
+is one copy of that memory; attributes are read and written at C speed, and
+assigning a value out of range raises an exception.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ __all__ = ["VMStruct", "asdict", "short_repr"]
 _GREATEST = {"f": 2.0**128 - 2.0**104, "d": sys.float_info.max}
 
 
-def _refused(target: _state.Field, index: int, value: object, why: str) -> Exception:
+def _refused(target: _state.Field, index: int, value: object, reason: str) -> Exception:
     """Return the exception for a refused store; called from cdefs/state/values.c."""
     path = target.name if index < 0 else f"{target.name}[{index}]"
     scalar = SCALARS.get(target.kind)
-    if why == "range" and scalar:
+    if reason == "range" and scalar:
         limits = f"({target.low} to {target.high})"
         if target.kind in _GREATEST:
             limits = f"(its greatest is {_GREATEST[target.kind]})"
-        reason = f"{short_repr(value)} is out of range for {scalar.name} {limits}"
-        return OutOfRangeError(reason, path)
-    if why == "length":
-        given = len(value) if isinstance(value, Sized) else "other than that many"
-        reason = f"{given} elements for {target.count}; an array's length is fixed"
-        return OutOfRangeError(reason, path)
-    if why == "count":
+        message = f"{short_repr(value)} is out of range for {scalar.name} {limits}"
+        return OutOfRangeError(message, path)
+    if reason == "length":
+        given = len(value) if isinstance(value, Sized) else "a wrong number of"
+        message = f"{given} elements for {target.count}; an array's length is fixed"
+        return OutOfRangeError(message, path)
+    if reason == "count":
         given = len(value) if isinstance(value, Sized) else "too many"
-        reason = f"{given} elements, and there is room for {target.count}"
+        message = f"{given} elements, and there is room for {target.count}"
         if isinstance(given, int) and given <= target.count:
-            reason = f"{given} elements, which is no multiple of {target.multiply}"
-        return OutOfRangeError(reason, path)
+            message = f"{given} elements, which is no multiple of {target.multiply}"
+        return OutOfRangeError(message, path)
     wanted = scalar.name if scalar else target.cls.__name__ if target.cls else "an array"
     return _WrongTypeError(f"{short_repr(value)} is a {type(value).__name__}, not {wanted}", path)
 
 
 def short_repr(value: object) -> str:
-    """Return a value's ``repr``, cut to what a sentence can hold."""
+    """Return a value's ``repr``, cut to a length that fits into an error message."""
     try:
         text = repr(value)
     except Exception:  # a number of thousands of digits has none, for instance
@@ -76,10 +76,10 @@ class _WrongTypeError(OutOfRangeError, TypeError):
 _state.set_error_factory(_refused)
 
 
-# field() is no specifier: every field has a default, which it need not give.
+# field() is no field specifier, because a field without default= has a default too.
 @dataclass_transform(kw_only_default=True)
 class VMStructMeta(ABCMeta):
-    """Lays out a class's annotated fields as a C compiler would."""
+    """The metaclass of layout classes: it lays out annotated fields as a C compiler would."""
 
     __layout__: Layout
     __image__: bytes | memoryview
@@ -103,7 +103,7 @@ class VMStructMeta(ABCMeta):
         minimum_version_id: int = 1,
     ) -> VMStructMeta:
         """Make the class; keywords are those of ``class X(VMStruct, name=...)``."""
-        # Memory is all an instance has: a misspelt attribute must not find a dict.
+        # Assigning to a misspelt attribute must raise, so instances have no __dict__.
         namespace.setdefault("__slots__", ())
         if len([base for base in bases if getattr(base, "__layout__", None)]) > 1:
             raise DeclarationError(
@@ -215,7 +215,7 @@ class VMStructMeta(ABCMeta):
 
 
 def _entry_class(where: str, key: WireType, value: WireType) -> type[VMStruct]:
-    """Return a gtree's key and value as one layout class, for its memory."""
+    """Return the layout class of a gtree's entries in memory, each a key and a value."""
     fields = {"key": key, "value": value}
     made: Any = VMStructMeta(
         where, (VMStruct,), {"__module__": __name__, "__annotations__": fields}
@@ -232,14 +232,14 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
             config: u64 = 0
             fifo: Array[u8, Literal[16]] = zeroed()
 
-    Class keywords, each of the ``VMStateDescription`` member of that name
+    Class keywords are the ``VMStateDescription`` members of the same names
     (include/migration/vmstate.h): ``name`` (default: the class's),
     ``version_id`` and ``minimum_version_id`` (default 1).
 
     An instance has exactly its fields.  Assigning raises ``OutOfRangeError``
-    for a value the field cannot hold, ``AttributeError`` for any other name.
-    Fields lie as a C compiler would lay them out, in the machine's byte order;
-    the buffer protocol gives the raw bytes.  A snapshot of it is one copy.
+    for a value that the field cannot hold, ``AttributeError`` for any other name.
+    The memory is laid out as by a C compiler, in the machine's byte order; the
+    buffer protocol gives the raw bytes.  A snapshot of an instance is one copy.
     """
 
     __layout__: ClassVar[Layout]
@@ -252,10 +252,10 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
     if TYPE_CHECKING:
 
         def snapshot_migration_state(self, target: Any) -> None:
-            """As in cdefs/state/memory.c: one copy."""
+            """Copy the memory; see cdefs/state/memory.c."""
 
         def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
-            """As in cdefs/state/memory.c: one copy."""
+            """Copy the memory; see cdefs/state/memory.c."""
     else:
         snapshot_migration_state = _state.memory_snapshot
         restore_migrated_state_mut = _state.memory_restore
@@ -301,7 +301,7 @@ def _from_bytes(cls: type[S], data: bytes) -> S:
 
 
 def _check_again(struct: VMStruct) -> None:
-    """Refuse raw bytes in which a number is not what it may be, for C relies on some."""
+    """Raise ``OutOfRangeError`` for a number beyond its limits, some of which C relies on."""
     if not type(struct).__checked__:
         return
     for info in struct.__layout__.fields:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes a C ``VMStateDescription`` of a layout class."""
+"""Making a C ``VMStateDescription`` of a layout class."""
 
 from .priority import MigrationPriority
 

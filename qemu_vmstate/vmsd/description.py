@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From a layout class to the C structs: one flat ``VMStateDescription``, nested ones without hooks.
+"""Making the C structs of a layout class: its description, and nested ones without hooks.
 
-The members are those of include/migration/vmstate.h in the tree this was built
-for; which of them a QEMU version has, the bridge knows.
+The members are those of include/migration/vmstate.h in the tree that the bridge
+was built for.  The bridge sets the members that only some QEMU versions have.
 """
 
 from __future__ import annotations
@@ -33,18 +33,15 @@ def _kept_text(text: str, keep: list[Any]) -> Any:
 class VMStateDescription:
     """A ``VMStateDescription`` of include/migration/vmstate.h in C memory.
 
-    Made from the layout class ``cls``, with its fields in order and its nested
-    layout classes as ``VMS_STRUCT``; ``name``, ``version_id``,
-    ``minimum_version_id``, ``priority``, ``unmigratable`` and ``early_setup`` are
-    the members of those names; with ``asks_needed``, its ``needed`` is its object's
-    hook.  ``base`` is how many bytes after C's opaque the
-    struct lies; ``owned``: opaque is the staging struct of an object of ours,
-    which knows what of its subsections is needed.  ``cdata`` is the C struct; it
-    and what it points to live as long as this object.  A ``Device`` makes its
-    own; use this to look at one.
+    It has the fields of the layout class ``cls`` in their order, and nested layout
+    classes as ``VMS_STRUCT``.  ``name``, ``version_id``, ``minimum_version_id``,
+    ``priority``, ``unmigratable`` and ``early_setup`` are the members of those
+    names.  With ``asks_needed``, ``needed`` is the hook of the object.  ``base`` is
+    the offset of the struct from C's opaque.  With ``owned``, opaque is an object's
+    staging struct, and the object decides which subsections are needed.  ``cdata``
+    is the C struct, which lives as long as this object, as all that it points to.
 
-    Raises ``DeclarationError`` for what QEMU could not walk, or this version has
-    not.
+    Raises ``DeclarationError`` for what QEMU cannot walk or this version lacks.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class VMStateDescription:
             check_subsections(layout, name, f"the section {name!r} of a {cls.__name__}")
         if early_setup and not lib().qv_capabilities() & lib().QV_CAP_EARLY_SETUP:
             raise DeclarationError(
-                f"{name}: early_setup: this QEMU has none; it came with QEMU 8.1"
+                f"{name}: early_setup: this QEMU does not have it; QEMU has it since 8.1"
             )
         wire = layout.wire
         self._fields = ffi.new("VMStateField[]", len(wire) + 1)
@@ -143,7 +140,7 @@ class VMStateDescription:
 
 
 class _FieldWriter(FieldWriter):
-    """One ``VMStateField`` that its wire type fills; ``keep`` keeps what it points to alive."""
+    """A ``VMStateField`` that its wire type fills; ``keep`` owns what the field points to."""
 
     def __init__(
         self, field: Any, base: int, where: str, cls: type[VMStruct], keep: list[Any]
@@ -210,14 +207,14 @@ class _FieldWriter(FieldWriter):
 
 
 def descriptions_of(cls: type[VMStruct]) -> dict[tuple[Any, ...], VMStateDescription]:
-    """Those that were made of ``cls``, each by what it was made with; they live as long."""
+    """Return the descriptions of ``cls``, by the arguments of each; ``cls`` keeps them alive."""
     if "__descriptions__" not in cls.__dict__:
         cls.__descriptions__ = {}
     return cls.__descriptions__
 
 
 def _nested(cls: type[VMStruct]) -> VMStateDescription:
-    """One description per layout class, as C devices share theirs."""
+    """Return the one description of a nested ``cls``, which all its users share, as in C."""
     of_class = descriptions_of(cls)
     if () not in of_class:
         layout = cls.__layout__

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``field_exists`` and ``needed``: what C asks while it walks a staging struct.
+"""The predicates ``field_exists`` and ``needed``, which C calls while it walks a staging struct.
 
-C hands over an address and takes no error back.  So what a predicate raises is
-told to the object whose staging struct the address lies in, and fails its save or
-load at the end.
+C passes an address and accepts no error.  An exception of a predicate is therefore
+reported to the object whose staging struct has that address, and fails the object's
+save or load at the end.
 
-C calls these itself, and in a VM on the small stack of the incoming coroutine (cdefs/stack.h):
-a user's function is called back from there, on a large one.
+In a VM, C calls predicates on the small stack of the incoming coroutine.  They call the
+user's function on a large stack (cdefs/bridge/python_call.c).
 """
 
 from __future__ import annotations
@@ -26,61 +26,66 @@ from ..wire.types import FieldInfo, StructType
 
 __all__ = ["asks", "differs", "exists_callback", "forget", "needed_callback", "watch"]
 
-Tell = Callable[[BaseException, int, "type[VMStruct] | None", str], None]
+Report = Callable[[BaseException, int, "type[VMStruct] | None", str], None]
 ClassRef = Callable[[], "type[VMStruct] | None"]
 
-_watched: dict[int, tuple[int, Tell]] = {}
+_watched: dict[int, tuple[int, Report]] = {}
 
 
-def watch(address: int, size: int, tell: Tell) -> None:
-    """Let ``tell(exception, offset, cls, what)`` know what a predicate raises in that memory.
+def watch(address: int, size: int, report: Report) -> None:
+    """Call ``report(exception, offset, cls, what)`` when a predicate of that memory raises.
 
-    ``what`` of a ``cls`` that lies ``offset`` bytes after its start.
+    ``what`` is the predicate of the ``cls`` at ``offset``.
     """
-    _watched[address] = (size, tell)
+    _watched[address] = (size, report)
 
 
 def forget(address: int) -> None:
-    """End :func:`watch`: the memory is going to be released."""
+    """Undo :func:`watch`, before the memory is released."""
     _watched.pop(address, None)
 
 
-def _failed(address: int, of: ClassRef, what: str, exc: BaseException) -> None:
-    # Copied without an allocation in between at which the collector could forget one.
-    for start, (size, tell) in _watched.copy().items():
+def _failed(address: int, cls_ref: ClassRef, what: str, exc: BaseException) -> None:
+    # The collector may call forget() at any allocation, but not within copy().
+    for start, (size, report) in _watched.copy().items():
         if start <= address < start + size:
-            tell(exc, address - start, of(), what)
+            report(exc, address - start, cls_ref(), what)
             return
-    # Nobody walks what is not watched: no load or save to fail.
+    # Memory that is not watched is part of no save or load that could fail.
     traceback.print_exception(exc, file=sys.stderr)
 
 
-def _answer(of: ClassRef, opaque: Any, base: int, what: str, ask: Callable[[Any], bool]) -> bool:
-    """Ask about the struct ``base`` bytes after opaque; a failure is reported, and means no."""
+def _answer(
+    cls_ref: ClassRef, opaque: Any, base: int, what: str, predicate: Callable[[Any], bool]
+) -> bool:
+    """Return what ``predicate`` returns for the struct at opaque + ``base``.
+
+    If it raises, report the exception and return false.
+    """
     address = int(ffi.cast("uintptr_t", opaque)) + base
     try:
-        cls = of()
-        assert cls is not None, "C walks an object of a class that is gone"
-        # C walks it now, so it is there; the view must not outlive the call.
+        cls = cls_ref()
+        assert cls is not None, "C walks an object whose class does not exist any more"
+        # The struct exists while C walks it; the view must not outlive the call.
         struct = _state.view(cls, address, cls.__layout__.size, opaque)
-        return _on_large_stack(lambda: ask(struct))
+        return _on_large_stack(lambda: predicate(struct))
     except BaseException as exc:
-        _failed(address, of, what, exc)
+        _failed(address, cls_ref, what, exc)
         return False
 
 
-def _late(of: ClassRef, what: str) -> Callable[..., None]:
-    """Print an exception from outside the ``try`` above, of a signal handler for instance."""
+def _on_error(cls_ref: ClassRef, what: str) -> Callable[..., None]:
+    """Return cffi's ``onerror`` for an exception outside the ``try``, as of a signal handler."""
 
-    def tell(_type: object, exc: BaseException, trace: Any) -> None:
+    def on_error(_type: object, exc: BaseException, trace: Any) -> None:
         opaque = trace.tb_frame.f_locals.get("opaque") if trace else None
-        _failed(int(ffi.cast("uintptr_t", opaque)) if opaque else 0, of, what, exc)
+        _failed(int(ffi.cast("uintptr_t", opaque)) if opaque else 0, cls_ref, what, exc)
 
-    return tell
+    return on_error
 
 
 class _Call:
-    """A call on its way through C, and what came of it."""
+    """A call of ``function`` through C, and its result."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
@@ -95,20 +100,20 @@ class _Call:
 
 
 @ffi.def_extern(error=-errno.EINVAL)  # type: ignore[untyped-decorator]
-def qv_py_call(handle: Any, _unused: int, _why: Any) -> int:
-    """See ``qv_call_on_large_stack()`` of cdefs/bridge.h."""
+def qv_py_call(handle: Any, _unused: int, _errmsg: Any) -> int:
+    """Run a ``_Call``, for ``qv_call_on_large_stack()`` of cdefs/bridge/python_call.c."""
     ffi.from_handle(handle).run()
     return 0
 
 
 def _on_large_stack(function: Callable[[], bool]) -> bool:
-    """Call ``function()`` with enough stack for whatever it does."""
+    """Return what ``function()`` returns, and raise what it raises, on a large stack."""
     if not in_vm():
         return bool(function())
     call = _Call(function)
     handle = ffi.new_handle(call)
     if lib().qv_call_on_large_stack(handle) != 0:
-        raise MemoryError("there is no room for a stack")
+        raise MemoryError("there is no memory for a stack")
     if call.error is not None:
         raise call.error
     return bool(call.value)
@@ -117,31 +122,31 @@ def _on_large_stack(function: Callable[[], bool]) -> bool:
 def exists_callback(
     cls: type[VMStruct], base: int, function: Callable[[Any, int], bool], what: str
 ) -> Any:
-    """Return a ``field_exists`` that calls ``function`` with the struct at opaque + ``base``."""
-    of = weakref.ref(cls)  # the class keeps its description, and so this
+    """Return the C function of a ``field_exists`` for the struct at opaque + ``base``."""
+    cls_ref = weakref.ref(cls)  # the class keeps its description alive, and so the callback
     what = f"{what}.field_exists()"
 
     def ask(opaque: Any, version_id: int) -> bool:
-        return _answer(of, opaque, base, what, lambda struct: function(struct, version_id))
+        return _answer(cls_ref, opaque, base, what, lambda struct: function(struct, version_id))
 
-    return ffi.callback("bool(void *, int)", ask, error=False, onerror=_late(of, what))
+    return ffi.callback("bool(void *, int)", ask, error=False, onerror=_on_error(cls_ref, what))
 
 
 def needed_callback(
     cls: type[VMStruct], base: int, function: Callable[[Any], bool], what: str
 ) -> Any:
-    """Return a ``needed`` that asks ``function`` with the struct ``base`` bytes after opaque."""
-    of = weakref.ref(cls)  # the class keeps its description, and so this
+    """Return the C function of a ``needed`` for the struct at opaque + ``base``."""
+    cls_ref = weakref.ref(cls)  # the class keeps its description alive, and so the callback
     what = f"{what}.needed()" if what else "needed()"
 
     def ask(opaque: Any) -> bool:
-        return _answer(of, opaque, base, what, function)
+        return _answer(cls_ref, opaque, base, what, function)
 
-    return ffi.callback("bool(void *)", ask, error=False, onerror=_late(of, what))
+    return ffi.callback("bool(void *)", ask, error=False, onerror=_on_error(cls_ref, what))
 
 
 def asks(info: FieldInfo) -> Callable[[Any], bool] | None:
-    """Return what decides if a subsection is needed; ``None``: C, by comparing memory."""
+    """Return the predicate of a subsection, or ``None`` if C compares its memory with defaults."""
     needed = info.options.needed
     if callable(needed):
         return needed
@@ -152,15 +157,15 @@ def asks(info: FieldInfo) -> Callable[[Any], bool] | None:
 
 
 def differs(struct: VMStruct) -> bool:
-    """Whether a struct would have other bytes on the wire than its class's defaults.
+    """Return whether a struct has other bytes on the wire than its class's defaults.
 
-    Its memory can differ without: it also has what lies behind a count, C's
-    pointers while it walks, and subsections that are not needed.
+    Comparing memory is not enough: it also has elements beyond a count, C's pointers
+    while C walks it, and subsections that are not needed.
     """
     cls = type(struct)
     if bytes(struct) == cls.__image__:
         return False
-    # As text, for -0.0 is equal to 0.0 and not the same.
+    # Compared as text, because -0.0 equals 0.0 but differs on the wire.
     return repr(_on_wire(struct)) != repr(_on_wire(cls()))
 
 
@@ -170,10 +175,10 @@ def _on_wire(struct: VMStruct) -> dict[str, Any]:
         if info.type.is_subsection:
             inner = getattr(struct, info.attribute)
             needed = info.options.needed
-            there = differs(inner) if needed is None else needed
-            if callable(there):
-                there = there(struct)
-            values[info.attribute] = _on_wire(inner) if there else None
+            present = differs(inner) if needed is None else needed
+            if callable(present):
+                present = present(struct)
+            values[info.attribute] = _on_wire(inner) if present else None
         elif any(has_subsections(cls) for cls in info.type.structs()):
             values[info.attribute] = [_on_wire(inner) for inner in structs_in(struct, info)]
     return values

@@ -13,8 +13,8 @@ __all__ = ["MigrationPriority"]
 class MigrationPriority(enum.Enum):
     """The ``priority`` of a device: one of a higher priority is saved and loaded earlier.
 
-    The members are QEMU's ``MIG_PRI_*`` (include/migration/vmstate.h), the lowest first; what
-    number each is differs between QEMU's versions.
+    The members are QEMU's ``MIG_PRI_*`` (include/migration/vmstate.h), the lowest first.  Their
+    numbers differ between QEMU versions.
     """
 
     DEFAULT = "DEFAULT"
@@ -26,6 +26,6 @@ class MigrationPriority(enum.Enum):
 
     @property
     def number(self) -> int:
-        """The number that this priority is in the QEMU that the native parts were built for."""
+        """The number of the priority in the QEMU that the native parts were built for."""
         found: int = getattr(lib(), f"MIG_PRI_{self.name}")
         return found

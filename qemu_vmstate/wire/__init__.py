@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The types a field can have, as annotations, and what ``field()`` says besides."""
+"""The annotations for the type of a field, and ``field()`` for its other options."""
 
 from typing import TYPE_CHECKING
 

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The types a field can have, spelled as annotations.
+"""The types that a field can have, as annotations.
 
-Every one has a width of its own: a bare ``int`` is refused, because what goes
-on the wire must not depend on the machine.  On the wire all are big endian, as
-QEMU's ``vmstate_info_*`` write them (migration/vmstate-types.c); in memory they
-are as the compiler has them.
+Each has a width of its own: a bare ``int`` is refused, because the bytes on the
+wire must not depend on the machine.  Numbers are big endian on the wire, as
+QEMU's ``vmstate_info_*`` write them (migration/vmstate-types.c), and in the
+machine's byte order in memory.
 
 ===================================  ============================================
 ``bool``                             VMSTATE_BOOL
 ``u8 u16 u32 u64``                   VMSTATE_UINT8, VMSTATE_UINT16 ...
 ``i8 i16 i32 i64``                   VMSTATE_INT8, VMSTATE_INT16 ...
-``Equal[u32]``, ``i32_positive_le``           VMSTATE_UINT32_EQUAL, VMSTATE_INT32_POSITIVE_LE
+``Equal[u32]``, ``i32_positive_le``  VMSTATE_UINT32_EQUAL, VMSTATE_INT32_POSITIVE_LE
 ``f32``, ``f64``                     IEEE 754 bits, as VMSTATE_UINT32 and VMSTATE_UINT64
 ``cpudouble``                        an element of VMSTATE_CPUDOUBLE_ARRAY
 ``timer``                            VMSTATE_TIMER
@@ -29,7 +29,7 @@ a layout class                       VMSTATE_STRUCT; ``Tmp[...]``: VMSTATE_WITH_
 ===================================  ============================================
 
 ``Array[u32, 8]`` means the same at run time; ``Literal`` is for type checkers.
-What a field's annotation does not say, :func:`~qemu_vmstate.field` does.
+:func:`~qemu_vmstate.field` has the options that are not part of a field's type.
 """
 
 from __future__ import annotations
@@ -105,21 +105,21 @@ i64: TypeAlias = Annotated[int, SCALARS["q"]]
 """A signed 64-bit number, big endian on the wire: VMSTATE_INT64."""
 
 f32: TypeAlias = Annotated[float, SCALARS["f"]]
-"""A number of IEEE 754 single precision, its bits as VMSTATE_UINT32 has them.
+"""A number of IEEE 754 single precision, whose bits are written as by VMSTATE_UINT32.
 
 QEMU's ``float32`` (include/fpu/softfloat-types.h) is a ``uint32_t``. Python rounds what is
 assigned to the nearest value that 32 bits hold; a signalling NaN that is read becomes quiet.
 """
 f64: TypeAlias = Annotated[float, SCALARS["d"]]
-"""A number of IEEE 754 double precision, its bits as VMSTATE_UINT64 has them: ``float64``."""
+"""A number of IEEE 754 double precision (``float64``), written as by VMSTATE_UINT64."""
 cpudouble: TypeAlias = Annotated[
     float, dataclasses.replace(SCALARS["d"], name="cpudouble", info="cpudouble")
 ]
-"""A ``CPU_DoubleU``, the bits of an ``f64`` on the wire: an element of VMSTATE_CPUDOUBLE_ARRAY."""
+"""A ``CPU_DoubleU``, which is an ``f64`` on the wire: an element of VMSTATE_CPUDOUBLE_ARRAY."""
 timer: TypeAlias = Annotated[
     int, dataclasses.replace(SCALARS["q"], name="timer", info="timer", default=-1)
 ]
-"""When a timer expires, in ns, or -1 if it is not armed: VMSTATE_TIMER.
+"""The time in ns when a timer expires, or -1 if the timer is not armed: VMSTATE_TIMER.
 
 For a timer that QEMU runs see :class:`~qemu_vmstate.QEMUTimer`.
 """
@@ -127,7 +127,7 @@ i32_positive_le: TypeAlias = Annotated[
     int,
     dataclasses.replace(SCALARS["i"], name="i32_positive_le", info="int32_le", low=0, live=True),
 ]
-"""Not negative and not above the live value when it is loaded: VMSTATE_INT32_POSITIVE_LE."""
+"""An ``i32`` from 0 to the value that the object has at the load: VMSTATE_INT32_POSITIVE_LE."""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -137,28 +137,28 @@ Assigned = TypeVar("Assigned")
 BytesLike: TypeAlias = "typing_extensions.Buffer"
 
 Equal: TypeAlias = Annotated[T, EQUAL]
-"""``Equal[u32]``: must be what the live object has when it is loaded: VMSTATE_UINT32_EQUAL.
+"""``Equal[u32]``: a load fails unless the object has the same value: VMSTATE_UINT32_EQUAL.
 
-For u8, u16, u32, u64 and i32, as in C.
+It takes u8, u16, u32, u64 and i32, as in C.
 """
 Tmp: TypeAlias = Annotated[T, TMP]
 """``Tmp[Extra]``: a layout class that exists on the wire only: VMSTATE_WITH_TMP.
 
-Fill it in ``snapshot_migration_state`` and use it in ``restore_migrated_state_mut``.
+Fill it in ``snapshot_migration_state`` and read it in ``restore_migrated_state_mut``.
 """
 Subsection: TypeAlias = Annotated[T, SUBSECTION]
-"""``Subsection[Extra]``: on the wire if ``field(needed=...)`` says so.
+"""``Subsection[Extra]``: is on the wire if ``field(needed=...)`` returns true.
 
-``Extra`` is a layout class named ``parent/something``; in a device also a
-``Migratable``.  What an old stream lacks has its defaults, or with ``keep`` its
-live value (docs/devel/migration/main.rst, "Subsections").
+``Extra`` is a layout class named ``parent/something``, or in a device also a
+``Migratable``.  If a stream lacks it, it gets its defaults, or with ``keep``
+stays as it is in the object (docs/devel/migration/main.rst, "Subsections").
 """
 
 
 class _Attribute(Generic[Read, Assigned]):
-    """A field's attribute: what reading it gives, and what it takes.
+    """The attribute of a field, for type checkers: the types that it returns and takes.
 
-    At run time a subclass with its parameters is a :class:`WireType`.
+    At run time a subclass with parameters, as in ``Array[u8, 4]``, is a :class:`WireType`.
     """
 
     if TYPE_CHECKING:
@@ -198,8 +198,8 @@ class _Attribute(Generic[Read, Assigned]):
         if type(found) in (Scalar, StructType, *types):
             return found
         raise DeclarationError(
-            f"{cls.__name__}: C has no arrays of these; make them a field of a layout class, and "
-            "that the element"
+            f"{cls.__name__}: C has no arrays of these; declare one as a field of a layout class, "
+            "and make that class the element"
         )
 
     @classmethod
@@ -207,14 +207,14 @@ class _Attribute(Generic[Read, Assigned]):
         found = find_wire_type(hint)
         if type(found) is not StructType:
             raise DeclarationError(
-                f"{cls.__name__}: {getattr(hint, '__name__', hint)} is no layout class, derived "
-                "from VMStruct, and the elements of a list are"
+                f"{cls.__name__}: the elements of a list are of a layout class, derived from "
+                f"VMStruct, which {getattr(hint, '__name__', hint)} is not"
             )
         return found
 
 
 class Array(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
-    """``Array[u32, Literal[8]]``: a fixed array; reading gives a view, not a copy.
+    """``Array[u32, Literal[8]]``: a fixed array; reading returns a view, not a copy.
 
     The view has the buffer protocol, so ``numpy.asarray(regs.fifo)`` shares its memory.
     """
@@ -247,7 +247,7 @@ class Array(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
 
 
 class Buffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
-    """``Buffer[Literal[64]]``: bytes; reading gives a view that ``bytes()`` copies."""
+    """``Buffer[Literal[64]]``: bytes; reading returns a view that ``bytes()`` copies."""
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -255,7 +255,7 @@ class Buffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
 
 
 class VArray(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
-    """``VArray[u32, Literal[8]] = field(num="n")``: as many elements as ``n`` says, 8 at most.
+    """``VArray[u32, Literal[8]] = field(num="n")``: an array of ``n`` elements, 8 at most.
 
     ``n`` is a u8, u16, u32 or i32 field declared before it.  Assigning a
     sequence sets ``n`` too.
@@ -271,7 +271,7 @@ class VArray(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
 
 
 class VBuffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
-    """``VBuffer[Literal[64]] = field(size="n")``: as many bytes as ``n`` (u32, i32) says."""
+    """``VBuffer[Literal[64]] = field(size="n")``: ``n`` (u32, i32) bytes, 64 at most."""
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -279,7 +279,7 @@ class VBuffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
 
 
 class Bitmap(_Attribute["Array[int, N]", Iterable[int]], Generic[N]):
-    """``Bitmap[Literal[100]]``: bits in u64 words, the first bit the lowest of the first.
+    """``Bitmap[Literal[100]]``: bits in u64 words; bit 0 is the lowest of the first word.
 
     With ``field(size="n")`` only the first ``n`` (u32, i32) bits are on the wire.
     """
@@ -290,7 +290,7 @@ class Bitmap(_Attribute["Array[int, N]", Iterable[int]], Generic[N]):
 
 
 class Unused(_Attribute["Unused[N]", "Unused[N]"], Generic[N]):
-    """``Unused[Literal[4]]``: bytes that were something once; written as zeros."""
+    """``Unused[Literal[4]]``: bytes that only older versions use; written as zeros."""
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -298,9 +298,9 @@ class Unused(_Attribute["Unused[N]", "Unused[N]"], Generic[N]):
 
 
 class PointerArray(_Attribute["PointerArray[T, N]", Iterable[T | None]], Generic[T, N]):
-    """``PointerArray[Regs, Literal[4]]``: elements of which each may be ``None``.
+    """``PointerArray[Regs, Literal[4]]``: elements that can be ``None``.
 
-    What is ``None`` in the stream must be ``None`` in the object that loads it.
+    An element that is ``None`` in the stream must be ``None`` in the object that loads it.
     """
 
     if TYPE_CHECKING:
@@ -339,8 +339,8 @@ class GTree(_Attribute[Mapping[Any, T], Mapping[Any, T]], Generic[K, T, N]):
     """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
 
     A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class of numbers,
-    given as their tuple (VMSTATE_GTREE_V).  Saved in the order of its keys.
-    What reading it gives is only to be read; assign a dict to change its keys.
+    given as their tuple (VMSTATE_GTREE_V).  Items are saved in the order of the
+    keys.  Reading returns a read-only mapping; assign a dict to change the keys.
     """
 
     @classmethod
@@ -354,8 +354,8 @@ class GTree(_Attribute[Mapping[Any, T], Mapping[Any, T]], Generic[K, T, N]):
             for info in key.layout.fields:
                 if not isinstance(info.type, Scalar):
                     raise DeclarationError(
-                        f"GTree: a key is the tuple of its numbers, and {key.cls.__name__}."
-                        f"{info.attribute} is none"
+                        f"GTree: a key is a tuple of numbers, and {key.cls.__name__}."
+                        f"{info.attribute} is no number"
                     )
         elif key != SCALARS["Q"]:
             raise DeclarationError("GTree: a key is a u64 or a layout class")

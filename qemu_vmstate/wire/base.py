@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The base of wire types: what each of them answers about itself, and about one field.
+"""The base class of wire types, and the descriptions of a field and of a layout.
 
-Everything lies inline and has a fixed size, so that a snapshot is one copy: an array whose
+Every value lies inline and has a fixed size, so that a snapshot is one copy: an array whose
 length varies has room for its declared maximum, a list is a count and its elements.
 
-A type needs nothing compiled.  Where it makes something of C it is given the maker: a
+A wire type imports nothing compiled.  It gets the makers of compiled objects as arguments: a
 :class:`Descriptors` for the attribute of a layout class, a :class:`FieldWriter` for the
 ``VMStateField``.
 """
@@ -32,65 +32,64 @@ __all__ = [
 ]
 
 POINTER = 8
-"""Bytes of a pointer: the one machine that is supported has 64 bits."""
+"""The bytes of a pointer, on 64-bit machines, which are the only ones supported."""
 
 LONGEST_NAME = 127
-"""Bytes of a section's name: it has one length byte, that analyze-migration.py reads as signed."""
+"""The most bytes of a section's name: analyze-migration.py reads its length as a signed byte."""
 
-# The options of ``field()`` that only some types understand.
+# The options of ``field()`` that only some types accept.
 _SPECIAL = (
     *("minimum", "maximum", "err_hint", "num", "size", "multiply", "start", "needed"),
     "struct_version_id",
 )
 
-
-# The options by which a stream may have the field not at all, or a part of it.
+# The options with which a stream can lack the field or a part of it.
 _PARTLY = (
     *("version_id", "field_exists", "keep", "num", "size", "start", "struct_version_id", "needed"),
 )
 
 
 def up(offset: int, align: int) -> int:
-    """Return ``offset``, or the next one that is a multiple of ``align``."""
+    """Return ``offset`` rounded up to a multiple of ``align``."""
     return -(-offset // align) * align
 
 
 class WireType:
-    """What a field is on the wire and in memory.
+    """The type of a field on the wire and in memory.
 
-    ``size`` and ``align`` are in bytes, of its memory in a layout class.  A new type derives
-    from this and overrides what is different about it.
+    ``size`` and ``align`` are those of its memory in a layout class, in bytes.  A new type
+    derives from this class and overrides the members in which it differs.
     """
 
     align: Any = 1
     size: Any
 
     data_at: Any = 0
-    """Where the value, or its first element, begins in the type's memory."""
+    """The offset of the value, or of its first element, in the type's memory."""
 
     live: Any = False
-    """C compares what it reads with the value the object has."""
+    """Whether a load compares the value with the one that the object has."""
 
     is_subsection: ClassVar[bool] = False
     has_attribute: ClassVar[bool] = True
-    """An instance of a layout class has an attribute for it."""
+    """Whether an instance of a layout class has an attribute for it."""
 
     memory_is_value: ClassVar[bool] = True
-    """Two values whose memory differs always differ on the wire too."""
+    """Whether two values whose memory differs always differ on the wire too."""
 
     limits_own_count: ClassVar[bool] = False
-    """Its memory has a count that C relies on."""
+    """Whether its memory has a count that C relies on."""
 
     saved_as_newest: ClassVar[bool] = False
-    """QEMU saves its structs as of their own version, whichever the field names."""
+    """Whether QEMU saves its structs as of their newest version, whichever the field names."""
 
     options: ClassVar[frozenset[str]] = frozenset()
-    """The options of ``field()`` that mean something for this type, of those that not all have."""
+    """The options that only some types accept and this type does."""
 
     # ------------------------------------------------------------ declaration
 
     def check_options(self, options: FieldOptions, where: str) -> None:
-        """Raise ``DeclarationError`` for options that mean nothing here, or that are missing."""
+        """Raise ``DeclarationError`` for options that are not accepted, or required and missing."""
         for name in options.given(*_SPECIAL):
             if name not in self.options:
                 raise DeclarationError(
@@ -105,21 +104,21 @@ class WireType:
     def as_declared(
         self, options: FieldOptions, make_entry: Callable[[WireType, WireType], type[Any]]
     ) -> WireType:
-        """Return the type as a field with ``options`` has it.
+        """Return the type of a field that is declared with ``options``.
 
-        ``make_entry`` returns a layout class of a key and a value.
+        ``make_entry(key, value)`` makes the layout class of a tree's entries.
         """
         return self
 
     def default_name(self, attribute: str) -> str:
-        """Return the field's name in the description, if no other is declared."""
+        """Return the field's name in the description, for a field without ``name=``."""
         return attribute
 
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
-        """Check what only this type knows about its options."""
+        """Raise ``DeclarationError`` for options that break a rule of this type alone."""
 
     def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
-        """Yield the layout classes that the field loads as of a version that it names."""
+        """Yield each layout class of which the field names a version to load, and the version."""
         return iter(())
 
     def _check_struct_version(self, cls: type[Any], version: int, where: str) -> None:
@@ -133,16 +132,16 @@ class WireType:
             )
 
     counted_room: Any = None
-    """How much a count may say at most: elements, or bits; ``None``: no limit of its own."""
+    """The greatest count of elements or bits that there is room for; ``None``: any."""
 
     # ----------------------------------------------------------------- memory
 
     @abstractmethod
     def initial(self) -> bytes:
-        """Return the memory of a field without a declared default."""
+        """Return the initial memory of a field without a declared default."""
 
     def filled(self, value: Any) -> Any:
-        """Return a declared default as the attribute takes it."""
+        """Return the value that is assigned to the attribute for a declared default."""
         return value
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
@@ -150,51 +149,51 @@ class WireType:
         return self.element_descriptor(make, where, info.offset)
 
     def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
-        """Return the descriptor of a value that says by itself how long it is."""
-        raise AssertionError(f"{where}: no element of an array")
+        """Return the descriptor of a value whose length does not depend on another field."""
+        raise AssertionError(f"{where}: this type is no element of an array")
 
     def elements(self, make: Descriptors, info: FieldInfo, where: str) -> Any:
-        """Return the descriptor of all elements there is room for, or ``None`` if it has none."""
+        """Return the descriptor of all elements that there is room for, or ``None``."""
         return None
 
     # ---------------------------------------------------------------- structs
 
     @property
     def inline_struct(self) -> type[Any] | None:
-        """The layout class whose bytes it is on the wire, one after the other; else ``None``."""
+        """The layout class if the type is nothing but its instances on the wire, else ``None``."""
         return None
 
     @property
     def repeats(self) -> bool:
-        """Whether there can be several of its struct, one directly behind the other."""
+        """Whether instances of ``inline_struct`` can follow each other directly."""
         return False
 
     def structs(self) -> Iterator[type[Any]]:
-        """Yield the layout class of a struct, or of the elements of what has some."""
+        """Yield the layout class of the struct or of the elements, if there is one."""
         return iter(())
 
     def struct_places(self, base: int) -> Iterator[int]:
-        """Yield where each struct lies, of a field whose data is at ``base``."""
+        """Yield the offset of each struct in a field whose data is at ``base``."""
         return iter(())
 
     def structs_in(self, value: Any) -> Iterator[Any]:
-        """Yield the struct instances in the attribute's ``value``, as many as there are now."""
+        """Yield the struct instances that the attribute's ``value`` has now."""
         return iter(())
 
     def index_suffix(self, index: int | None) -> str:
-        """Return what follows the field's name in the path of a struct in it."""
+        """Return the suffix of the field's name in a struct's path; ``None`` is any index."""
         return "[]" if index is None else f"[{index}]"
 
     def always_whole(self) -> bool:
-        """Return whether every stream has every byte, so that no default is ever needed."""
+        """Return whether every stream has every byte, so that no default is needed."""
         return False
 
     def can_be_nothing(self) -> bool:
-        """Return whether a value can have no bytes on the wire, of a field that is always there."""
+        """Return whether a value can have no bytes on the wire although the field exists."""
         return False
 
     def can_be_empty(self) -> bool:
-        """Return whether its last bytes on the wire may be missing, as it varies in length."""
+        """Return whether a value can have no elements, because its length varies."""
         return False
 
     # ------------------------------------------------------------------- wire
@@ -204,31 +203,31 @@ class WireType:
         return value
 
     def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
-        """Yield path and bytes on the wire of every scalar and buffer of a field of ``struct``."""
+        """Yield the path and wire size of every scalar and buffer in the field of ``struct``."""
         yield from self.walk_value(getattr(struct, info.attribute), path)
 
     def walk_value(self, value: Any, path: str) -> Iterator[tuple[str, int]]:
-        """Yield the same of one value; ``None``, of a missing element, is one byte."""
+        """Yield the same for one value; ``None``, a missing element, takes one byte."""
         yield path, 1 if value is None else self.size
 
     @abstractmethod
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Set the members of the ``VMStateField``, as the type's VMSTATE_* macro does."""
+        """Set the members of the ``VMStateField`` as the type's VMSTATE_* macro does."""
 
     def describe_element(self, writer: FieldWriter) -> None:
-        """Set size and info, or description, of one element, and its flag."""
+        """Set the size of one element, its info or description, and its flag."""
         raise DeclarationError(
             f"{writer.where}: C has no array of arrays here; make a layout class"
         )
 
 
 Limits = tuple[int | None, int | None]
-"""The least and the greatest value of a number, where they are narrower than its type's."""
+"""The least and the greatest value of a number; ``None`` is the type's own limit."""
 
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """One field: its attribute, its name in the description, where it lies.
+    """A field: its attribute, its name in the description, its offset in memory.
 
     ``num`` is the field that counts its elements.
     """
@@ -242,12 +241,12 @@ class FieldInfo:
 
     @property
     def data(self) -> int:
-        """Where its value or its first element lies."""
+        """The offset of its value or of its first element."""
         at: int = self.type.data_at
         return self.offset + at
 
     def number(self, struct: Any) -> int:
-        """Return how many elements or bytes its ``num`` says there are in ``struct``."""
+        """Return the number of elements or bytes in ``struct``, which ``num`` counts."""
         assert self.num is not None
         number: int = getattr(struct, self.num.attribute)
         return max(0, number) * self.options.multiply
@@ -271,21 +270,18 @@ class FieldInfo:
 
     @property
     def can_be_empty(self) -> bool:
-        """Whether the bytes before the field can be the last ones that it has."""
+        """Whether the bytes before the field can be the last ones of all fields."""
         return self.num is not None or self.may_be_missing or self.type.can_be_empty()
 
     @property
     def always_whole(self) -> bool:
-        """Whether every stream has every byte of the field, so that no default is ever needed."""
+        """Whether every stream has every byte of the field, so that no default is needed."""
         return not self.options.given(*_PARTLY) and self.type.always_whole()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a layout class is for C: ``size`` and ``align`` in bytes.
-
-    ``subsections`` are those of ``fields`` that are no fields for C.
-    """
+    """The memory and the description of a layout class; ``size`` and ``align`` are in bytes."""
 
     name: str
     version_id: int
@@ -296,18 +292,18 @@ class Layout:
 
     @property
     def wire(self) -> list[FieldInfo]:
-        """What C has as fields, in wire order."""
+        """The fields that are ``fields`` in C too, in wire order."""
         return [info for info in self.fields if not info.type.is_subsection]
 
     @property
     def subsections(self) -> list[FieldInfo]:
-        """What C has as subsections, in wire order."""
+        """The fields that are ``subsections`` in C, in wire order."""
         return [info for info in self.fields if info.type.is_subsection]
 
     def walk(self, struct: Any, path: str, version_id: int) -> Iterator[tuple[str, int]]:
-        """Yield every scalar and buffer of ``struct`` in wire order: its path, its bytes.
+        """Yield the path and wire size of every scalar and buffer, in wire order.
 
-        Subsections are left out: a stream decides which of them it has.
+        Subsections are left out, because a stream may have any of them.
         """
         for info in self.wire:
             if info.exists(struct, version_id):
@@ -315,7 +311,7 @@ class Layout:
 
 
 class HasLayout(Protocol):
-    """A layout class's instance, as far as a wire type knows it."""
+    """An instance of a layout class, with the members that wire types use."""
 
     __layout__: ClassVar[Layout]
     __image__: ClassVar[bytes | memoryview]
@@ -325,7 +321,7 @@ class HasLayout(Protocol):
 
 
 class Descriptors(Protocol):
-    """Makes the descriptors of a layout class's attributes; see layout/descriptors.py."""
+    """The maker of the descriptors of attributes; see layout/descriptors.py."""
 
     def number(self, where: str, type_: Any, offset: int, limits: Limits = ...) -> Any:
         """Return the descriptor of a number."""
@@ -339,7 +335,7 @@ class Descriptors(Protocol):
     def counted(
         self, where: str, row: Any, offset: int, number: tuple[int, str], multiply: int
     ) -> Any:
-        """Return that of an array whose length is a number: its offset and kind."""
+        """Return the descriptor of an array that the number with this offset and kind counts."""
 
     def tree(self, entries: Any, type_: Any) -> Any:
         """Return the descriptor of a list of entries that reads as a dict."""
@@ -349,21 +345,21 @@ class Descriptors(Protocol):
 
 
 class FieldWriter(Protocol):
-    """One ``VMStateField`` that is being filled; see vmsd/description.py."""
+    """A ``VMStateField`` that is being filled; see vmsd/description.py."""
 
     where: str
     field: Any
     """The C struct."""
     base: int
-    """Bytes from C's opaque to the struct that has the field."""
+    """The offset from C's opaque of the struct that has the field."""
 
     def flag(self, name: str) -> None:
         """Add the flag ``VMS_`` + name."""
 
     def info(self, name: str, *, bounded: bool = False) -> None:
-        """Set ``info`` to this package's ``vmstate_info_`` + name, or else to QEMU's.
+        """Set ``info`` to this package's ``vmstate_info_`` + name, else to QEMU's.
 
-        ``bounded``: to the one that checks limits; see cdefs/bridge/vmstate_infos.c.
+        With ``bounded``, set it to one that checks limits; see cdefs/bridge/vmstate_infos.c.
         """
 
     def text(self, text: str) -> Any:
@@ -376,10 +372,10 @@ class FieldWriter(Protocol):
         """Return the two descriptions of a gtree's entries, value first."""
 
     def count(self, info: FieldInfo) -> None:
-        """Set what the elements are counted by, if a field counts them."""
+        """Set the members for the field that counts the elements, if there is one."""
 
     def sized(self, info: FieldInfo, name: str) -> None:
-        """Set ``info`` and the size in bytes or bits, which a field may say."""
+        """Set ``info`` and the size in bytes or bits, which another field may have."""
 
     def limits(self, info: FieldInfo) -> tuple[int, int] | None:
-        """Return what a number is declared to be within, if not its type's own limits."""
+        """Return the declared limits of a number, or ``None`` if they are its type's."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The names that annotations of a class inside a function may use: the function's local ones."""
+"""The local names around a class inside a function, which its annotations may use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["caller_locals"]
 
 
 def caller_locals(frame: FrameType | None) -> dict[str, Any]:
-    """Return the local names where the function that ``frame`` runs was called.
+    """Return the local names of the caller of the function that ``frame`` runs.
 
     ``frame`` is what ``inspect.currentframe()`` returned in that function.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``field()``: what a field's annotation does not say."""
+"""``field()``: the options of a field that its annotation does not have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONVERSIONS = ("into", "try_into", "clone", "length", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class FieldOptions:
-    """What :func:`field` was told."""
+    """The options that :func:`field` was given."""
 
     default: Any = _MISSING
     default_factory: Callable[[], Any] | None = None
@@ -50,20 +50,20 @@ class FieldOptions:
         return self.default is not _MISSING or self.default_factory is not None
 
     def make_default(self) -> Any:
-        """Return the default value, made anew."""
+        """Return the default value; a factory makes a new one each time."""
         return self.default_factory() if self.default_factory else self.default
 
     def given(self, *names: str) -> list[str]:
-        """Those of the options ``names`` that say something."""
+        """Return those of the options ``names`` that differ from their defaults."""
         return [name for name in names if getattr(self, name) != getattr(NO_OPTIONS, name)]
 
     def of_wire(self, **changes: Any) -> FieldOptions:
-        """Return the options that are about the wire and not about the attribute."""
+        """Return a copy without the options of a dataclass's attribute, and with ``changes``."""
         rest = {name: getattr(NO_OPTIONS, name) for name in (*_CONVERSIONS, "default_factory")}
         return dataclasses.replace(self, **rest, **changes)
 
     def refuse_conversions(self, where: str) -> None:
-        """Raise ``DeclarationError`` for options that a dataclass only can have."""
+        """Raise ``DeclarationError`` for options that only a dataclass can have."""
         if self.given(*_CONVERSIONS):
             raise DeclarationError(
                 f"{where}: into, try_into, clone, length and none are for dataclasses with "
@@ -71,8 +71,8 @@ class FieldOptions:
             )
 
     def __set_name__(self, owner: type, attribute: str) -> None:
-        # Layout classes and devices read this object themselves.  Any other class
-        # that holds one is about to become a dataclass: speak its language.
+        # Layout classes and devices read this object themselves.  Any other class is
+        # about to become a dataclass, which reads dataclasses.field() only.
         if hasattr(owner, "__layout__") or hasattr(owner, "__parts__"):
             return
         known: dict[str, Any] = {"metadata": {FieldOptions: self}}
@@ -84,7 +84,7 @@ class FieldOptions:
 
 
 NO_OPTIONS = FieldOptions()
-"""What an annotation alone says."""
+"""The options of a field that has only an annotation."""
 
 
 P = ParamSpec("P")
@@ -93,7 +93,7 @@ P = ParamSpec("P")
 def _with_parameters_of(
     options: Callable[P, FieldOptions],
 ) -> Callable[[Callable[..., Any]], Callable[P, Any]]:
-    """Give a function that takes any option the parameters of ``FieldOptions``, for help too."""
+    """Give a function the parameters of ``FieldOptions``, for type checkers and ``help()``."""
 
     def decorate(function: Callable[..., Any]) -> Callable[P, Any]:
         signature = inspect.signature(options).replace(return_annotation="Any")
@@ -105,41 +105,42 @@ def _with_parameters_of(
 
 @_with_parameters_of(FieldOptions)
 def field(**options: Any) -> Any:
-    """Say more about a field than its annotation does.
+    """Return the options of a field, to be assigned to it in the class's body.
 
-    ``default``: its value at rest and before a load; one number fills an array.
-    ``default_factory``: makes it (devices and dataclasses only).  ``name``: its
-    name in the description, if that is not the attribute's.  ``omit``: an
-    attribute of a device or dataclass that is not migrated, as upstream's
-    ``#[migration_state(omit)]``.
+    ``default``: its initial value, with which a load begins too; one number fills
+    an array.  ``default_factory``: makes that value (devices and dataclasses
+    only).  ``name``: its name in the description, if that is not the attribute's.
+    ``omit``: the attribute of a device or dataclass is not migrated, as with
+    upstream's ``#[migration_state(omit)]``.
 
-    When it is on the wire, as the ``VMStateField`` members of these names
+    Whether it is on the wire, as the ``VMStateField`` members of these names
     (include/migration/vmstate.h):
 
-    - ``version_id``: since that version of its class's description.
-    - ``field_exists``: called with the staged struct and the version, before the
-      field is written or read; what comes after it is not loaded yet.
-    - ``keep``: if the stream lacks it, the live value stays; else it becomes the
-      default.
-    - ``needed``, for a ``Subsection``: ``True``, or called with the staged
+    - ``version_id``: the first version of its class's description that has it.
+    - ``field_exists``: a function of the staged struct and the version, called
+      before the field is written or read; a load has not read later fields yet.
+    - ``keep``: if the stream lacks the field, the object keeps its value; without
+      ``keep`` the field gets its default.
+    - ``needed``, for a ``Subsection``: ``True``, or a function of the staged
       struct.  Without it the subsection is written if it differs from its
       defaults.
 
-    What it may be:
+    Its value:
 
-    - ``minimum``, ``maximum``: of a whole number.  An assignment beyond raises
-      ``OutOfRangeError``; in a stream it fails the load before anything changes.
-    - ``err_hint``: what QEMU says when an ``Equal`` field is not equal.
+    - ``minimum``, ``maximum``: the limits of a whole number.  An assignment
+      outside them raises ``OutOfRangeError``; such a value in a stream fails the
+      load before anything changes.
+    - ``err_hint``: the hint that QEMU reports when an ``Equal`` field differs.
 
-    How long it is:
+    Its length:
 
-    - ``num``: of a ``VArray``, ``PointerArray`` or ``Unused`` the name of the
-      field, declared before it, that counts its elements; of an ``Array`` how
-      many elements are on the wire, from ``start`` on (VMSTATE_SUB_ARRAY).
+    - ``num``: for a ``VArray``, ``PointerArray`` or ``Unused`` the name of the
+      field, declared before it, that counts its elements; for an ``Array`` the
+      number of elements on the wire, from ``start`` on (VMSTATE_SUB_ARRAY).
     - ``size``: the same for a ``VBuffer`` and ``Bitmap`` (in bits), and for a
       ``Buffer`` (VMSTATE_PARTIAL_BUFFER, VMSTATE_BUFFER_START_MIDDLE).
-    - ``multiply``: so many elements or bytes for each one that is counted.
-    - ``struct_version_id``: a struct as of that version (VMSTATE_VSTRUCT).
+    - ``multiply``: the number of elements or bytes for each one that is counted.
+    - ``struct_version_id``: the version of a struct (VMSTATE_VSTRUCT).
 
     ``into``, ``try_into``, ``clone``, ``length`` and ``none`` are for dataclasses;
     see :func:`~qemu_vmstate.derive_to_migration_state`.
@@ -153,7 +154,7 @@ def field(**options: Any) -> Any:
     return made
 
 
-# An unknown option is an error of what the user called.
+# The error for an unknown option must name the function that the user called.
 FieldOptions.__init__.__qualname__ = "field"
 
 

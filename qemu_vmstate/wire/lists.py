@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lists and trees of structs, as long as they happen to be."""
+"""Lists and trees of structs, whose length varies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["ListType"]
 
 @dataclass(frozen=True)
 class ListType(Row):
-    """A count and room for ``length`` structs; ``info``: qtailq, qlist or gtree.
+    """A count and room for ``length`` structs; ``info`` is qtailq, qlist or gtree.
 
-    ``key`` is a gtree's; its element is then the layout class of both.
+    A gtree has a ``key``; once it is declared, its element has key and value.
     """
 
     element: StructType
@@ -37,59 +37,59 @@ class ListType(Row):
 
     @property
     def align(self) -> int:
-        """Bytes that its offset in memory is a multiple of."""
+        """The alignment in memory, in bytes."""
         return max(4, self.element.align)
 
     @property
     def data_at(self) -> int:
-        """Where the elements begin."""
+        """The offset of the elements."""
         return up(4, self.element.align)
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
+        """The size in memory, in bytes."""
         return self.data_at + self.element.size * self.length
 
     def as_declared(
         self, options: FieldOptions, make_entry: Callable[[WireType, WireType], type[Any]]
     ) -> WireType:
-        """Return a tree with one layout class for the memory of a key and a value."""
+        """Return a tree with a layout class of key and value; a list is returned as it is."""
         if self.key is None:
             return self
         return replace(self, element=StructType(make_entry(self.key, self.element)))
 
     def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
-        """Yield element and key: QEMU has one number for the field and the structs."""
+        """Yield element and key: QEMU has one version for the field and the structs."""
         for struct in (self.element, self.key):
             if options.version_id and isinstance(struct, StructType):
                 yield struct.cls, options.version_id
 
     def initial(self) -> bytes:
-        """Return an empty list, with elements that are ready to be read into."""
+        """Return an empty list, whose room has default elements for a load to read into."""
         return bytes(self.data_at) + self.element.initial() * self.length
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
-        """Return the descriptor of the elements that there are, or of a dict."""
+        """Return the descriptor of the counted elements, or of a tree's mapping."""
         rows = make.counted(where, self, info.data, (info.offset, "I"), 1)
         return make.tree(rows, self) if self.key else rows
 
     def can_be_empty(self) -> bool:
-        """Return true: there may be no element."""
+        """Return true: a list can be empty."""
         return True
 
     def structs_in(self, value: Any) -> Iterator[Any]:
-        """Yield the elements, of a tree its values."""
+        """Yield the elements, or the values of a tree."""
         yield from value.values() if self.key else value
 
     def plain(self, value: Any) -> Any:
-        """Return a list, or a dict of a tree."""
+        """Return a list, or a dict for a tree."""
         if self.key:
             element = self.element.layout.fields[1].type
             return {key: element.plain(item) for key, item in value.items()}
         return super().plain(value)
 
     def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
-        """Walk the elements, with the marks around them and a tree's count and keys."""
+        """Walk the elements, the marks around them, and a tree's count and keys."""
         value = getattr(struct, info.attribute)
         if self.key:
             yield path, 4
@@ -108,7 +108,7 @@ class ListType(Row):
         return 8
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Fill VMSTATE_QTAILQ_V, VMSTATE_QLIST_V or VMSTATE_GTREE_V, with an info that checks."""
+        """Fill VMSTATE_QTAILQ_V, VMSTATE_QLIST_V or VMSTATE_GTREE_V; the info checks the count."""
         field = writer.field
         field.offset = writer.base + info.offset
         writer.info(self.info)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Finds the wire type that an annotation means."""
+"""Finding the wire type of an annotation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = [
 ]
 
 EQUAL, TMP, SUBSECTION = "equal", "tmp", "subsection"
-"""What marks ``Equal[...]``, ``Tmp[...]`` and ``Subsection[...]``."""
+"""The metadata that marks ``Equal[...]``, ``Tmp[...]`` and ``Subsection[...]``."""
 
 
 def wire_type(annotation: object, where: str) -> WireType:
-    """Return what an annotation means; raises ``DeclarationError`` that begins with ``where``."""
+    """Return the wire type of an annotation, or raise an error that begins with ``where``."""
     found = find_wire_type(annotation)
     if found is None:
         if isinstance(annotation, StatesType):
@@ -38,7 +38,7 @@ def wire_type(annotation: object, where: str) -> WireType:
 
 
 def find_wire_type(annotation: object) -> WireType | None:
-    """Return what an annotation means, or ``None`` if it is not a wire type."""
+    """Return the wire type of an annotation, or ``None``."""
     if isinstance(annotation, WireType):
         return annotation
     if get_origin(annotation) is Annotated:
@@ -66,14 +66,14 @@ def _annotated(inner: object, *extras: object) -> WireType | None:
 
 
 def subsection_of(annotation: object) -> object:
-    """Return what ``Subsection[...]`` is of, or ``None`` of another annotation."""
+    """Return the ``Extra`` of ``Subsection[Extra]``, or ``None`` for another annotation."""
     if get_origin(annotation) is Annotated and SUBSECTION in annotation.__metadata__:  # type: ignore[attr-defined]
         return get_args(annotation)[0]
     return None
 
 
 def length_of(name: str, value: object) -> int:
-    """Return a length as ``name[...]`` declares it; raises ``DeclarationError``."""
+    """Return the length in ``name[...]``; raise ``DeclarationError`` if it is none."""
     if get_origin(value) is Literal:
         (value,) = get_args(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Arrays of pointers, of which each may be NULL."""
+"""Arrays of pointers, each of which can be NULL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PointersType"]
 
 
 class PointersType(Row):
-    """``length`` elements of which each may be missing: slots for C's pointers, elements, marks."""
+    """Slots for C's pointers, ``length`` elements, and a mark for each that is not NULL."""
 
     align = POINTER
     memory_is_value = False
@@ -20,34 +20,34 @@ class PointersType(Row):
 
     @property
     def data_at(self) -> int:
-        """Where the elements begin."""
+        """The offset of the elements."""
         return up(POINTER * self.length, self.element.align)
 
     @property
     def present_at(self) -> int:
-        """Where the marks begin, a byte for each element."""
+        """The offset of the marks, one byte for each element."""
         size: int = self.element.size
         return self.data_at + size * self.length
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
+        """The size in memory, in bytes."""
         return self.present_at + self.length
 
     def initial(self) -> bytes:
-        """Return elements that are all there."""
+        """Return elements that are all present."""
         return bytes(self.data_at) + self.element.initial() * self.length + b"\1" * self.length
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
-        """Return the descriptor of elements that may be ``None``."""
+        """Return the descriptor of elements that can be ``None``."""
         return make.pointers(where, info, self)
 
     def can_be_nothing(self) -> bool:
-        """Return what the elements do."""
+        """Return whether an element can have no bytes."""
         return self.element.can_be_nothing()
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Fill VMSTATE_ARRAY_OF_POINTER or VMSTATE_VARRAY_OF_POINTER_UINT32 and their kin."""
+        """Fill VMSTATE_ARRAY_OF_POINTER or VMSTATE_VARRAY_OF_POINTER_UINT32, or one like them."""
         writer.field.offset = writer.base + info.offset
         writer.count(info)
         self.element.describe_element(writer)

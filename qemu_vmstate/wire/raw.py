@@ -18,7 +18,7 @@ __all__ = ["BitmapType", "UnusedType"]
 
 @dataclass(frozen=True)
 class BitmapType(WireType):
-    """``bits`` bits in words of 64; ``own_size``: with the number of bits in front of them."""
+    """``bits`` bits in 64-bit words; with ``own_size``, memory has their number before them."""
 
     bits: int
     own_size: bool = True
@@ -29,31 +29,31 @@ class BitmapType(WireType):
     def as_declared(
         self, options: FieldOptions, make_entry: Callable[[WireType, WireType], type[Any]]
     ) -> WireType:
-        """Return the bitmap without a size of its own, if another field has it."""
+        """Return the bitmap, without a size of its own if another field has the size."""
         return replace(self, own_size=options.size is None)
 
     @property
     def length(self) -> int:
-        """How many words."""
+        """The number of words."""
         return -(-self.bits // 64)
 
     @property
     def data_at(self) -> int:
-        """Where the words begin."""
+        """The offset of the words."""
         return 8 if self.own_size else 0
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
+        """The size in memory, in bytes."""
         return self.data_at + 8 * self.length
 
     @property
     def counted_room(self) -> int:
-        """How many bits a count may say."""
+        """The greatest count of bits."""
         return self.bits
 
     def initial(self) -> bytes:
-        """Return zeros, behind the number of bits if that is its own."""
+        """Return zeros, after the number of bits if memory has it."""
         size = struct.pack("=iI", self.bits, 0) if self.own_size else b""
         return size + bytes(8 * self.length)
 
@@ -66,7 +66,7 @@ class BitmapType(WireType):
         return list(value)
 
     def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
-        """Yield the words that the bits take."""
+        """Yield the size of the words that the bits take."""
         bits = info.number(struct) if info.num else self.bits
         yield path, -(-bits // 64) * 8
 
@@ -79,7 +79,7 @@ class BitmapType(WireType):
 
 @dataclass(frozen=True)
 class UnusedType(WireType):
-    """``length`` bytes that are on the wire only."""
+    """``length`` bytes that are on the wire and not in memory."""
 
     length: int
 
@@ -92,18 +92,18 @@ class UnusedType(WireType):
             raise DeclarationError(f"{where}: unused bytes have no value")
 
     def default_name(self, attribute: str) -> str:
-        """Return what VMSTATE_UNUSED calls it."""
+        """Return the name that VMSTATE_UNUSED gives it."""
         return "unused"
 
     def initial(self) -> bytes:
-        """Return nothing: it has no memory."""
+        """Return no bytes: the type has no memory."""
         return b""
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
-        """Return ``None``."""
+        """Return ``None``: the field has no attribute."""
 
     def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
-        """Yield the bytes, as many times as they are counted."""
+        """Yield the size, multiplied by the count if there is one."""
         yield path, self.length * (info.number(struct) if info.num else 1)
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:

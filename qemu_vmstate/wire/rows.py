@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Arrays: elements of one type in a row, all of them or as many as a count says."""
+"""Arrays, of a fixed length or with a count in another field."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ArrayType", "CountedType", "Row"]
 
 @dataclass(frozen=True)
 class Row(WireType):
-    """Room for ``length`` elements, one behind the other; a base of types with elements."""
+    """Room for ``length`` elements in a row; the base of all types with elements."""
 
     element: WireType
     length: int
 
     @property
     def counted_room(self) -> int:
-        """How many elements a count may say."""
+        """The greatest count of elements."""
         return self.length
 
     def elements(self, make: Descriptors, info: FieldInfo, where: str) -> Any:
@@ -33,12 +33,12 @@ class Row(WireType):
 
     @property
     def live(self) -> bool:
-        """Whether C compares the elements with those of the live object."""
+        """Whether a load compares the elements with those of the object."""
         return bool(self.element.live)
 
     @property
     def inline_struct(self) -> type[Any] | None:
-        """The layout class of the elements."""
+        """The ``inline_struct`` of the elements."""
         return self.element.inline_struct
 
     @property
@@ -51,12 +51,12 @@ class Row(WireType):
         return self.element.structs()
 
     def struct_places(self, base: int) -> Iterator[int]:
-        """Yield where the struct of each element lies."""
+        """Yield the offset of each element's struct."""
         for index in range(self.length):
             yield from self.element.struct_places(base + index * self.element.size)
 
     def structs_in(self, value: Any) -> Iterator[Any]:
-        """Yield the struct of each element that is there."""
+        """Yield the struct of each element that is present."""
         for item in value:
             if item is not None:
                 yield from self.element.structs_in(item)
@@ -66,36 +66,36 @@ class Row(WireType):
         return [item if item is None else self.element.plain(item) for item in value]
 
     def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
-        """Walk the elements that there are now."""
+        """Walk the elements that ``struct`` has now."""
         for index, item in enumerate(getattr(struct, info.attribute)):
             yield from self.element.walk_value(item, f"{path}[{index}]")
 
 
 @dataclass(frozen=True)
 class _Elements(Row):
-    """Elements and nothing else."""
+    """A row whose memory has nothing but its elements."""
 
     is_buffer: bool = False
 
     @property
     def counting_option(self) -> str:
-        """The option of ``field()`` that says how many there are on the wire."""
+        """The option of ``field()`` for the number of elements on the wire."""
         return "size" if self.is_buffer else "num"
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
+        """The size in memory, in bytes."""
         size: int = self.element.size * self.length
         return size
 
     @property
     def align(self) -> int:
-        """Bytes that its offset in memory is a multiple of."""
+        """The alignment in memory, in bytes."""
         align: int = self.element.align
         return align
 
     def initial(self) -> bytes:
-        """Return that of each element."""
+        """Return the initial memory of each element."""
         return self.element.initial() * self.length
 
     def plain(self, value: Any) -> Any:
@@ -104,11 +104,11 @@ class _Elements(Row):
 
 
 class ArrayType(_Elements):
-    """``length`` elements; ``is_buffer``: bytes that C moves in one go."""
+    """``length`` elements; with ``is_buffer``, bytes that C reads and writes at once."""
 
     @property
     def options(self) -> frozenset[str]:  # type: ignore[override]
-        """The part that is on the wire."""
+        """The options that select the part on the wire."""
         return frozenset({"start", self.counting_option})
 
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
@@ -116,18 +116,18 @@ class ArrayType(_Elements):
         count = getattr(options, option)
         if isinstance(count, str):
             raise DeclarationError(
-                f"{where}: {option}={count!r}: this one's length is fixed; take a VArray or "
+                f"{where}: {option}={count!r}: the length of this type is fixed; take a VArray or "
                 "VBuffer, or give a number"
             )
         start = options.start
         end = start + (count if isinstance(count, int) else self.length - start)
         if start < 0 or not start < end <= self.length:
             raise DeclarationError(
-                f"{where}: elements {start} to {end} of {self.length}: they do not lie inside it"
+                f"{where}: elements {start} to {end} of {self.length} do not lie within the array"
             )
 
     def filled(self, value: Any) -> Any:
-        """Return a number as many times as there are elements; anything else as it is."""
+        """Return a number once for each element; return anything else as it is."""
         if isinstance(value, int | float):
             return [self.element.filled(value)] * self.length
         return value
@@ -137,15 +137,15 @@ class ArrayType(_Elements):
         return make.row(where, self.element, self.length, offset)
 
     def always_whole(self) -> bool:
-        """Return what the elements do."""
+        """Return whether every stream has every byte of an element."""
         return self.element.always_whole()
 
     def can_be_nothing(self) -> bool:
-        """Return what the elements do."""
+        """Return whether an element can have no bytes."""
         return self.element.can_be_nothing()
 
     def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
-        """Walk the part that is on the wire."""
+        """Walk the elements that are on the wire."""
         start, part = info.options.start, None
         if self.is_buffer:
             part = info.options.size
@@ -157,12 +157,12 @@ class ArrayType(_Elements):
             yield from self.element.walk_value(value[index], f"{path}[{index}]")
 
     def walk_value(self, value: Any, path: str) -> Iterator[tuple[str, int]]:
-        """Walk an array that is an element itself."""
+        """Walk an array that is itself an element."""
         for index, item in enumerate(value):
             yield from self.element.walk_value(item, f"{path}[{index}]")
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Fill VMSTATE_ARRAY, VMSTATE_SUB_ARRAY, VMSTATE_2DARRAY or VMSTATE_BUFFER and its kin."""
+        """Fill VMSTATE_ARRAY, VMSTATE_SUB_ARRAY, VMSTATE_2DARRAY or a VMSTATE_BUFFER macro."""
         field, start = writer.field, info.options.start
         if self.is_buffer:
             part = info.options.size
@@ -174,7 +174,7 @@ class ArrayType(_Elements):
         part, element = info.options.num, self.element
         field.offset += start * element.size
         field.num = part if isinstance(part, int) else self.length - start
-        while isinstance(element, ArrayType):  # rows one after another
+        while isinstance(element, ArrayType):  # C walks the rows as one array
             field.num *= element.length
             element = element.element
         writer.flag("ARRAY")
@@ -182,14 +182,14 @@ class ArrayType(_Elements):
 
 
 class CountedType(_Elements):
-    """Room for ``length`` elements; another field of the same class says how many there are."""
+    """Room for ``length`` elements; another field of the same class counts them."""
 
     memory_is_value = False
     limits_own_count = True
 
     @property
     def options(self) -> frozenset[str]:  # type: ignore[override]
-        """What counts the elements."""
+        """The options that count the elements."""
         return frozenset({"multiply", self.counting_option})
 
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
@@ -200,7 +200,7 @@ class CountedType(_Elements):
             )
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
-        """Return the descriptor of as many elements as the count says."""
+        """Return the descriptor of the elements that are counted."""
         assert info.num is not None
         assert isinstance(info.num.type, Scalar)
         number = (info.num.offset, info.num.type.kind)
@@ -214,7 +214,7 @@ class CountedType(_Elements):
             yield from super().walk(struct, info, path)
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Fill VMSTATE_VARRAY_UINT32 and its kin, or VMSTATE_VBUFFER."""
+        """Fill VMSTATE_VARRAY_UINT32 or the macro of another count, or VMSTATE_VBUFFER."""
         if self.is_buffer:
             writer.sized(info, "buffer")
         else:

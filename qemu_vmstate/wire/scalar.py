@@ -19,9 +19,8 @@ class Scalar(WireType):
     """A number of a fixed width.
 
     ``kind`` is its letter in :mod:`struct`, ``info`` its ``vmstate_info_*``,
-    ``size`` in bytes, ``low`` and ``high`` the least and greatest value.
-    ``live``: C compares what it reads with the value the object has.
-    ``default`` is its value if none is declared.
+    ``size`` is in bytes, ``low`` and ``high`` are the least and greatest value,
+    and ``default`` is the value if none is declared.
     """
 
     name: str
@@ -37,21 +36,21 @@ class Scalar(WireType):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is a whole number, which can have limits."""
+        """Whether the values are whole numbers, which can have limits."""
         return self.kind not in "?fd"
 
     @property
     def plain_type(self) -> type[int | float]:
-        """The Python type of its values."""
+        """The Python type of the values."""
         return int if self.is_whole else bool if self.kind == "?" else float
 
     @property
     def align(self) -> int:
-        """Bytes that its offset in memory is a multiple of."""
+        """The alignment in memory, in bytes."""
         return self.size
 
     def initial(self) -> bytes:
-        """Return ``default`` in memory."""
+        """Return the memory of ``default``."""
         return struct.pack(f"={self.kind}", self.default)
 
     def attribute(self, make: Descriptors, info: FieldInfo, where: str, limits: Limits) -> Any:
@@ -63,16 +62,16 @@ class Scalar(WireType):
         return make.number(where, self, offset)
 
     def always_whole(self) -> bool:
-        """Return true, but for what is compared with the live value."""
+        """Return true, except for a value that a load compares with the object's."""
         return not self.live
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Fill VMSTATE_SINGLE; of a limited number the info is one that checks the limits."""
+        """Fill VMSTATE_SINGLE; a number with limits gets an info that checks them."""
         self.describe_element(writer)
         writer.flag("SINGLE")
         if info.options.err_hint is not None:
             writer.field.err_hint = writer.text(info.options.err_hint)
-        # What must equal the live value is within the limits, because that is.
+        # A value that is compared with the object's is within the limits, because the object's is.
         limits = None if self.live else writer.limits(info)
         if limits:
             low, high = limits
@@ -82,7 +81,7 @@ class Scalar(WireType):
             writer.field.err_hint = writer.text(writer.where)
 
     def describe_element(self, writer: FieldWriter) -> None:
-        """Set size and info."""
+        """Set the size and the info."""
         writer.field.size = self.size
         writer.info(self.info)
 

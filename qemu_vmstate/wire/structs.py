@@ -40,12 +40,12 @@ class StructType(WireType):
 
     @property
     def size(self) -> int:
-        """Bytes in memory, padding included."""
+        """The size in memory, in bytes, padding included."""
         return self.layout.size
 
     @property
     def align(self) -> int:
-        """Bytes that its offset in memory is a multiple of."""
+        """The alignment in memory, in bytes."""
         return self.layout.align
 
     @property
@@ -54,12 +54,12 @@ class StructType(WireType):
         return self.cls
 
     def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
-        """Yield the class, if a version of it is named."""
+        """Yield the class, if the field names a version of it."""
         if options.struct_version_id is not None:
             yield self.cls, options.struct_version_id
 
     def initial(self) -> bytes:
-        """Return the class's own."""
+        """Return the initial memory of the class."""
         return bytes(self.cls.__image__)
 
     def element_descriptor(self, make: Descriptors, where: str, offset: int) -> Any:
@@ -71,7 +71,7 @@ class StructType(WireType):
         yield self.cls
 
     def struct_places(self, base: int) -> Iterator[int]:
-        """Yield where it lies itself."""
+        """Yield the offset of the one struct."""
         yield base
 
     def structs_in(self, value: Any) -> Iterator[Any]:
@@ -79,15 +79,15 @@ class StructType(WireType):
         yield value
 
     def index_suffix(self, index: int | None) -> str:
-        """Return nothing: there is only one."""
+        """Return an empty string: there is only one struct."""
         return ""
 
     def always_whole(self) -> bool:
-        """Return what all fields of the class do."""
+        """Return whether every stream has every byte of every field of the class."""
         return all(info.always_whole for info in self.layout.fields)
 
     def can_be_nothing(self) -> bool:
-        """Return whether none of its fields needs to have bytes."""
+        """Return whether all its fields can have no bytes."""
         return all(info.can_be_nothing for info in self.layout.wire)
 
     def plain(self, value: Any) -> Any:
@@ -95,7 +95,7 @@ class StructType(WireType):
         return plain_struct(value)
 
     def walk(self, struct: Any, info: FieldInfo, path: str) -> Iterator[tuple[str, int]]:
-        """Walk the struct as of the version that the field names."""
+        """Walk the struct in the version that the field names."""
         value, version = getattr(struct, info.attribute), info.options.struct_version_id
         if version is None:
             yield from self.walk_value(value, path)
@@ -103,14 +103,14 @@ class StructType(WireType):
             yield from value.__layout__.walk(value, path, version)
 
     def walk_value(self, value: Any, path: str) -> Iterator[tuple[str, int]]:
-        """Walk the fields of the struct as of its class's own version."""
+        """Walk the fields of the struct in the version of its class."""
         if value is None:
             yield path, 1
         else:
             yield from value.__layout__.walk(value, path, self.layout.version_id)
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Fill VMSTATE_STRUCT, or VMSTATE_VSTRUCT for a struct as of a version."""
+        """Fill VMSTATE_STRUCT, or VMSTATE_VSTRUCT if the field names a version."""
         self.describe_element(writer)
         if info.options.struct_version_id is not None:
             writer.field.flags = 0
@@ -118,24 +118,24 @@ class StructType(WireType):
             writer.field.struct_version_id = info.options.struct_version_id
 
     def describe_element(self, writer: FieldWriter) -> None:
-        """Set size, description and flag."""
+        """Set the size, the description and the flag."""
         writer.field.size = self.size
         writer.field.vmsd = writer.nested(self.cls)
         writer.flag("STRUCT")
 
 
 class TmpType(StructType):
-    """A struct that C devices make up while they save and load: VMSTATE_WITH_TMP."""
+    """A struct that C devices have only while they save and load: VMSTATE_WITH_TMP."""
 
     saved_as_newest = True
 
     def loaded_as(self, options: FieldOptions) -> Iterator[tuple[type[Any], int]]:
-        """Yield the class: QEMU has one number for the field and the struct."""
+        """Yield the class: QEMU has one version for the field and the struct."""
         if options.version_id:
             yield self.cls, options.version_id
 
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
-        """Fill VMSTATE_WITH_TMP, with an info that knows the staging struct."""
+        """Fill VMSTATE_WITH_TMP, with an info whose temporary struct is the staging struct's."""
         writer.info("tmp")
         writer.field.size = self.size
         writer.field.vmsd = writer.nested(self.cls)
@@ -150,13 +150,14 @@ class SubsectionType(StructType):
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
         if options.given("version_id", "field_exists"):
             raise DeclarationError(
-                f"{where}: a subsection is there or not by needed=; it has a version_id of its own"
+                f"{where}: needed= decides whether a stream has a subsection, and its layout class "
+                "has its version_id"
             )
 
     def default_name(self, attribute: str) -> str:
-        """Return the name of the struct, as C names its subsections."""
+        """Return the name of the layout class, which is a subsection's name in C."""
         return self.layout.name
 
     def always_whole(self) -> bool:
-        """Return false: a stream may lack it."""
+        """Return false: a stream can lack a subsection."""
         return False

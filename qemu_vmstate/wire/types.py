@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every wire type, each defined in a module of its own kind.
+"""All wire types, which the other modules of this package define.
 
 To add one: derive from :class:`~qemu_vmstate.wire.base.WireType`, name it here, and give it an
 annotation in :mod:`~qemu_vmstate.wire.annotations`.
@@ -43,9 +43,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StatesType:
-    """``Array``, ``VArray`` or ``Subsection`` of something that is no wire type.
+    """An ``Array``, ``VArray`` or ``Subsection`` whose element is no wire type.
 
-    A device makes wire types of those with ``Migratable``; ``length`` is None for a subsection.
+    A device accepts it if the element is a ``Migratable``.  ``length`` is None for a subsection.
     """
 
     hint: Any

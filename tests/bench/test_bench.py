@@ -34,7 +34,7 @@ def test_a_timed_load_commits(name: str) -> None:
     stream = ffi.new("unsigned char[]", 3 * len(wire) + lib().QV_TIMED_TAIL)
     filled.save(3, stream)
     reference = ReferenceDevice(shape)
-    ffi.memmove(lib().qv_reference_device_live(reference.cdata), bytes(shape.bytes), shape.bytes)
+    ffi.memmove(lib().qv_reference_device_state(reference.cdata), bytes(shape.bytes), shape.bytes)
     reference.load(3, stream, len(wire))
     reference.save(1, stream)
     assert bytes(ffi.buffer(stream, len(wire))) == wire

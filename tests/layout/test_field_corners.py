@@ -175,7 +175,7 @@ def test_key_that_is_no_tuple_of_numbers_is_refused() -> None:
     class WithArray(VMStruct):
         a: Array[u8, Literal[2]] = zeroed()
 
-    with pytest.raises(DeclarationError, match=r"WithArray\.a is none"):
+    with pytest.raises(DeclarationError, match=r"WithArray\.a is no number"):
 
         class Bad(VMStruct):
             it: GTree[WithArray, Item, Literal[2]]
