@@ -238,18 +238,18 @@ static bool copy_only_part(QvObject *object)
 {
     const QvObjectClass *object_class = object->object_class;
     QvCell *cell = object->only.cell;
-    bool fully_overwritten;
+    bool usable;
 
     if (object_class->n_parts != 1 || object_class->parts->is_ref_cell || qv_cell_trylock(cell)) {
         return false;
     }
-    fully_overwritten = !cell->poisoned;
-    if (fully_overwritten) {
+    usable = !cell->poisoned;
+    if (usable) {
         memcpy(object->staging + object_class->parts->offset, object->only.memory,
                object_class->parts->size);
     }
     qv_cell_unlock(cell);
-    return fully_overwritten;
+    return usable;
 }
 
 int qv_object_fill_native(QvObject *object, char **errmsg)

@@ -197,7 +197,7 @@ static int fail(FastPath *self, Py_ssize_t index, const char *hook, char **errms
 /* Lock all cells; return false if one cannot be or is poisoned, which the slow path reports. */
 static bool lock(FastPath *self)
 {
-    bool whole = true;
+    bool usable = true;
     size_t which, i;
     int ret = qv_cells_trylock(self->cells, self->n_cells);
 
@@ -210,12 +210,12 @@ static bool lock(FastPath *self)
         return false;
     }
     for (i = 0; i < self->n_cells; i++) {
-        whole = whole && !self->cells[i]->poisoned;
+        usable = usable && !self->cells[i]->poisoned;
     }
-    if (!whole) {
+    if (!usable) {
         qv_cells_unlock(self->cells, self->n_cells);
     }
-    return whole;
+    return usable;
 }
 
 static int snapshot(void *context, int preserve, QvWithLocks *with_locks, void *object,

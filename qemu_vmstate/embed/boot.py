@@ -197,7 +197,7 @@ def main(options: Sequence[str]) -> int:
         settings = _read_settings(options)
         # Import all of the package, which the first use of a public name does: C calls back into
         # much of it, and a hook in a VM must not import.
-        from qemu_vmstate import Device  # noqa: F401
+        from qemu_vmstate import Device, derive_to_migration_state  # noqa: F401
         from qemu_vmstate.bindings import native
 
         native.enter_vm()

@@ -9,7 +9,6 @@ from typing import Any
 from ..wire.types import FieldInfo, HasLayout, PointersType
 
 __all__ = [
-    "always_whole",
     "check_struct",
     "has_nested_subsections",
     "has_predicates",
@@ -58,11 +57,6 @@ def memory_is_value(cls: type[HasLayout]) -> bool:
     return not has_subsections(cls) and all(
         info.type.memory_is_value for inner in nested(cls) for info in inner.__layout__.fields
     )
-
-
-def always_whole(cls: type[HasLayout]) -> bool:
-    """Return whether every stream has every byte of every field, so that no default is needed."""
-    return all(info.always_whole for info in cls.__layout__.fields)
 
 
 def _under(path: str, info: FieldInfo) -> str:

@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..bindings.native import ffi, lib
-from ..layout.traversal import always_whole, has_predicates, kept, pointer_arrays
+from ..layout.traversal import has_predicates, kept, pointer_arrays
 from ..layout.vmstruct import VMStruct
 from ..state.cells import BqlRefCell
 from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks
+from ..wire.types import StructType
 from .parts import StatePart
 
 __all__ = ["ClassData", "NativePart", "class_data_of", "object_class_of"]
@@ -57,7 +58,8 @@ def object_class_of(description: VMStateDescription, native_parts: list[NativePa
 def _make_object_class(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
     cls = description.cls
     class_data = class_data_of(cls)
-    made = lib().qv_object_class_new(description.cdata, class_data.image, always_whole(cls))
+    overwritten = StructType(cls).fully_overwritten()
+    made = lib().qv_object_class_new(description.cdata, class_data.image, overwritten)
     keep: list[Any] = [class_data.image]
     object_class = ffi.gc(made, lambda made, _=keep: lib().qv_object_class_free(made))
     for part, cell, inner in native_parts:

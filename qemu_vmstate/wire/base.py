@@ -184,7 +184,7 @@ class WireType:
         """Return the suffix of the field's name in a struct's path; ``None`` is any index."""
         return "[]" if index is None else f"[{index}]"
 
-    def always_whole(self) -> bool:
+    def fully_overwritten(self) -> bool:
         """Return whether every stream has every byte, so that no default is needed."""
         return False
 
@@ -274,9 +274,9 @@ class FieldInfo:
         return self.num is not None or self.may_be_missing or self.type.can_be_empty()
 
     @property
-    def always_whole(self) -> bool:
+    def fully_overwritten(self) -> bool:
         """Whether every stream has every byte of the field, so that no default is needed."""
-        return not self.options.given(*_PARTLY) and self.type.always_whole()
+        return not self.options.given(*_PARTLY) and self.type.fully_overwritten()
 
 
 @dataclass(frozen=True)

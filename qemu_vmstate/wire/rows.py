@@ -136,9 +136,9 @@ class ArrayType(_Elements):
         """Return the descriptor of a fixed array."""
         return make.row(where, self.element, self.length, offset)
 
-    def always_whole(self) -> bool:
+    def fully_overwritten(self) -> bool:
         """Return whether every stream has every byte of an element."""
-        return self.element.always_whole()
+        return self.element.fully_overwritten()
 
     def can_be_nothing(self) -> bool:
         """Return whether an element can have no bytes."""

@@ -61,7 +61,7 @@ class Scalar(WireType):
         """Return the descriptor of a number."""
         return make.number(where, self, offset)
 
-    def always_whole(self) -> bool:
+    def fully_overwritten(self) -> bool:
         """Return true, except for a value that a load compares with the object's."""
         return not self.live
 

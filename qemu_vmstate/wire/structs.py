@@ -82,9 +82,9 @@ class StructType(WireType):
         """Return an empty string: there is only one struct."""
         return ""
 
-    def always_whole(self) -> bool:
+    def fully_overwritten(self) -> bool:
         """Return whether every stream has every byte of every field of the class."""
-        return all(info.always_whole for info in self.layout.fields)
+        return all(info.fully_overwritten for info in self.layout.fields)
 
     def can_be_nothing(self) -> bool:
         """Return whether all its fields can have no bytes."""
@@ -158,6 +158,6 @@ class SubsectionType(StructType):
         """Return the name of the layout class, which is a subsection's name in C."""
         return self.layout.name
 
-    def always_whole(self) -> bool:
+    def fully_overwritten(self) -> bool:
         """Return false: a stream can lack a subsection."""
         return False
