@@ -180,7 +180,7 @@ def _microbenchmarks(result: dict[str, Any]) -> Iterator[Budget]:
             lambda row: (f"{row['ratio']:.2f}", row["ratio"] <= 1.5),
         ),
         (
-            "64 MiB buffer part at rest",
+            "64 MiB buffer part, idle",
             "native",
             "held once",
             lambda row: (f"{row['mib']:.1f} MiB", row["mib"] < 96),

@@ -110,11 +110,11 @@ def _complete_calls() -> dict[str, _Calls]:
     dev, plain = Counter(), PlainRegs()
     wire, pickled = save(dev), pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
     return {
-        "save, whole call": {
+        "save() call": {
             "pickle.dumps() of a dataclass": _loop("dumps(plain)", dumps=pickle.dumps, plain=plain),
             "save(device)": _loop("save(dev)", save=save, dev=dev),
         },
-        "load, whole call": {
+        "load() call": {
             "pickle.loads() of a dataclass": _loop(
                 "loads(pickled)", loads=pickle.loads, pickled=pickled
             ),
@@ -182,7 +182,7 @@ def microbenchmarks(turns: int, imports: int, seconds: float = 2.0) -> Iterator[
         yield _row("import", name, "ms", samples.median(name), ratio, "asyncio")
     for path in ("native", "fast path"):
         mib = _at_rest(path)
-        yield _row("64 MiB buffer part at rest", path, "mib", mib, mib / 64, "the buffer")
+        yield _row("64 MiB buffer part, idle", path, "mib", mib, mib / 64, "the buffer")
 
 
 def _row(what: str, name: str, unit: str, value: float, ratio: float, to: str) -> dict[str, Any]:
