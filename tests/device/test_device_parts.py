@@ -313,7 +313,7 @@ def test_description_members_of_a_class() -> None:
         class Late(Device, name="late", early_setup=True):
             x: u8 = 1
 
-        with pytest.raises(DeclarationError, match="late: early_setup: this QEMU has none"):
+        with pytest.raises(DeclarationError, match="late: early_setup: this QEMU does not have it"):
             save(Late())
 
 
