@@ -39,7 +39,7 @@ def test_early_setup_is_written_before_ram(
 ) -> None:
     here = start("here", script=MEMBERS, args=["early"]) if has_early_setup(emulator) else None
     if here is None:
-        with pytest.raises(VMError, match="early_setup: this QEMU has none"):
+        with pytest.raises(VMError, match="early_setup: this QEMU does not have it"):
             start("none", script=MEMBERS, args=["early"])
         return
     file = tmp_path / "early.mig"
