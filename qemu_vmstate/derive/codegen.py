@@ -8,7 +8,7 @@ import struct
 import weakref
 from collections.abc import Callable
 from functools import partial
-from types import MemberDescriptorType
+from types import MemberDescriptorType, MethodType
 from typing import Any
 
 from ..bindings.loader import _state
@@ -64,6 +64,7 @@ _NAMES: dict[str, Any] = {
     "_undos_of_states": undos_of_states,
     "_roll_states_back": roll_states_back,
     "_undo_by_snapshot": undo_by_snapshot,
+    "_MethodType": MethodType,
     "_unfit": UNFIT,
 }
 """The names that the generated code can use."""
@@ -148,7 +149,7 @@ class ClassWriter:
     def _undo(self, previous: str, roll_back: str) -> None:
         """Add an undo: the statement ``roll_back``, with the value of ``previous`` for ``{}``."""
         local = self._local()
-        self._lines.previous.append(f"{local} = {previous}")
+        self._lines.previous[local] = previous
         self._lines.roll_back.append(roll_back.format(local))
 
     def _undo_assignment(self, attribute: str) -> None:

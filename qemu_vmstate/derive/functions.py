@@ -42,8 +42,8 @@ class Lines:
     """Convert and check the values that were read; can fail."""
     commit: list[str] = field(default_factory=list)
     """Change the state; cannot fail."""
-    previous: list[str] = field(default_factory=list)
-    """Store in local variables what ``roll_back`` needs; can fail."""
+    previous: dict[str, str] = field(default_factory=dict)
+    """The local variables of ``roll_back``, each with the expression of its value; can fail."""
     roll_back: list[str] = field(default_factory=list)
     """Reset the state to the previous values."""
     has_states: bool = False
@@ -66,6 +66,7 @@ def compile_functions(
             _restore(lines),
             _prepare(lines),
             _undo(lines, assigned),
+            _roll_back(lines),
         ]
     )
     exec(compile(source, _remember(cls, source), "exec"), names)
@@ -144,21 +145,25 @@ def _prepare(lines: Lines) -> str:
 
 
 def _undo(lines: Lines, assigned: bool) -> str:
+    # A method bound to the values: a closure would take a cell for each, and partial() longer.
+    values = "".join(f"{value}, " for value in lines.previous.values())
     body = [
         '"""Return the undo of this state."""',
         "if self.__class__ is not _cls:",
         "    return _undo_by_snapshot(self, own_version)",
         "try:",
-        *(f"    {line}" for line in lines.previous or ["pass"]),
+        f"    return _MethodType(_roll_back, (self, {values}))",
         "except Exception:  # an attribute is missing, or of a class without undo",
         "    return _undo_by_snapshot(self, own_version)",
-        "def roll_back():",
-        *(f"    {line}" for line in lines.roll_back or ["pass"]),
-        "return roll_back",
     ]
     if not assigned:
         body = ["return _undo_by_snapshot(self, own_version)"]
     return _function("__undo_migrated_state__(self, own_version)", body)
+
+
+def _roll_back(lines: Lines) -> str:
+    locals_ = "".join(f"{local}, " for local in lines.previous)
+    return _function("_roll_back(previous)", [f"self, {locals_}= previous", *lines.roll_back])
 
 
 def _remember(cls: type, source: str) -> str:
