@@ -18,7 +18,7 @@ from typing import Any
 from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
 from ..layout.vmstruct import VMStruct, short_repr
-from ..state.to_migration_state import undo_of
+from ..state.to_migration_state import restore_without_undo, undo_of
 from ..state.undo import Undo, roll_back_all
 from .values import attempt
 
@@ -327,7 +327,7 @@ def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) 
             own_version = type(source).__layout__.version_id
             undos.append((path, undo_of(state, own_version)))
             try:
-                state.restore_migrated_state_mut(source, version_id)
+                restore_without_undo(state, source, version_id)
             except InvalidError as exc:
                 _put_under(exc, type(source), path)
                 raise

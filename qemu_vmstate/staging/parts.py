@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..layout.vmstruct import VMStruct
 from ..state.cells import BqlRefCell, Mutex, inner_of, pointee
-from ..state.to_migration_state import ToMigrationState, undo_of
+from ..state.to_migration_state import ToMigrationState, restore_without_undo, undo_of
 from ..state.undo import Undo
 
 __all__ = ["Hooks", "Part", "StatePart", "copied_by_c"]
@@ -85,11 +85,7 @@ class StatePart:
 
     def load(self, source: Any, version_id: int) -> None:
         """Restore the state, under its own lock if it has one."""
-        shared: Any = pointee(self.value)
-        if hasattr(shared, "restore_without_undo"):
-            shared.restore_without_undo(self.place(source), version_id)
-        else:
-            shared.restore_migrated_state_mut(self.place(source), version_id)
+        restore_without_undo(pointee(self.value), self.place(source), version_id)
 
     def undo(self, own_version: int) -> Undo:
         """Return the undo of the state."""

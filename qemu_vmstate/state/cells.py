@@ -17,7 +17,7 @@ from ..bindings.loader import _state
 from ..errors import BorrowError, LockError, PoisonError
 from . import lock_order
 from .bql import assert_bql, borrows
-from .to_migration_state import ToMigrationStateShared, migrated_class, restore_or_undo
+from .to_migration_state import ToMigrationStateShared, migrated_class, restore_or_undo, undo_of
 from .undo import Undo
 
 __all__ = [
@@ -177,7 +177,7 @@ class _Guarded(_state.Cell, ToMigrationStateShared[Any], Generic[T]):
     def __undo_migrated_state__(self, own_version: int) -> Undo:
         """Return the undo of the state, which takes its guard."""
         with self._held() as value:
-            undo = value.__undo_migrated_state__(own_version)
+            undo = undo_of(value, own_version)
 
         def roll_back() -> None:
             with self._held():

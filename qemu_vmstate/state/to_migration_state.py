@@ -39,6 +39,7 @@ __all__ = [
     "ToMigrationStateShared",
     "migrated_class",
     "restore_or_undo",
+    "restore_without_undo",
     "undo_by_snapshot",
     "undo_of",
 ]
@@ -131,6 +132,16 @@ def undo_of(value: Any, own_version: int) -> Undo:
     make = getattr(value, "__undo_migrated_state__", None)
     made: Undo = make(own_version) if make else undo_by_snapshot(value, own_version)
     return made
+
+
+def restore_without_undo(value: Any, source: Any, version_id: int) -> None:
+    """Restore ``value``; the caller undoes what a failed restore changed.
+
+    A guard restores its state under its lock; a class that is shared may have no other restore.
+    """
+    names = ("restore_without_undo", "restore_migrated_state_mut", "restore_migrated_state")
+    restore = next(getattr(value, name) for name in names if hasattr(value, name))
+    restore(source, version_id)
 
 
 def undo_by_snapshot(value: Any, own_version: int) -> Undo:

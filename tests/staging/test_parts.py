@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,7 @@ from qemu_vmstate import (
     ToMigrationState,
     ToMigrationStateShared,
     VMStruct,
+    derive_to_migration_state,
     load,
     save,
     u32,
@@ -306,3 +309,57 @@ def test_a_conversion_may_lock_what_the_load_holds_already() -> None:
         _ = kept[0].value
     kept[0].release()
     assert dev.plain.try_lock() is not None
+
+
+class Plain:
+    """A state that derives from nothing: a ``Migrated`` and two conversions are enough."""
+
+    Migrated = Word
+
+    def __init__(self) -> None:
+        self.number = 1
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        target.value = self.number
+
+    def restore_migrated_state_mut(self, source: Any, _version_id: int) -> None:
+        self.number = source.value
+        if self.number == 9:
+            raise InvalidError("nine")
+
+
+def test_a_state_that_derives_from_nothing_is_restored_and_undone() -> None:
+    class Holder(Device, name="holder"):
+        plain: Migratable[Mutex[Plain]]
+
+    dev = Holder()
+    load(dev, bytes([0, 0, 0, 5]))
+    with pytest.raises(InvalidError, match="nine"):
+        load(dev, bytes([0, 0, 0, 9]))
+    assert dev.plain.into_inner().number == 5
+
+
+class PlainShared:
+    """The like with the restore of a shared state only."""
+
+    Migrated = Word
+
+    def __init__(self) -> None:
+        self.number = 1
+
+    def snapshot_migration_state(self, target: Any) -> None:
+        target.value = self.number
+
+    def restore_migrated_state(self, source: Any, _version_id: int) -> None:
+        self.number = source.value
+
+
+def test_a_shared_state_that_derives_from_nothing_is_restored_in_a_derived_class() -> None:
+    @derive_to_migration_state
+    @dataclass
+    class Owner:
+        plain: PlainShared = dataclass_field(default_factory=PlainShared)
+
+    owner = Owner()
+    load(owner, bytes([0, 0, 0, 5]))
+    assert (owner.plain.number, save(owner)) == (5, bytes([0, 0, 0, 5]))
