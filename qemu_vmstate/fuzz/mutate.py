@@ -159,7 +159,7 @@ def _items(type_: Any, n: int, rng: random.Random) -> Any:
 
 def _value(type_: WireType, rng: random.Random, attribute: Any) -> Any:
     match type_:
-        case Scalar(kind="f" | "d"):
+        case Scalar() if type_.plain_type is float:
             return rng.choice((0.0, 1.5, float("inf"), float("nan"), rng.random()))
         case Scalar():
             low, high = type_.low, type_.high

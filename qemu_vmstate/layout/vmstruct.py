@@ -9,7 +9,6 @@ assigning a value out of range raises an exception.
 from __future__ import annotations
 
 import inspect
-import sys
 from abc import ABCMeta
 from collections.abc import Mapping, Sized
 from dataclasses import replace
@@ -33,8 +32,6 @@ from .validation import Validator, validators_of
 
 __all__ = ["VMStruct", "asdict", "short_repr"]
 
-_GREATEST = {"f": 2.0**128 - 2.0**104, "d": sys.float_info.max}
-
 
 def _refused(target: _state.Field, index: int, value: object, reason: str) -> Exception:
     """Return the exception for a refused store; called from cdefs/state/values.c."""
@@ -42,8 +39,8 @@ def _refused(target: _state.Field, index: int, value: object, reason: str) -> Ex
     scalar = SCALARS.get(target.kind)
     if reason == "range" and scalar:
         limits = f"({target.low} to {target.high})"
-        if target.kind in _GREATEST:
-            limits = f"(its greatest is {_GREATEST[target.kind]})"
+        if scalar.greatest is not None:
+            limits = f"(its greatest is {scalar.greatest})"
         message = f"{short_repr(value)} is out of range for {scalar.name} {limits}"
         return OutOfRangeError(message, path)
     if reason == "length":

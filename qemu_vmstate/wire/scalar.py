@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,13 +32,15 @@ class Scalar(WireType):
     high: int
     live: bool = False
     default: int = 0
+    greatest: float | None = None
+    """The greatest finite value of a floating-point number, which has no other limits."""
 
     options: ClassVar[frozenset[str]] = frozenset({"minimum", "maximum", "err_hint"})
 
     @property
     def is_whole(self) -> bool:
         """Whether the values are whole numbers, which can have limits."""
-        return self.kind not in "?fd"
+        return self.greatest is None and self.kind != "?"
 
     @property
     def plain_type(self) -> type[int | float]:
@@ -98,8 +101,8 @@ SCALARS = {
             Scalar(f"i{8 * n}", k, f"int{8 * n}", n, -(2 ** (8 * n - 1)), 2 ** (8 * n - 1) - 1)
             for k, n in _SIGNED
         ),
-        Scalar("f32", "f", "uint32", 4, 0, 0),
-        Scalar("f64", "d", "uint64", 8, 0, 0),
+        Scalar("f32", "f", "uint32", 4, 0, 0, greatest=2.0**128 - 2.0**104),
+        Scalar("f64", "d", "uint64", 8, 0, 0, greatest=sys.float_info.max),
     )
 }
 """Every scalar by its letter in :mod:`struct`."""
