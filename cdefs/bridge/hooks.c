@@ -5,7 +5,7 @@
 #include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
 #include "bridge/subsections.h"
-#include "bridge/undo_log.h"
+#include "bridge/whole_load.h"
 
 /* Return the error of a predicate that failed during QEMU's walk and could not report it. */
 static int take_predicate_error(QvObject *object, char **errmsg)
@@ -111,7 +111,7 @@ int qv_pre_load(void *opaque, char **errmsg)
     }
     object->dirty = true;
     if (qv_object_undoes(object)) {
-        qv_undo_begin_load();
+        qv_whole_load_begin_object();
     }
     qv_object_begin(object, false);
     if (likely(!object->hooks && !object->extras)) {
@@ -137,8 +137,24 @@ int qv_post_load(void *opaque, int version_id, char **errmsg)
     if (ret == 0) {
         ret = qv_object_commit(object, version_id, errmsg);
     }
+    if (ret == 0 && qv_object_undoes(object)) {
+        qv_whole_load_restored(object);
+    }
     if (!object->inprocess) {
         qv_object_release_pages(object);
     }
     return ret;
+}
+
+int qv_load_nothing(QvObject *object, char **errmsg)
+{
+    int ret;
+
+    if (object->object_class->fully_overwritten) { /* then qv_pre_load() does not */
+        qv_object_reset(object, true);
+    }
+    ret = qv_pre_load(object->staging, errmsg);
+    set_pointers(object, false);
+    return ret ? ret
+               : qv_post_load(object->staging, object->object_class->vmsd->version_id, errmsg);
 }

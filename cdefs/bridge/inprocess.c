@@ -3,6 +3,7 @@
 #include "bridge/inprocess.h"
 #include "bridge/bql.h"
 #include "bridge/migration_error.h"
+#include "bridge/snapshot.h"
 
 /*
  * The number of bytes that qv_load() puts behind the stream: after each struct QEMU peeks for
@@ -181,6 +182,8 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
 
         ret = failure(&call, err, ret, errmsg);
         ret = ended ? -ENODATA : ret;
+    } else {
+        ret = qv_object_call_python(object, QV_HOOK_LOAD_COMPLETE, true, errmsg);
     }
     end_inprocess(&call);
     qv.qemu_fclose(f);

@@ -4,6 +4,7 @@
 #define QV_OBJECT_H
 
 #include "bridge/object_class.h"
+#include "qemu/queue.h"
 #include "shared/cells.h"
 
 /* The lock and the memory of one of an object's parts. */
@@ -62,13 +63,16 @@ struct QvObject {
             QvCell **cells;         /* owner: this object; the distinct cells to lock */
         };
     };
+    QTAILQ_ENTRY(QvObject) entry; /* in whole_load.c's list, while it is registered */
     unsigned n_cells;
-    uint8_t hooks;   /* a set of QvHook */
+    uint16_t hooks;  /* a set of QvHook */
     bool mapped : 1; /* staging is a mapping, whose pages are released between uses */
     bool dirty : 1;  /* the mapping has pages that may not be zero */
     bool registered : 1;
     bool inprocess : 1; /* qv_save() or qv_load() runs, not a migration */
     bool saving : 1;    /* the last hook that began was pre_save */
+    bool restored : 1;  /* by the load of the VM that runs, or is not part of it */
+    bool missed : 1;    /* the last load of the VM had no section of it */
     /* The memory that QEMU walks: its opaque. */
     unsigned char staging[] __attribute__((aligned(8)));
 };

@@ -5,6 +5,7 @@
 #include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
 #include "bridge/undo_log.h"
+#include "bridge/whole_load.h"
 
 /* Return why the savevm list must not change now, or NULL. */
 static const char *list_is_busy(void)
@@ -41,6 +42,7 @@ int qv_register(QvObject *object, uint32_t instance_id, char **errmsg)
             g_clear_pointer(&err, qv.error_free);
         } else {
             object->registered = true;
+            qv_whole_load_add(object);
             if (can_batch(object)) {
                 qv_snapshot_batch_add(object);
             }
@@ -61,6 +63,7 @@ int qv_unregister(QvObject *object, char **errmsg)
     } else {
         qv.vmstate_unregister(NULL, object->object_class->vmsd, object->staging);
         object->registered = false;
+        qv_whole_load_remove(object);
         qv_snapshot_batch_remove(object);
         qv_undo_forget(object);
     }

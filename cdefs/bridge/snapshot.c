@@ -7,6 +7,7 @@
 /* extern "Python+C" of callbacks.h, defined by the cffi module. */
 int qv_py_snapshot(void *handle, int preserve, char **errmsg);
 int qv_py_restore(void *handle, int version_id, char **errmsg);
+int qv_py_load_complete(void *handle, int loaded, char **errmsg);
 int qv_py_hook(void *handle, int hook, char **errmsg);
 
 static __thread int hook_depth;
@@ -197,6 +198,8 @@ int qv_object_call_python(QvObject *object, int hook, int argument, char **errms
         if (ret == QV_FALL_BACK) {
             ret = qv_call_python(qv_py_restore, object->extras->handle, argument, errmsg);
         }
+    } else if (hook == QV_HOOK_LOAD_COMPLETE) {
+        ret = qv_call_python(qv_py_load_complete, object->extras->handle, argument, errmsg);
     } else {
         ret = qv_call_python(qv_py_hook, object->extras->handle, hook, errmsg);
     }

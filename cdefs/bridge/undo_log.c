@@ -3,8 +3,7 @@
  * The undo of a VM's load: all objects that it restored are rolled back if it fails later,
  * in another device or in the stream between devices.
  *
- * QEMU has no hook for that.  It calls a SaveVMHandlers entry at the end of a load, where
- * load_watch.c sees whether the load has failed; if the VM runs, it has succeeded.
+ * QEMU has no hook for that: load_watch.c detects the end of a load.
  */
 #include "bridge/undo_log.h"
 #include "bridge/python_call.h"
@@ -25,7 +24,6 @@ typedef struct UndoRecord {
 /* The BQL guards these. */
 static GSList *records;  /* owner: this file; newest first */
 static GSList *finished; /* owner: this file; Python's records of a load that succeeded */
-static bool incoming;    /* the last load is of a migration, not of a snapshot */
 
 static void copy(QvObject *object, unsigned char *memory, bool out)
 {
@@ -59,8 +57,7 @@ static int release_finished(void *unused, int unused_too, char **errmsg)
     return 0;
 }
 
-/* Drop all records.  Python's need the GIL, so release_finished() frees them. */
-static void finish(void)
+void qv_undo_finish(void)
 {
     while (records) {
         UndoRecord *record = records->data;
@@ -74,13 +71,10 @@ static void finish(void)
     }
 }
 
-void qv_undo_begin_load(void)
+void qv_undo_release(void)
 {
     if (finished) {
         qv_call_python(release_finished, NULL, 0, NULL);
-    }
-    if (!records) {
-        incoming = qv_load_is_incoming();
     }
 }
 
@@ -130,30 +124,15 @@ static void roll_back_python(UndoRecord *record)
     }
 }
 
-void qv_undo_end_load(bool failed)
+void qv_undo_roll_back(void)
 {
-    while (failed && records) {
+    while (records) {
         UndoRecord *record = records->data;
 
         records = g_slist_delete_link(records, records);
         (record->object ? roll_back_parts : roll_back_python)(record);
         g_free(record);
     }
-    finish();
-    if (finished) {
-        qv_call_python(release_finished, NULL, 0, NULL);
-    }
-}
-
-void qv_undo_vm_runs(void)
-{
-    /* This is in the downtime, and the GIL may be busy: Python's records are freed later. */
-    finish();
-}
-
-bool qv_undo_is_incoming(void)
-{
-    return incoming;
 }
 
 void qv_undo_forget(QvObject *object)

@@ -5,12 +5,12 @@
 
 #include "bridge/object.h"
 
-/* Note that QEMU begins to load an object, the first or the next one of a load. */
-void qv_undo_begin_load(void);
-void qv_undo_end_load(bool failed);
-void qv_undo_vm_runs(void);
-/* Return what qv_load_is_incoming() returned when the load began. */
-bool qv_undo_is_incoming(void);
+/* Roll all objects back that have records, and drop the records. */
+void qv_undo_roll_back(void);
+/* Drop all records, but leave what needs the GIL to qv_undo_release(). */
+void qv_undo_finish(void);
+/* Free Python's records that were dropped. */
+void qv_undo_release(void);
 /* Record the memory of an object's native parts before C changes it; their locks are held. */
 void qv_undo_add_parts(QvObject *object);
 /* Record what Python has changed; steals the reference. */

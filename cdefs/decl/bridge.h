@@ -51,7 +51,9 @@ enum QvHook {
     QV_HOOK_PRE_LOAD = 8,
     QV_HOOK_PREDICATES = 16, /* QEMU asks them during its walk; post_save reports failures */
     QV_HOOK_LOCK_ALL = 32,   /* Python locks all parts and calls qv_object_copy_parts() */
-    QV_HOOK_NEEDED = 64      /* Python answers with qv_object_set_left_out() */
+    QV_HOOK_NEEDED = 64,     /* Python answers with qv_object_set_left_out() */
+    QV_HOOK_LOAD_COMPLETE = 128,
+    QV_HOOK_LOAD_ROLLED_BACK = 256
 };
 
 /*

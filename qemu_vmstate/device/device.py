@@ -40,6 +40,11 @@ from .parts import CellPart, PlainField, PlainPart
 __all__ = ["Device", "staging_of"]
 
 
+_HOOKS = (
+    *("needed", "pre_save", "post_save", "pre_load", "post_load"),
+    *("load_complete", "load_rolled_back"),
+)
+
 # Held only while a newly made field or staging struct is stored in its object.
 _store_lock = threading.Lock()
 
@@ -70,6 +75,7 @@ class Device:
 
     A subclass can define ``needed()``, ``pre_save()``, ``post_save()``, ``pre_load()`` and
     ``post_load(version_id)``; an exception in one of them fails the save or load.
+    ``load_complete(loaded)`` and ``load_rolled_back()`` are called after the end of a load.
 
     The constructor takes fields as keyword arguments and makes the others from their
     annotations.  A ``Migratable`` field cannot be replaced once the device was saved,
@@ -219,8 +225,9 @@ class Device:
 
         This is ``needed`` of include/migration/vmstate.h.  QEMU calls it when it reaches the
         section, before ``pre_save``, with the BQL held and no lock of the device.  A load
-        accepts a stream with the section and one without it.  Like ``vmstate_save_state()``,
-        ``save()`` and ``describe()`` do not call it.
+        accepts a stream with the section and one without it, which makes the device new (see
+        :meth:`load_complete`).  Like ``vmstate_save_state()``, ``save()`` and ``describe()`` do
+        not call it.
         """
         return True
 
@@ -239,6 +246,40 @@ class Device:
         No lock of the device is held.  An exception rolls the load back, as far as
         snapshots record the state.  Other threads may have seen the new state by then, so
         refuse a stream in ``@validate`` instead.
+
+        A device that is loaded later, or the rest of the stream, can still make the load fail.
+        What cannot be undone by a second call belongs in :meth:`load_complete`; what can be, in
+        :meth:`load_rolled_back` too.
+        """
+
+    def load_complete(self, loaded: bool) -> None:
+        """Act on a load that cannot fail any more.
+
+        It is called after the last section of an incoming migration or a snapshot, before the
+        machine runs, for each registered device in the order of registration, and at the end of
+        ``load()``.  In a postcopy that is before the pages that are still to come.  The BQL is
+        held, and no lock of the device.
+
+        ``loaded`` is ``False`` if the stream has no section of the device: it was saved while
+        :meth:`needed` returned ``False``, before the device was registered, or by a QEMU
+        without it.  The device was then loaded from the defaults of its fields, except those
+        with ``keep=True``, with all hooks and its own ``version_id``; if that fails, the device
+        is unchanged, and QEMU's log has the error.
+
+        An exception cannot change the load: in a VM it is logged, and ``load()`` raises it.
+        """
+
+    def load_rolled_back(self) -> None:
+        """Act on a load that has failed after it had restored the device.
+
+        The state is that from before the load again: bring what is outside of it, such as an
+        open port, into agreement with it.  It is called for each device whose ``post_load`` was
+        called, or would have been: by a VM's load in the reverse order of registration, once all
+        devices are rolled back, and at once if the device's own ``post_load`` raises.  The BQL is
+        held, and no lock of the device.  It is not called where QEMU ends, as it does before 9.1
+        after an incoming migration that failed.
+
+        An exception is logged, or added as a note to the one of ``post_load``.
         """
 
     def __setattr__(self, attribute: str, value: Any) -> None:
@@ -297,7 +338,7 @@ class Device:
     def _hooks(self) -> Hooks | None:
         """Return the class's hooks by weak references, because the device owns the struct."""
         own: dict[str, Any] = {}
-        for name in ("needed", "pre_save", "post_save", "pre_load", "post_load"):
+        for name in _HOOKS:
             if getattr(type(self), name) is not getattr(Device, name):
                 own[name] = _weakly(getattr(self, name))
         if self.__validators__:

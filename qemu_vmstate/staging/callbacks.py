@@ -14,7 +14,13 @@ from ..bindings.native import ffi, lib
 from ..errors import VMStateError
 from .python_staging import PythonStaging
 
-__all__ = ["qv_py_hook", "qv_py_restore", "qv_py_roll_back", "qv_py_snapshot"]
+__all__ = [
+    "qv_py_hook",
+    "qv_py_load_complete",
+    "qv_py_restore",
+    "qv_py_roll_back",
+    "qv_py_snapshot",
+]
 
 
 def _plain_hooks() -> dict[int, str]:
@@ -23,6 +29,7 @@ def _plain_hooks() -> dict[int, str]:
         lib().QV_HOOK_POST_SAVE: "post_save",
         lib().QV_HOOK_PRE_LOAD: "pre_load",
         lib().QV_HOOK_NEEDED: "needed",
+        lib().QV_HOOK_LOAD_ROLLED_BACK: "load_rolled_back",
     }
 
 
@@ -56,9 +63,16 @@ def qv_py_restore(handle: Any, version_id: int, errmsg: Any) -> int:
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_print_exception)  # type: ignore[untyped-decorator]
 def qv_py_hook(handle: Any, hook: int, errmsg: Any) -> int:
-    """Run the object's ``post_save``, ``pre_load`` or ``needed``."""
+    """Run the object's ``post_save``, ``pre_load``, ``needed`` or ``load_rolled_back``."""
     name = _plain_hooks()[hook]
     return _run_hook(handle, errmsg, name, lambda staging: staging.run(name))
+
+
+@ffi.def_extern(error=-errno.EINVAL, onerror=_print_exception)  # type: ignore[untyped-decorator]
+def qv_py_load_complete(handle: Any, loaded: int, errmsg: Any) -> int:
+    """Run the object's ``load_complete``."""
+    name = "load_complete"
+    return _run_hook(handle, errmsg, name, lambda staging: staging.run(name, bool(loaded)))
 
 
 @ffi.def_extern(error=-errno.EINVAL, onerror=_print_exception)  # type: ignore[untyped-decorator]

@@ -17,7 +17,8 @@ __all__ = ["Hooks", "Part", "StatePart", "copied_by_c"]
 class Hooks(NamedTuple):
     """The hooks that an object defines; ``None`` for the others.
 
-    ``needed`` returns whether the object is saved; ``validate`` gets the staging struct.
+    ``needed`` returns whether the object is saved, ``validate`` gets the staging struct, and
+    ``load_complete`` gets whether the stream has a section of the object.
     """
 
     needed: Callable[[], object] | None = None
@@ -25,6 +26,8 @@ class Hooks(NamedTuple):
     post_save: Callable[[], object] | None = None
     pre_load: Callable[[], object] | None = None
     post_load: Callable[[int], object] | None = None
+    load_complete: Callable[[bool], object] | None = None
+    load_rolled_back: Callable[[], object] | None = None
     validate: Callable[[Any], object] | None = None
 
 

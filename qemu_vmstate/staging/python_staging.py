@@ -131,6 +131,8 @@ class PythonStaging(Staging):
             lib().QV_HOOK_PREDICATES: class_data.has_predicates,
             lib().QV_HOOK_LOCK_ALL: self._native_memory,
             lib().QV_HOOK_NEEDED: self._hooks.needed,
+            lib().QV_HOOK_LOAD_COMPLETE: self._hooks.load_complete,
+            lib().QV_HOOK_LOAD_ROLLED_BACK: self._hooks.load_rolled_back,
         }
         flags: int = sum(flag for flag, given in wanted.items() if given)
         return flags
@@ -219,6 +221,7 @@ class PythonStaging(Staging):
                 self._hooks.post_load(version_id)
             except BaseException as exc:
                 self.roll_back(undos, exc)
+                self._tell_rolled_back(exc)
                 raise
         if id(self) not in running.failures and lib().qv_object_undoes(self.cdata):
             address = ffi.cast("void *", _state.hand_over((weakref.ref(self), undos)))
@@ -234,15 +237,26 @@ class PythonStaging(Staging):
         paths = [part.path for part in self.python_parts]
         roll_back_all(zip((*paths, *self._native_memory), undos, strict=False), exc)
 
+    def _tell_rolled_back(self, exc: BaseException) -> None:
+        """Run ``load_rolled_back`` because of ``exc``; add a note to ``exc`` if that fails."""
+        if self._hooks.load_rolled_back:
+            try:
+                self._hooks.load_rolled_back()
+            except BaseException as second:
+                name = self.description.name
+                exc.add_note(
+                    f"and then {name}.load_rolled_back() raised {type(second).__name__}: {second}"
+                )
+
     def _has(self, source: Any, part: Part) -> bool:
         """Return whether a loaded staging struct has this part."""
         counter = part.count_of(self.cls) if isinstance(part, StatePart) else None
         return counter is None or bool(getattr(source, counter[0]) > counter[1])
 
-    def run(self, name: str) -> None:
+    def run(self, name: str, *arguments: object) -> None:
         """Run the hook ``name``, which copies nothing."""
         self._current = f"{self.description.name}.{name}()"
-        answer = getattr(self._hooks, name)()
+        answer = getattr(self._hooks, name)(*arguments)
         if name == "needed":
             lib().qv_object_set_left_out(self.cdata, not answer)
 

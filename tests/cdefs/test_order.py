@@ -16,11 +16,13 @@ BRIDGE = (
     ("qemu",),
     ("bql", "python_call", "object_class", "migration_error", "timer"),
     ("vmstate_infos", "object", "bridge_functions"),
-    ("subsections", "undo_log", "inprocess"),
-    ("snapshot", "load_watch"),
-    ("snapshot_batch",),
-    ("hooks", "registration"),
-    ("vmsd_hooks",),
+    ("subsections", "undo_log"),
+    ("snapshot", "whole_load"),
+    ("snapshot_batch", "inprocess"),
+    ("hooks",),
+    ("load_end",),
+    ("load_watch",),
+    ("registration", "vmsd_hooks"),
 )
 STATE = (
     ("object_util",),
