@@ -2,8 +2,8 @@
 """The end of a load of the whole VM: devices that the stream lacks, and what devices are told.
 
 Expected values follow from the defaults in scripts/load_ends.py: a new ``pyplain`` has 3 and 4 in
-both parts, a new ``pymixed`` 3, 4, no items, 0, 5 and 6; what is declared with ``keep=True``
-stays.
+both parts, a new ``pybare`` 3, a new ``pymixed`` 3, 4, no items, 0, 5 and 6; what is declared
+with ``keep=True`` stays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ SCRIPT = SCRIPTS / "load_ends.py"
 INCOMING_STAYS = (9, 1, 0)
 """The first version that continues after a failed incoming migration."""
 
-NEW_BUT_KEPT = {"pyplain": [3, 9, 3, 9], "pylate": [3, 9, 3, 9], "pymixed": [3, 9, 0, 0, 5, 9]}
+NEW_BUT_KEPT = {
+    "pyplain": [3, 9, 3, 9],
+    "pylate": [3, 9, 3, 9],
+    "pybare": [3],
+    "pymixed": [3, 9, 0, 0, 5, 9],
+}
 """All devices as new, but for what ``change(9)`` had put into fields with ``keep=True``."""
 
 

@@ -2,8 +2,8 @@
 """Devices that a stream may lack, and that record what a load tells them.
 
 ``pyplain`` is restored by C alone.  ``pyport`` and ``pymixed`` have hooks, and
-``migrated = False`` keeps them out of the next streams.  ``pylate`` is registered by
-``register_late()``.
+``migrated = False`` keeps them out of the next streams.  ``pylate`` and ``pybare`` are
+registered by ``register_late()``.
 """
 
 from __future__ import annotations
@@ -92,6 +92,16 @@ class Late(Plain, name="pylate"):
     pass
 
 
+class BareRegs(VMStruct):
+    count: u32 = 3
+
+
+class Bare(Device, name="pybare"):
+    """A device of which every stream has every byte."""
+
+    regs: Migratable[Mutex[BareRegs]]
+
+
 class Mixed(Hooked, name="pymixed", version_id=2):
     """Every kind of part."""
 
@@ -130,13 +140,14 @@ class Port(Hooked, name="pyport", priority=MigrationPriority.GICV3):
         self.bind()
 
 
-plain, mixed, port, late = Plain(), Mixed(), Port(), Late()
+plain, mixed, port, late, bare = Plain(), Mixed(), Port(), Late(), Bare()
 for dev in (plain, mixed, port):
     register(dev)
 
 
 def register_late() -> None:
     register(late)
+    register(bare)
 
 
 def free_ports(number: int) -> list[int]:
@@ -157,6 +168,8 @@ def change(value: int) -> None:
         for dev in (plain, late):
             with dev.regs.lock() as regs, dev.more.borrow_mut() as more:
                 regs.count = regs.kept = more.count = more.kept = value
+        with bare.regs.lock() as only:
+            only.count = value
         with mixed.regs.lock() as regs, mixed.items.lock() as state:
             regs.count = regs.kept = value
             state.items[:] = range(value)
@@ -172,6 +185,8 @@ def seen() -> dict[str, tuple[int, ...]]:
             with dev.regs.lock() as regs, dev.more.borrow() as more:
                 name = dev.__description__[0]
                 values[name] = (regs.count, regs.kept, more.count, more.kept)
+        with bare.regs.lock() as only:
+            values["pybare"] = (only.count,)
         with mixed.regs.lock() as regs, mixed.items.lock() as state:
             values["pymixed"] = (
                 *(regs.count, regs.kept, len(state.items)),
