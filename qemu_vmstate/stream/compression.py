@@ -30,12 +30,12 @@ _MAGICS = {
     b"\x04\x22\x4d\x18": "lz4",
 }
 _PIECE = 1 << 18
-# A block of zstd has 4 bytes or more and unpacks to 128 KiB at most: this many bytes to 32 MiB.
-_ZSTD_INPUT = 1 << 10
+# A block of zstd has 4 bytes or more and unpacks to 128 KiB at most: this many bytes to 8 MiB.
+_ZSTD_INPUT = 1 << 8
 
 
 class _Reader(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+    def read1(self, size: int, /) -> bytes: ...
 
 
 def named(begin: bytes) -> str | None:
@@ -54,7 +54,7 @@ def unpack(source: Source, at: int, name: str) -> tuple[Held, str]:
     def pieces() -> Iterator[bytes]:
         nonlocal fault
         try:
-            while piece := reader.read(_PIECE):
+            while piece := reader.read1(_PIECE):
                 yield piece
         except EOFError:
             fault = f"the {name} data ends early"
@@ -128,7 +128,7 @@ class _Zstandard:
         self._frame: Any = None
         self._left = b""
 
-    def read(self, _size: int, /) -> bytes:
+    def read1(self, _size: int, /) -> bytes:
         while piece := self._left or self._compressed.read(_ZSTD_INPUT):
             self._frame = self._frame or self._unpacker.decompressobj()
             unpacked: bytes = self._frame.decompress(piece)

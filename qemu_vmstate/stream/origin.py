@@ -8,11 +8,12 @@ import os
 import select
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from ..errors import StreamError
 from . import compression, libvirt, qcow2
-from .source import Source
+from .source import Source, printable
 from .temporary import Held, copied
 
 __all__ = ["Origin"]
@@ -23,6 +24,38 @@ _MOST_LAYERS = 4
 """A save image in a compressed file in a snapshot has three."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in a source the next layer begins, and what is around it."""
+
+    at: int
+    snapshot: str | None
+    layers: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    counted: str = ""
+    """What offsets are those of, if not of the file."""
+
+    def inside(self, layer: str, at: int, fault: str = "", counted: str = "") -> _Place:
+        """Return the place inside a further layer."""
+        return replace(
+            self,
+            at=at,
+            layers=(*self.layers, f"{layer} ({fault})" if fault else layer),
+            faults=(*self.faults, fault) if fault else self.faults,
+            counted=counted or self.counted,
+        )
+
+    def __str__(self) -> str:
+        counted = f"; offsets are those of {self.counted}" if self.counted else ""
+        return ", ".join(self.layers) + counted
+
+    @property
+    def remark(self) -> str:
+        """What the errors of a source end with."""
+        counted = (f"offsets are those of {self.counted}",) if self.counted else ()
+        return "".join(f"; {remark}" for remark in counted + self.faults)
+
+
 class Origin:
     """Opens a stream, as often as needed.
 
@@ -31,116 +64,106 @@ class Origin:
     read by offset is copied to an unnamed temporary file, which is kept as long as this object.
     """
 
+    container = ""
+    """What is around the stream, once it was opened; empty for a plain file."""
+
     def __init__(
         self, file: str | os.PathLike[str] | BinaryIO, offset: int = 0, snapshot: str | None = None
     ) -> None:
         if offset < 0:
             raise ValueError(f"the offset {offset} is negative")
-        self._held: Held | None = None
-        self._offset, self._snapshot = offset, snapshot
-        self._unpacked: dict[int, tuple[Held, str]] = {}
-        self._layers: list[str] = []
-        self._faults: list[str] = []
-        self._counted = ""
+        held = None
         if isinstance(file, str | os.PathLike):
             self.path = os.fspath(file)
         else:
             name = getattr(file, "name", None)
             self.path = name if isinstance(name, str) else "<file object>"
-            self._held, position = _from_file_object(file)
-            self._offset = offset or position
-
-    @property
-    def container(self) -> str:
-        """What is around the stream, once it was opened; empty for a plain file."""
-        counted = f"; offsets are those of {self._counted}" if self._counted else ""
-        return ", ".join(self._layers) + counted
+            held, position = _from_file_object(file)
+            offset = offset or position
+        self._in_place = True
+        # What is unpacked takes the file's place.
+        self._base: tuple[Held | None, _Place] = held, _Place(offset, snapshot)
 
     def check_in_place(self) -> None:
         """Raise :class:`StreamError` if the stream's bytes are not those of the file itself."""
-        if self._counted:
+        if not self._in_place:
             raise StreamError(
-                f"sections are replaced only where the stream itself is in the file, and this one "
-                f"is in a container ({self.container}): write it to a file of its own first",
+                "sections are replaced only where the stream itself is in the file, and this one "
+                f"is in a container ({printable(self.container)}): write it to a file of its own "
+                "first",
                 self.path,
             )
 
     def open(self) -> Source:
         """Return the source of the stream, whose ``start`` is the stream's first byte."""
-        self._layers, self._faults, self._counted = [], [], ""
-        source, at, snapshot = self._open_file(), self._offset, self._snapshot
+        source, place = self._open_base()
         try:
-            for depth in range(_MOST_LAYERS):
-                begin = self._beginning(source, at)
+            while len(place.layers) < _MOST_LAYERS:
+                source.remark = place.remark
+                begin = _beginning(source, place.at)
                 if begin.startswith(libvirt.MAGICS):
-                    at = self._pass_save_image(source, at)
+                    place = _in_save_image(source, place)
                 elif name := compression.named(begin):
-                    source, at = self._unpack(source, at, name, depth), 0
+                    source, place = self._unpack(source, place, name)
                 elif begin.startswith(qcow2.MAGIC):
-                    source, layer = qcow2.open_snapshot(source, at, snapshot)
-                    self._add_layer(source, layer, counted="its VM state")
-                    at, snapshot = 0, None
+                    source, layer = qcow2.open_snapshot(source, place.at, place.snapshot)
+                    place = replace(place.inside(layer, 0, counted="its VM state"), snapshot=None)
                 else:
                     break
-            if snapshot is not None:
+            source.start, source.remark = place.at, place.remark
+            if place.snapshot is not None:
                 raise source.error(
-                    f"the snapshot {snapshot!r} is looked for in a qcow2 image, and at byte {at} "
-                    f"begins none ({self._beginning(source, at)[:4].hex()})"
+                    f"the snapshot {place.snapshot!r} is looked for in a qcow2 image, and at byte "
+                    f"{place.at} begins none"
                 )
         except BaseException:
             source.__exit__()
             raise
-        source.start = at
+        self.container, self._in_place = str(place), not place.counted
         return source
 
-    def _open_file(self) -> Source:
-        if self._held is None:
+    def _open_base(self) -> tuple[Source, _Place]:
+        held, place = self._base
+        if held is None:
             # O_NONBLOCK, because opening a pipe would wait for its writer.
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-                return Source(self.path, fd)
+                return Source(self.path, fd), place
             try:
-                self._held = copied(_from_pipe(fd))
+                held = copied(_from_pipe(fd))
             finally:
                 os.close(fd)
-        return Source(self.path, os.dup(self._held.fd))
+            self._base = held, place
+        return Source(self.path, os.dup(held.fd)), place
 
-    def _beginning(self, source: Source, at: int) -> bytes:
-        if at > source.size:
-            raise source.error(f"the {source.noun} of {source.size} bytes has no byte {at}")
-        return source.at(at, min(_LONGEST_MAGIC, source.size - at), "the beginning")
-
-    def _pass_save_image(self, source: Source, at: int) -> int:
-        """Return where the stream, or what it is compressed to, begins in libvirt's save image."""
-        image = libvirt.read_save_image(source, at)
-        fault = "" if image.complete else "libvirt did not finish writing this image"
-        self._add_layer(source, str(image), fault)
-        if image.format not in ("raw", "sparse"):
-            begin = self._beginning(source, image.stream_offset)
-            if begin and compression.named(begin) is None:
-                raise source.error(
-                    f"libvirt's header says that the stream is compressed by {image.format}, and "
-                    f"at byte {image.stream_offset} begins nothing compressed ({begin.hex()})"
-                )
-        return image.stream_offset
-
-    def _unpack(self, source: Source, at: int, name: str, depth: int) -> Source:
+    def _unpack(self, source: Source, place: _Place, name: str) -> tuple[Source, _Place]:
         """Return the source of what is unpacked, and close *source*."""
-        if depth not in self._unpacked:
-            self._unpacked[depth] = compression.unpack(source, at, name)
-        held, fault = self._unpacked[depth]
+        held, fault = compression.unpack(source, place.at, name)
         unpacked = Source(self.path, os.dup(held.fd))
         source.__exit__()
-        self._add_layer(unpacked, name, fault, "what is unpacked")
-        return unpacked
+        place = place.inside(name, 0, fault, "what is unpacked")
+        self._base = held, place
+        return unpacked, place
 
-    def _add_layer(self, source: Source, layer: str, fault: str = "", counted: str = "") -> None:
-        self._layers.append(layer + (f" ({fault})" if fault else ""))
-        self._counted = counted or self._counted
-        if fault:
-            self._faults.append(fault)
-        remarks = [f"offsets are those of {self._counted}"] if self._counted else []
-        source.remark = "".join(f"; {remark}" for remark in [*remarks, *self._faults])
+
+def _beginning(source: Source, at: int) -> bytes:
+    if at > source.size:
+        raise source.error(f"the {source.noun} of {source.size} bytes has no byte {at}")
+    return source.at(at, min(_LONGEST_MAGIC, source.size - at), "the beginning")
+
+
+def _in_save_image(source: Source, place: _Place) -> _Place:
+    """Return the place of the stream, or of what it is compressed to, in a save image."""
+    image = libvirt.read_save_image(source, place.at)
+    fault = "" if image.complete else "libvirt did not finish writing this image"
+    if image.format not in ("raw", "sparse"):
+        begin = _beginning(source, image.stream_offset)
+        if begin and compression.named(begin) is None:
+            raise source.error(
+                f"libvirt's header says that the stream is compressed by {image.format}, and "
+                f"at byte {image.stream_offset} begins nothing compressed ({begin.hex()})"
+            )
+    return place.inside(str(image), image.stream_offset, fault)
 
 
 def _from_pipe(fd: int) -> Iterator[bytes]:

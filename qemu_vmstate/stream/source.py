@@ -41,11 +41,13 @@ class Source:
         self.path = path
         self._fd = fd
         try:
-            mode = os.fstat(fd).st_mode
+            found = os.fstat(fd)
+            mode = found.st_mode
             self.permissions = stat.S_IMODE(mode)
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
                 raise self.error("this is neither a file nor a disk nor a pipe")
-            self.size = os.lseek(fd, 0, os.SEEK_END)
+            # A disk has no st_size; the position in a file may be that of the caller's object.
+            self.size = found.st_size if stat.S_ISREG(mode) else os.lseek(fd, 0, os.SEEK_END)
         except BaseException:
             os.close(fd)
             raise
