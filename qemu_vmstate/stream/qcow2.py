@@ -27,6 +27,8 @@ _LONGEST_TABLE = 1 << 26
 _MOST_EXTRA = 1 << 10
 _LONGEST_L1 = 1 << 25
 _MOST_LISTED = 20
+_CONFIGURATION = 1 << 12
+"""How much of a VM state surely has the configuration, which names the capabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,20 @@ class VMState(Source):
                 f"({_LONGEST_L1 // 8} at most) has room for {room} bytes of VM state"
             )
 
+        # With mapped-ram QEMU counts what it writes in sequence, and neither bitmaps nor pages.
+        if b"mapped-ram" in self._pread(0, _CONFIGURATION):
+            self.size = max(self.size, self._end_of_clusters(snapshot.l1_size - self._first))
+
     def __exit__(self, *exc: object) -> None:
         self._image.__exit__(*exc)
+
+    def _end_of_clusters(self, count: int) -> int:
+        """Return the end of the VM state's last cluster; *count* L1 entries are its."""
+        at = self._snapshot.l1_offset + 8 * self._first
+        l1 = self._image.at(at, 8 * count, f"the L1 table of the snapshot {self._snapshot.name!r}")
+        tables = -(-len(l1.rstrip(b"\0")) // 8)
+        clusters = -(-len(self._load_l2(tables - 1).rstrip(b"\0")) // self._entry_size)
+        return (tables - 1) * self._l2_reach + (clusters << self._cluster_bits)
 
     def _pread(self, offset: int, length: int) -> bytes:
         parts = []

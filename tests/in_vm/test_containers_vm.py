@@ -18,7 +18,7 @@ import pytest
 from qemu_vmstate.errors import StreamError
 from qemu_vmstate.stream.reader import read
 from qemu_vmstate.stream.sections import Stream
-from qemu_vmstate.vm.vm import VM
+from qemu_vmstate.vm.vm import VM, VMError
 
 from ..stream.containers import save_image
 from .conftest import DEMO, Emulator, StartVM, enable
@@ -268,12 +268,19 @@ def test_a_snapshot_with_mapped_ram(start: StartVM, tmp_path: Path) -> None:
         return
     enable(vm, "mapped-ram")
     vm.stop()
-    vm.snapshot_save("s1")
+    try:
+        vm.snapshot_save("s1")
+    except VMError:
+        assert "Channel does not support pwritev" in vm.log
+        assert vm.version < (10, 2, 0)
+        return
     wire, _, _ = vm.python.eval("state()")
     vm.quit()
     found = read(disk, snapshot="s1")
     assert found.configuration is not None
     assert found.configuration.capabilities == ("mapped-ram",)
+    # QEMU says less than the size of the memory that is in it.
+    assert found.size > 16 << 20
     assert found.payload("pynic") == wire
 
 
