@@ -128,15 +128,15 @@ class _Zstandard:
         self._frame: Any = None
         self._left = b""
 
-    def read1(self, _size: int, /) -> bytes:
-        while piece := self._left or self._compressed.read(_ZSTD_INPUT):
+    def read1(self, size: int, /) -> bytes:
+        unpacked: list[bytes] = []
+        while size > 0 and (piece := self._left or self._compressed.read(_ZSTD_INPUT)):
             self._frame = self._frame or self._unpacker.decompressobj()
-            unpacked: bytes = self._frame.decompress(piece)
+            unpacked.append(self._frame.decompress(piece))
+            size -= len(unpacked[-1])
             self._left = b""
             if self._frame.eof:
                 self._left, self._frame = self._frame.unused_data, None
-            if unpacked:
-                return unpacked
-        if self._frame is not None:
+        if not any(unpacked) and self._frame is not None:
             raise EOFError
-        return b""
+        return b"".join(unpacked)

@@ -244,6 +244,11 @@ def test_a_snapshot_of_savevm_at_the_command_line(
     assert b"class Pynic(" in run(*command, "scaffold", "--snapshot", "hmp", disk)
     # The image itself may be compressed, and come through a pipe.
     packed = run("gzip", "-c", disk)
+    native = os.environ | {"QEMU_VMSTATE_NATIVE": emulator["native"]}
+    whole = run(*command, "roundtrip", "--snapshot", "hmp", disk, env=native)
+    again = run(*command, "roundtrip", "--snapshot", "hmp", "-", input=packed, env=native)
+    assert b"pynic" in whole
+    assert again.replace(b"<stdin>", str(disk).encode()) == whole
     piped = run(*command, "inspect", "--snapshot", "hmp", "-", input=packed).decode()
     assert piped.splitlines()[1:] == shown.splitlines()[1:]
     run("qemu-img", "snapshot", "-d", "hmp", disk)

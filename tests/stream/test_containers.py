@@ -156,9 +156,6 @@ def test_compressed_data_that_ends_early_is_read_as_far_as_it_goes(file: Path, n
     # An end that lacks only the checksum has all of the stream.
     packed = PACKERS[name](GOOD)
     file.write_bytes(packed[:-1])
-    if name == "bzip2":  # checks a block before it returns any of it
-        assert "; the bzip2 data ends early" in error_of(file)
-        return
     found = read(file)
     assert f"{name} (the {name} data ends early)" in found.origin.container
     assert found.payload("dev") == bytes(6)
