@@ -11,9 +11,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn, TextIO, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeAlias
 
-from .errors import VMStateError
+from .errors import StreamError, VMStateError
+
+if TYPE_CHECKING:
+    from .stream.sections import Stream
 
 __all__ = ["main"]
 
@@ -50,8 +53,43 @@ def _info(_options: argparse.Namespace) -> int:
 def _add_file(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], _Result]
 ) -> None:
-    parser.add_argument("file", help="what `migrate file:...` or `migrate exec:cat>...` wrote")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--offset",
+        type=_offset,
+        default=0,
+        metavar="N",
+        help="the byte of the file at which the stream begins, in decimal or 0x...: that of "
+        "`migrate file:PATH,offset=N`",
+    )
+    where.add_argument(
+        "--snapshot", metavar="NAME", help="the snapshot of that name, or id, in a qcow2 image"
+    )
+    parser.add_argument(
+        "file",
+        help="what `migrate file:...` or `migrate exec:cat>...` wrote, also compressed; a save "
+        "image of libvirt's; a qcow2 image with --snapshot; - is the standard input",
+    )
     parser.set_defaults(run_verb=partial(_run_on_file, run))
+
+
+def _offset(text: str) -> int:
+    number = int(text, 0)
+    if number < 0:
+        raise ValueError
+    return number
+
+
+_offset.__name__ = "offset"  # argparse's messages have it
+
+
+def _read(options: argparse.Namespace) -> Stream:
+    from .stream.reader import read
+
+    if options.file == "-" and sys.stdin is None:
+        raise StreamError("the standard input is closed", "-")
+    file = sys.stdin.buffer if options.file == "-" else options.file
+    return read(file, offset=options.offset, snapshot=options.snapshot)
 
 
 def _run_on_file(run: Callable[[argparse.Namespace], _Result], options: argparse.Namespace) -> int:
@@ -80,10 +118,9 @@ def _add_inspect(add_parser: _AddParser) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> _Result:
-    from .stream.reader import read
     from .stream.show import show, write_json
 
-    return 0, partial(write_json if options.json else show, read(options.file))
+    return 0, partial(write_json if options.json else show, _read(options))
 
 
 def _add_scaffold(add_parser: _AddParser) -> None:
@@ -101,9 +138,8 @@ def _add_scaffold(add_parser: _AddParser) -> None:
 
 def _scaffold(options: argparse.Namespace) -> _Result:
     from .scaffold.generator import scaffold
-    from .stream.reader import read
 
-    source = scaffold(read(options.file), options.section)
+    source = scaffold(_read(options), options.section)
     return 0, lambda out: out.write(source)
 
 
@@ -119,10 +155,8 @@ def _add_roundtrip(add_parser: _AddParser) -> None:
 
 
 def _roundtrip(options: argparse.Namespace) -> _Result:
-    from .stream.reader import read
-
     # Imported after the read, so that an error of the file is reported before missing modules.
-    stream = read(options.file)
+    stream = _read(options)
     from .scaffold.roundtrip import roundtrip, show_roundtrip, write_roundtrip_json
 
     report = roundtrip(stream)

@@ -21,7 +21,7 @@ from ..errors import VMStateError
 from ..inprocess import load, save
 from ..stream.decoder import Field
 from ..stream.sections import Section, Stream
-from ..stream.source import Source, printable
+from ..stream.source import printable
 from .generator import Made, Scaffold, sections_named
 
 __all__ = ["Outcome", "Report", "Result", "roundtrip", "show_roundtrip", "write_roundtrip_json"]
@@ -79,7 +79,7 @@ def roundtrip(stream: Stream) -> Report:
     changed since it was read.
     """
     sections = sections_named(stream)
-    with Source(stream.path) as source:
+    with stream.origin.open() as source:
         results = tuple(
             _tried(made, cls, source.at(made.section.payload_offset, size, made.section.name))
             for made, cls in _classes(sections)

@@ -11,7 +11,8 @@ Nothing compiled is needed, except for ``load`` and ``save``.
     ...
     replace("vm.mig", "changed.mig", {("hpet", 0): save(hpet)})
 
-A file is the output of ``migrate file:`` or ``exec:cat``, for any target.  QEMU documents the
+A file is the output of ``migrate file:`` or ``exec:cat``, for any target, also in a container:
+:mod:`~qemu_vmstate.stream.origin` finds the stream in it.  QEMU documents the
 format in docs/devel/migration/main.rst ("Stream structure"): a header, the configuration,
 sections, and at the end a JSON description of the devices' sections, which is read first.
 :mod:`~qemu_vmstate.stream.decoder` reads the payload of a device's section, and
@@ -22,12 +23,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import StreamError
 from .configuration import Configuration, read_configuration
 from .decoder import Budget, Decoder, Field
 from .iterable import MEASURES, Pages, Ram
+from .origin import Origin
 from .sections import Kind, Section, Stream
 from .source import Source, shown
 from .vmdesc import by_device, find_description, parse
@@ -37,6 +39,8 @@ __all__ = ["read"]
 MAGIC = b"QEVM"
 VERSION = 3
 MOST_FIELDS = 1 << 20
+HINTED = 1 << 20
+"""How far the header is looked for, for a hint in an error."""
 
 _EOF, _START, _PART, _END, _FULL = 0x00, 0x01, 0x02, 0x03, 0x04
 _SUBSECTION, _DESCRIPTION, _CONFIGURATION, _COMMAND, _FOOTER = 0x05, 0x06, 0x07, 0x08, 0x7E
@@ -57,14 +61,26 @@ COMMANDS = (
 )
 
 
-def read(path: str | os.PathLike[str]) -> Stream:
-    """Read the migration file *path*.
+def read(
+    path: str | os.PathLike[str] | BinaryIO, *, offset: int = 0, snapshot: str | None = None
+) -> Stream:
+    """Read the migration file *path*, which may also be a pipe, or a binary file object.
+
+    *offset* is where the stream begins in the file, as in ``migrate file:PATH,offset=N``; a file
+    object is read from its position, unless there is an *offset*.  libvirt's save images and
+    compressed files are recognised by what they begin with (there, or at *offset*).  *snapshot*
+    is the name, or the id, of a snapshot in a qcow2 image.
+
+    All offsets are those of the file.  What is compressed is unpacked to an unnamed temporary
+    file, which exists as long as the stream that is returned, and then they are those of what was
+    unpacked; for a snapshot they are those of its VM state.
 
     Raises :class:`StreamError`, whose message has the problem and its byte offset, and OSError
     if the file cannot be opened.
     """
-    with Source(path) as source:
-        return _Reader(source).read()
+    origin = Origin(path, offset, snapshot)
+    with origin.open() as source:
+        return _Reader(source, origin).read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +99,9 @@ class _Head:
 class _Reader:
     """The state of reading one file."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, origin: Origin) -> None:
         self._source = source
+        self._origin = origin
         self._sections: list[Section] = []
         self._heads: dict[int, _Head] = {}
         self._footers: bool | None = None
@@ -122,29 +139,36 @@ class _Reader:
             self._page_size,
             {name: length for name, (_, length) in self._ram.blocks.items()},
             self._footers is not False,
+            self._origin,
         )
 
     # ------------------------------------------------- before the sections
 
     def _header(self) -> int:
-        source = self._source
-        magic = source.at(0, min(4, source.size), "the header")
-        if magic == b"QFI\xfb":
-            raise source.error("this is a qcow2 image; a snapshot inside it is not read")
-        if magic == b"Libv":
-            raise source.error(
-                "this is a file of libvirt's, which has a header of its own before the stream"
-            )
+        source, start = self._source, self._source.start
+        magic = source.at(start, min(4, source.size - start), "the header")
         if len(magic) == 4 and magic != MAGIC:
             raise source.error(
-                f"this is no migration stream: it begins with {magic.hex()} instead of "
-                f"{MAGIC.hex()} (QEVM)"
+                f"this is no migration stream: at byte {start} it begins with {magic.hex()} "
+                f"instead of {MAGIC.hex()} (QEVM){self._further_on()}"
             )
-        version = source.be32(4, "the header's version")
+        version = source.be32(start + 4, "the header's version")
         if version != VERSION:
-            raise source.error(f"the stream is of version {version} at byte 4, not {VERSION}")
-        self._add("header", 0, 8, 0)
-        return 8
+            raise source.error(
+                f"the stream is of version {version} at byte {start + 4}, not {VERSION}"
+            )
+        self._add("header", start, start + 8, start)
+        return start + 8
+
+    def _further_on(self) -> str:
+        """Return a hint for a file that begins with something unknown."""
+        source, start = self._source, self._source.start
+        header = MAGIC + VERSION.to_bytes(4)
+        end = min(source.size, start + HINTED)
+        found = next(source.find(header, start, end), None)
+        if found is None:
+            return "; if a stream begins further on, say at which byte (--offset N)"
+        return f"; such a header is at byte {found}, which --offset {found} would read"
 
     def _find_page_size(self) -> int:
         size = (self._description or {}).get("page_size")

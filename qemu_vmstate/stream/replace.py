@@ -33,6 +33,8 @@ def replace(
     out: str | os.PathLike[str],
     payloads: Mapping[Key, bytes],
     descriptions: Mapping[Key, Description] | None = None,
+    *,
+    offset: int = 0,
 ) -> None:
     """Write the migration file *path* to *out* with other payloads for devices' sections.
 
@@ -46,11 +48,15 @@ def replace(
     *descriptions*, as ``describe(hpet)`` returns it, which also replaces the one in the file.  A
     section without a description can have any payload.
 
+    The stream may begin at *offset*, or behind the header of a libvirt save image that is not
+    compressed: what is before it stays as it is.  In any other container it is refused.
+
     Raises :class:`StreamError` if *path* is malformed, and for a section that is missing, is
     there twice, comes in parts as RAM does, or does not match the payload; OSError for *path*
     and *out*.  Nothing is written then.
     """
-    stream = read(path)
+    stream = read(path, offset=offset)
+    stream.origin.check_in_place()
     descriptions = descriptions or {}
     for key in descriptions:
         if key not in payloads:
@@ -63,7 +69,7 @@ def replace(
         edits.append((begin, begin + section.payload_size, payload))
     if descriptions:
         edits.append(_described(stream, descriptions))
-    with Source(stream.path) as source:
+    with stream.origin.open() as source:
         _write(source, out, sorted(edits))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -10,7 +11,7 @@ from typing import Literal, TypeAlias
 from .configuration import Configuration
 from .decoder import Field, find
 from .iterable import Pages
-from .source import Source
+from .origin import Origin
 from .vmdesc import Description
 
 __all__ = ["Kind", "Section", "Stream"]
@@ -91,6 +92,8 @@ class Stream:
     """The lengths of the blocks of RAM, in bytes."""
     footers: bool
     """Whether sections have footers; those of machine types before 2.4 have none."""
+    origin: Origin = dataclasses.field(repr=False, compare=False)
+    """Where the stream was read from; its ``container`` says what is around the stream."""
 
     def __iter__(self) -> Iterator[Section]:
         return iter(self.sections)
@@ -108,5 +111,5 @@ class Stream:
         Raises KeyError as :meth:`section`, OSError, and StreamError if the file has become shorter.
         """
         section = self.section(name, instance_id)
-        with Source(self.path) as source:
+        with self.origin.open() as source:
             return source.at(section.payload_offset, section.payload_size, f"the section {name!r}")

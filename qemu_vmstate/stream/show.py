@@ -24,6 +24,7 @@ def as_json(stream: Stream) -> dict[str, Any]:
     configuration = stream.configuration
     return {
         "path": stream.path,
+        "container": stream.origin.container,
         "size": stream.size,
         "page_size": stream.page_size,
         "ram_blocks": dict(stream.ram_blocks),
@@ -88,8 +89,9 @@ def show(stream: Stream, out: TextIO) -> None:
     configuration = stream.configuration
     described = "described" if stream.description else "not described"
     machine = f"machine {printable(configuration.machine)}, " if configuration else ""
+    container = f" ({printable(stream.origin.container)})" if stream.origin.container else ""
     out.write(
-        f"{printable(stream.path)}: {machine}{stream.size} bytes, "
+        f"{printable(stream.path)}{container}: {machine}{stream.size} bytes, "
         f"pages of {stream.page_size} bytes, {len(stream.sections)} sections, devices {described}\n"
     )
     rows = [_row(section) for section in stream]

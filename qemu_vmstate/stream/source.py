@@ -26,24 +26,30 @@ def printable(text: str) -> str:
 
 
 class Source:
-    """A file to read from.  It is not mapped, so that one which shrinks causes no SIGBUS."""
+    """A file to read from.  It is not mapped, so that one which shrinks causes no SIGBUS.
+
+    *fd* is closed with this object; *path* names it in errors.
+    """
 
     noun = "file"
+    start = 0
+    """The offset of the stream's first byte."""
+    remark = ""
+    """What errors end with."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        # O_NONBLOCK, because opening a pipe would wait for its writer.
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self._fd = fd
         try:
-            mode = os.fstat(self._fd).st_mode
+            found = os.fstat(fd)
+            mode = found.st_mode
             self.permissions = stat.S_IMODE(mode)
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-                raise self.error(
-                    "this is neither a file nor a disk, so it cannot be read by offset"
-                )
-            self.size = os.lseek(self._fd, 0, os.SEEK_END)
+                raise self.error("this is neither a file nor a disk nor a pipe")
+            # A disk has no st_size; the position in a file may be that of the caller's object.
+            self.size = found.st_size if stat.S_ISREG(mode) else os.lseek(fd, 0, os.SEEK_END)
         except BaseException:
-            os.close(self._fd)
+            os.close(fd)
             raise
         self._base = 0
         self._window = b""
@@ -59,7 +65,7 @@ class Source:
         text = printable(reason)
         if len(text) > LONGEST_MESSAGE:
             text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
-        return StreamError(text, self.path)
+        return StreamError(text + printable(self.remark), self.path)
 
     def at(self, offset: int, length: int, what: str) -> bytes:
         """Return the *length* bytes of *what* at *offset*."""

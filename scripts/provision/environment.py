@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 COMPILING = ("build-essential", "pkg-config", "libglib2.0-dev", "zlib1g-dev")
 CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
 EMULATING = ("qemu-system-x86", "qemu-utils")
-TESTING = ("qemu-system-arm",)
+TESTING = ("qemu-system-arm", "bzip2", "lzop", "xz-utils", "zstd")
 
 PURPOSES = ("demo", "bench", "test")
 

@@ -143,6 +143,7 @@ def requirements(checkout: Path) -> list[str]:
     wanted = [
         *project.get("dependencies", []),
         *project.get("optional-dependencies", {}).get("vm", []),
+        *project.get("optional-dependencies", {}).get("zstd", []),
         *_group(data.get("dependency-groups", {}), "dev"),
         *data["build-system"]["requires"],
         *("meson", "ninja"),

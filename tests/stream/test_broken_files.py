@@ -37,9 +37,7 @@ from .streams import (
     [
         (b"", "the file of 0 bytes ends inside the header"),
         (b"QEVM\0\0", "ends inside the header's version, whose 4 byte\\(s\\) begin at byte 4"),
-        (b"GARBAGE!", "begins with 47415242 instead of 5145564d"),
-        (b"QFI\xfb....", "this is a qcow2 image"),
-        (b"LibvirtQemudSave", "this is a file of libvirt's"),
+        (b"GARBAGE!", "at byte 0 it begins with 47415242 instead of 5145564d"),
         (HEADER[:7] + b"\x02", "of version 2 at byte 4, not 3"),
         (HEADER, "the file of 8 bytes is cut short: at its end another section"),
         (HEADER + b"\x09", "at byte 8 begins nothing that is known: 0x09 is no section's type"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,10 +91,7 @@ def test_inspect_says_what_is_broken(
     assert cli.main(["inspect", "--json", str(tmp_path / "absent")]) == 1
     assert "absent cannot be read: No such file or directory" in capsys.readouterr().err
     assert cli.main(["inspect", str(tmp_path)]) == 1
-    assert "neither a file nor a disk" in capsys.readouterr().err
-    os.mkfifo(tmp_path / "pipe")
-    assert cli.main(["inspect", str(tmp_path / "pipe")]) == 1
-    assert "neither a file nor a disk" in capsys.readouterr().err
+    assert "neither a file nor a disk nor a pipe" in capsys.readouterr().err
     for wrong in (["inspect"], ["inspect", good, good], ["inspect", good, "--", "qemu"]):
         with pytest.raises(SystemExit) as caught:
             cli.main(wrong)
