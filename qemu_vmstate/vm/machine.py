@@ -46,7 +46,8 @@ class Machine:
     * *script*, *args*: the Python script to run inside QEMU and its arguments; without a
       script it is a plain QEMU.
     * *shim*: how the shim is loaded, "plugin" or "preload"; see :mod:`qemu_vmstate.vm.launch`.
-    * *qemu*: the program; *machine*: its ``-M``; *extra*: further arguments of it.
+    * *qemu*: the program; *machine*: its ``-M``, None for QEMU's own default or the one in *extra*;
+      *extra*: further arguments of it.
     * *native*: the folder of the shim (else $QEMU_VMSTATE_NATIVE, else the package's own);
       *python*: the interpreter to run in QEMU, which may belong to a virtual environment.
     * *name*: the VM's name in errors and in the names of files.
@@ -72,7 +73,7 @@ class Machine:
         qemu: str = "qemu-system-x86_64",
         native: str | os.PathLike[str] | None = None,
         python: str = sys.executable,
-        machine: str = "none",
+        machine: str | None = "none",
         extra: Sequence[str] = (),
         name: str = "vm",
         incoming: bool = False,
@@ -190,8 +191,7 @@ class Machine:
             "-no-user-config",
             "-display",
             "none",
-            "-M",
-            self._machine,
+            *(() if self._machine is None else ("-M", self._machine)),
             "-name",
             self.name,
             "-chardev",

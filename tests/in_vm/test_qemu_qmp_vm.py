@@ -6,11 +6,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from .conftest import CHECKOUT, Emulator, environment
+from .conftest import CHECKOUT, Emulator, environment, source_of
 
 PROGRAM = """
 import sys
@@ -18,19 +17,6 @@ from qemu_vmstate.vm import VM
 with VM(qemu=sys.argv[1], extra=sys.argv[2:]) as vm:
     print(vm.qmp("query-status")["status"])
 """
-
-
-def source_of(build: str) -> Path:
-    """Return the source folder of a QEMU build directory."""
-    tool = CHECKOUT / "scripts" / "provision" / "qemu_tree.py"
-    said = subprocess.run(
-        [sys.executable, tool, "info", "--build", build],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return Path(dict(line.split("=", 1) for line in said.stdout.splitlines())["source"])
 
 
 @pytest.mark.one_emulator

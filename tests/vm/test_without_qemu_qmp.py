@@ -115,7 +115,9 @@ def test_one_that_cannot_be_imported_is_named_with_the_reason(tmp_path: Path) ->
     ), done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["inspect", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["describe", "--help"], ["inspect", "--help"]]
+)
 def test_the_commands_help_needs_none(arguments: list[str]) -> None:
     done = command(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
@@ -140,6 +142,19 @@ sys.exit(main())
     done = run(program, str(tmp_path), "run", "dev.py", "--", "echo", "QEMU")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"QEMU -plugin file={tmp_path}/qemu-vmstate-shim.so,script=")
+
+
+def test_describe_names_the_package_to_install(tmp_path: Path) -> None:
+    (tmp_path / "qemu-vmstate-shim.so").touch()
+    program = """
+import os
+os.environ["QEMU_VMSTATE_NATIVE"] = sys.argv.pop(1)
+from qemu_vmstate.cli import main
+sys.exit(main())
+"""
+    done = run(program, str(tmp_path), "describe", "dev.py")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"qemu-vmstate: {ERROR}\n"
 
 
 def test_the_pytest_plugin_needs_none() -> None:
