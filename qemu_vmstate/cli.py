@@ -195,7 +195,20 @@ def _add_fuzz(add_parser: _AddParser, selected: bool) -> None:
         parser.set_defaults(run_verb=command.run)
 
 
-# ------------------------------------------------------------------- run
+# ----------------------------------------------------------- run, describe
+
+
+def _add_script(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    parser.add_argument(
+        "--shim",
+        choices=["plugin", "preload"],
+        default="plugin",
+        help="how the shim is loaded: as a TCG plugin, or by LD_PRELOAD, which also works under "
+        "KVM and in a QEMU without plugins",
+    )
+    parser.add_argument("script", help="the Python script")
+    parser.add_argument("args", nargs="*", help="its arguments")
+    parser.set_defaults(run_verb=run)
 
 
 def _add_run(add_parser: _AddParser) -> None:
@@ -206,16 +219,7 @@ def _add_run(add_parser: _AddParser) -> None:
         description="Start a QEMU of your own with a Python script inside; the QEMU takes this "
         "process's place. Example: qemu-vmstate run dev.py -- qemu-system-x86_64 -M none",
     )
-    parser.add_argument(
-        "--shim",
-        choices=["plugin", "preload"],
-        default="plugin",
-        help="how the shim is loaded: as a TCG plugin, or by LD_PRELOAD, which also works under "
-        "KVM and in a QEMU without plugins",
-    )
-    parser.add_argument("script", help="the Python script")
-    parser.add_argument("args", nargs="*", help="its arguments")
-    parser.set_defaults(run_verb=_run)
+    _add_script(parser, _run)
 
 
 def _run(options: argparse.Namespace) -> NoReturn:
@@ -227,6 +231,28 @@ def _run(options: argparse.Namespace) -> NoReturn:
         os.execvpe(command[0], command, script.environment(os.environ))
     except OSError as error:
         raise VMLaunchError(f"{command[0]} cannot be started: {error.strerror}") from error
+
+
+def _add_describe(add_parser: _AddParser) -> None:
+    parser = add_parser(
+        "describe",
+        usage="qemu-vmstate describe [--shim {plugin,preload}] SCRIPT [ARG ...] "
+        "[-- QEMU [QEMU-ARG ...]]",
+        help="print the descriptions of a script's devices as -dump-vmstate prints those in C",
+        description="Run a script in a QEMU, by default in qemu-system-x86_64 -M none, and print "
+        "the descriptions of the devices that it registers in the form of QEMU's -dump-vmstate, "
+        "for scripts/vmstate-static-checker.py of QEMU's source tree. The machine does not run.",
+    )
+    _add_script(parser, _describe)
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from .vm.dump_vmstate import dump_vmstate, write_dump
+
+    command = options.qemu_command
+    dump = dump_vmstate(options.script, options.args, options.shim, command, sys.stderr)
+    write_dump(dump, sys.stdout)
+    return 0
 
 
 # ------------------------------------------------------------------ main
@@ -245,6 +271,7 @@ def _parser(selected: str) -> argparse.ArgumentParser:
     _add_bench(add_parser, selected == "bench")
     _add_fuzz(add_parser, selected == "fuzz")
     _add_run(add_parser)
+    _add_describe(add_parser)
     return parser
 
 
@@ -260,8 +287,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parser = _parser(given[0] if given else "")
         options = parser.parse_args(given[:mark], argparse.Namespace(qemu_command=command))
-        if (options.verb == "run") != bool(command):
-            parser.error("`run SCRIPT -- QEMU ...` takes a QEMU's command line after --, no other")
+        takes_command = {"run": True, "describe": bool(command)}.get(options.verb, False)
+        if takes_command != bool(command):
+            parser.error(
+                "`run SCRIPT -- QEMU ...` and `describe SCRIPT -- QEMU ...` take a QEMU's command "
+                "line after --, and `run` needs one"
+            )
         status: int = options.run_verb(options)
         return status
     except VMStateError as error:

@@ -14,7 +14,7 @@
      ├── BorrowError(RuntimeError)        a BqlRefCell borrowed twice
      ├── LockError(RuntimeError)          a Mutex locked twice by one thread, or out of order
      ├── PoisonError(RuntimeError)        a Mutex that an exception left poisoned
-     └── NativeError(ImportError)         the native parts are missing or do not fit
+     └── NativeError(ImportError)         the native parts or qemu.qmp are missing or do not fit
 
 Each derives from a builtin exception too, so that code which does not know this package can
 catch it.  ``InvalidError`` is named after the Rust crate's
@@ -106,7 +106,7 @@ class PoisonError(VMStateError, RuntimeError):
 
 
 class NativeError(VMStateError, ImportError):
-    """The native parts are not built, or were built for another QEMU."""
+    """The native parts are not built or are those of another QEMU, or ``qemu.qmp`` is missing."""
 
 
 _BY_ERRNO: dict[int, type[VMStateError]] = {

@@ -1,49 +1,146 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A pytest plugin: the ``qemu_vm`` fixture starts VMs that end with the test.
+"""A pytest plugin: fixtures that start VMs, which end with the test, class, module or session.
 
-pytest loads it wherever this package is installed.  ``--qemu PATH`` names the emulator,
-``qemu-system-x86_64`` by default.  It imports nothing compiled, and ``qemu.qmp`` only when a test
-uses the fixture.
+pytest loads it wherever this package is installed, so all that it adds has the package's name in
+front.  ``--qemu-vmstate-qemu PATH`` names the emulator, ``qemu-system-x86_64`` by default.  It
+imports nothing compiled, and ``qemu.qmp`` only when a VM starts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 if TYPE_CHECKING:
     from .vm.vm import VM
 
-__all__ = ["pytest_addoption", "qemu_vm"]
+__all__ = [
+    "pytest_addoption",
+    "pytest_runtest_makereport",
+    "qemu_vmstate_class_vm",
+    "qemu_vmstate_module_vm",
+    "qemu_vmstate_session_vm",
+    "qemu_vmstate_vm",
+]
+
+_StartVM = Callable[..., "VM"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--qemu``."""
+    """Add ``--qemu-vmstate-qemu``."""
     parser.getgroup("qemu_vmstate").addoption(
-        "--qemu", default="qemu-system-x86_64", metavar="PATH", help="the emulator to test with"
+        "--qemu-vmstate-qemu",
+        default="qemu-system-x86_64",
+        metavar="PATH",
+        help="the emulator whose VMs the fixture qemu_vmstate_vm starts",
     )
 
 
-@pytest.fixture
-def qemu_vm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., VM]]:
-    """Return a function that starts a VM: ``qemu_vm(script="dev.py", ...)``.
+# -------------------------------------------------------------------- fixtures
 
-    It takes the arguments of :class:`qemu_vmstate.vm.VM` and returns the running VM, whose
-    folder is in the test's ``tmp_path``.  The VM ends with the test, and a failing test shows
-    its log.
+
+class _VMs:
+    """The VMs of one fixture, whose folders are in *folder*."""
+
+    def __init__(self, fixture: str, qemu: str, folder: Path) -> None:
+        self.fixture = fixture
+        self.started: list[VM] = []
+        self._qemu = qemu
+        self._folder = folder
+        self._numbers = itertools.count()
+        self._stack = contextlib.ExitStack()
+
+    def start(self, *args: Any, **options: Any) -> VM:
+        """Return a running VM."""
+        from .vm.vm import VM
+
+        options.setdefault("qemu", self._qemu)
+        if "name" not in options:
+            options["name"] = self._unused_name()
+        if "folder" not in options:
+            options["folder"] = self._unused_folder(str(options["name"]))
+        vm = VM(*args, **options)
+        # Added before it starts, so that a report has it if it does not.
+        self.started.append(vm)
+        return self._stack.enter_context(vm)
+
+    def _unused_name(self) -> str:
+        taken = {vm.name for vm in self.started}
+        return next(name for n in self._numbers if (name := f"vm{n}") not in taken)
+
+    def _unused_folder(self, name: str) -> Path:
+        # The test may have a file of that name, and another VM of that name may run.
+        paths = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+        return next(path for each in paths if not (path := self._folder / each).exists())
+
+    def end(self) -> None:
+        """End the VMs, the newest first; raises ``VMError`` if one ends wrongly."""
+        self._stack.close()
+
+
+_VMS: pytest.StashKey[list[_VMs]] = pytest.StashKey()
+
+
+def _start_vm(request: pytest.FixtureRequest) -> Iterator[_StartVM]:
+    """Return a function that starts a VM: ``qemu_vmstate_vm(script="dev.py", ...)``.
+
+    It takes the arguments of :class:`qemu_vmstate.vm.VM` and returns the running VM, which ends
+    with the fixture's scope.  A failing test shows the end of QEMU's log and the last commands,
+    replies and events of QMP.
     """
-    from .vm.vm import VM
+    fixture = str(request.fixturename)
+    if request.scope == "function":
+        folder = request.getfixturevalue("tmp_path")
+    else:
+        folder = request.getfixturevalue("tmp_path_factory").mktemp(fixture)
+    vms = _VMs(fixture, request.config.getoption("qemu_vmstate_qemu"), folder)
+    request.node.stash.setdefault(_VMS, []).append(vms)
+    try:
+        yield vms.start
+    finally:
+        vms.end()
 
-    with contextlib.ExitStack() as stack:
 
-        def start(**options: Any) -> VM:
-            options.setdefault("qemu", request.config.getoption("--qemu"))
-            name = options.setdefault("name", f"vm{len(list(tmp_path.iterdir()))}")
-            options.setdefault("folder", tmp_path / name)
-            return stack.enter_context(VM(**options))
+def _fixture(scope: Literal["function", "class", "module", "session"]) -> Any:
+    return pytest.fixture(scope=scope)(_start_vm)
 
-        yield start
+
+# None of scope "package": for pytest that is the package which defines a fixture, and one that a
+# plugin defines has the session's.
+qemu_vmstate_vm = _fixture("function")
+qemu_vmstate_class_vm = _fixture("class")
+qemu_vmstate_module_vm = _fixture("module")
+qemu_vmstate_session_vm = _fixture("session")
+
+
+# --------------------------------------------------------------------- reports
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Add the reports of the VMs that a failing test uses, unless its exception has them."""
+    outcome: Any = yield
+    report: pytest.TestReport = outcome.get_result()
+    if not report.failed:
+        return
+    error = call.excinfo.value if call.excinfo else None
+    notes = getattr(error, "__notes__", ())
+    for vm in _used_vms(item):
+        for title, text in vm.report():
+            if not any(note.startswith(title) for note in notes):
+                report.sections.append((title, text))
+
+
+def _used_vms(item: pytest.Item) -> Iterator[VM]:
+    """Yield the VMs of the fixtures that the test uses, also by other fixtures."""
+    names = getattr(item, "fixturenames", ())
+    for node in item.listchain():
+        for vms in node.stash.get(_VMS, []):
+            # A fixture of the test's own may have been requested while it ran.
+            if node is item or vms.fixture in names:
+                yield from vms.started

@@ -20,8 +20,10 @@ from .device.device import staging_of
 from .errors import RegistrationError
 from .staging.staging import Staging
 from .state.bql import check_bql_order
+from .vmsd.description import VMStateDescription
+from .vmsd.dump import dump_device
 
-__all__ = ["Registration", "register", "unregister"]
+__all__ = ["Registration", "dump_registered", "register", "registered", "unregister"]
 
 _SWITCH_INTERVAL = 0.0005
 
@@ -76,6 +78,11 @@ class Registration:
         self.name = staging.description.name
         self.instance_id = instance_id
         self._staging = staging
+
+    @property
+    def description(self) -> VMStateDescription:
+        """The description of the section."""
+        return self._staging.description
 
     def unregister(self) -> None:
         """Take the object out of the list; see :func:`unregister`."""
@@ -164,14 +171,32 @@ def unregister(obj: Any) -> None:
     if isinstance(obj, Registration):
         obj.unregister()
         return
-    with _lock:
-        found = [
-            Registration(obj, staging, instance_id)
-            for section in _registered.values()
-            for instance_id, staging in zip(section.ids, section.stagings, strict=True)
-            if staging.owner is obj
-        ]
+    found = [registration for registration in registered() if registration.obj is obj]
     if not found:
         raise RegistrationError(f"{obj!r} is not registered")
     for registration in found:
         registration.unregister()
+
+
+def registered() -> list[Registration]:
+    """Return all that :func:`register` has put into the savevm list, by name and instance id."""
+    with _lock:
+        return [
+            Registration(staging.owner, staging, instance_id)
+            for _, section in sorted(_registered.items())
+            for instance_id, staging in zip(section.ids, section.stagings, strict=True)
+        ]
+
+
+def dump_registered() -> dict[str, Any]:
+    """Return the objects that ``-dump-vmstate`` would have for what is registered, by name.
+
+    QEMU has one for each QOM class.  So objects of one name share theirs, but if their
+    descriptions differ, those of the later instances are called ``name/instance_id``.
+    """
+    dumps: dict[str, Any] = {}
+    for registration in registered():
+        name, dump = registration.name, dump_device(registration.description)
+        if dumps.setdefault(name, dump) != dump:
+            dumps[f"{name}/{registration.instance_id}"] = dump
+    return dumps

@@ -2,7 +2,7 @@
 """A QEMU process: starting it, controlling it over its monitor, observing it, ending it.
 
 Every wait has a deadline.  Every error of a QEMU that failed or ended has the tail of its log
-as a note.
+and the last exchanges with its monitor as notes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ..embed.control import Control
+from .exchanges import Exchanges
 from .launch import Script, Shim, VMError, VMLaunchError, option, without_python
 from .monitor import CommandError, Monitor, MonitorLost
 from .process import Process, describe_status
@@ -45,7 +46,8 @@ class Machine:
     * *script*, *args*: the Python script to run inside QEMU and its arguments; without a
       script it is a plain QEMU.
     * *shim*: how the shim is loaded, "plugin" or "preload"; see :mod:`qemu_vmstate.vm.launch`.
-    * *qemu*: the program; *machine*: its ``-M``; *extra*: further arguments of it.
+    * *qemu*: the program; *machine*: its ``-M``, None for QEMU's own default or the one in *extra*;
+      *extra*: further arguments of it.
     * *native*: the folder of the shim (else $QEMU_VMSTATE_NATIVE, else the package's own);
       *python*: the interpreter to run in QEMU, which may belong to a virtual environment.
     * *name*: the VM's name in errors and in the names of files.
@@ -59,7 +61,7 @@ class Machine:
 
     Entering raises :class:`VMLaunchError` when QEMU ends before its monitor answers.
     Leaving ends QEMU, and raises :class:`VMError` when its exit status is not 0 and was
-    not reported before; an exception that leaves the block gets the log as a note instead.
+    not reported before; an exception that leaves the block gets :meth:`report` as notes instead.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Machine:
         qemu: str = "qemu-system-x86_64",
         native: str | os.PathLike[str] | None = None,
         python: str = sys.executable,
-        machine: str = "none",
+        machine: str | None = "none",
         extra: Sequence[str] = (),
         name: str = "vm",
         incoming: bool = False,
@@ -105,6 +107,7 @@ class Machine:
         self._env = dict(env or {})
         self._shim_arguments: list[str] = []
         self._files = RunFiles(name, folder)
+        self._exchanges = Exchanges()
         self._monitor: Monitor | None = None
         self._process: Process | None = None
         self._control: Control | None = None
@@ -116,13 +119,14 @@ class Machine:
         if self._process is not None:
             raise VMError(f"VM {self.name!r} runs already: make another VM object")
         self._end_reported = False
+        self._exchanges = Exchanges()
         self._files.open()
         try:
             self._launch()
         except BaseException as error:
             if self._process is not None:
                 self._process.kill(_GRACE_SECONDS)
-            self.add_log(error)
+            self.add_report(error)
             self._clean_up(keep=self._files.log_path.exists())
             raise
         return self
@@ -151,7 +155,7 @@ class Machine:
         finally:
             self._process.kill(_GRACE_SECONDS)
             if error is not None:
-                self.add_log(error)
+                self.add_report(error)
             self._clean_up(keep=error is not None)
 
     def _launch(self) -> None:
@@ -167,7 +171,7 @@ class Machine:
             environment["QEMU_VMSTATE_CONTROL_KEY"] = key.hex()
             self._control = Control(path, key, self.timeout)
         environment.update(self._env)
-        self._monitor = Monitor(self.name)
+        self._monitor = Monitor(self.name, self._exchanges)
         # A socket pair needs no wait for a path, and is closed exactly when QEMU ends.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with ours, theirs:
@@ -187,8 +191,7 @@ class Machine:
             "-no-user-config",
             "-display",
             "none",
-            "-M",
-            self._machine,
+            *(() if self._machine is None else ("-M", self._machine)),
             "-name",
             self.name,
             "-chardev",
@@ -311,7 +314,7 @@ class Machine:
         process = self._running("wait")
         if not process.ended(timeout):
             error = VMError(f"VM {self.name!r}: QEMU did not end within {timeout:g} s")
-            self.add_log(error)
+            self.add_report(error)
             raise error
         self._read_out()
         self._end_reported = True
@@ -382,7 +385,7 @@ class Machine:
                 raise self._end_error(what)
             if time.monotonic() > deadline:
                 error = VMError(f"VM {self.name!r}: waited {self.timeout:g} s for {what}, in vain")
-                self.add_log(error)
+                self.add_report(error)
                 raise error
             if self._monitor is not None:
                 self._monitor.wait_for_event(seen, _POLL_SECONDS)
@@ -410,7 +413,7 @@ class Machine:
                 f"VM {self.name!r}: QEMU did not answer {_spell_command(command, arguments)} "
                 f"within {self.timeout:g} s; does a hook or a script hold its lock?"
             )
-            self.add_log(late)
+            self.add_report(late)
             raise late from None
         except MonitorLost as error:
             raise self._end_error(_spell_command(command, arguments)) from error
@@ -425,9 +428,28 @@ class Machine:
 
     # -------------------------------------------------------------- errors
 
-    def add_log(self, error: BaseException) -> None:
-        """Add the log's tail to *error* as a note, unless it has one of this VM already."""
-        self._files.add_log(error)
+    def report(self) -> list[tuple[str, str]]:
+        """Return what shows why this run failed, each with a title: the log's end, QMP's exchanges.
+
+        The exchanges are the last commands, replies and events.  What is empty is left out.
+        """
+        return [
+            (title, text)
+            for title, text in (
+                (f"The log of VM {self.name!r} ({self._files.log_path})", self._files.log_tail),
+                (
+                    f"The last QMP exchanges of VM {self.name!r} ({self.folder})",
+                    str(self._exchanges),
+                ),
+            )
+            if text
+        ]
+
+    def add_report(self, error: BaseException) -> None:
+        """Add :meth:`report` to *error* as notes, unless it has those of this VM already."""
+        for title, text in self.report():
+            if not any(note.startswith(title) for note in getattr(error, "__notes__", ())):
+                error.add_note(f"{title}:\n{text}")
 
     def _running(self, purpose: str) -> Process:
         if self._process is None:
@@ -447,7 +469,7 @@ class Machine:
         error = VMError(
             f"VM {self.name!r}: {manner} during {what}; its log is {self._files.log_path}"
         )
-        self.add_log(error)
+        self.add_report(error)
         return error
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
+import os
 import socket
+import sys
 import threading
 from collections.abc import Coroutine
 from importlib import import_module
@@ -16,6 +19,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from ..errors import NativeError
+from .exchanges import Exchanges
 
 __all__ = ["CommandError", "Monitor", "MonitorLost"]
 
@@ -32,26 +36,46 @@ class CommandError(Exception):
     """QEMU refused a command; ``str()`` is QEMU's own message."""
 
 
+_NEEDED = "running a VM needs the package qemu.qmp"
+_INSTALL = "pip install 'qemu-vmstate[vm]'"
+
+
 def _import_qmp() -> ModuleType:
     """Import ``qemu.qmp``, which is needed only to run a VM."""
     try:
         return import_module("qemu.qmp")
     except ImportError as error:
-        raise NativeError(
-            "running a VM needs the package qemu.qmp: pip install 'qemu-vmstate[vm]'"
-        ) from error
+        raise NativeError(f"{_NEEDED}{_why_not(error)}") from error
+
+
+def _why_not(error: ImportError) -> str:
+    """Return the end of a sentence: why ``qemu.qmp`` cannot be imported, and the remedy."""
+    parent = getattr(sys.modules.get("qemu"), "__file__", None)
+    if error.name == "qemu.qmp" and parent:
+        # qemu.qmp belongs to a namespace package, which any package of that name hides.
+        return (
+            f", and the package qemu in {os.path.dirname(parent)} hides it: take the folder of "
+            f"that one out of PYTHONPATH or sys.path; if qemu.qmp is not installed, {_INSTALL}"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name in ("qemu", "qemu.qmp"):
+        return f": {_INSTALL}"
+    found = importlib.util.find_spec("qemu.qmp")
+    place = f" in {os.path.dirname(found.origin)}" if found and found.origin else ""
+    return f", and the one{place} cannot be imported: {error}; install another: {_INSTALL}"
 
 
 class Monitor:
     """A QMP connection whose asyncio loop runs in a thread of its own.
 
     Calls raise :class:`MonitorLost` when QEMU goes away and TimeoutError after *timeout*
-    seconds.
+    seconds.  *exchanges* gets every command, reply and event.  Raises ``NativeError`` where
+    ``qemu.qmp`` is missing or too old.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, exchanges: Exchanges) -> None:
         self.events: list[dict[str, Any]] = []
         """Every event so far, oldest first, as QMP sent it."""
+        self._exchanges = exchanges
         self._changed = threading.Condition()
         self._qmp = _import_qmp()
         self._client = self._qmp.QMPClient(name)
@@ -69,11 +93,27 @@ class Monitor:
             await self._client.connect(peer)
             self._watcher = asyncio.create_task(self._watch())
 
-        self._run(connect(), timeout)
+        try:
+            self._run(connect(), timeout)
+        except MonitorLost as lost:
+            # Before version 0.0.3 it accepts an address only.
+            if isinstance(getattr(lost.__cause__, "exc", None), TypeError):
+                raise NativeError(
+                    f"{_NEEDED}, and the one in {os.path.dirname(str(self._qmp.__file__))} is too "
+                    f"old to use a socket: take its folder out of PYTHONPATH, or {_INSTALL}"
+                ) from lost
+            raise
 
     def execute(self, command: str, arguments: dict[str, object], timeout: float) -> object:
         """Run *command* and return its result; raises :class:`CommandError`."""
-        return self._run(self._client.execute(command, arguments), timeout)
+        exchange = self._exchanges.add_command(command, arguments)
+        try:
+            result = self._run(self._client.execute(command, arguments), timeout)
+        except CommandError as error:
+            exchange.set_answer("error", {"desc": str(error)})
+            raise
+        exchange.set_answer("return", result)
+        return result
 
     def wait_for_event(self, seen: int, seconds: float) -> None:
         """Wait until there are more than *seen* events, at most *seconds* long."""
@@ -125,6 +165,7 @@ class Monitor:
 
     async def _watch(self) -> None:
         async for event in self._client.events:
+            self._exchanges.add_event(dict(event))
             with self._changed:
                 self.events.append(dict(event))
                 self._changed.notify_all()

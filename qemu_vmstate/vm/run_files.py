@@ -15,7 +15,7 @@ from .launch import VMLaunchError
 __all__ = ["LOG_TAIL_LINES", "RunFiles"]
 
 LOG_TAIL_LINES = 60
-"""The number of lines of QEMU's log that an error gets."""
+"""The number of lines of QEMU's log that a report has."""
 
 _SOCKET_PATH_BYTES = 100  # sun_path holds 108, with a final NUL
 
@@ -88,13 +88,10 @@ class RunFiles:
                 texts.append(path.read_text(errors="replace"))
         return "".join(texts) if texts else self._last_log
 
-    def add_log(self, error: BaseException) -> None:
-        """Add the log's tail to *error* as a note, unless it has one of this VM already."""
-        title = f"The log of VM {self._name!r} ({self.log_path}):\n"
-        log = self.log
-        if not log or any(n.startswith(title) for n in getattr(error, "__notes__", ())):
-            return
-        error.add_note(title + "\n".join(log.splitlines()[-LOG_TAIL_LINES:]))
+    @property
+    def log_tail(self) -> str:
+        """The last lines of :attr:`log`."""
+        return "\n".join(self.log.splitlines()[-LOG_TAIL_LINES:])
 
     def disk(self, disk: bool | str | os.PathLike[str], qemu: str, timeout: float) -> Path:
         """Return the path of the qcow2 *disk*, created if missing; True is one in the run's folder.

@@ -101,7 +101,7 @@ class VM(Machine):
     def _migration_error(self, message: str, *others: VM) -> MigrationError:
         error = MigrationError(message)
         for vm in (self, *others):
-            vm.add_log(error)
+            vm.add_report(error)
         return error
 
     def migrate_to(self, other: VM, via: Literal["unix", "tcp"] = "unix") -> dict[str, Any]:
@@ -231,7 +231,7 @@ class VM(Machine):
         self.qmp("job-dismiss", id=job)
         if "error" in end:
             error = VMError(f"VM {self.name!r}: {command} {tag!r} failed: {end['error']}")
-            self.add_log(error)
+            self.add_report(error)
             raise error
 
 

@@ -40,6 +40,8 @@ class VMStateDescription:
     the offset of the struct from C's opaque.  With ``owned``, opaque is an object's
     staging struct, and the object decides which subsections are needed.  ``cdata``
     is the C struct, which lives as long as this object, as all that it points to.
+    ``nested`` are the descriptions that its fields refer to, ``subsections`` those of
+    its subsections.
 
     Raises ``DeclarationError`` for what QEMU cannot walk or this version lacks.
     """
@@ -68,6 +70,8 @@ class VMStateDescription:
         self.numbered: list[FieldInfo] = []
         self.object_classes: dict[Any, Any] = {}
         self._keep: list[Any] = []
+        self.nested: list[VMStateDescription] = []
+        self.subsections: list[VMStateDescription] = []
         if name != layout.name:
             check_subsections(layout, name, f"the section {name!r} of a {cls.__name__}")
         if early_setup and not lib().qv_capabilities() & lib().QV_CAP_EARLY_SETUP:
@@ -106,7 +110,7 @@ class VMStateDescription:
                 *(sub, info.name, layout.version_id, layout.minimum_version_id), base=base
             )
             description.cdata.needed = self._needed(info, sub, base)
-            self._keep.append(description)
+            self.subsections.append(description)
             made[index] = description.cdata
         self._keep.append(made)
         return made
@@ -136,20 +140,31 @@ class VMStateDescription:
             self._keep.append(callback)
             c_field.field_exists = callback
         where = f"{self.name}.{info.name}"
-        info.type.describe(_FieldWriter(c_field, self._base, where, self.cls, self._keep), info)
+        writer = _FieldWriter(c_field, self._base, where, self.cls, self._keep, self.nested)
+        info.type.describe(writer, info)
 
 
 class _FieldWriter(FieldWriter):
-    """A ``VMStateField`` that its wire type fills; ``keep`` owns what the field points to."""
+    """A ``VMStateField`` that its wire type fills.
+
+    ``nested`` owns the descriptions that the field points to, ``keep`` all else.
+    """
 
     def __init__(
-        self, field: Any, base: int, where: str, cls: type[VMStruct], keep: list[Any]
+        self,
+        field: Any,
+        base: int,
+        where: str,
+        cls: type[VMStruct],
+        keep: list[Any],
+        nested: list[VMStateDescription],
     ) -> None:
         self.field = field
         self.base = base
         self.where = where
         self._cls = cls
         self._keep = keep
+        self._nested = nested
 
     def flag(self, name: str) -> None:
         self.field.flags |= getattr(lib(), f"VMS_{name}")
@@ -166,9 +181,8 @@ class _FieldWriter(FieldWriter):
         return _kept_text(text, self._keep)
 
     def nested(self, cls: type[Any]) -> Any:
-        nested = _nested(cls)
-        self._keep.append(nested)
-        return nested.cdata
+        self._nested.append(_nested(cls))
+        return self._nested[-1].cdata
 
     def entry_descriptions(self, value: type[Any], key: type[Any] | None) -> Any:
         both = ffi.new("VMStateDescription[2]")

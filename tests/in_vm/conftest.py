@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,19 @@ def environment() -> dict[str, Any]:
 
 def emulators() -> list[Emulator]:
     return [emulator for emulator in environment()["emulators"] if emulator["native"]]
+
+
+def source_of(build: str) -> Path:
+    """Return the source folder of a QEMU build directory."""
+    tool = CHECKOUT / "scripts" / "provision" / "qemu_tree.py"
+    said = subprocess.run(
+        [sys.executable, tool, "info", "--build", build],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return Path(dict(line.split("=", 1) for line in said.stdout.splitlines())["source"])
 
 
 @functools.cache

@@ -42,8 +42,9 @@ print("prefix", sys.prefix, flush=True)
 """
 
 WITH_FIXTURE = """
-def test_a_vm(qemu_vm):
-    here, there = qemu_vm(script="dev.py"), qemu_vm(script="dev.py", incoming=True)
+def test_a_vm(qemu_vmstate_vm):
+    here = qemu_vmstate_vm(script="dev.py")
+    there = qemu_vmstate_vm(script="dev.py", incoming=True)
     assert here.migrate_to(there)["status"] == "completed"
 """
 
@@ -134,7 +135,7 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
     info = run(program, "info", cwd=tmp_path)
     assert tree["version"] in info
     assert str(tmp_path / "venv") in info
-    assert "--qemu=PATH" in run(python, "-m", "pytest", "--help", cwd=tmp_path)
+    assert "--qemu-vmstate-qemu=PATH" in run(python, "-m", "pytest", "--help", cwd=tmp_path)
 
     emulators = [e for e in environment()["emulators"] if e["native"] == tree["native"]]
     if emulators:
@@ -146,7 +147,7 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
         said = run(emulators[0]["path"], *command, "-plugin", plugin, input="quit\n")
         assert f"prefix {tmp_path / 'venv'}" in said
         (tmp_path / "test_it.py").write_text(WITH_FIXTURE)
-        option = f"--qemu={emulators[0]['path']}"
+        option = f"--qemu-vmstate-qemu={emulators[0]['path']}"
         assert "1 passed" in run(python, "-m", "pytest", "-q", option, cwd=tmp_path)
         words = ("bench", "--tiny", "--json", "--qemu", emulators[0]["path"])
         figures = json.loads(run(program, *words, cwd=tmp_path))
