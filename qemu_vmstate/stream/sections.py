@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from .configuration import Configuration
 from .decoder import Field, find
-from .iterable import Pages
+from .iterable import MappedBlock, Pages
 from .source import Source
 from .vmdesc import Description
 
@@ -26,7 +26,9 @@ Kind: TypeAlias = Literal[
     "eof",
     "description",
     "padding",
+    "trailing",
 ]
+"""``padding`` is up to 64 KiB of zeros behind the stream, ``trailing`` any other bytes there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The content of a migration file."""
+    """The content of a migration file, or, as an error's ``partial``, of its readable beginning."""
 
     path: str
     size: int
@@ -91,9 +93,19 @@ class Stream:
     """The lengths of the blocks of RAM, in bytes."""
     footers: bool
     """Whether sections have footers; those of machine types before 2.4 have none."""
+    mapped_blocks: tuple[MappedBlock, ...] = ()
+    """Where mapped-ram has the blocks of RAM; empty without this capability."""
+    like: str | None = None
+    """The path of the file by whose description the devices were decoded, if not their own."""
 
     def __iter__(self) -> Iterator[Section]:
         return iter(self.sections)
+
+    @property
+    def end(self) -> int:
+        """The offset up to which the file was read: its size, unless an error ended it."""
+        last = self.sections[-1]
+        return last.offset + last.size
 
     def section(self, name: str, instance_id: int = 0) -> Section:
         """Return the device's first section with fields, else its first one; raise KeyError."""
