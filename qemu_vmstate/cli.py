@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn, TextIO, TypeAlias
 
-from .errors import VMStateError
+from .errors import StreamError, VMStateError
 
 __all__ = ["main"]
 
@@ -58,7 +58,8 @@ def _run_on_file(run: Callable[[argparse.Namespace], _Result], options: argparse
     try:
         status, write = run(options)
     except OSError as error:
-        print(f"qemu-vmstate: {options.file} cannot be read: {error.strerror}", file=sys.stderr)
+        name = error.filename or options.file
+        print(f"qemu-vmstate: {name} cannot be read: {error.strerror}", file=sys.stderr)
         return 1
     try:
         write(sys.stdout)
@@ -76,6 +77,12 @@ def _add_inspect(add_parser: _AddParser) -> None:
         description="Show the sections of a migration file of any QEMU; --json shows every field.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object with every field")
+    parser.add_argument(
+        "--like",
+        metavar="OTHER",
+        help="a migration file of the same machine, by whose description the devices are decoded "
+        "if FILE has none",
+    )
     _add_file(parser, _inspect)
 
 
@@ -83,7 +90,26 @@ def _inspect(options: argparse.Namespace) -> _Result:
     from .stream.reader import read
     from .stream.show import show, write_json
 
-    return 0, partial(write_json if options.json else show, read(options.file))
+    like = read(options.like) if options.like else None
+    try:
+        stream = read(options.file, like=like)
+    except StreamError as error:
+        if error.partial is None:
+            raise
+        return 1, partial(_show_partial, error, options.json)
+    return 0, partial(write_json if options.json else show, stream)
+
+
+def _show_partial(error: StreamError, as_json: bool, out: TextIO) -> None:
+    """Show what could be read, and then the reason why it ends there."""
+    from .stream.show import show, write_json
+
+    if as_json:
+        write_json(error.partial, out, error)
+    else:
+        show(error.partial, out)
+    out.flush()
+    print(f"qemu-vmstate: {error}", file=sys.stderr)
 
 
 def _add_scaffold(add_parser: _AddParser) -> None:
