@@ -83,20 +83,21 @@ def _offset(text: str) -> int:
 _offset.__name__ = "offset"  # argparse's messages have it
 
 
-def _read(options: argparse.Namespace) -> Stream:
+def _read(options: argparse.Namespace, like: Stream | None = None) -> Stream:
     from .stream.reader import read
 
     if options.file == "-" and sys.stdin is None:
         raise StreamError("the standard input is closed", "-")
     file = sys.stdin.buffer if options.file == "-" else options.file
-    return read(file, offset=options.offset, snapshot=options.snapshot)
+    return read(file, offset=options.offset, snapshot=options.snapshot, like=like)
 
 
 def _run_on_file(run: Callable[[argparse.Namespace], _Result], options: argparse.Namespace) -> int:
     try:
         status, write = run(options)
     except OSError as error:
-        print(f"qemu-vmstate: {options.file} cannot be read: {error.strerror}", file=sys.stderr)
+        name = error.filename or options.file
+        print(f"qemu-vmstate: {name} cannot be read: {error.strerror}", file=sys.stderr)
         return 1
     try:
         write(sys.stdout)
@@ -114,13 +115,39 @@ def _add_inspect(add_parser: _AddParser) -> None:
         description="Show the sections of a migration file of any QEMU; --json shows every field.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object with every field")
+    parser.add_argument(
+        "--like",
+        metavar="OTHER",
+        help="a migration file of the same machine, by whose description the devices are decoded "
+        "if FILE has none",
+    )
     _add_file(parser, _inspect)
 
 
 def _inspect(options: argparse.Namespace) -> _Result:
+    from .stream.reader import read
     from .stream.show import show, write_json
 
-    return 0, partial(write_json if options.json else show, _read(options))
+    like = read(options.like) if options.like else None
+    try:
+        stream = _read(options, like)
+    except StreamError as error:
+        if error.partial is None:
+            raise
+        return 1, partial(_show_partial, error, options.json)
+    return 0, partial(write_json if options.json else show, stream)
+
+
+def _show_partial(error: StreamError, as_json: bool, out: TextIO) -> None:
+    """Show what could be read, and then the reason why it ends there."""
+    from .stream.show import show, write_json
+
+    if as_json:
+        write_json(error.partial, out, error)
+    else:
+        show(error.partial, out)
+    out.flush()
+    print(f"qemu-vmstate: {error}", file=sys.stderr)
 
 
 def _add_scaffold(add_parser: _AddParser) -> None:

@@ -24,6 +24,7 @@ catch it.  ``InvalidError`` is named after the Rust crate's
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 __all__ = [
     "BorrowError",
@@ -59,8 +60,8 @@ class InvalidError(VMStateError, ValueError):
         self.reason = reason
         self.path = path
 
-    def __reduce__(self) -> tuple[type[InvalidError], tuple[str, str]]:
-        return type(self), (self.reason, self.path)
+    def __reduce__(self) -> tuple[type[InvalidError], tuple[str, str], dict[str, Any]]:
+        return type(self), (self.reason, self.path), self.__dict__
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.path else self.reason
@@ -72,6 +73,10 @@ class OutOfRangeError(InvalidError):
 
 class StreamError(InvalidError):
     """A stream that ends early, goes on after its last field or is not this device's."""
+
+    partial: Any = None
+    """What :func:`qemu_vmstate.stream.read` had read of the file: a :class:`~.stream.Stream` whose
+    sections end before the error, or ``None`` if there is not even a header."""
 
 
 class VersionError(InvalidError):

@@ -154,7 +154,8 @@ class Decoder:
     """Reads one section's payload, which begins at *at* and ends before *limit*.
 
     *find_end* returns the end according to the section's footer, or -1.  It is needed only if
-    the description has a gap.
+    the description has a gap.  With *optional_subsections*, those of the description may be
+    absent, because it is of another stream.
     """
 
     def __init__(
@@ -164,12 +165,14 @@ class Decoder:
         limit: int,
         budget: Budget,
         find_end: Callable[[], int] = lambda: -1,
+        optional_subsections: bool = False,
     ) -> None:
         self.at = at
         self._source = source
         self._limit = limit
         self._budget = budget
         self._find_end = find_end
+        self._optional = optional_subsections
 
     def described(self, description: Entry, where: str, depth: int = 0) -> tuple[Field, ...]:
         """Return the fields, then the subsections, of a description; *where* is for errors."""
@@ -189,7 +192,8 @@ class Decoder:
             else:
                 out.append(self._field(name, group, inner, depth))
         for sub in subsections:
-            out.append(self._subsection(sub, where, depth))
+            if not (self._optional and self._is_absent(sub, where)):
+                out.append(self._subsection(sub, where, depth))
         return tuple(out)
 
     # ---------------------------------------------- what QEMU did not describe
@@ -215,6 +219,8 @@ class Decoder:
             raise self._malformed(
                 where, "the first of its pointers is NULL, and nothing describes the others"
             )
+        if self._optional and any("vmsd_name" in entry for entry in later):
+            raise self._malformed(where, "subsections that may be absent follow its pointers")
         for entry in later:
             end -= self._extent(entry, where)
         if end <= self.at:
@@ -399,6 +405,12 @@ class Decoder:
                 f"{where}: by the description {described} is at byte {self.at - 1}, "
                 f"and {mark:#04x} is there"
             )
+
+    def _is_absent(self, sub: Entry, where: str) -> bool:
+        name = self._str(sub, "vmsd_name", where).encode()
+        head = bytes([_SUBSECTION, len(name) & 0xFF]) + name
+        end = self.at + len(head)
+        return end > self._limit or self._source.at(self.at, len(head), where) != head
 
     def _subsection(self, sub: Entry, where: str, depth: int) -> Field:
         name = self._str(sub, "vmsd_name", where)

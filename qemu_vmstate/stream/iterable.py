@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ..errors import StreamError
 from .source import WINDOW, Source, shown
 
-__all__ = ["MEASURES", "Pages", "Ram"]
+__all__ = ["MEASURES", "MappedBlock", "Pages", "Ram"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,20 @@ class Pages:
     zero: int = 0
     xbzrle: int = 0
     compressed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MappedBlock:
+    """A block of RAM in a file with mapped-ram; all offsets are those in the file."""
+
+    name: str
+    head_offset: int
+    """The offset of its header, which has the other two offsets."""
+    bitmap_offset: int
+    bitmap_size: int
+    pages_offset: int
+    size: int
+    """The number of bytes of its pages."""
 
 
 _ZERO, _MEM_SIZE, _PAGE, _EOS, _CONTINUE, _XBZRLE, _HOOK = 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
@@ -44,6 +58,11 @@ class Ram:
     """Each block has its pages at a fixed offset behind its entry: the capability mapped-ram."""
     blocks: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By name: the offset of the block's entry in the file, and its length in bytes."""
+    mapped_blocks: list[MappedBlock] = field(default_factory=list)
+    advised_sizes: int = 0
+    """All host page sizes of blocks, or-ed, of the command POSTCOPY_ADVISE; 0 without postcopy."""
+    reached: int = 0
+    """The offset of the record in which an error occurred."""
     _block: str = ""
 
     # One long loop, because a call for each page of a guest's memory would double the time.
@@ -52,51 +71,56 @@ class Ram:
         normal = zero = xbzrle = compressed = 0
         mask, page_size = self.page_size - 1, self.page_size
         base, window = at, b""
-        while True:
-            begin = at - base
-            # The longest record header: flags, a name and the bytes that follow it.
-            if begin + 280 > len(window):
-                base, window, begin = at, source.window(at), 0
-                if len(window) < 8:
-                    raise source.cut(at, 8, "a record of the section of RAM")
-            (header,) = _HEADER.unpack_from(window, begin)
-            flags, address = header & mask, header & ~mask
-            record, at = at, at + 8
-            if flags & (_ZERO | _PAGE | _XBZRLE | _COMPRESSED):
-                if not flags & _CONTINUE:
-                    length = source.byte(at, "the name of a RAM block")
-                    self._block = shown(source.at(at + 1, length, "the name of a RAM block"))
-                    at += 1 + length
-                if self._block not in self.blocks or address >= self.blocks[self._block][1]:
-                    raise self._stray(source, record, address)
-            kind = flags & ~_CONTINUE
-            if kind == _PAGE:
-                at += page_size
-                normal += 1
-                if at > source.size:
-                    raise source.cut(at - page_size, page_size, f"a page of {self._block!r}")
-            elif kind == _ZERO:
-                at += 1
-                zero += 1
-                if at > source.size:
-                    raise source.cut(at - 1, 1, f"a zero page of {self._block!r}")
-            elif kind == _XBZRLE:
-                at += 3 + source.be16(at + 1, "an XBZRLE page")
-                xbzrle += 1
-            elif kind == _COMPRESSED:
-                at += 4 + source.be32(at, "a compressed page")
-                compressed += 1
-            elif kind == _MEM_SIZE:
-                at, in_list = self._list(source, at, address)
-                normal, zero = normal + in_list.normal, zero + in_list.zero
-            elif kind == _EOS:
-                return at, Pages(normal, zero, xbzrle, compressed)
-            elif kind != _MULTIFD_FLUSH:
-                reason = "RDMA's, which no file has" if kind & _HOOK else "no known combination"
-                raise source.error(
-                    f"the record of RAM at byte {record} has the flags {flags:#x}: {reason} "
-                    f"(with target pages of {page_size} bytes)"
-                )
+        record = at
+        try:
+            while True:
+                begin = at - base
+                # The longest record header: flags, a name and the bytes that follow it.
+                if begin + 280 > len(window):
+                    base, window, begin = at, source.window(at), 0
+                    if len(window) < 8:
+                        raise source.cut(at, 8, "a record of the section of RAM")
+                (header,) = _HEADER.unpack_from(window, begin)
+                flags, address = header & mask, header & ~mask
+                record, at = at, at + 8
+                if flags & (_ZERO | _PAGE | _XBZRLE | _COMPRESSED):
+                    if not flags & _CONTINUE:
+                        length = source.byte(at, "the name of a RAM block")
+                        self._block = shown(source.at(at + 1, length, "the name of a RAM block"))
+                        at += 1 + length
+                    if self._block not in self.blocks or address >= self.blocks[self._block][1]:
+                        raise self._stray(source, record, address)
+                kind = flags & ~_CONTINUE
+                if kind == _PAGE:
+                    at += page_size
+                    normal += 1
+                    if at > source.size:
+                        raise source.cut(at - page_size, page_size, f"a page of {self._block!r}")
+                elif kind == _ZERO:
+                    at += 1
+                    zero += 1
+                    if at > source.size:
+                        raise source.cut(at - 1, 1, f"a zero page of {self._block!r}")
+                elif kind == _XBZRLE:
+                    at += 3 + source.be16(at + 1, "an XBZRLE page")
+                    xbzrle += 1
+                elif kind == _COMPRESSED:
+                    at += 4 + source.be32(at, "a compressed page")
+                    compressed += 1
+                elif kind == _MEM_SIZE:
+                    at, in_list = self._list(source, at, address)
+                    normal, zero = normal + in_list.normal, zero + in_list.zero
+                elif kind == _EOS:
+                    return at, Pages(normal, zero, xbzrle, compressed)
+                elif kind != _MULTIFD_FLUSH:
+                    reason = "RDMA's, which no file has" if kind & _HOOK else "no known combination"
+                    raise source.error(
+                        f"the record of RAM at byte {record} has the flags {flags:#x}: {reason} "
+                        f"(with target pages of {page_size} bytes)"
+                    )
+        except StreamError:
+            self.reached = record
+            raise
 
     def _list(self, source: Source, at: int, total: int) -> tuple[int, Pages]:
         pages = Pages()
@@ -106,7 +130,11 @@ class Ram:
             name = shown(source.at(at + 1, count, "a RAM block's name"))
             at += 1 + count
             length = source.be64(at, f"the length of the RAM block {name!r}")
-            at += 16 if self.with_addresses else 8
+            at += 8
+            if self._has_page_size(source, at):
+                at += 8
+            if self.with_addresses:
+                at += 8
             if length > total:
                 raise source.error(
                     f"the RAM block {name!r} at byte {begin} has {length} bytes, where the "
@@ -118,6 +146,17 @@ class Ram:
                 at, more = self._mapped(source, at, name, length)
                 pages = Pages(pages.normal + more.normal, pages.zero + more.zero)
         return at, pages
+
+    def _has_page_size(self, source: Source, at: int) -> bool:
+        """Return whether the page size of a block follows its length, at *at*.
+
+        With the capability postcopy-ram, it does for each block of which it is not the source
+        host's own.  The next block's name, or the record behind the list, is never such a number.
+        """
+        if not self.advised_sizes:
+            return False
+        size = source.be64(at, "what follows the length of a RAM block")
+        return size & (size - 1) == 0 and size & self.advised_sizes != 0
 
     def _mapped(self, source: Source, at: int, name: str, length: int) -> tuple[int, Pages]:
         """Return the end and the number of a block's pages; its mapped-ram header is at *at*.
@@ -148,6 +187,7 @@ class Ram:
                 begin, min(WINDOW, bitmap_at + bitmap - begin), f"the bitmap of {what}"
             )
             normal += int.from_bytes(part).bit_count()
+        self.mapped_blocks.append(MappedBlock(name, at, bitmap_at, bitmap, pages_at, length))
         # A page that is not in the bitmap is zero or was never written.
         return end, Pages(normal, max(0, count - normal))
 

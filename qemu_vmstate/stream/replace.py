@@ -9,23 +9,21 @@ description is refused, unless it comes with a description of its own.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import TypeAlias
 
 from ..errors import StreamError
 from .decoder import Budget, Decoder
 from .reader import read
+from .rewrite import Edit, write
 from .sections import Section, Stream
-from .source import Memory, Source, printable
+from .source import Memory, printable
 from .vmdesc import Description, by_device, json_text
 
 __all__ = ["Key", "replace"]
 
 Key: TypeAlias = tuple[str, int]
 """A section's name and instance id."""
-
-_CHUNK = 1 << 20
 
 
 def replace(
@@ -40,13 +38,18 @@ def replace(
 
     *payloads* maps name and instance id to bytes, ``{("hpet", 0): save(hpet)}``; everything else
     in the file is unchanged.  *out* may be *path*; it is replaced after all is written, and gets
-    the permissions of *path*.  RAM is copied in pieces.
+    the permissions of *path*.  RAM is copied in pieces, and holes remain holes.
+
+    If a payload's length changes, all that lies behind it moves, also what follows the stream, so
+    nothing is overwritten.  Only the pages of mapped-ram stay at their offsets, if there is room in
+    front of them; else they move to the next aligned offset, and the headers are corrected.
 
     QEMU accepts a payload of any length that its device reads, and ignores the JSON description
     at the end of the file, but other readers need a correct one.  So a payload that does not
     match the section's description, for example with one more subsection, needs a new one in
-    *descriptions*, as ``describe(hpet)`` returns it, which also replaces the one in the file.  A
-    section without a description can have any payload.
+    *descriptions*, as ``describe(hpet)`` returns it, which also replaces the one in the file.  The
+    payload of a section without a description must have the size of the old one, because only a
+    description says where it ends.
 
     The stream may begin at *offset*, or behind the header of a libvirt save image that is not
     compressed: what is before it stays as it is.  In any other container it is refused.
@@ -61,7 +64,7 @@ def replace(
     for key in descriptions:
         if key not in payloads:
             raise _refusal(stream, key, "has a new description without a new payload")
-    edits: list[tuple[int, int, bytes]] = []
+    edits: list[Edit] = []
     for key, payload in payloads.items():
         section = _section(stream, key)
         _check(stream, section, key, payload, descriptions.get(key))
@@ -70,7 +73,7 @@ def replace(
     if descriptions:
         edits.append(_described(stream, descriptions))
     with stream.origin.open() as source:
-        _write(source, out, sorted(edits))
+        write(source, out, sorted(edits), stream.mapped_blocks)
 
 
 def _refusal(stream: Stream, key: Key, reason: str) -> StreamError:
@@ -98,6 +101,13 @@ def _check(
 ) -> None:
     old = by_device(stream.description).get(key)
     if new is None and section.fields is None:
+        if len(payload) != section.payload_size:
+            raise _refusal(
+                stream,
+                key,
+                f"cannot have these {len(payload)} bytes: nothing in the file describes it, so "
+                f"only other {section.payload_size} bytes can take the place of those it has",
+            )
         return
     if new is not None and not old:
         raise _refusal(stream, key, "is not described in the file, so there is nothing to update")
@@ -130,7 +140,7 @@ def _check(
         )
 
 
-def _described(stream: Stream, new: Mapping[Key, Description]) -> tuple[int, int, bytes]:
+def _described(stream: Stream, new: Mapping[Key, Description]) -> Edit:
     """Return the edit that gives the JSON at the end new descriptions, written as QEMU does."""
     section = next(s for s in stream if s.kind == "description")
     begin, size = section.payload_offset, section.payload_size
@@ -144,26 +154,3 @@ def _described(stream: Stream, new: Mapping[Key, Description]) -> tuple[int, int
     description["devices"] = devices
     changed = json_text(description).encode()
     return begin - 4, begin + size, len(changed).to_bytes(4) + changed
-
-
-def _write(
-    source: Source, out: str | os.PathLike[str], edits: list[tuple[int, int, bytes]]
-) -> None:
-    """Write the file with its edits, and replace *out* after all of it is written."""
-    folder, name = os.path.split(os.path.abspath(out))
-    part, path = tempfile.mkstemp(prefix=f".{name[:100]}-", dir=folder)
-    try:
-        with open(part, "wb") as file:
-            os.fchmod(part, source.permissions)
-            done = 0
-            for begin, end, data in [*edits, (source.size, source.size, b"")]:
-                while done < begin:
-                    chunk = source.at(done, min(_CHUNK, begin - done), "what stays as it is")
-                    file.write(chunk)
-                    done += len(chunk)
-                file.write(data)
-                done = end
-        os.replace(path, os.path.join(folder, name))
-    except BaseException:
-        os.unlink(path)
-        raise

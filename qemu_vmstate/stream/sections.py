@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from .configuration import Configuration
 from .decoder import Field, find
-from .iterable import Pages
+from .iterable import MappedBlock, Pages
 from .origin import Origin
 from .vmdesc import Description
 
@@ -27,7 +27,9 @@ Kind: TypeAlias = Literal[
     "eof",
     "description",
     "padding",
+    "trailing",
 ]
+"""``padding`` is up to 64 KiB of zeros behind the stream, ``trailing`` any other bytes there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The content of a migration file."""
+    """The content of a migration file, or, as an error's ``partial``, of its readable beginning."""
 
     path: str
     size: int
@@ -94,9 +96,19 @@ class Stream:
     """Whether sections have footers; those of machine types before 2.4 have none."""
     origin: Origin = dataclasses.field(repr=False, compare=False)
     """Where the stream was read from; its ``container`` says what is around the stream."""
+    mapped_blocks: tuple[MappedBlock, ...] = ()
+    """Where mapped-ram has the blocks of RAM; empty without this capability."""
+    like: str | None = None
+    """The path of the file by whose description the devices were decoded, if not their own."""
 
     def __iter__(self) -> Iterator[Section]:
         return iter(self.sections)
+
+    @property
+    def end(self) -> int:
+        """The offset up to which the file was read: its size, unless an error ended it."""
+        last = self.sections[-1]
+        return last.offset + last.size
 
     def section(self, name: str, instance_id: int = 0) -> Section:
         """Return the device's first section with fields, else its first one; raise KeyError."""

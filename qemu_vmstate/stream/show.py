@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from ..errors import StreamError
 from .decoder import Field
 from .sections import Section, Stream
 from .source import printable
@@ -19,8 +20,11 @@ _COLUMNS = ("offset", "size", "kind", "id", "name", "instance", "version", "cont
 _RIGHT = {"offset", "size", "id", "instance", "version"}
 
 
-def as_json(stream: Stream) -> dict[str, Any]:
-    """Return all of a stream as values for JSON: bytes are hexadecimal digits, ints are exact."""
+def as_json(stream: Stream, error: StreamError | None = None) -> dict[str, Any]:
+    """Return all of a stream as values for JSON: bytes are hexadecimal digits, ints are exact.
+
+    *error* is the one that ended it, if it is only the beginning of one.
+    """
     configuration = stream.configuration
     return {
         "path": stream.path,
@@ -31,7 +35,9 @@ def as_json(stream: Stream) -> dict[str, Any]:
         "footers": stream.footers,
         "configuration": configuration
         and {**asdict(configuration), "capabilities": list(configuration.capabilities)},
+        "like": stream.like,
         "sections": [_section(section) for section in stream],
+        "error": error and str(error),
     }
 
 
@@ -77,9 +83,9 @@ def _value(value: object) -> object:
     return [_value(one) for one in value] if isinstance(value, tuple) else value
 
 
-def write_json(stream: Stream, out: TextIO) -> None:
+def write_json(stream: Stream, out: TextIO, error: StreamError | None = None) -> None:
     """Write one JSON object and a newline, in pieces."""
-    for text in json.JSONEncoder().iterencode(as_json(stream)):
+    for text in json.JSONEncoder().iterencode(as_json(stream, error)):
         out.write(text)
     out.write("\n")
 
@@ -88,10 +94,15 @@ def show(stream: Stream, out: TextIO) -> None:
     """Write a table of the sections: with ``rich`` if *out* is a terminal, else as plain text."""
     configuration = stream.configuration
     described = "described" if stream.description else "not described"
+    if stream.like:
+        described = f"decoded like those of {printable(stream.like)}"
+    size = f"{stream.size} bytes"
+    if stream.end < stream.size:
+        size = f"read up to byte {stream.end} of {size}"
     machine = f"machine {printable(configuration.machine)}, " if configuration else ""
     container = f" ({printable(stream.origin.container)})" if stream.origin.container else ""
     out.write(
-        f"{printable(stream.path)}{container}: {machine}{stream.size} bytes, "
+        f"{printable(stream.path)}{container}: {machine}{size}, "
         f"pages of {stream.page_size} bytes, {len(stream.sections)} sections, devices {described}\n"
     )
     rows = [_row(section) for section in stream]

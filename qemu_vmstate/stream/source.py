@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -120,6 +121,20 @@ class Source:
     def be64(self, offset: int, what: str) -> int:
         """Return an unsigned big-endian number of 64 bits."""
         return int.from_bytes(self.at(offset, 8, what))
+
+    def extents(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield where there is data; all of it if that cannot be known, as of a disk."""
+        while begin < end:
+            try:
+                first = os.lseek(self._fd, begin, os.SEEK_DATA)
+                last = os.lseek(self._fd, first, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a hole up to the end
+                    return
+                first, last = begin, end
+            if first < end:
+                yield first, min(last, end)
+            begin = last
 
     def find(self, needle: bytes, start: int, end: int) -> Iterator[int]:
         """Yield each offset of *needle* between *start* and *end*; each byte is read once."""

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from ..errors import StreamError
 from .decoder import Duplicates
-from .source import Source
+from .source import WINDOW, Source
 
 __all__ = [
+    "DESCRIPTION",
     "LARGEST",
     "Description",
     "by_device",
-    "find_description",
+    "description_at",
+    "descriptions",
     "json_object",
     "json_text",
     "parse",
@@ -25,27 +28,58 @@ Description: TypeAlias = Mapping[str, Any]
 LARGEST = 1 << 25
 """The longest description that is read; that of a thousand vCPUs has some 20 MB."""
 
+_EOF, DESCRIPTION = 0x00, 0x06
+_WHAT = "the description"
+_MOST_READ = 8 * LARGEST
 
-def find_description(source: Source, at: int) -> tuple[int, Description | None]:
-    """Return the offset of the EOF mark before the description, and the description.
 
-    If there is none, return the end of the file and ``None``.  JSON has no NUL bytes, so the last
-    bytes that look like the mark are the mark, or else part of the description's length, which
-    can look like one or two marks.
+def descriptions(source: Source, begin: int, end: int) -> Iterator[tuple[int, Description]]:
+    """Yield whatever between *begin* and *end* is a mark of the stream's end and a description.
+
+    Each comes with the offset of its mark.  A device may have the same bytes inside, so a walk
+    over the sections has to end at it.  Only so many candidates are read that a file of nothing
+    else takes no longer than some seconds.
     """
-    first, mark = max(at, source.size - LARGEST), source.size
-    for _ in range(3):
-        if (mark := source.rfind(b"\0\x06", first, mark + 1)) < 0:
-            break
-        if mark + 7 > source.size:
+    left = _MOST_READ
+    for mark in source.find(bytes([_EOF, DESCRIPTION]), begin, min(end, source.size)):
+        if not _is_object(source, mark + 1):
             continue
-        length = source.be32(mark + 2, "the description's length")
-        end = mark + 6 + length
-        if end > source.size or source.byte(mark + 6, "the description") != ord("{"):
+        length = source.be32(mark + 2, _WHAT)
+        stop = mark + 6 + length
+        if not 2 <= length <= LARGEST or stop > source.size:
             continue
-        if end == source.size or source.byte(end, "padding") == 0:
-            return mark, parse(source, mark + 6, length)
-    return source.size, None
+        left -= length + WINDOW
+        if left < 0:
+            return
+        if source.byte(stop - 1, _WHAT) not in b"} \t\r\n":
+            continue
+        try:
+            yield mark, parse(source, mark + 6, length)
+        except StreamError:
+            continue
+
+
+def description_at(source: Source, at: int) -> tuple[int, Description] | None:
+    """Return the end of the description whose mark is at *at*, and the description.
+
+    ``None`` if anything else begins there; StreamError if it is one, but cut short or malformed.
+    """
+    if at >= source.size or source.byte(at, _WHAT) != DESCRIPTION:
+        return None
+    length = source.be32(at + 1, f"{_WHAT}'s length")
+    end = at + 5 + length
+    is_cut = end > source.size
+    # At the very end of the file it may be one whose text is missing.
+    if (length > LARGEST and is_cut) or not (_is_object(source, at) or at + 5 == source.size):
+        return None
+    if is_cut:
+        raise source.cut(at + 5, length, _WHAT)
+    return end, parse(source, at + 5, length)
+
+
+def _is_object(source: Source, at: int) -> bool:
+    """Return whether JSON may follow the mark at *at* and the length behind it."""
+    return at + 5 < source.size and source.byte(at + 5, _WHAT) == ord("{")
 
 
 def parse(source: Source, at: int, length: int) -> Description:
