@@ -31,7 +31,10 @@ _VOCABULARY = {
     *("Device", "Literal", "SECTIONS", "VMStruct", "bool", "field", "zeroed"),
 }
 ATTRIBUTES = {
-    "Device": {"Migrated", "needed", "post_load", "post_save", "pre_load", "pre_save"},
+    "Device": {
+        *("Migrated", "needed", "pre_save", "post_save", "pre_load", "post_load"),
+        *("load_complete", "load_rolled_back"),
+    },
     "VMStruct": {
         *("Migrated", "restore_migrated_state_mut", "snapshot_migration_state"),
         "to_migration_state",

@@ -187,7 +187,7 @@ def test_zeros_cost_neither_memory_nor_disk(file: Path) -> None:
         finally:
             tracemalloc.stop()
         assert found.size == len(GOOD) + (200 << 20)
-        assert found.sections[-1].kind == "padding"
+        assert found.sections[-1].kind == "trailing"
         assert peak < 40 << 20, name
         with found.origin.open() as source:
             held = os.fstat(source._fd)  # noqa: SLF001 - the temporary file has no name
