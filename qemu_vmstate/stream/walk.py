@@ -148,10 +148,11 @@ class Walk:
         If a device among them has another size by the layouts, it is a walk from the beginning.
         """
         out = self.again(self.page_size, layouts, limit)
-        out.footers = self.footers
+        before = self.sections[self._front : mark]
+        out.footers = self.footers if any(s.section_id is not None for s in before) else None
         blocks, mapped = dict(self.ram.blocks), list(self.ram.mapped_blocks)
         out.ram = replace(self.ram, blocks=blocks, mapped_blocks=mapped)
-        if all(map(out.take, self.sections[self._front : mark])):
+        if all(map(out.take, before)):
             return out
         return self.again(self.page_size, layouts, limit)
 
