@@ -77,7 +77,7 @@ def test_what_lies_behind_a_stream_without_a_description(parse: Parse, rest: byt
 def test_replace_keeps_what_lies_behind(tmp_path: Path, rest: bytes) -> None:
     path, out = tmp_path / "vm.mig", tmp_path / "out.mig"
     path.write_bytes(GOOD + rest)
-    with pytest.raises(StreamError, match="cannot have these 5 bytes: .*ends inside dev.b"):
+    with pytest.raises(StreamError, match=r"cannot have these 5 bytes: .*ends inside dev.b"):
         replace(path, out, {("dev", 0): bytes(5)})
     replace(path, out, {("dev", 0): b"\1\2\3\4\5\6"})
     changed = GOOD.replace(full("dev", bytes(6)), full("dev", b"\1\2\3\4\5\6"))
@@ -162,7 +162,7 @@ def test_a_device_in_front_of_memory(parse: Parse) -> None:
     stream = parse(data + described(*own) + GOOD)
     assert [s.name for s in stream if s.fields] == ["early", "dev"]
     assert [s.payload_size for s in parse(data) if s.kind == "full"] == [8, 1]
-    start_and_end = ram(4096, page).replace(be64(0x10) + footer(2), be64(0x10))
+    start_and_end = ram(4096, bytes(4096)).replace(be64(0x10) + footer(2), be64(0x10))
     without = HEADER + early[:-5] + start_and_end + full("dev", b"\1")[:-5] + EOF
     stream = parse(without + described(*own))
     assert not stream.footers
@@ -178,9 +178,9 @@ def test_a_footer_in_front_of_a_zero_may_be_inside_a_device(parse: Parse) -> Non
 
 def test_a_description_that_does_not_fit_its_sections_is_an_error(parse: Parse) -> None:
     wrong = described(device("dev", entry("a", "uint32", 4)))
-    with pytest.raises(StreamError, match="ends at byte .* instead of a footer"):
+    with pytest.raises(StreamError, match=r"ends at byte .* instead of a footer"):
         parse(BARE + wrong)
-    with pytest.raises(StreamError, match="ends at byte .* instead of a footer"):
+    with pytest.raises(StreamError, match=r"ends at byte .* instead of a footer"):
         parse(BARE + wrong + GOOD)
     without = HEADER + full("dev", b"\1\0")[:-5] + EOF
     with pytest.raises(StreamError, match="of 'dev' ends at byte 26, where 0x00 is instead"):
