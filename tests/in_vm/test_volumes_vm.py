@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
+import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,8 +276,22 @@ def test_a_longer_payload_in_front_of_mapped_ram(
 ) -> None:
     if int(emulator["version"].split(".")[0]) < 9:
         return  # it has neither mapped-ram nor early_setup
-    here = start("here", script=EARLY, extra=[*emulator["args"], "-m", "1G"], paused=True)
-    enable(here, "mapped-ram")
+
+    def vm_with(memory: Path, **options: bool) -> VM:
+        backend = f"memory-backend-file,id=memory,size=256M,share=on,mem-path={memory}"
+        extra = [*emulator["args"], "-m", "256", "-object", backend]
+        extra += ["-machine", "memory-backend=memory"]
+        vm = start(memory.name, script=EARLY, extra=extra, paused=True, **options)
+        enable(vm, "mapped-ram")
+        return vm
+
+    memory = tmp_path / "here"
+    with memory.open("wb") as pages:
+        pages.truncate(256 << 20)
+        for at in (0, 5 << 12, 8 << 12, 99 << 20, (256 << 20) - 4096):
+            pages.seek(at)
+            pages.write(random.Random(at).randbytes(4096))
+    here = vm_with(memory)
     file, out = tmp_path / "vm.mig", tmp_path / "out.mig"
     here.migrate_to_file(file)
     stream = read(file)
@@ -295,16 +311,13 @@ def test_a_longer_payload_in_front_of_mapped_ram(
         [block] = changed.mapped_blocks
         assert block.pages_offset == pages_at
         assert out.stat().st_blocks * 512 < 16 * mib
-        name = f"there{count}"
-        there = start(
-            name, script=EARLY, extra=[*emulator["args"], "-m", "1G"], incoming=True, paused=True
-        )
-        enable(there, "mapped-ram")
+        there = vm_with(tmp_path / f"there{count}", incoming=True)
         there.load_from_file(out)
         assert there.python.eval("[leaf.size for leaf in dev.leaves]") == [
             n % 256 for n in range(count)
         ]
         there.quit()
+        assert filecmp.cmp(memory, tmp_path / f"there{count}", shallow=False)
 
 
 def test_the_holes_of_mapped_ram_remain(start: StartVM, emulator: Emulator, tmp_path: Path) -> None:
