@@ -219,11 +219,19 @@ class _Reader:
                     f"{attempt.after()}"
                 )
                 failed.append(attempt)
-        if plain.error is None and description_at(self._source, plain.at + 1) is None:
-            failed.clear()
-        if self._like and not failed:
+        own = plain.error is None and self._is_described(plain.at + 1)
+        if self._like and not own:
             return self._by_other(plain, self._like)
+        if plain.error is None and not own:
+            return plain
         return max([*failed, plain], key=lambda walk: (walk.error is not None, walk.at))
+
+    def _is_described(self, at: int) -> bool:
+        """Return whether a description follows the end of the stream at *at*."""
+        try:
+            return description_at(self._source, at) is not None
+        except StreamError:  # which is raised when its section is added
+            return False
 
     def _attempts(self, plain: Walk) -> Iterator[tuple[Walk, int, Description]]:
         """Yield walks that have still to be run, each with a description and its mark's offset."""

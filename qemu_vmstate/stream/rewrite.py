@@ -54,7 +54,9 @@ class _Plan:
         """Copy a block of mapped-ram; what lies in front of its pages may have moved."""
         bitmap = block.bitmap_offset + self.shift
         behind = bitmap + block.bitmap_size
-        pages = max(block.pages_offset, -(-behind // _ALIGNMENT) * _ALIGNMENT)
+        pages = block.pages_offset
+        if behind > pages:
+            pages = -(-behind // _ALIGNMENT) * _ALIGNMENT
         self.copy(block.head_offset + _OFFSETS)
         offsets = bitmap.to_bytes(8) + pages.to_bytes(8)
         self.write(offsets, self._done + len(offsets))

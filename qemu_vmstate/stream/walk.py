@@ -148,10 +148,11 @@ class Walk:
         If a device among them has another size by the layouts, it is a walk from the beginning.
         """
         out = self.again(self.page_size, layouts, limit)
-        out.footers = self.footers
+        before = self.sections[self._front : mark]
+        out.footers = self.footers if any(s.section_id is not None for s in before) else None
         blocks, mapped = dict(self.ram.blocks), list(self.ram.mapped_blocks)
         out.ram = replace(self.ram, blocks=blocks, mapped_blocks=mapped)
-        if all(map(out.take, self.sections[self._front : mark])):
+        if all(map(out.take, before)):
             return out
         return self.again(self.page_size, layouts, limit)
 
@@ -324,10 +325,11 @@ class Walk:
         return next((end for end in found if self._begins_something(end + 5)), weak)
 
     def _begins_something(self, at: int) -> bool:
+        """Return whether a section begins at *at*, or ends the file there or inside its head."""
         if at >= self._limit:
             return at == self._limit
+        kind = self._source.byte(at, "a section")
         try:
-            kind = self._source.byte(at, "a section")
             if kind in (_START, _FULL):
                 head, _ = self._head(at)
                 return head.name != "" and head.name.isascii() and head.name.isprintable()
@@ -335,11 +337,11 @@ class Walk:
                 return self._source.be32(at + 1, "a section") in self._heads
             if kind == _COMMAND:
                 return 0 < self._source.be16(at + 1, "a command") < len(COMMANDS)
-            if kind == _EOF and at + 1 < self._source.size:
-                return self._source.byte(at + 1, "the description") == DESCRIPTION
-            return kind == _EOF
         except StreamError:
-            return False
+            return True
+        if kind == _EOF and at + 1 < self._source.size:
+            return self._source.byte(at + 1, "the description") == DESCRIPTION
+        return kind == _EOF
 
     def _footer(self, head: _Head, end: int, payload: int, fields: tuple[Field, ...] | None) -> int:
         """Check the footer of a section whose payload ends at *end*, and return its end."""

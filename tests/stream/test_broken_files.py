@@ -46,7 +46,6 @@ from .streams import (
         (HEADER + b"\x08" + be16(99) + be16(0), "command at byte 8 has the unknown number 99"),
         (HEADER + b"\x08" + be16(2) + be16(4) + b"1", "ends inside the command PING, whose 4"),
         (HEADER + full("dev", b"")[:-5] + bytes(7), "has no footer of its own"),
-        (HEADER + EOF + b"more", "4 byte.s. follow the end of the stream at byte 9"),
         (HEADER + EOF + described_by(b"{]"), "not valid JSON: .* at its character 1"),
         (HEADER + EOF + described_by(b"{}"), "has no list of devices"),
         (HEADER + EOF + described_by(b'{"devices": [1]}'), "has no list of devices"),

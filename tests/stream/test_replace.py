@@ -115,11 +115,16 @@ def test_nothing_to_replace_is_a_copy(tmp_path: Path) -> None:
     assert out.read_bytes() == path.read_bytes()
 
 
-def test_a_section_without_a_description_accepts_any_bytes(tmp_path: Path) -> None:
+def test_a_section_without_a_description_accepts_bytes_of_its_size(tmp_path: Path) -> None:
     path, out = made(tmp_path), tmp_path / "out.mig"
     before = payloads(read(path))
-    replace(path, out, {("old", 0): b"longer than what it was"})
-    assert payloads(read(out)) == before | {("old", 0): b"longer than what it was"}
+    replace(path, out, {("old", 0): b"what you like"})
+    assert payloads(read(out)) == before | {("old", 0): b"what you like"}
+    for wrong in (b"longer than what it was", b""):
+        assert refused(path, {("old", 0): wrong}) == (
+            f"the section 'old' (instance 0) cannot have these {len(wrong)} bytes: nothing in the "
+            "file describes it, so only other 13 bytes can take the place of those it has"
+        )
 
 
 def test_a_payload_with_its_own_description(tmp_path: Path) -> None:
