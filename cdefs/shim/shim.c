@@ -19,6 +19,8 @@
 #include "qemu/qemu-plugin.h"
 
 #include "bridge/symbols.h"
+#include "shim/child_signals.h"
+#include "shim/standard_descriptors.h"
 
 #define SCRIPT_VARIABLE "QEMU_VMSTATE_SCRIPT"
 
@@ -163,6 +165,12 @@ static int boot(int argc, char **argv)
         complain(python, "the path cannot be decoded in this locale");
         return 1;
     }
+    if (!qv_keep_standard_descriptors()) {
+        complain("descriptors 0 to 2 cannot be kept open", "this QEMU does not import close()");
+        return 1;
+    }
+    /* Before Python starts threads. */
+    qv_free_children_of_qemus_signals((const void *)py.Py_InitializeEx);
     py.Py_SetProgramName(program);
     py.Py_InitializeEx(0);
     ret = run_boot_module(argc, argv);

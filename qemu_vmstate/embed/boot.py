@@ -88,11 +88,11 @@ def _forget_environment() -> None:
         del os.environ[name]
 
 
-def _prepare_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(line_buffering=True, errors="backslashreplace")
+def _without_vfork() -> None:
+    # The shim changes a child's signal mask in the child, after a fork() only.
+    import subprocess
+
+    setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 - it is Final for type checkers
 
 
 def _leave_signals_to_qemu() -> None:
@@ -189,10 +189,12 @@ def main(options: Sequence[str]) -> int:
     Returns 0, or 1 after a message on stderr; the shim then ends QEMU.  Raises nothing.
     """
     # Imported here, so that a failing import is reported and ends QEMU.
+    from qemu_vmstate.embed import standard_streams
     from qemu_vmstate.errors import VMStateError
 
     try:
-        _prepare_output()
+        standard_streams.prepare()
+        _without_vfork()
         _leave_signals_to_qemu()
         settings = _read_settings(options)
         # Import all of the package, which the first use of a public name does: C calls back into
