@@ -126,14 +126,17 @@ def _extents(source: Source, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield where the file has data; all of it if that cannot be known, as of a disk."""
     descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if os.fstat(descriptor).st_size != source.size:  # a disk's is 0
+            yield begin, end
+            return
         while begin < end:
             try:
                 first = os.lseek(descriptor, begin, os.SEEK_DATA)
-                last = os.lseek(descriptor, first, os.SEEK_HOLE)
             except OSError as error:
-                if error.errno == errno.ENXIO:  # a hole up to the end
-                    return
-                first, last = begin, end
+                if error.errno != errno.ENXIO:
+                    raise
+                return  # a hole up to the end
+            last = os.lseek(descriptor, first, os.SEEK_HOLE)
             if first < end:
                 yield first, min(last, end)
             begin = last
