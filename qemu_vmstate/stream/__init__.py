@@ -4,7 +4,7 @@
 from ..errors import StreamError
 from .configuration import Configuration
 from .decoder import Field
-from .iterable import Pages
+from .iterable import MappedBlock, Pages
 from .reader import read
 from .replace import replace
 from .sections import Kind, Section, Stream
@@ -13,6 +13,7 @@ __all__ = [
     "Configuration",
     "Field",
     "Kind",
+    "MappedBlock",
     "Pages",
     "Section",
     "Stream",

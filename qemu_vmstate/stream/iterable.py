@@ -62,16 +62,17 @@ class Ram:
     advised_sizes: int = 0
     """All host page sizes of blocks, or-ed, of the command POSTCOPY_ADVISE; 0 without postcopy."""
     reached: int = 0
-    """The offset of the record in which an error occurred."""
+    """The offset of the record in which the file ends, else of the last page in front of one that
+    is malformed: with a wrong page size, that is the first page."""
     _block: str = ""
 
     # One long loop, because a call for each page of a guest's memory would double the time.
     def measure(self, source: Source, at: int) -> tuple[int, Pages]:  # noqa: C901, PLR0912
         """Return the end of the section whose first record is at *at*, and its number of pages."""
         normal = zero = xbzrle = compressed = 0
-        mask, page_size = self.page_size - 1, self.page_size
+        mask, page_size, size = self.page_size - 1, self.page_size, source.size
         base, window = at, b""
-        record = at
+        record = page = at
         try:
             while True:
                 begin = at - base
@@ -89,17 +90,18 @@ class Ram:
                         self._block = shown(source.at(at + 1, length, "the name of a RAM block"))
                         at += 1 + length
                     if self._block not in self.blocks or address >= self.blocks[self._block][1]:
-                        raise self._stray(source, record, address)
+                        raise self._stray(source, record, page, address)
                 kind = flags & ~_CONTINUE
                 if kind == _PAGE:
+                    page = record
                     at += page_size
                     normal += 1
-                    if at > source.size:
+                    if at > size:
                         raise source.cut(at - page_size, page_size, f"a page of {self._block!r}")
                 elif kind == _ZERO:
                     at += 1
                     zero += 1
-                    if at > source.size:
+                    if at > size:
                         raise source.cut(at - 1, 1, f"a zero page of {self._block!r}")
                 elif kind == _XBZRLE:
                     at += 3 + source.be16(at + 1, "an XBZRLE page")
@@ -113,13 +115,9 @@ class Ram:
                 elif kind == _EOS:
                     return at, Pages(normal, zero, xbzrle, compressed)
                 elif kind != _MULTIFD_FLUSH:
-                    reason = "RDMA's, which no file has" if kind & _HOOK else "no known combination"
-                    raise source.error(
-                        f"the record of RAM at byte {record} has the flags {flags:#x}: {reason} "
-                        f"(with target pages of {page_size} bytes)"
-                    )
+                    raise self._unknown(source, record, page, flags)
         except StreamError:
-            self.reached = record
+            self.reached = self.reached or record
             raise
 
     def _list(self, source: Source, at: int, total: int) -> tuple[int, Pages]:
@@ -191,7 +189,16 @@ class Ram:
         # A page that is not in the bitmap is zero or was never written.
         return end, Pages(normal, max(0, count - normal))
 
-    def _stray(self, source: Source, record: int, address: int) -> StreamError:
+    def _unknown(self, source: Source, record: int, page: int, flags: int) -> StreamError:
+        self.reached = page
+        reason = "RDMA's, which no file has" if flags & _HOOK else "no known combination"
+        return source.error(
+            f"the record of RAM at byte {record} has the flags {flags:#x}: {reason} "
+            f"(with target pages of {self.page_size} bytes)"
+        )
+
+    def _stray(self, source: Source, record: int, page: int, address: int) -> StreamError:
+        self.reached = page
         if self._block not in self.blocks:
             return source.error(
                 f"the record of RAM at byte {record} is of the block {self._block!r}, "

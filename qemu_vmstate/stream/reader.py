@@ -37,7 +37,7 @@ from .origin import Origin
 from .sections import Kind, Section, Stream
 from .source import Source
 from .vmdesc import Description, description_at, descriptions
-from .walk import MAGIC, MOST_FIELDS, SEARCHED, VERSION, Layouts, Walk
+from .walk import HEADER, MAGIC, MOST_FIELDS, SEARCHED, VERSION, Layouts, Walk
 
 __all__ = ["read"]
 
@@ -223,8 +223,18 @@ class _Reader:
         if self._like and not own:
             return self._by_other(plain, self._like)
         if plain.error is None and not own:
-            return plain
+            failed = [walk for walk in failed if self._is_stopped_by(plain, walk)]
         return max([*failed, plain], key=lambda walk: (walk.error is not None, walk.at))
+
+    def _is_stopped_by(self, plain: Walk, failed: Walk) -> bool:
+        """Return whether *plain* ended in the device that does not fit the description behind it.
+
+        It took bytes of the device for a footer then.  A description behind another header is
+        another stream's.
+        """
+        if failed.at < plain.sections[-1].offset or failed.limit < plain.at:
+            return False
+        return not any(self._source.find(HEADER, plain.at, failed.limit))
 
     def _is_described(self, at: int) -> bool:
         """Return whether a description follows the end of the stream at *at*."""

@@ -124,14 +124,17 @@ class Source:
 
     def extents(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield where there is data; all of it if that cannot be known, as of a disk."""
+        if os.fstat(self._fd).st_size != self.size:  # a disk's is 0
+            yield begin, end
+            return
         while begin < end:
             try:
                 first = os.lseek(self._fd, begin, os.SEEK_DATA)
-                last = os.lseek(self._fd, first, os.SEEK_HOLE)
             except OSError as error:
-                if error.errno == errno.ENXIO:  # a hole up to the end
-                    return
-                first, last = begin, end
+                if error.errno != errno.ENXIO:
+                    raise
+                return  # a hole up to the end
+            last = os.lseek(self._fd, first, os.SEEK_HOLE)
             if first < end:
                 yield first, min(last, end)
             begin = last

@@ -18,10 +18,11 @@ from .sections import Kind, Section
 from .source import Source, shown
 from .vmdesc import DESCRIPTION, Description, by_device
 
-__all__ = ["MAGIC", "MOST_FIELDS", "SEARCHED", "VERSION", "Layouts", "Walk"]
+__all__ = ["HEADER", "MAGIC", "MOST_FIELDS", "SEARCHED", "VERSION", "Layouts", "Walk"]
 
 MAGIC = b"QEVM"
 VERSION = 3
+HEADER = MAGIC + VERSION.to_bytes(4)
 MOST_FIELDS = 1 << 20
 SEARCHED = 1 << 29
 """How many bytes are searched for a footer or a description: more than any device has."""
@@ -97,7 +98,7 @@ class Walk:
         self._configuration = configuration
         self._front = len(sections)
         self._source = source
-        self._limit = limit
+        self.limit = limit
         self._heads: dict[int, _Head] = {}
         self._devices = by_device(layouts.description if layouts else None)
         self._other = layouts.other if layouts else ""
@@ -107,7 +108,7 @@ class Walk:
     def run(self) -> None:
         """Walk to the mark of the end, to the limit or to an error."""
         try:
-            while self.at < self._limit:
+            while self.at < self.limit:
                 kind = self._source.byte(self.at, "a section")
                 if kind == _EOF:
                     break
@@ -245,7 +246,7 @@ class Walk:
         if not known or "fields" not in known[0]:
             return self._end_by_footer(head, at), None, None
         decoder = Decoder(
-            *(self._source, at, self._limit, self._budget),
+            *(self._source, at, self.limit, self._budget),
             find_end=lambda: -1 if self.footers is False else self._next_footer(head, at),
             optional_subsections=bool(self._other),
         )
@@ -309,7 +310,7 @@ class Walk:
         """
         mark = bytes([_FOOTER]) + head.section_id.to_bytes(4)
         weak = -1
-        for end in self._source.find(mark, at, min(self._limit, at + SEARCHED)):
+        for end in self._source.find(mark, at, min(self.limit, at + SEARCHED)):
             if self._begins_something(end + 5):
                 return end
             if weak < 0 and self._source.at(end + 5, 1, "a section") == b"\0":
@@ -318,16 +319,15 @@ class Walk:
         if weak < 0:
             return -1
         # Another stream behind this one has sections of the same ids.
-        limit = min(self._limit, weak + _NEAR)
-        header = MAGIC + VERSION.to_bytes(4)
-        limit = next(self._source.find(header, weak, limit), limit)
+        limit = min(self.limit, weak + _NEAR)
+        limit = next(self._source.find(HEADER, weak, limit), limit)
         found = self._source.find(mark, weak + 1, limit)
         return next((end for end in found if self._begins_something(end + 5)), weak)
 
     def _begins_something(self, at: int) -> bool:
         """Return whether a section begins at *at*, or ends the file there or inside its head."""
-        if at >= self._limit:
-            return at == self._limit
+        if at >= self.limit:
+            return at == self.limit
         kind = self._source.byte(at, "a section")
         try:
             if kind in (_START, _FULL):
@@ -378,7 +378,7 @@ class Walk:
     def _may_follow(self, at: int) -> bool:
         """Return whether a section or the mark of the stream's end may be at *at*."""
         return self._begins_something(at) or (
-            at < self._limit and self._source.byte(at, "a section") == _EOF
+            at < self.limit and self._source.byte(at, "a section") == _EOF
         )
 
     # ----------------------------------------------------- the end, and errors
@@ -390,9 +390,9 @@ class Walk:
                 f"the file of {source.size} bytes is cut short: at its end another section or "
                 f"the mark of the stream's end should be{self.after()}"
             )
-        if self.at > self._limit:
+        if self.at > self.limit:
             raise source.error(
-                f"the sections run to byte {self.at}, past the stream's end at {self._limit}"
+                f"the sections run to byte {self.at}, past the stream's end at {self.limit}"
                 f"{self.after()}"
             )
         if self._other and self.footers is False and not self._begins_something(self.at):
