@@ -163,10 +163,19 @@ def test_compressed_data_that_ends_early_is_read_as_far_as_it_goes(file: Path, n
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_broken_compressed_data_is_said_to_be_so(file: Path, name: str) -> None:
-    packed = bytearray(PACKERS[name](GOOD + os.urandom(1000)))
+    packed = bytearray(PACKERS[name](GOOD[:40] + os.urandom(1000)))
     packed[len(packed) // 2] ^= 0xFF
     file.write_bytes(packed)
     assert f"the {name} data is broken: " in error_of(file)
+
+
+def test_a_stream_in_front_of_broken_compressed_data_is_read(file: Path) -> None:
+    packed = bytearray(gzip.compress(GOOD + os.urandom(1000)))
+    packed[len(packed) // 2] ^= 0xFF
+    file.write_bytes(packed)
+    found = read(file)
+    assert "the gzip data is broken: " in found.origin.container
+    assert found.payload("dev") == PAYLOAD
 
 
 def test_zeros_cost_neither_memory_nor_disk(file: Path) -> None:
