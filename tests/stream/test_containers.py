@@ -175,7 +175,7 @@ def test_a_stream_in_front_of_broken_compressed_data_is_read(file: Path) -> None
     file.write_bytes(packed)
     found = read(file)
     assert "the gzip data is broken: " in found.origin.container
-    assert found.payload("dev") == PAYLOAD
+    assert found.payload("dev") == bytes(6)
 
 
 def test_zeros_cost_neither_memory_nor_disk(file: Path) -> None:
