@@ -12,7 +12,7 @@ from functools import partial
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from ..errors import DeclarationError
-from ..layout.vmstruct import short_repr
+from ..layout.refusals import short_repr
 from ..state.cells import Arc, BqlRefCell, Mutex
 from ..state.to_migration_state import migrated_class
 from ..wire.field_options import FieldOptions

@@ -17,7 +17,8 @@ from typing import Any
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
-from ..layout.vmstruct import VMStruct, short_repr
+from ..layout.refusals import short_repr
+from ..layout.vmstruct import VMStruct
 from ..state.to_migration_state import restore_without_undo, undo_of
 from ..state.undo import Undo, roll_back_all
 from .values import attempt

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from ..errors import InvalidError
-from ..layout.vmstruct import short_repr
+from ..layout.refusals import short_repr
 from ..wire.types import Scalar, StructType
 from .spec import Codec
 

@@ -10,67 +10,31 @@ from __future__ import annotations
 
 import inspect
 from abc import ABCMeta
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from ..bindings.loader import _state
-from ..errors import DeclarationError, OutOfRangeError
+from ..errors import DeclarationError
 from ..state.to_migration_state import ToMigrationState
 from ..wire.base import Limits
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.lookup import wire_type
 from ..wire.structs import plain_struct
-from ..wire.types import SCALARS, FieldInfo, Layout, Scalar, WireType, up
+from ..wire.types import FieldInfo, Layout, Scalar, WireType, up
 from .annotations import check_name, check_versions, own_annotations
 from .checks import check_neighbours, check_subsections, limits_of
 from .descriptors import compact, descriptors
+from .refusals import refused
 from .traversal import structs_in
 from .validation import Validator, validators_of
 
-__all__ = ["VMStruct", "asdict", "short_repr"]
+__all__ = ["VMStruct", "asdict"]
 
 
-def _refused(target: _state.Field, index: int, value: object, reason: str) -> Exception:
-    """Return the exception for a refused store; called from cdefs/state/values.c."""
-    path = target.name if index < 0 else f"{target.name}[{index}]"
-    scalar = SCALARS.get(target.kind)
-    if reason == "range" and scalar:
-        limits = f"({target.low} to {target.high})"
-        if scalar.greatest is not None:
-            limits = f"(its greatest is {scalar.greatest})"
-        message = f"{short_repr(value)} is out of range for {scalar.name} {limits}"
-        return OutOfRangeError(message, path)
-    if reason == "length":
-        given = len(value) if isinstance(value, Sized) else "a wrong number of"
-        message = f"{given} elements for {target.count}; an array's length is fixed"
-        return OutOfRangeError(message, path)
-    if reason == "count":
-        given = len(value) if isinstance(value, Sized) else "too many"
-        message = f"{given} elements, and there is room for {target.count}"
-        if isinstance(given, int) and given <= target.count:
-            message = f"{given} elements, which is no multiple of {target.multiply}"
-        return OutOfRangeError(message, path)
-    wanted = scalar.name if scalar else target.cls.__name__ if target.cls else "an array"
-    return _WrongTypeError(f"{short_repr(value)} is a {type(value).__name__}, not {wanted}", path)
-
-
-def short_repr(value: object) -> str:
-    """Return a value's ``repr``, cut to a length that fits into an error message."""
-    try:
-        text = repr(value)
-    except Exception:  # a number of thousands of digits has none, for instance
-        return f"a value of {type(value).__name__} that cannot be shown"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-class _WrongTypeError(OutOfRangeError, TypeError):
-    """A value of a type that its field cannot hold."""
-
-
-_state.set_error_factory(_refused)
+_state.set_error_factory(refused)
 
 
 # field() is no field specifier, because a field without default= has a default too.
