@@ -71,8 +71,7 @@ class Ram:
         """Return the end of the section whose first record is at *at*, and its number of pages."""
         normal = zero = xbzrle = compressed = 0
         mask, page_size, size = self.page_size - 1, self.page_size, source.size
-        base, window = at, b""
-        record = page = at
+        base, window, record, page = at, b"", at, at
         try:
             while True:
                 begin = at - base

@@ -316,11 +316,11 @@ def test_images_that_are_not_read_say_why(start: StartVM, tmp_path: Path) -> Non
         with pytest.raises(StreamError) as caught:
             read(image, snapshot="s1")
         assert message in caught.value.reason
-    twins = made(tmp_path / "twins", "1M")
+    images = made(tmp_path / "images", "1M")
     for _ in range(2):
-        run("qemu-img", "snapshot", "-c", "twin", twins)
-    with pytest.raises(StreamError, match="several snapshots 'twin', which only their id tells"):
-        read(twins, snapshot="twin")
+        run("qemu-img", "snapshot", "-c", "same", images)
+    with pytest.raises(StreamError, match="several snapshots 'same', which only their id tells"):
+        read(images, snapshot="same")
 
 
 @pytest.fixture
