@@ -204,11 +204,29 @@ static void drop_qemus_handlers(void)
     }
 }
 
+/* The mask of this thread while fork() runs in it. */
+static __thread sigset_t at_fork;
+
+/* Block everything, since a signal for the child must not reach a handler of QEMU's there. */
+static void before_fork(void)
+{
+    sigset_t all;
+
+    learn_qemus();
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &at_fork);
+}
+
+static void in_parent(void)
+{
+    pthread_sigmask(SIG_SETMASK, &at_fork, NULL);
+}
+
 static void in_child(void)
 {
-    sigset_t mask = mask_of_child();
+    sigset_t mask;
 
-    /* First: a signal that is pending for the process must not reach them. */
+    sigandset(&mask, &at_fork, &blocked.scripts);
     drop_qemus_handlers();
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     sigemptyset(&blocked.qemus);
@@ -233,5 +251,5 @@ void qv_free_children_of_qemus_signals(const void *libpython)
     for (i = 0; i < sizeof(replaced) / sizeof(*replaced); i++) {
         qv_replace_import(libpython, replaced[i].name, replaced[i].function);
     }
-    pthread_atfork(NULL, NULL, in_child);
+    pthread_atfork(before_fork, in_parent, in_child);
 }

@@ -11,7 +11,7 @@ import pytest
 from .conftest import Emulator, StartVM, script
 
 CHILDREN = r"""
-import asyncio, multiprocessing, os, re, signal, subprocess, sys, threading
+import asyncio, multiprocessing, os, re, signal, subprocess, sys, threading, time
 from qemu_vmstate import *
 
 STATUS = "/proc/self/status"
@@ -80,7 +80,13 @@ def ends():
     # What terminate() and then wait() must end, at once.
     child = subprocess.Popen(["sleep", "1000"])
     child.terminate()
-    return child.wait(60)
+    status = child.wait(60)
+    # This one executes nothing, and so would keep QEMU's handlers.
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    process.start()
+    process.terminate()
+    process.join(60)
+    return [status, process.exitcode]
 
 seen = {}
 def look(place):
@@ -138,8 +144,8 @@ def bits(*signals: signal.Signals) -> int:
     return sum(1 << (number - 1) for number in signals)
 
 
-def expected(*signals: signal.Signals) -> dict[str, int]:
-    return dict.fromkeys(WAYS, bits(*signals)) | {"terminate": -signal.SIGTERM}
+def expected(*signals: signal.Signals) -> dict[str, object]:
+    return dict.fromkeys(WAYS, bits(*signals)) | {"terminate": 2 * [-signal.SIGTERM]}
 
 
 def children(folder: Path) -> Path:
