@@ -69,7 +69,8 @@ def test_a_device_that_is_not_needed_is_not_in_the_stream(
     assert calls == called | {left_out: ["needed"]}
     there.load_from_file(file)
     loaded = there.python.eval("optional['OptionalHooks'].calls")
-    assert loaded == ([] if left_out == "OptionalHooks" else ["post_load"])
+    # The one that was left out is loaded from its defaults, with its hooks.
+    assert loaded == ["post_load"]
 
 
 @pytest.mark.parametrize("which", ["Optional", "OptionalHooks"])
