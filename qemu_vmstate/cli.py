@@ -314,8 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parser = _parser(given[0] if given else "")
         options = parser.parse_args(given[:mark], argparse.Namespace(qemu_command=command))
-        takes_command = {"run": True, "describe": bool(command)}.get(options.verb, False)
-        if takes_command != bool(command):
+        runs = options.verb == "run"
+        if (runs and not command) or (command and not runs and options.verb != "describe"):
             parser.error(
                 "`run SCRIPT -- QEMU ...` and `describe SCRIPT -- QEMU ...` take a QEMU's command "
                 "line after --, and `run` needs one"

@@ -27,12 +27,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import BinaryIO, TypeGuard
 
 from ..errors import StreamError
 from .configuration import Configuration, read_configuration
-from .decoder import Budget
+from .decoder import Budget, Field
 from .origin import Origin
 from .sections import Kind, Section, Stream
 from .source import Source
@@ -147,9 +146,8 @@ class _Reader:
     def _further_on(self) -> str:
         """Return a hint for a file that begins with something unknown."""
         source, start = self._source, self._source.start
-        header = MAGIC + VERSION.to_bytes(4)
         end = min(source.size, start + HINTED)
-        found = next(source.find(header, start, end), None)
+        found = next(source.find(HEADER, start, end), None)
         if found is None:
             return "; if a stream begins further on, say at which byte (--offset N)"
         return f"; such a header is at byte {found}, which --offset {found} would read"
@@ -160,12 +158,13 @@ class _Reader:
             return at
         budget = Budget(min(MOST_FIELDS, 4 * source.size))
         end, self._configuration, fields = read_configuration(source, at + 1, source.size, budget)
-        self._add("configuration", at, end, at + 1)
-        self._sections[-1] = replace(self._sections[-1], fields=fields)
+        self._add("configuration", at, end, at + 1, fields)
         return end
 
-    def _add(self, kind: Kind, begin: int, after: int, at: int) -> None:
-        self._sections.append(Section(kind, begin, after - begin, at, after - at))
+    def _add(
+        self, kind: Kind, begin: int, after: int, at: int, fields: tuple[Field, ...] | None = None
+    ) -> None:
+        self._sections.append(Section(kind, begin, after - begin, at, after - at, fields=fields))
 
     # ------------------------------------------------------------ the walks
 
