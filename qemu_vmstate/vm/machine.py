@@ -48,8 +48,7 @@ class Machine:
     * *shim*: how the shim is loaded, "plugin" or "preload"; see :mod:`qemu_vmstate.vm.launch`.
     * *qemu*: the program; *machine*: its ``-M``, None for QEMU's own default or the one in *extra*;
       *extra*: further arguments of it.
-    * *native*: the folder of the shim (else $QEMU_VMSTATE_NATIVE, else the package's own);
-      *python*: the interpreter to run in QEMU, which may belong to a virtual environment.
+    * *python*: the interpreter to run in QEMU, which may belong to a virtual environment.
     * *name*: the VM's name in errors and in the names of files.
     * *incoming*: wait for a migration (``-incoming defer``); *paused*: ``-S``.
     * *disk*: the qcow2 for snapshots: True for a temporary one, or a path, where it is created if
@@ -71,7 +70,6 @@ class Machine:
         *,
         shim: Shim = "plugin",
         qemu: str = "qemu-system-x86_64",
-        native: str | os.PathLike[str] | None = None,
         python: str = sys.executable,
         machine: str | None = "none",
         extra: Sequence[str] = (),
@@ -101,7 +99,7 @@ class Machine:
         """QEMU's command line, once started."""
         self.version: tuple[int, int, int] = (0, 0, 0)
         """The version of the running QEMU: major, minor, micro."""
-        self._script = None if script is None else Script(script, tuple(args), shim, native, python)
+        self._script = None if script is None else Script(script, tuple(args), shim, python)
         self._qemu, self._machine, self._extra = qemu, machine, list(extra)
         self._paused, self._daemonize, self._disk = paused, daemonize, disk
         self._env = dict(env or {})

@@ -188,3 +188,25 @@ def make_environment(
     )
     stamp.write_text(json.dumps(key))
     return python
+
+
+def install_checkout(python: Path, checkout: Path) -> None:
+    """Install the checkout, editable, into the environment of ``python``."""
+    stamp = python.parents[1] / "checkout.json"
+    key = {
+        "checkout": str(checkout),
+        "project": hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest(),
+    }
+    try:
+        present = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        present = None
+    if present == key:
+        return
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    run(
+        [*pip, "--no-build-isolation", "--no-deps", "--editable", checkout],
+        f"installing qemu_vmstate into {python.parents[1].name}",
+        remedy=f"remove {python.parents[1]} and try again.",
+    )
+    stamp.write_text(json.dumps(key))

@@ -22,7 +22,7 @@ def pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) 
     (tmp_path / "bin" / "qemu-system-x86_64").symlink_to(emulator["path"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("QEMU_VMSTATE_NATIVE", emulator["native"])
+    monkeypatch.setenv("QEMU_VMSTATE_QEMU", emulator["native"])
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     for name, value in emulator["env"].items():
         monkeypatch.setenv(name, value)
