@@ -92,10 +92,10 @@ def on_missing_reference(
     if node.get("refdomain") != "py" or (package and not target.startswith("qemu_vmstate.")):
         return None
     # The package that re-exports it is the nearest one above; exceptions are in the root too.
-    for package in (*_and_above(package), "qemu_vmstate"):
-        if f"{package}.{name}" in domain.objects:
+    for home in (*_and_above(package), "qemu_vmstate"):
+        if f"{home}.{name}" in domain.objects:
             assert app.builder is not None
-            place = (env, str(node["refdoc"]), app.builder, "obj", f"{package}.{name}")
+            place = (env, str(node["refdoc"]), app.builder, "obj", f"{home}.{name}")
             return domain.resolve_xref(*place, node, content)
     return None
 
