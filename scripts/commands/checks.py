@@ -45,10 +45,10 @@ class Run:
         self._reports = CHECKOUT / "build" / "junit"
         self._reports.mkdir(parents=True, exist_ok=True)
 
-    def tool(self, name: str, *command: str) -> None:
-        """Run a Python module as a step that has no counts."""
+    def tool(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> None:
+        """Run a Python module as a step that has no counts; ``env`` is added to its environment."""
         started = time.monotonic()
-        status = self._call(name, [self.environment.python, "-m", *command], {})
+        status = self._call(name, [self.environment.python, "-m", *command], env or {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))
 
     def command(self, name: str, program: str, *arguments: str) -> None:
@@ -127,6 +127,9 @@ def run_all(environment: Environment, extra: Sequence[str]) -> list[Result]:
         name = f"in process, QEMU {tree.version}"
         steps.tests(name, in_process, tree.version, environment.python)
     newest = environment.trees[-1]
+    paths = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "scripts")])
+    native = {"QEMU_VMSTATE_QEMU": newest.version, "PYTHONPATH": paths}
+    steps.tool("docs", "commands.docs_build", env=native)
     if environment.later_python:
         python = Path(environment.later_python)
         name = f"in process, QEMU {newest.version}, {_python_name(python)}"

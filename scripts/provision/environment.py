@@ -37,7 +37,7 @@ CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
 EMULATING = ("qemu-system-x86", "qemu-utils")
 TESTING = ("qemu-system-arm", "bzip2", "lzop", "xz-utils", "zstd")
 
-PURPOSES = ("demo", "bench", "test")
+PURPOSES = ("demo", "bench", "docs", "test")
 
 
 @dataclass
@@ -121,7 +121,7 @@ def _ensure(
 ) -> Environment:
     users = _users_tree()
     _install_packages(purpose, cache, users, python_packages)
-    wanted = requirements(CHECKOUT)
+    wanted = requirements(CHECKOUT, purpose)
     what = "what the project needs"
     python = make_environment(CHECKOUT / ".venv", interpreter, wanted, what)
     install_checkout(python, CHECKOUT)

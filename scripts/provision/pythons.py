@@ -132,8 +132,12 @@ def _group(groups: dict[str, Any], name: str) -> Iterator[str]:
             yield from _group(groups, entry["include-group"])
 
 
-def requirements(checkout: Path) -> list[str]:
-    """Return the requirements in pyproject.toml: to run, to build, to test."""
+# What a purpose needs beside what every one needs, as groups of pyproject.toml.
+_GROUPS = {"demo": "show", "bench": "show", "docs": "docs", "test": "dev"}
+
+
+def requirements(checkout: Path, purpose: str) -> list[str]:
+    """Return the requirements in pyproject.toml: to run, to build, and for ``purpose``."""
     try:
         text = (checkout / "pyproject.toml").read_text()
         data = tomllib.loads(text)
@@ -144,7 +148,7 @@ def requirements(checkout: Path) -> list[str]:
         *project.get("dependencies", []),
         *project.get("optional-dependencies", {}).get("vm", []),
         *project.get("optional-dependencies", {}).get("zstd", []),
-        *_group(data.get("dependency-groups", {}), "dev"),
+        *_group(data.get("dependency-groups", {}), _GROUPS[purpose]),
         *data["build-system"]["requires"],
         *("meson", "ninja"),
     ]
