@@ -95,6 +95,23 @@ def _build(options: argparse.Namespace) -> int:
     return 0
 
 
+# ---------------------------------------------------------------- doctor
+
+
+def _add_doctor(add_parser: _AddParser, selected: bool) -> None:
+    parser = add_parser(
+        "doctor",
+        help="tell what of this machine will work, with a remedy for what will not",
+        description="Check Python, the native parts, the extras and KVM, and in each emulator "
+        "whether a device of one field migrates. The status is 0 if it does in one of them.",
+    )
+    if selected:
+        from .doctor import command
+
+        command.add_arguments(parser)
+        parser.set_defaults(run_verb=command.run)
+
+
 # ---------------------------------------------------- verbs on a migration file
 
 
@@ -334,13 +351,14 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _parser(selected: str) -> argparse.ArgumentParser:
-    """Return the parser of all verbs; bench and fuzz have options only when *selected*."""
+    """Return the parser of all verbs; some have their options only when *selected*."""
     parser = argparse.ArgumentParser(
         prog="qemu-vmstate", description="Python objects in QEMU's migration stream."
     )
     add_parser = parser.add_subparsers(dest="verb", required=True).add_parser
     _add_info(add_parser)
     _add_build(add_parser)
+    _add_doctor(add_parser, selected == "doctor")
     _add_inspect(add_parser)
     _add_scaffold(add_parser)
     _add_roundtrip(add_parser)

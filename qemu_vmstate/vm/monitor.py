@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from ..errors import NativeError
 from .exchanges import Exchanges
 
-__all__ = ["CommandError", "Monitor", "MonitorLost"]
+__all__ = ["CommandError", "Monitor", "MonitorLost", "import_qmp"]
 
 T = TypeVar("T")
 
@@ -40,8 +40,8 @@ _NEEDED = "running a VM needs the package qemu.qmp"
 _INSTALL = "pip install 'qemu-vmstate[vm]'"
 
 
-def _import_qmp() -> ModuleType:
-    """Import ``qemu.qmp``, which is needed only to run a VM."""
+def import_qmp() -> ModuleType:
+    """Import ``qemu.qmp``, which is needed only to run a VM; raises ``NativeError`` without it."""
     try:
         return import_module("qemu.qmp")
     except ImportError as error:
@@ -77,7 +77,7 @@ class Monitor:
         """Every event so far, oldest first, as QMP sent it."""
         self._exchanges = exchanges
         self._changed = threading.Condition()
-        self._qmp = _import_qmp()
+        self._qmp = import_qmp()
         self._client = self._qmp.QMPClient(name)
         self._loop = asyncio.new_event_loop()
         self._watcher: asyncio.Task[None] | None = None
