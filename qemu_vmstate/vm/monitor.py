@@ -45,14 +45,20 @@ def import_qmp() -> ModuleType:
     try:
         return import_module("qemu.qmp")
     except ImportError as error:
-        raise NativeError(f"{_NEEDED}{_why_not(error)}") from error
+        missing = error.name in ("qemu", "qemu.qmp")
+        raise NativeError(f"{_NEEDED}{_why_not(error)}") from (None if missing else error)
 
 
 def _why_not(error: ImportError) -> str:
     """Return the end of a sentence: why ``qemu.qmp`` cannot be imported, and the remedy."""
     parent = getattr(sys.modules.get("qemu"), "__file__", None)
     if error.name == "qemu.qmp" and parent:
-        # qemu.qmp belongs to a namespace package, which any package of that name hides.
+        # qemu.qmp belongs to a namespace package, which any package or file of that name hides.
+        if os.path.basename(parent) != "__init__.py":
+            return (
+                f", and {parent} hides it: give that file another name; if qemu.qmp is not "
+                f"installed, {_INSTALL}"
+            )
         return (
             f", and the package qemu in {os.path.dirname(parent)} hides it: take the folder of "
             f"that one out of PYTHONPATH or sys.path; if qemu.qmp is not installed, {_INSTALL}"
