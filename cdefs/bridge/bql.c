@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The big QEMU lock: QEMU's own in a VM, a mutex of the bridge in process. */
 #include "bridge/bql.h"
-#include "bridge/qemu_version.h"
+#include "bridge/qemu_internal.h"
 #include "shared/bql_functions.h"
 
 static pthread_mutex_t in_process_bql = PTHREAD_MUTEX_INITIALIZER;
@@ -9,7 +9,7 @@ static __thread bool in_process_bql_held;
 
 static void vm_bql_lock(void)
 {
-#if QV_VERSION >= 1000
+#if QV_HAS_BQL_LOCK
     qv_internal.bql_lock_impl(__FILE__, __LINE__);
 #else
     qv_internal.qemu_mutex_lock_iothread_impl(__FILE__, __LINE__);
@@ -18,7 +18,7 @@ static void vm_bql_lock(void)
 
 static void vm_bql_unlock(void)
 {
-#if QV_VERSION >= 1000
+#if QV_HAS_BQL_LOCK
     qv_internal.bql_unlock();
 #else
     qv_internal.qemu_mutex_unlock_iothread();
@@ -27,7 +27,7 @@ static void vm_bql_unlock(void)
 
 static bool vm_bql_locked(void)
 {
-#if QV_VERSION >= 1000
+#if QV_HAS_BQL_LOCK
     return qv_internal.bql_locked();
 #else
     return qv_internal.qemu_mutex_iothread_locked();

@@ -133,6 +133,9 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **errmsg)
     ret = qv_save_state(f, object->object_class->vmsd, object->staging, json, &err);
     qv.qemu_fflush(f);
     if (ret == 0) {
+        ret = call.error; /* of a post_save() whose failure QEMU does not take */
+    }
+    if (ret == 0) {
         ret = qv.qemu_file_get_error(f);
     }
     if (ret == 0) {

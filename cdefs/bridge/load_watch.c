@@ -6,57 +6,81 @@
 #include "bridge/load_watch.h"
 #include "bridge/bql.h"
 #include "bridge/load_end.h"
-#include "bridge/qemu_version.h"
+#include "bridge/qemu_internal.h"
 #include "bridge/undo_log.h"
 #include "bridge/whole_load.h"
 
 typedef enum LoadResult { SUCCEEDED, FAILED, NOT_KNOWN } LoadResult;
 
+/* The stream of the load that runs, from its load_setup to its load_cleanup; owner: QEMU. */
+static QEMUFile *stream;
+
+static bool stream_is_broken(void)
+{
+    return stream && qv.qemu_file_get_error(stream);
+}
+
+#if QV_RESULT_BEFORE_CLEANUP
+static LoadResult migration_result(void)
+{
+    return qv_migrate_has_error() ? FAILED : SUCCEEDED;
+}
+#else
+/*
+ * QEMU decides later.  The error of the stream may be a harmless one behind the last section; if
+ * it is not, QEMU exits.  A postcopy that comes here has succeeded, and its stream is closed.
+ */
+static LoadResult migration_result(void)
+{
+    return !qv_internal.migration_in_incoming_postcopy() && stream_is_broken() ? NOT_KNOWN
+                                                                               : SUCCEEDED;
+}
+#endif
+
 static LoadResult load_result(void)
 {
-    MigrationIncomingState *mis = qv_internal.migration_incoming_get_current();
-    bool broken = mis->from_src_file && qv.qemu_file_get_error(mis->from_src_file);
+    bool failed;
 
-    if (!qv_whole_load.of_migration) {
-#if QV_VERSION >= 1000
-        broken = broken || qv_internal.migrate_get_current()->error;
-#endif
-        return broken ? FAILED : SUCCEEDED;
+    if (qv_whole_load.of_migration) {
+        return migration_result();
     }
-    if (mis->state == MIGRATION_STATUS_FAILED) {
-        return FAILED;
-    }
-#if QV_VERSION < 1000
-    /*
-     * The state is set later.  The error may be a harmless one behind the last section; if it is
-     * not, QEMU exits.
-     */
-    return broken ? NOT_KNOWN : SUCCEEDED;
-#else
-    return SUCCEEDED;
+    failed = stream_is_broken();
+#if QV_STALE_ERROR_FAILS_LOAD
+    failed = failed || qv_migrate_has_error();
 #endif
+    return failed ? FAILED : SUCCEEDED;
 }
 
-static void begin(void)
+static int begin(QEMUFile *f, char **errmsg)
 {
-#if QV_VERSION >= 1000
-    /* Without this, QEMU 10 fails the load of a good snapshot for the error of an earlier save. */
-    if (!qv_load_is_incoming()) {
-        qv.error_free(qatomic_xchg(&qv_internal.migrate_get_current()->error, NULL));
-    }
-#endif
+    stream = f;
     qv_whole_load_begin();
+    return qv_whole_load.of_migration ? 0 : qv_clear_stale_error(errmsg);
 }
 
-#if QV_VERSION >= 1000
+#if QV_LOAD_SETUP_SETS_ERROR
 static int on_load_setup(QEMUFile *f, void *opaque, Error **errp)
+{
+    g_autofree char *errmsg = NULL;
+    int ret = begin(f, &errmsg);
+
+    if (ret < 0) {
+        qv.error_setg_internal(errp, __FILE__, __LINE__, __func__, "%s", errmsg);
+    }
+    return ret;
+}
 #else
 static int on_load_setup(QEMUFile *f, void *opaque)
-#endif
 {
-    begin();
-    return 0;
+    g_autofree char *errmsg = NULL;
+    int ret = begin(f, &errmsg);
+
+    if (ret < 0) {
+        qv.error_report("%s", errmsg);
+    }
+    return ret;
 }
+#endif
 
 static int on_load_cleanup(void *opaque)
 {
@@ -69,6 +93,7 @@ static int on_load_cleanup(void *opaque)
     } else if (result == FAILED) {
         qv_load_failed();
     }
+    stream = NULL;
     qv_undo_release();
     qv_bql_leave(taken);
     return 0;

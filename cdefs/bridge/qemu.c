@@ -6,7 +6,7 @@
  * migration code or in the running qemu-system-*, so that one module serves both, even if
  * QEMU exports nothing.
  */
-#include "bridge/qemu_version.h"
+#include "bridge/qemu_internal.h"
 #include "bridge/symbols.h"
 #include <dlfcn.h>
 
@@ -20,9 +20,9 @@ static bool ready;
 int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSONWriter *vmdesc,
                   Error **errp)
 {
-#if QV_ERRP_HOOKS
+#if QV_HAS_ERRP_HOOKS
     return qv_internal.vmstate_save_state(f, vmsd, opaque, vmdesc, errp);
-#elif QV_VERSION >= 900
+#elif QV_HAS_SAVE_WITH_ERR
     return qv_internal.vmstate_save_state_with_err(f, vmsd, opaque, vmdesc, errp);
 #else
     return qv_internal.vmstate_save_state(f, vmsd, opaque, vmdesc);
@@ -32,7 +32,7 @@ int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSO
 int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, int version_id,
                   Error **errp)
 {
-#if QV_ERRP_HOOKS
+#if QV_HAS_ERRP_HOOKS
     return qv_internal.vmstate_load_state(f, vmsd, opaque, version_id, errp);
 #else
     return qv_internal.vmstate_load_state(f, vmsd, opaque, version_id);
@@ -59,7 +59,7 @@ char *qv_vmdesc_end(JSONWriter *vmdesc)
 
 bool qv_migration_idle(void)
 {
-#if QV_VERSION >= 1000
+#if QV_HAS_IS_RUNNING
     return !qv_internal.migration_is_running();
 #else
     return qv_internal.migration_is_idle();
@@ -76,30 +76,126 @@ bool qv_expects_incoming(void)
     return qv_internal.runstate_check(RUN_STATE_INMIGRATE);
 }
 
-bool qv_load_is_incoming(void)
-{
-    return qv_expects_incoming()
-           && qv_internal.migration_incoming_get_current()->state != MIGRATION_STATUS_NONE;
-}
-
 void qv_set_migrate_error(const char *message)
 {
     Error *err = NULL;
 
     qv.error_setg_internal(&err, __FILE__, __LINE__, __func__, "%s", message);
+#if QV_HAS_ERROR_PROPAGATE
+    qv_internal.migrate_error_propagate(qv_internal.migrate_get_current(), err);
+#else
     qv_internal.migrate_set_error(qv_internal.migrate_get_current(), err);
     qv.error_free(err);
+#endif
 }
+
+#if QV_RESULT_BEFORE_CLEANUP
+bool qv_migrate_has_error(void)
+{
+    return qv_internal.migrate_has_error(qv_internal.migrate_get_current());
+}
+#endif
+
+#if QV_STALE_ERROR_FAILS_LOAD
+/*
+ * QEMU shows no function that clears the error of the last migration, so that this struct is
+ * accessed by offset.  Its layout depends on QEMU's configuration: it is accessed only if an error
+ * that was set has appeared at this offset, when there was none before.
+ */
+static bool error_offset_is_right;
+
+static Error **migrate_error(void)
+{
+    return &qv_internal.migrate_get_current()->error;
+}
+
+static void check_error_offset(Notifier *notifier, void *unused)
+{
+    if (qv_migrate_has_error() || qatomic_read(migrate_error())) {
+        return;
+    }
+    qv_set_migrate_error("qemu_vmstate looks where QEMU stores this");
+    if (qatomic_read(migrate_error())) {
+        qv.error_free(qatomic_xchg(migrate_error(), NULL));
+        error_offset_is_right = !qv_migrate_has_error();
+    }
+}
+
+/* There are migrations from the time when the machine is ready. */
+static void plan_check_of_error_offset(void)
+{
+    static Notifier notifier = { .notify = check_error_offset };
+
+    qv_internal.qemu_add_machine_init_done_notifier(&notifier);
+}
+
+int qv_clear_stale_error(char **errmsg)
+{
+    if (!qv_migrate_has_error()) {
+        return 0;
+    }
+    if (!error_offset_is_right) {
+        *errmsg = g_strdup(
+            "qemu_vmstate cannot clear the error of an earlier migration or save, for which QEMU "
+            "would fail this load, because it did not find the error in MigrationState at its "
+            "start: this QEMU may be configured differently from the QEMU " QEMU_VERSION
+            " that it was built for; build it for this QEMU, or start QEMU anew");
+        return -EPROTO;
+    }
+    qv.error_free(qatomic_xchg(migrate_error(), NULL));
+    return 0;
+}
+#else
+int qv_clear_stale_error(char **errmsg)
+{
+    return 0;
+}
+#endif
 
 void qv_end_of_list(VMStateField *field)
 {
     *field = (VMStateField)VMSTATE_END_OF_LIST();
 }
 
+void qv_set_err_hint(VMStateField *field, const char *hint)
+{
+#if QV_HAS_ERR_HINT
+    field->err_hint = hint;
+#endif
+}
+
+int qv_multiply_elements(void)
+{
+#if QV_HAS_MULTIPLY_ELEMENTS
+    return VMS_MULTIPLY_ELEMENTS;
+#else
+    return 0;
+#endif
+}
+
+int qv_get(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VMStateField *field)
+{
+#if QV_INFOS_SET_ERROR
+    return info->load(f, pv, size, field, NULL) ? 0 : -EINVAL;
+#else
+    return info->get(f, pv, size, field);
+#endif
+}
+
+int qv_put(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VMStateField *field,
+           JSONWriter *vmdesc)
+{
+#if QV_INFOS_SET_ERROR
+    return info->save(f, pv, size, field, vmdesc, NULL) ? 0 : -EINVAL;
+#else
+    return info->put(f, pv, size, field, vmdesc);
+#endif
+}
+
 int qv_capabilities(void)
 {
-    return (QV_ERRP_HOOKS ? QV_CAP_ERRP_HOOKS : 0) | (QV_VERSION >= 1000 ? QV_CAP_EARLY_SETUP : 0)
-           | (qv.in_vm ? QV_CAP_IN_VM : 0);
+    return (QV_HAS_ERRP_HOOKS ? QV_CAP_ERRP_HOOKS : 0)
+           | (QV_HAS_EARLY_SETUP ? QV_CAP_EARLY_SETUP : 0) | (qv.in_vm ? QV_CAP_IN_VM : 0);
 }
 
 void qv_complete(VMStateDescription *vmsd, const VMStateDescription **subsections, int unmigratable,
@@ -107,14 +203,14 @@ void qv_complete(VMStateDescription *vmsd, const VMStateDescription **subsection
 {
     vmsd->subsections = subsections;
     vmsd->unmigratable = unmigratable;
-#if QV_VERSION >= 1000
+#if QV_HAS_EARLY_SETUP
     vmsd->early_setup = early_setup;
 #endif
 }
 
 bool qv_is_early(const VMStateDescription *vmsd)
 {
-#if QV_VERSION >= 1000
+#if QV_HAS_EARLY_SETUP
     return vmsd->early_setup;
 #else
     return false;
@@ -150,6 +246,15 @@ static void *resolve(const char *name)
     return library_handle ? dlsym(library_handle, name) : qv_find_symbol(name);
 }
 
+/* A development tree changes without a new number, so that only the same tree will do. */
+static bool is_built_for(const VersionTriple *running)
+{
+    bool development = running->micro >= 50 || QEMU_VERSION_MICRO >= 50;
+
+    return running->major == QEMU_VERSION_MAJOR && running->minor == QEMU_VERSION_MINOR
+           && (!development || running->micro == QEMU_VERSION_MICRO);
+}
+
 /* To be called first, because another version lacks functions, which would be a confusing error. */
 static int check_version(char **errmsg)
 {
@@ -165,8 +270,7 @@ static int check_version(char **errmsg)
         return -ENOSYS;
     }
     version = qv_internal.qmp_query_version(NULL);
-    same = version->qemu->major == QEMU_VERSION_MAJOR && version->qemu->minor == QEMU_VERSION_MINOR;
-
+    same = is_built_for(version->qemu);
     if (!same) {
         *errmsg = g_strdup_printf("this QEMU is %" PRId64 ".%" PRId64 ".%" PRId64
                                   ", but qemu_vmstate was built for QEMU " QEMU_VERSION,
@@ -224,6 +328,11 @@ int qv_init(const char *library, char **errmsg)
         qv_internal.module_call_init(MODULE_INIT_QOM);
     }
     qv.in_vm = !library;
+#if QV_STALE_ERROR_FAILS_LOAD
+    if (qv.in_vm) {
+        plan_check_of_error_offset();
+    }
+#endif
     ready = true;
     return 0;
 }

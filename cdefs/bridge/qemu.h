@@ -54,6 +54,10 @@ int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSO
                   Error **errp);
 int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, int version_id,
                   Error **errp);
+/* Call the functions of one of QEMU's own VMStateInfos. */
+int qv_get(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VMStateField *field);
+int qv_put(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VMStateField *field,
+           JSONWriter *vmdesc);
 JSONWriter *qv_vmdesc_begin(void);
 /* End and free the writer.  Return its text, which the caller frees. */
 char *qv_vmdesc_end(JSONWriter *vmdesc);
@@ -63,10 +67,12 @@ bool qv_in_coroutine(void);
 
 /* Return whether the VM was started with -incoming and has not run so far. */
 bool qv_expects_incoming(void);
-/* Return whether, in addition, an incoming migration has begun. */
-bool qv_load_is_incoming(void);
 /* Set the error-desc of query-migrate, unless there is one already. */
 void qv_set_migrate_error(const char *message);
+/* Return whether query-migrate has one; only where QV_RESULT_BEFORE_CLEANUP. */
+bool qv_migrate_has_error(void);
+/* Clear the error of an earlier migration or save if it would fail the load of a snapshot. */
+int qv_clear_stale_error(char **errmsg);
 
 /* Return whether QEMU saves it when a migration begins, before the other devices. */
 bool qv_is_early(const VMStateDescription *vmsd);

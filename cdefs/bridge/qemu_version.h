@@ -1,72 +1,59 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The differences between QEMU versions.  Only the files that include this header compare
- * versions and call the functions in qv_internal.
+ * The differences between QEMU's releases: one macro for each thing that changed, switched by the
+ * release that changed it.  docs/versions.md has a line for each; no other file compares versions.
+ * Include qemu/osdep.h first.
  */
 #ifndef QV_QEMU_VERSION_H
 #define QV_QEMU_VERSION_H
 
-#include "bridge/qemu.h"
-#include "qapi/qapi-commands-control.h"
-#include "qemu/coroutine.h"
-#include "qemu/main-loop.h"
-#include "qemu/module.h"
-#include "migration/migration.h"
-#include "migration/register.h"
-#if QEMU_VERSION_MAJOR >= 10
-#include "qobject/json-writer.h"
-#include "system/runstate.h"
-#else
-#include "qapi/qmp/json-writer.h"
-#include "sysemu/runstate.h"
-#endif
-
+/* A development tree or release candidate (micro 50 and above) counts as the next release. */
+#if QEMU_VERSION_MICRO < 50
 #define QV_VERSION (QEMU_VERSION_MAJOR * 100 + QEMU_VERSION_MINOR)
-#define QV_ERRP_HOOKS (QV_VERSION >= 1002)
+#elif QEMU_VERSION_MINOR >= 2
+#define QV_VERSION ((QEMU_VERSION_MAJOR + 1) * 100)
+#else
+#define QV_VERSION (QEMU_VERSION_MAJOR * 100 + QEMU_VERSION_MINOR + 1)
+#endif
 
 #if QV_VERSION < 702
 #error "qemu_vmstate needs QEMU 7.2 or later"
 #endif
 
-#if QV_VERSION >= 1000
-#define QV_BQL_SYMBOLS(X) X(bql_lock_impl) X(bql_unlock) X(bql_locked)
-#define QV_IDLE_SYMBOLS(X) X(migration_is_running)
-#else
-#define QV_BQL_SYMBOLS(X) \
-    X(qemu_mutex_lock_iothread_impl) X(qemu_mutex_unlock_iothread) X(qemu_mutex_iothread_locked)
-#define QV_IDLE_SYMBOLS(X) X(migration_is_idle)
-#endif
+/* --- migration/vmstate.h */
+#define QV_HAS_EARLY_SETUP (QV_VERSION >= 800)
+/* The save function that sets an Error has a name of its own. */
+#define QV_HAS_SAVE_WITH_ERR (QV_VERSION >= 802 && QV_VERSION < 1002)
+/* vmstate_save_state_v(), which the tests call, sets an Error; it is gone in 11.1. */
+#define QV_SAVE_V_SETS_ERROR (QV_VERSION >= 802)
+#define QV_HAS_SAVE_V (QV_VERSION < 1101)
+/* Hooks, vmstate_save_state() and vmstate_load_state() set an Error. */
+#define QV_HAS_ERRP_HOOKS (QV_VERSION >= 1002)
+#define QV_POST_SAVE_CAN_FAIL (QV_VERSION < 1101)
+/* QEMU's own VMStateInfos have load() and save(), and no get() and put(). */
+#define QV_INFOS_SET_ERROR (QV_VERSION >= 1101)
+#define QV_HAS_ERR_HINT (QV_VERSION < 1101)
+#define QV_HAS_MULTIPLY_ELEMENTS (QV_VERSION < 1101)
 
-#if QV_ERRP_HOOKS || QV_VERSION < 900
-#define QV_SAVE_SYMBOL(X) X(vmstate_save_state)
-#else
-#define QV_SAVE_SYMBOL(X) X(vmstate_save_state_with_err)
-#endif
+/* --- migration/register.h */
+#define QV_LOAD_SETUP_SETS_ERROR (QV_VERSION >= 901)
 
-/* Functions for the files that include this header only; the lists are split as in qemu.h. */
-/* clang-format off */
-#define QV_INTERNAL_SYMBOLS(X)                                          \
-    X(json_writer_end_object) X(json_writer_free) X(json_writer_get)    \
-    X(json_writer_new) X(json_writer_start_object) X(module_call_init)  \
-    X(vmstate_load_state) QV_SAVE_SYMBOL(X)
-/* clang-format on */
-/* clang-format off */
-#define QV_INTERNAL_VM_SYMBOLS(X)                                       \
-    X(migrate_get_current) X(migrate_set_error)                         \
-    X(qapi_free_VersionInfo) X(qemu_in_coroutine) X(qmp_query_version)  \
-    X(migration_incoming_get_current) X(qemu_add_vm_change_state_handler) \
-    X(register_savevm_live) X(runstate_check)                           \
-    QV_BQL_SYMBOLS(X) QV_IDLE_SYMBOLS(X)
-/* clang-format on */
+/* --- migration/migration.h and migration/misc.h */
+/* migrate_error_propagate() replaces migrate_set_error(), and frees the Error. */
+#define QV_HAS_ERROR_PROPAGATE (QV_VERSION >= 1100)
+/* migration_is_running() without a parameter; migration_is_idle() is gone in 9.2. */
+#define QV_HAS_IS_RUNNING (QV_VERSION >= 900)
+/* load_cleanup is called when the result of an incoming migration is set, not before. */
+#define QV_RESULT_BEFORE_CLEANUP (QV_VERSION >= 902)
+/* The error of an earlier migration or save fails the load of a snapshot. */
+#define QV_STALE_ERROR_FAILS_LOAD (QV_VERSION >= 1000)
 
-/* Their addresses, which qv_init() looks up. */
-typedef struct QvQemuInternal {
-#define QV_MEMBER(name) __typeof__(name) *name;
-    QV_INTERNAL_SYMBOLS(QV_MEMBER)
-    QV_INTERNAL_VM_SYMBOLS(QV_MEMBER)
-#undef QV_MEMBER
-} QvQemuInternal;
-
-extern QvQemuInternal qv_internal;
+/* --- other headers */
+/* error_vprintf() is no stub any more, but calls one, monitor_vprintf(). */
+#define QV_REPORTS_TO_MONITOR (QV_VERSION >= 1100)
+#define QV_HAS_CUR_IS_QMP (QV_VERSION < 1101)
+#define QV_HAS_BQL_LOCK (QV_VERSION >= 900)
+/* qapi/qmp/ and sysemu/ became qobject/ and system/. */
+#define QV_HAS_SYSTEM_HEADERS (QV_VERSION >= 1000)
 
 #endif

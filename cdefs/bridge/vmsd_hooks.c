@@ -3,7 +3,7 @@
 #include "bridge/hooks.h"
 #include "bridge/inprocess.h"
 #include "bridge/migration_error.h"
-#include "bridge/qemu_version.h"
+#include "bridge/qemu_internal.h"
 
 /* Report a failure for a hook that has no Error to set, and return ret.  Free errmsg. */
 static int finish(void *opaque, const char *hook, bool saving, int ret, char *errmsg)
@@ -20,6 +20,7 @@ static int finish(void *opaque, const char *hook, bool saving, int ret, char *er
     return ret;
 }
 
+#if QV_POST_SAVE_CAN_FAIL
 static int hook_post_save(void *opaque)
 {
     char *errmsg = NULL;
@@ -27,8 +28,21 @@ static int hook_post_save(void *opaque)
 
     return finish(opaque, "post_save", true, ret, errmsg);
 }
+#else
+/* QEMU takes no failure from this hook, but looks for errors of the stream. */
+static void hook_post_save(void *opaque)
+{
+    char *errmsg = NULL;
+    int ret = qv_post_save(opaque, &errmsg);
 
-#if QV_ERRP_HOOKS
+    ret = finish(opaque, "post_save", true, ret, errmsg);
+    if (ret < 0 && !qv_object_of(opaque)->inprocess) {
+        qv_internal.migration_file_set_error(ret, NULL);
+    }
+}
+#endif
+
+#if QV_HAS_ERRP_HOOKS
 /*
  * Report a failure through errp, and return whether there is none.  Free errmsg.
  * log_as: the hook's name for the log, where QEMU does not log the Error itself: it logs that of
@@ -103,7 +117,7 @@ void qv_object_set_hooks(QvObject *object)
     if (object->mapped || (object->hooks & (QV_HOOK_POST_SAVE | QV_HOOK_PREDICATES))) {
         vmsd->post_save = hook_post_save;
     }
-#if QV_ERRP_HOOKS
+#if QV_HAS_ERRP_HOOKS
     vmsd->pre_save_errp = hook_pre_save;
     vmsd->pre_load_errp = hook_pre_load;
     vmsd->post_load_errp = hook_post_load;

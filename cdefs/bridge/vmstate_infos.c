@@ -8,9 +8,20 @@
  */
 #include "bridge/migration_error.h"
 
+/* A field's own info; its first member is at the address that QEMU knows. */
+typedef struct OwnInfo {
+    VMStateInfo info;
+    const char *where; /* owner: Python; the field's path */
+} OwnInfo;
+
+static const char *where(const VMStateField *field)
+{
+    return container_of(field->info, OwnInfo, info)->where;
+}
+
 /* ---------------------------------------------------- numbers with limits */
 
-/* start: the largest valid value; size_offset: the smallest; err_hint: the field's path. */
+/* start: the largest valid value; size_offset: the smallest. */
 static int check_signed(const VMStateField *field, int64_t value)
 {
     int64_t low = (int64_t)field->size_offset, high = (int64_t)field->start;
@@ -18,8 +29,8 @@ static int check_signed(const VMStateField *field, int64_t value)
     if (value >= low && value <= high) {
         return 0;
     }
-    qv_refuse("%s: %" PRId64 " is out of range (%" PRId64 " to %" PRId64 ")", field->err_hint,
-              value, low, high);
+    qv_refuse("%s: %" PRId64 " is out of range (%" PRId64 " to %" PRId64 ")", where(field), value,
+              low, high);
     return -EINVAL;
 }
 
@@ -28,8 +39,8 @@ static int check_unsigned(const VMStateField *field, uint64_t value)
     if (value >= field->size_offset && value <= field->start) {
         return 0;
     }
-    qv_refuse("%s: %" PRIu64 " is out of range (%" PRIu64 " to %" PRIu64 ")", field->err_hint,
-              value, (uint64_t)field->size_offset, (uint64_t)field->start);
+    qv_refuse("%s: %" PRIu64 " is out of range (%" PRIu64 " to %" PRIu64 ")", where(field), value,
+              (uint64_t)field->size_offset, (uint64_t)field->start);
     return -EINVAL;
 }
 
@@ -37,7 +48,7 @@ static int check_unsigned(const VMStateField *field, uint64_t value)
     static int get_bounded_##type(QEMUFile *f, void *pv, size_t size, const VMStateField *field) \
     {                                                                                            \
         type##_t previous = *(type##_t *)pv;                                                     \
-        int ret = qv.vmstate_info_##type->get(f, pv, size, field);                               \
+        int ret = qv_get(qv.vmstate_info_##type, f, pv, size, field);                            \
                                                                                                  \
         if (ret == 0) {                                                                          \
             ret = check(field, *(type##_t *)pv);                                                 \
@@ -51,7 +62,7 @@ static int check_unsigned(const VMStateField *field, uint64_t value)
     static int put_bounded_##type(QEMUFile *f, void *pv, size_t size, const VMStateField *field, \
                                   JSONWriter *vmdesc)                                            \
     {                                                                                            \
-        return qv.vmstate_info_##type->put(f, pv, size, field, vmdesc);                          \
+        return qv_put(qv.vmstate_info_##type, f, pv, size, field, vmdesc);                       \
     }                                                                                            \
     static const VMStateInfo bounded_##type = {                                                  \
         .name = #type,                                                                           \
@@ -184,7 +195,7 @@ static int get_elements(QEMUFile *f, void *pv, const VMStateField *field)
 
         if (n == field->num) {
             qv_refuse("%s: the stream has more than %d elements, and there is room for no more",
-                      field->err_hint, field->num);
+                      where(field), field->num);
             return -EINVAL;
         }
         ret = get_key(f, field, element);
@@ -263,7 +274,7 @@ static int get_gtree(QEMUFile *f, void *pv, size_t size, const VMStateField *fie
 
     ret = get_elements(f, pv, field);
     if (ret == 0 && *n != nodes) {
-        qv_refuse("%s: the stream says %" PRIu32 " nodes and has %" PRIu32, field->err_hint, nodes,
+        qv_refuse("%s: the stream says %" PRIu32 " nodes and has %" PRIu32, where(field), nodes,
                   *n);
         ret = -EINVAL;
     }
@@ -282,7 +293,7 @@ static int put_gtree(QEMUFile *f, void *pv, size_t size, const VMStateField *fie
 
 static const VMStateInfo gtree_info = { .name = "gtree", .get = get_gtree, .put = put_gtree };
 
-const VMStateInfo *qv_own_info(const char *name, int bounded)
+const VMStateInfo *qv_own_info(const char *name, int bounded, const char *path)
 {
     static const VMStateInfo *const plain[] = {
         &timer_info, &tmp_info, &qtailq_info, &qlist_info, &gtree_info,
@@ -296,7 +307,11 @@ const VMStateInfo *qv_own_info(const char *name, int bounded)
 
     for (i = 0; i < n; i++) {
         if (!strcmp(table[i]->name, name)) {
-            return table[i];
+            OwnInfo *own = g_new(OwnInfo, 1);
+
+            own->info = *table[i];
+            own->where = path;
+            return &own->info;
         }
     }
     return NULL;

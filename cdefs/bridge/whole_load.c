@@ -32,7 +32,9 @@ static void begin(QvLoadKind kind)
     QvObject *object;
 
     qv_whole_load.kind = kind;
-    qv_whole_load.of_migration = qv_load_is_incoming();
+    /* An incoming migration is loaded in a coroutine, a snapshot never. */
+    qv_whole_load.of_migration =
+        qv_expects_incoming() && (kind == QV_CHECKPOINT || qv_in_coroutine());
     qv_whole_load.n_missing = qv_whole_load.n_objects;
     QTAILQ_FOREACH(object, &qv_whole_load.objects, entry)
     {

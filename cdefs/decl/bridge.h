@@ -30,10 +30,18 @@ char *qv_strdup(const char *text);
 
 /* Return vmstate_info_NAME, or NULL if this QEMU has none. */
 const VMStateInfo *qv_vmstate_info(const char *name);
-/* Return the bridge's own VMStateInfo of that name, bounded or for a staging struct, or NULL. */
-const VMStateInfo *qv_own_info(const char *name, int bounded);
+/*
+ * Return a new VMStateInfo of the bridge's own, bounded or for a staging struct, which the caller
+ * releases with qv_free(), or NULL if there is none of that name.  where, the field's path, is
+ * for messages; it must outlive the info.
+ */
+const VMStateInfo *qv_own_info(const char *name, int bounded, const char *where);
 /* Set *field to VMSTATE_END_OF_LIST(). */
 void qv_end_of_list(VMStateField *field);
+/* Set the hint that QEMU reports if an equal field differs; no effect from QEMU 11.1 on. */
+void qv_set_err_hint(VMStateField *field, const char *hint);
+/* Return VMS_MULTIPLY_ELEMENTS, or 0 from QEMU 11.1 on, which does not have it. */
+int qv_multiply_elements(void);
 /*
  * Set the members whose types differ between QEMU versions.  subsections ends with NULL;
  * early_setup has an effect only with QV_CAP_EARLY_SETUP.

@@ -15,7 +15,6 @@ enum VMStateFlags {
     VMS_VARRAY_INT32,
     VMS_VBUFFER,
     VMS_MULTIPLY,
-    VMS_MULTIPLY_ELEMENTS,
     VMS_VSTRUCT,
     ...
 };
@@ -33,7 +32,6 @@ typedef enum {
 
 typedef struct VMStateField {
     const char *name;
-    const char *err_hint;
     size_t offset;
     size_t size;
     size_t start;
@@ -56,6 +54,6 @@ struct VMStateDescription {
     MigrationPriority priority;
     bool (*needed)(void *opaque);
     const VMStateField *fields;
-    /* QEMU 7.2 declares it with one const less. */
+    /* subsections, which 9.0 declares with one more const, and the hooks: see bridge.h. */
     ...;
 };

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Replaces QEMU's stubs/error-printf.c in our build of its migration code, so that save() and
- * load() can return what error_report() would print.
+ * Replaces one of QEMU's stubs in our build of its migration code, so that save() and load() can
+ * return what error_report() would print: stubs/error-printf.c, or from 11.0 on
+ * stubs/monitor-core.c.
  */
-#include <stdarg.h>
-#include <stdio.h>
-
-int error_vprintf(const char *fmt, va_list ap);
-int error_vprintf_unless_qmp(const char *fmt, va_list ap);
+#include "qemu/osdep.h"
+#include "bridge/qemu_version.h"
+#include "qemu/error-report.h"
+#include "qapi/qapi-emit-events.h"
+#include "monitor/monitor.h"
 
 void (*qv_report_sink)(const char *text);
 
-int error_vprintf(const char *fmt, va_list ap)
+static int G_GNUC_PRINTF(1, 0) report(const char *fmt, va_list ap)
 {
     char text[1024];
     int ret;
@@ -24,7 +25,40 @@ int error_vprintf(const char *fmt, va_list ap)
     return ret;
 }
 
+#if QV_REPORTS_TO_MONITOR
+int monitor_vprintf(Monitor *mon, const char *fmt, va_list ap)
+{
+    return report(fmt, ap);
+}
+
+Monitor *monitor_cur(void)
+{
+    return NULL;
+}
+
+Monitor *monitor_set_cur(Coroutine *co, Monitor *mon)
+{
+    return NULL;
+}
+
+#if QV_HAS_CUR_IS_QMP
+bool monitor_cur_is_qmp(void)
+{
+    return false;
+}
+#endif
+
+void qapi_event_emit(QAPIEvent event, QDict *qdict)
+{
+}
+#else
+int error_vprintf(const char *fmt, va_list ap)
+{
+    return report(fmt, ap);
+}
+
 int error_vprintf_unless_qmp(const char *fmt, va_list ap)
 {
-    return error_vprintf(fmt, ap);
+    return report(fmt, ap);
 }
+#endif

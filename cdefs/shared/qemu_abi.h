@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the shim uses of QEMU, the same in every version, so that one shim serves all of them.
- * bridge/shim_abi.c compares it with the headers of each tree.
+ * bridge/shim_abi.c compares it with the headers of each tree, except for the plugin API, which is
+ * a public one.
  */
 #ifndef QV_SHARED_QEMU_ABI_H
 #define QV_SHARED_QEMU_ABI_H

@@ -81,7 +81,7 @@ class Device:
     Class keywords, each the ``VMStateDescription`` member of that name: ``name``
     (required), ``version_id``, ``minimum_version_id`` (default 1), ``priority``
     (a ``MigrationPriority``; higher is loaded earlier), ``unmigratable`` and
-    ``early_setup`` (QEMU 8.1 and later).
+    ``early_setup`` (QEMU 8.0 and later).
 
     A subclass can define ``needed()``, ``pre_save()``, ``post_save()``, ``pre_load()`` and
     ``post_load(version_id)``; an exception in one of them fails the save or load.

@@ -76,7 +76,7 @@ class VMStateDescription:
             check_subsections(layout, name, f"the section {name!r} of a {cls.__name__}")
         if early_setup and not lib().qv_capabilities() & lib().QV_CAP_EARLY_SETUP:
             raise DeclarationError(
-                f"{name}: early_setup: this QEMU does not have it; QEMU has it since 8.1"
+                f"{name}: early_setup: this QEMU does not have it; QEMU has it since 8.0"
             )
         wire = layout.wire
         self._fields = ffi.new("VMStateField[]", len(wire) + 1)
@@ -170,14 +170,18 @@ class _FieldWriter(FieldWriter):
         self.field.flags |= getattr(lib(), f"VMS_{name}")
 
     def info(self, name: str, *, bounded: bool = False) -> None:
-        found = lib().qv_own_info(name.encode(), bounded)
-        if found == ffi.NULL:
-            found = lib().qv_vmstate_info(name.encode())
+        own = lib().qv_own_info(name.encode(), bounded, self._text(self.where))
+        if own != ffi.NULL:
+            self._keep.append(ffi.gc(own, lib().qv_free))
+        found = own if own != ffi.NULL else lib().qv_vmstate_info(name.encode())
         if found == ffi.NULL:
             raise DeclarationError(f"{self.where}: this QEMU has no vmstate_info_{name}")
         self.field.info = found
 
-    def text(self, text: str) -> Any:
+    def err_hint(self, hint: str) -> None:
+        lib().qv_set_err_hint(self.field, self._text(hint))
+
+    def _text(self, text: str) -> Any:
         return _kept_text(text, self._keep)
 
     def nested(self, cls: type[Any]) -> Any:
@@ -199,7 +203,12 @@ class _FieldWriter(FieldWriter):
         self.field.num_offset = self.base + info.num.offset
         self.flag(f"VARRAY_{_VARRAY[info.num.type.kind]}")
         if info.options.multiply != 1:
-            self.flag("MULTIPLY_ELEMENTS")
+            flag = lib().qv_multiply_elements()
+            if not flag:
+                raise DeclarationError(
+                    f"{self.where}: multiply: this QEMU does not have it; QEMU has it up to 11.0"
+                )
+            self.field.flags |= flag
             self.field.num = info.options.multiply
 
     def sized(self, info: FieldInfo, name: str) -> None:

@@ -362,8 +362,8 @@ class FieldWriter(Protocol):
         With ``bounded``, set it to one that checks limits; see cdefs/bridge/vmstate_infos.c.
         """
 
-    def text(self, text: str) -> Any:
-        """Return ``text`` as a C string that lives as long as the description."""
+    def err_hint(self, hint: str) -> None:
+        """Set what QEMU reports if an equal field differs, where it has such hints."""
 
     def nested(self, cls: type[Any]) -> Any:
         """Return the C description of a nested layout class."""

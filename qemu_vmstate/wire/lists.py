@@ -115,7 +115,6 @@ class ListType(Row):
         field.num = self.length
         field.num_offset = self.data_at
         field.size = self.element.size
-        field.err_hint = writer.text(writer.where)
         if not self.key:
             field.vmsd = writer.nested(self.element.cls)
             return

@@ -73,7 +73,7 @@ class Scalar(WireType):
         self.describe_element(writer)
         writer.flag("SINGLE")
         if info.options.err_hint is not None:
-            writer.field.err_hint = writer.text(info.options.err_hint)
+            writer.err_hint(info.options.err_hint)
         # A value that is compared with the object's is within the limits, because the object's is.
         limits = None if self.live else writer.limits(info)
         if limits:
@@ -81,7 +81,6 @@ class Scalar(WireType):
             writer.info(SCALARS[self.kind].info, bounded=True)
             writer.field.start = high
             writer.field.size_offset = low & _U64
-            writer.field.err_hint = writer.text(writer.where)
 
     def describe_element(self, writer: FieldWriter) -> None:
         """Set the size and the info."""

@@ -4,7 +4,8 @@
 #include "qapi/error.h"
 #include "io/channel-buffer.h"
 #include "migration/qemu-file.h"
-#if QEMU_VERSION_MAJOR >= 10
+#include "bridge/qemu_version.h"
+#if QV_HAS_SYSTEM_HEADERS
 #include "qobject/json-writer.h"
 #else
 #include "qapi/qmp/json-writer.h"
@@ -13,7 +14,13 @@
 static int save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
                       JSONWriter *vmdesc, int version_id, Error **errp)
 {
-#if QEMU_VERSION_MAJOR >= 10
+#if !QV_HAS_SAVE_V
+    VMStateDescription older = *vmsd;
+
+    /* Its only use of the number is the one that vmstate_save_state_v() made of its own. */
+    older.version_id = version_id;
+    return vmstate_save_state(f, &older, opaque, vmdesc, errp);
+#elif QV_SAVE_V_SETS_ERROR
     return vmstate_save_state_v(f, vmsd, opaque, vmdesc, version_id, errp);
 #else
     return vmstate_save_state_v(f, vmsd, opaque, vmdesc, version_id);
@@ -23,7 +30,7 @@ static int save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
 static int load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque,
                       int version_id, Error **errp)
 {
-#if QEMU_VERSION_MAJOR > 10 || (QEMU_VERSION_MAJOR == 10 && QEMU_VERSION_MINOR >= 2)
+#if QV_HAS_ERRP_HOOKS
     return vmstate_load_state(f, vmsd, opaque, version_id, errp);
 #else
     return vmstate_load_state(f, vmsd, opaque, version_id);
@@ -99,7 +106,9 @@ Field reference_field(const void *vmsd, int i)
 
     return (Field) {
         .name = field->name,
+#if QV_HAS_ERR_HINT
         .err_hint = field->err_hint,
+#endif
         .info = field->info ? field->info->name : NULL,
         .vmsd = field->vmsd ? field->vmsd->name : NULL,
         .offset = field->offset,

@@ -77,7 +77,7 @@ def test_all_that_it_adds_has_the_packages_prefix(tmp_path: Path) -> None:
             found.append({"".join(words) for words in re.findall(name, output, re.MULTILINE)})
         added[option] = found[0] - found[1]
     assert added == {
-        "--help": {"--qemu-vmstate-qemu"},
+        "--help": {"--qemu-vmstate-qemu", "--qemu-build"},
         "--fixtures": {
             "qemu_vmstate_vm",
             *(f"qemu_vmstate_{scope}_vm" for scope in ("class", "module", "session")),
