@@ -26,12 +26,7 @@ class Check:
     emulator: str | None = None
 
 
-def from_message(
-    name: str, status: Status, message: str, *, remedy: str = "", emulator: str | None = None
-) -> Check:
-    """Return a check with an error of this package, whose remedy comes after a colon.
-
-    *remedy* is that of a message which has none.
-    """
-    detail, _, own = message.partition(": ")
-    return Check(name, status, detail, own or remedy, emulator)
+def from_message(name: str, status: Status, message: str) -> Check:
+    """Return a check with an error of this package, whose remedy comes after a colon."""
+    detail, _, remedy = message.partition(": ")
+    return Check(name, status, detail, remedy)

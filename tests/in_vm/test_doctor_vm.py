@@ -43,7 +43,7 @@ def test_a_name_in_path_is_found_and_printed_as_a_path(emulator: Emulator) -> No
 
 def test_without_its_native_parts_nothing_is_started(emulator: Emulator, tmp_path: Path) -> None:
     release = emulator["version"].rpartition(".")[0]
-    others = [one["version"] for one in emulators() if not one["version"].startswith(f"{release}.")]
+    others = [one["native"] for one in emulators() if not one["version"].startswith(f"{release}.")]
     if not others:
         pytest.skip("only one version was set up: run scripts/setup without QEMU_BUILD")
     only = root_with(tmp_path / "only", "_state*", SHIM_NAME, f"*-{others[0]}.*")
@@ -102,18 +102,18 @@ def test_one_that_crashes_is_reported(emulator: Emulator, tmp_path: Path) -> Non
 
 
 @pytest.mark.one_emulator
-def test_one_without_plugins_works_with_the_other_shim(emulator: Emulator, tmp_path: Path) -> None:
+def test_one_without_plugins_is_told_the_other_shim(emulator: Emulator, tmp_path: Path) -> None:
+    """No emulator here is like that; one is made by renaming the function, which breaks it."""
     path = tmp_path / "qemu-system-plain"
     name = b"\0qemu_plugin_register_vcpu_init_cb\0"
     data = Path(emulator["path"]).read_bytes()
+    assert name in data
     path.write_bytes(data.replace(name, name.replace(b"qemu_p", b"hidden")))
     path.chmod(0o755)
-    done = doctor("--json", *LONG, str(path), **emulator["env"])
-    checks = checks_of(done)
-    assert checks["plugin shim"]["status"] == "warning"
-    assert "--shim preload" in checks["plugin shim"]["remedy"]
-    assert checks["preload shim"]["status"] == "ok", checks["preload shim"]
-    assert done.returncode == 0
+    check = checks_of(doctor("--json", *LONG, str(path), **emulator["env"]))["plugin shim"]
+    assert check["status"] == "warning"
+    assert check["detail"] == "this QEMU was built without TCG plugins"
+    assert "`qemu-vmstate run --shim preload`" in check["remedy"]
 
 
 @pytest.mark.one_emulator
