@@ -21,12 +21,12 @@ QEMU = ("qemu-system-x86_64", "-M", "none")
 
 
 def run(
-    *words: str, folder: Path | None = None, **variables: str
+    *words: str, folder: Path | None = None, variables: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (variables or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -152,7 +152,7 @@ def test_no_native_parts_are_one_sentence_in_a_test(tmp_path: Path) -> None:
 
 def test_no_native_parts_are_one_sentence_in_the_benchmark(tmp_path: Path) -> None:
     program = "from qemu_vmstate.bench.command import run"
-    done = run("-c", program, **nothing_built(tmp_path))
+    done = run("-c", program, variables=nothing_built(tmp_path))
     assert f"has no native parts in {tmp_path}: install a wheel" in last_line(done)
 
 
@@ -160,14 +160,14 @@ def test_no_native_parts_are_one_sentence_for_a_vm_and_for_run(tmp_path: Path) -
     (tmp_path / "dev.py").write_text(DEVICE)
     missing = f"there is no qemu-vmstate-shim.so in {tmp_path}: install a wheel of qemu_vmstate"
     program = "from qemu_vmstate.vm import VM; VM(script='dev.py').__enter__()"
-    done = run("-c", program, folder=tmp_path, **nothing_built(tmp_path))
+    done = run("-c", program, folder=tmp_path, variables=nothing_built(tmp_path))
     assert missing in done.stderr.splitlines()[-1]
     words = ("-m", "qemu_vmstate", "run", "dev.py", "--", *QEMU)
-    assert missing in sentence(run(*words, folder=tmp_path, **nothing_built(tmp_path)))
+    assert missing in sentence(run(*words, folder=tmp_path, variables=nothing_built(tmp_path)))
 
 
 def test_those_of_another_qemu_are_one_sentence(tmp_path: Path) -> None:
-    done = run("-c", DEVICE, QEMU_VMSTATE_QEMU="6.1", XDG_DATA_HOME=str(tmp_path))
+    done = run("-c", DEVICE, variables={"QEMU_VMSTATE_QEMU": "6.1", "XDG_DATA_HOME": str(tmp_path)})
     there = ", ".join(native.qemu for native in packaged_natives())
     assert last_line(done) == (
         f"qemu_vmstate.errors.NativeError: qemu_vmstate has no native parts for QEMU 6.1, only for "
@@ -184,7 +184,7 @@ def test_those_of_another_machine_name_the_file_and_the_remedy(tmp_path: Path, b
         if path.is_file() and path.name != broken:
             (tmp_path / path.name).symlink_to(path)
     (tmp_path / broken).write_text("for another machine")
-    done = run("-c", DEVICE, **nothing_built(tmp_path))
+    done = run("-c", DEVICE, variables=nothing_built(tmp_path))
     error = last_line(done)
     assert f"{tmp_path / broken} cannot be loaded by {sys.executable} (" in error
     assert error.endswith(
@@ -203,8 +203,8 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path) -> None:
         f"qemu_vmstate needs Python 3.11 or later, and {sys.executable} is 3.10: run it with a "
         "later one"
     )
-    assert message in sentence(run("-m", "qemu_vmstate", "info", **old))
-    assert last_line(run("-c", "import qemu_vmstate", **old)) == f"ImportError: {message}"
+    assert message in sentence(run("-m", "qemu_vmstate", "info", variables=old))
+    assert last_line(run("-c", "import qemu_vmstate", variables=old)) == f"ImportError: {message}"
 
 
 def test_a_file_named_qemu_is_named(tmp_path: Path) -> None:
