@@ -150,8 +150,10 @@ def _in_process(native: Native, timeout: float) -> Check:
         built = f", with those for {native.build}" if native.build else ""
         return Check(name, "ok", f"a device is saved and loaded{built}")
     lines = text_of(done.stderr).splitlines() or [f"ended with status {done.returncode}"]
-    message = lines[-1].removeprefix("qemu_vmstate.errors.NativeError: ")
-    return Check(name, "failed", message, remedy)
+    kind, _, message = lines[-1].partition(": ")
+    if kind == "qemu_vmstate.errors.NativeError":
+        return from_message(name, "failed", message)
+    return Check(name, "failed", lines[-1], remedy)
 
 
 # ------------------------------------------------------------------ extras

@@ -219,3 +219,34 @@ def test_emulators_in_path_are_found_once(tmp_path: Path) -> None:
     done = doctor("--json", PATH=str(tmp_path))
     named = [check["emulator"] for check in json.loads(done.stdout)["checks"] if check["emulator"]]
     assert named == [str(tmp_path / "qemu-system-none")]
+
+
+def test_native_parts_without_cffi(tmp_path: Path) -> None:
+    (tmp_path / "_cffi_backend.py").write_text(
+        "raise ModuleNotFoundError(\"No module named '_cffi_backend'\", name='_cffi_backend')\n"
+    )
+    checks = checks_of(doctor("--json", "/none", PYTHONPATH=f"{tmp_path}:{ROOT}"))
+    check = checks[f"in process {packaged_natives()[0].qemu}"]
+    assert check["status"] == "failed"
+    assert check["remedy"] == f"`{sys.executable} -m pip install cffi`"
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [("PermissionError(13, 'Permission denied')", "may not use it"), ("OSError(2, 'No')", "No")],
+)
+def test_a_machine_without_kvm_is_a_warning(error: str, detail: str) -> None:
+    # Root may use it always, and so the refusal is made here.
+    begin = f"""
+import os, sys
+open_file = os.open
+def refuse(path, *rest, **options):
+    if path == "/dev/kvm":
+        raise {error}
+    return open_file(path, *rest, **options)
+os.open = refuse
+"""
+    check = checks_of(doctor("--json", "/none", begin=begin))["/dev/kvm"]
+    assert check["status"] == "warning"
+    assert detail in check["detail"]
+    assert "only -accel kvm needs it" in check["remedy"]
