@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["at_exit", "main"]
 
@@ -102,15 +102,18 @@ def _leave_signals_to_qemu() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _namespace() -> dict[str, Any]:
+    return sys.modules["__main__"].__dict__
+
+
 def _start_control(settings: _Settings) -> None:
+    from qemu_vmstate.embed import attach, control
+
+    attach.listen(_namespace, has_control=settings.control is not None)
     if settings.control is None:
         return
-    from qemu_vmstate.embed import control
-
     try:
-        control.serve(
-            settings.control, lambda: sys.modules["__main__"].__dict__, settings.control_key
-        )
+        control.serve(settings.control, _namespace, settings.control_key)
     except OSError as error:
         raise _Refused(
             f"the control channel cannot listen on {settings.control}: {error}"
