@@ -15,28 +15,36 @@ from .frames import Channel
 from .prompt import run_prompt
 from .remote_terminal import Namespace, RemoteTerminal
 
-__all__ = ["listen", "serve_terminal"]
+__all__ = ["serve_terminal", "start"]
 
 
-def listen(namespace: Callable[[], Namespace], has_control: bool) -> None:
-    """Let users attach to this process and use ``namespace()``, and let breakpoint() wait for one.
+def start(namespace: Callable[[], Namespace], listen: bool, has_control: bool) -> None:
+    """Let breakpoint() wait for a user, and *listen* for users who attach to ``namespace()``.
 
-    Where no socket can be made, only the program that started a VM whose channel *has_control*
-    can attach, or nobody; breakpoint() then prints the reason and does not wait.
+    Where no socket can be made, only the program that started a VM, which *has_control*, can
+    attach, or nobody; breakpoint() then prints the reason and does not wait.
     """
-    process = os.getpid()
-    try:
-        listener, path = attach_socket.listen()
-    except OSError as error:
-        if has_control:
-            debugger.install("call vm.python.interact() in the program that started this VM")
+    reason = "QEMU_VMSTATE_ATTACH=no forbids it"
+    if listen:
+        try:
+            _listen(namespace)
+        except OSError as error:
+            reason = str(error)
         else:
-            debugger.install("", f"nobody can attach to this QEMU: {error}")
-        return
-    debugger.install(f"qemu-vmstate attach {process}")
+            debugger.install(f"qemu-vmstate attach {os.getpid()}")
+            return
+    if has_control:
+        debugger.install("call vm.python.interact() in the program that started this VM")
+    else:
+        debugger.install("", f"nobody can attach to this QEMU: {reason}")
+
+
+def _listen(namespace: Callable[[], Namespace]) -> None:
+    listener, path = attach_socket.listen()
+    process = os.getpid()
 
     def remove() -> None:
-        # Forked processes run exit functions too; and a QEMU with -chroot cannot remove it.
+        # Forked processes run exit functions too, and QEMU may have changed its root.
         if os.getpid() == process:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -89,7 +97,7 @@ def serve_terminal(peer: socket.socket, namespace: Namespace) -> None:
         return
     terminal = RemoteTerminal(channel, bool(hello.get("interactive")))
     if debugger.attach(terminal):
-        terminal.pump()
+        terminal.pump(end_when_idle=True)
         debugger.detach(terminal)
     else:
         threading.Thread(

@@ -187,11 +187,11 @@ def _why_not(pid: int, user: int) -> str:
     except OSError:
         if os.geteuid() not in (0, user):
             return f"it is user {user}'s; attach as that user, or as root"
-        has_shim = True  # the memory map is not shown, so nothing is known
+        has_shim = True  # it may have it: the memory map is not shown
     if not has_shim:
         return "no script runs in it; `qemu-vmstate run SCRIPT -- QEMU ...` starts a QEMU with one"
     return (
-        "no script runs in it, or has not started yet, or QEMU could make no socket; start it with "
-        "XDG_RUNTIME_DIR naming a writable folder that only its user can enter, and attach with "
-        "the same XDG_RUNTIME_DIR"
+        "its script has not started yet, QEMU_VMSTATE_ATTACH=no forbids it, or QEMU could make no "
+        "socket; start it with XDG_RUNTIME_DIR naming a writable folder that only its user can "
+        "enter, and attach with the same XDG_RUNTIME_DIR"
     )

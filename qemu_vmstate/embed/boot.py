@@ -33,6 +33,7 @@ class _Settings:
     args: tuple[str, ...]
     control: str | None
     control_key: bytes
+    attach: bool
 
 
 class _Refused(Exception):
@@ -69,7 +70,15 @@ def _read_settings(options: Sequence[str]) -> _Settings:
         control_key = bytes.fromhex(key_text)
     except ValueError:
         raise _Refused("QEMU_VMSTATE_CONTROL_KEY is not a row of hexadecimal digits") from None
-    return _Settings(script, tuple(args), os.environ.get(_PREFIX + "CONTROL") or None, control_key)
+    control = os.environ.get(_PREFIX + "CONTROL") or None
+    return _Settings(script, tuple(args), control, control_key, _may_attach())
+
+
+def _may_attach() -> bool:
+    word = os.environ.get(_PREFIX + "ATTACH", "yes")
+    if word not in ("yes", "no"):
+        raise _Refused(f"QEMU_VMSTATE_ATTACH is {word!r}: only yes and no are known")
+    return word == "yes"
 
 
 def _listed(text: str) -> list[str]:
@@ -109,7 +118,7 @@ def _namespace() -> dict[str, Any]:
 def _start_control(settings: _Settings) -> None:
     from qemu_vmstate.embed import attach, control
 
-    attach.listen(_namespace, has_control=settings.control is not None)
+    attach.start(_namespace, settings.attach, has_control=settings.control is not None)
     if settings.control is None:
         return
     try:

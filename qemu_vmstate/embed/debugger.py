@@ -171,7 +171,7 @@ class _Pdb(pdb.Pdb):
     def do_continue(self, arg: str) -> bool:
         """Let the script go on to the next breakpoint."""
         if self._leave is not _stay:
-            self.message("The script goes on. Ctrl-C twice detaches.")
+            self.message("The script goes on. Ctrl-C detaches.")
         self.set_continue()
         return True
 

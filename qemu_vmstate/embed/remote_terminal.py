@@ -116,23 +116,31 @@ class RemoteTerminal:
 
     # ------------------------------------------------ the connection's thread
 
-    def pump(self) -> None:
-        """Receive messages until the other side is gone."""
+    def pump(self, end_when_idle: bool = False) -> None:
+        """Receive messages until the other side is gone.
+
+        With *end_when_idle* Ctrl-C detaches the user when there is nothing to interrupt.
+        """
         with contextlib.suppress(EOFError, OSError):
             while True:
                 message = self._channel.receive()
                 if message["type"] == "interrupt":
-                    self._interrupt()
+                    if not self._interrupt() and end_when_idle:
+                        self.end()
                 else:
                     self._answers.put(message)
         self.closed = True
         self._answers.put({"type": "end"})
         self._interrupt()
 
-    def _interrupt(self) -> None:
+    def _interrupt(self) -> bool:
+        """Interrupt what runs, and return whether anything does."""
         with self._guard:
             if self._interruptible is not None:
-                _raise_in(self._interruptible, KeyboardInterrupt)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._interruptible), ctypes.py_object(KeyboardInterrupt)
+                )
+            return self._interruptible is not None
 
     # -------------------------------------------------- the thread that uses it
 
@@ -158,11 +166,13 @@ class RemoteTerminal:
                     pass
 
     def _let_interrupt(self, thread: int | None) -> None:
-        """Let Ctrl-C interrupt *thread*; with None also forget one that is on its way here."""
+        """Let Ctrl-C interrupt *thread*; with None also raise here what was on its way."""
         with self._guard:
             self._interruptible = thread
-            if thread is None:
-                _raise_in(threading.get_ident(), None)
+        # The interpreter raises an exception from another thread where a loop jumps back.
+        # Taking it back would leave CPython 3.11 in an endless loop if the thread is traced.
+        for _ in range(3):
+            pass
 
     def ask(self, prompt: str, everything: bool = False) -> str:
         """Return the next line without its newline, or *everything* up to the input's end.
@@ -217,9 +227,3 @@ class RemoteTerminal:
             self._channel.send("end", status=status)
         self.closed = True
         self._channel.close()
-
-
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Raise an exception of *kind* in a thread, or with None the pending one no more."""
-    raised = ctypes.py_object(kind) if kind is not None else ctypes.py_object()
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
