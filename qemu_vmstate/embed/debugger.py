@@ -67,7 +67,11 @@ def install(how: str, unreachable: str = "") -> None:
         if chosen:
             return sys.__breakpointhook__(*args, **named)
         caller = sys._getframe(1)  # noqa: SLF001 - as pdb.set_trace() does
-        reason = "this process was forked" if os.getpid() != process else unreachable
+        reason = (
+            "nobody can attach to a process that was forked"
+            if os.getpid() != process
+            else unreachable
+        )
         _break(caller, how, reason, named.get("header"))
         return None
 

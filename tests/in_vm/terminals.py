@@ -45,7 +45,7 @@ class Terminal:
     def read(self) -> str:
         """Return what appears up to the next prompt, without the prompt."""
         self.process.expect(_PROMPT)
-        return str(self.process.before).replace("\r\n", "\n").strip("\n")
+        return str(self.process.before).replace("\r\n", "\n")
 
     def enter(self, line: str) -> str:
         """Type a line, and return what appears between it and the next prompt."""

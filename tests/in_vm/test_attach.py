@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from qemu_vmstate.embed.attach_socket import AttachError
+from qemu_vmstate.embed.control import Control, ControlError
 from qemu_vmstate.vm.launch import SHIM_NAME, without_python
 
 from ..conftest import PATIENCE
@@ -31,6 +34,9 @@ class Counter(Device, name="pycounter"):
         with self.regs.lock() as regs:
             regs.count += by
             return regs.count
+
+    def name_of(self, number):
+        return number + 1
 
 dev = Counter()
 register(dev)
@@ -74,8 +80,10 @@ def test_a_user_works_at_a_prompt_in_the_script(start: StartVM, shim: str, tmp_p
         assert terminal.enter("for number in range(2):") == ""
         assert terminal.enter("    print('number', number)") == ""
         assert terminal.enter("") == "number 0\nnumber 1"
-        assert terminal.enter("x = input('name: ')\nJane").endswith("name: Jane")
-        assert terminal.enter("x, _, __name__") == "('Jane', 8, '__main__')"
+        terminal.process.sendline("x = input('name: ')")
+        terminal.process.expect("\rname: ")
+        assert terminal.enter("Jane") == ""
+        assert terminal.enter("x, _, __name__") == "('Jane', 7, '__main__')"
         assert terminal.detach() == 0
     assert vm.python.eval("x") == "Jane"
     assert "number 0" not in vm.log
@@ -88,9 +96,9 @@ def test_an_exception_shows_its_traceback_with_notes_and_the_script_goes_on(
     vm = start(script=script(tmp_path, COUNTER))
     with Terminal.attached(vm.pid, tmp_path) as terminal:
         terminal.read()
-        shown = terminal.enter("dev.risen('no')")
+        shown = terminal.enter("dev.name_of('no')")
         assert shown.startswith("Traceback (most recent call last):\n")
-        assert 'spaces.py", line 14, in risen\n    regs.count += by\n' in shown
+        assert 'spaces.py", line 17, in name_of\n    return number + 1\n' in shown
         assert "TypeError: " in shown
         assert "embed" not in shown
         terminal.enter("error = ValueError('far'); error.add_note('too far')")
@@ -101,17 +109,17 @@ def test_an_exception_shows_its_traceback_with_notes_and_the_script_goes_on(
 
 
 def test_ctrl_c_interrupts_the_statement_and_not_qemu(start: StartVM, tmp_path: Path) -> None:
-    vm = start(script=script(tmp_path, COUNTER + "import time\nhere = threading.Event()\n"))
+    vm = start(script=script(tmp_path, COUNTER + "here = 0\n"))
     with Terminal.attached(vm.pid, tmp_path) as terminal:
         terminal.read()
         for _ in range(3):
-            terminal.process.sendline("while True: here.set()")
+            terminal.process.sendline("while True: here += 1")
             terminal.read()
             terminal.process.sendline("")
-            vm.wait_until(lambda: vm.python.eval("here.is_set()"), "the loop")
+            vm.wait_until(lambda: vm.python.eval("here > 0") or None, "the loop")
             terminal.process.sendintr()
             assert terminal.read().endswith("KeyboardInterrupt")
-            vm.python.exec("here.clear()")
+            vm.python.exec("here = 0")
         terminal.process.send("half a line")
         terminal.process.sendintr()
         assert terminal.read().endswith("KeyboardInterrupt")
@@ -252,13 +260,13 @@ def test_a_qemu_of_run_can_be_attached_to_and_removes_its_socket(
     env = {**os.environ, "QEMU_VMSTATE_NATIVE": emulator["native"], **emulator["env"]}
     assert callable(by_hand)
     process = by_hand(command, env)
-    socket = runtime / "qemu-vmstate" / f"{process.pid}.sock"
-    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    path = runtime / "qemu-vmstate" / f"{process.pid}.sock"
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     assert attach(process.pid, "dev.risen(2)").stdout == "2\n"
-    assert attach(socket, "dev.risen(2)").stdout == "4\n"
+    assert attach(path, "dev.risen(2)").stdout == "4\n"
     process.terminate()
     assert process.wait(PATIENCE) == 0
-    assert not socket.exists()
+    assert not path.exists()
 
 
 def test_a_bare_plugin_can_be_attached_to(
@@ -369,6 +377,60 @@ def test_a_qemu_that_must_not_be_attached_to_says_so(
 def test_a_wrong_word_for_attach_is_refused(launch_error: LaunchError, emulator: Emulator) -> None:
     env = {**emulator["env"], "QEMU_VMSTATE_ATTACH": "of course"}
     assert "QEMU_VMSTATE_ATTACH is 'of course'" in launch_error(script=os.devnull, env=env)
+
+
+def test_other_users_are_refused(start: StartVM, tmp_path: Path, runtime: Path) -> None:
+    """Even if someone opened the folder, which the operating system guards first."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user: run as root")
+    vm = start(script=script(tmp_path, COUNTER))
+    folder = runtime / "qemu-vmstate"
+    (folder / f"{vm.pid}.sock").chmod(0o666)
+    folder.chmod(0o711)
+    program = (
+        "import os, sys; from qemu_vmstate import cli\n"
+        "from qemu_vmstate.embed import attach_socket, user_terminal\n"
+        "os.chdir(sys.argv[1]); os.setgid(65534); os.setuid(65534)\n"
+        "sys.exit(cli.main(['attach', sys.argv[2]]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(folder), f"{vm.pid}.sock"],
+        input="dev.risen(1)\n",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "qemu-vmstate: the VM refuses: user 65534 may not attach to a QEMU of user 0: only that "
+        "user and root may\n"
+    )
+    assert vm.python.eval("dev.risen(1)") == 1
+
+
+def test_interact_needs_the_key(start: StartVM, tmp_path: Path) -> None:
+    vm = start(script=script(tmp_path, COUNTER), folder=tmp_path / "files")
+    with pytest.raises(AttachError, match="not attached any more"):
+        Control(tmp_path / "files" / "vm.control", b"another VM's").interact()
+    with pytest.raises(ControlError, match="cannot be reached for a prompt"):
+        Control(tmp_path / "nowhere").interact()
+    assert vm.python.eval("dev.risen(1)") == 1
+
+
+def test_what_is_no_user_at_the_socket_disturbs_nothing(
+    start: StartVM, tmp_path: Path, runtime: Path
+) -> None:
+    vm = start(script=script(tmp_path, COUNTER))
+    path = runtime / "qemu-vmstate" / f"{vm.pid}.sock"
+    for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", bytes(7) + b"\x02[]", bytes(7) + b"\x01{"):
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(PATIENCE)
+            peer.connect(str(path))
+            peer.sendall(noise)
+            peer.shutdown(socket.SHUT_WR)
+            assert peer.recv(100) == b""
+    assert attach(vm.pid, "dev.risen(1)").stdout == "1\n"
+    assert "Traceback" not in vm.log
 
 
 def test_a_process_without_a_script_says_so(start: StartVM) -> None:
