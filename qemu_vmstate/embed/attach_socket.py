@@ -132,7 +132,7 @@ def connect(target: str) -> socket.socket:
         return _connect_to(Path(target))
     except OSError as error:
         raise AttachError(
-            f"the socket {target} cannot be attached to: {error.strerror}; name one of a QEMU that "
+            f"the socket {target} cannot be attached to: {error.strerror or error}; name one of a QEMU that "
             "runs, or its process id"
         ) from error
 
@@ -157,12 +157,12 @@ def _connect_to_process(pid: int) -> socket.socket:
         try:
             _check_private(folder, owner)
             peer = _connect_to(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            continue
-        except OSError as error:
-            if owner == os.geteuid() or os.geteuid() == 0:
+        except (PermissionError, NotADirectoryError) as error:
+            if os.geteuid() in (0, owner):
                 raise AttachError(f"process {pid} cannot be attached to: {error}") from error
             continue
+        except OSError:
+            continue  # it is not there, nobody listens, or the path is longer than a socket's
         if peer_of(peer)[0] == pid:
             return peer
         peer.close()

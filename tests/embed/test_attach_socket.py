@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the only folder that sockets may be in; it is not there yet."""
     path = tmp_path / "run" / "qemu-vmstate"
     path.parent.mkdir(mode=0o700)
-    monkeypatch.setattr(attach_socket, "_folders", lambda user: iter([path]))
+    monkeypatch.setattr(attach_socket, "_folders", lambda _: iter([path]))
     return path
 
 

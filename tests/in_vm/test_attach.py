@@ -328,7 +328,12 @@ def test_other_roots_and_users_can_be_attached_to(
     if os.geteuid() != 0:
         pytest.skip("only root can change QEMU's user: run as root")
     (tmp_path / "root").mkdir()
-    extra = [*emulator["args"], "-chroot", str(tmp_path / "root"), "-runas", "nobody"]
+    root = str(tmp_path / "root")
+    if tuple(map(int, emulator["version"].split(".")[:2])) < (9, 1):
+        changed = ["-chroot", root, "-runas", "nobody"]
+    else:
+        changed = ["-run-with", f"chroot={root},user=nobody"]
+    extra = [*emulator["args"], *changed]
     vm = start(script=script(tmp_path, COUNTER), shim=shim, extra=extra)
     program = "import os, sys; print(os.getuid() > 0, os.path.exists(sys.argv[0]))\n"
     assert attach(vm.pid, program).stdout == "True False\n"
@@ -388,10 +393,10 @@ def test_other_users_are_refused(start: StartVM, tmp_path: Path, runtime: Path) 
     (folder / f"{vm.pid}.sock").chmod(0o666)
     folder.chmod(0o711)
     program = (
-        "import os, sys; from qemu_vmstate import cli\n"
-        "from qemu_vmstate.embed import attach_socket, user_terminal\n"
+        "import os, sys; from qemu_vmstate.embed import attach_socket, user_terminal\n"
         "os.chdir(sys.argv[1]); os.setgid(65534); os.setuid(65534)\n"
-        "sys.exit(cli.main(['attach', sys.argv[2]]))\n"
+        "try: user_terminal.converse(attach_socket.connect(sys.argv[2]))\n"
+        "except attach_socket.AttachError as error: sys.exit(error)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, str(folder), f"{vm.pid}.sock"],
@@ -402,7 +407,7 @@ def test_other_users_are_refused(start: StartVM, tmp_path: Path, runtime: Path) 
     )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        "qemu-vmstate: the VM refuses: user 65534 may not attach to a QEMU of user 0: only that "
+        "the VM refuses: user 65534 may not attach to a QEMU of user 0: only that "
         "user and root may\n"
     )
     assert vm.python.eval("dev.risen(1)") == 1
