@@ -132,8 +132,8 @@ def connect(target: str) -> socket.socket:
         return _connect_to(Path(target))
     except OSError as error:
         raise AttachError(
-            f"the socket {target} cannot be attached to: {error.strerror or error}; name one of a QEMU that "
-            "runs, or its process id"
+            f"the socket {target} cannot be attached to: {error.strerror or error}; name one of a "
+            "QEMU that runs, or its process id"
         ) from error
 
 

@@ -74,7 +74,8 @@ class _User:
         self._interrupted = False
 
     def greet(self) -> None:
-        self._channel.send("hello", interactive=self._interactive)
+        with contextlib.suppress(BrokenPipeError):  # a VM that refuses does not wait for this
+            self._channel.send("hello", interactive=self._interactive)
         answer = self._channel.receive()
         if answer["type"] == "refused":
             raise AttachError(f"the VM refuses: {answer['reason']}")
