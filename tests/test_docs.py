@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+KINDS = {"python", "python continued", "python table", "python vm-script"}
 DOCS = sorted((Path(__file__).resolve().parent.parent / "docs").glob("*.md"))
 
 
@@ -36,7 +37,9 @@ def test_the_blocks_of_a_page_work_when_pasted(page: Path) -> None:
 def test_every_block_is_one_that_a_test_runs() -> None:
     for page in DOCS:
         kinds = re.findall(r"^```(.+)$", page.read_text(), re.MULTILINE)
-        assert set(kinds) <= {"python", "python continued", "python table"}, page
+        assert set(kinds) <= {"python", "python continued", "python table", "python vm-script"}, (
+            page
+        )
 
 
 ROOT = Path(__file__).resolve().parent.parent
