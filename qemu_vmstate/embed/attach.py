@@ -101,9 +101,15 @@ def serve_terminal(peer: socket.socket, namespace: Namespace) -> None:
         debugger.detach(terminal)
     else:
         threading.Thread(
-            target=lambda: terminal.end(run_prompt(terminal, namespace)),
-            name="qemu_vmstate prompt",
-            daemon=True,
+            target=_run_prompt, args=(terminal, namespace), name="qemu_vmstate prompt", daemon=True
         ).start()
         terminal.pump()
     channel.close()
+
+
+def _run_prompt(terminal: RemoteTerminal, namespace: Namespace) -> None:
+    status = 1
+    try:
+        status = run_prompt(terminal, namespace)
+    finally:
+        terminal.end(status)

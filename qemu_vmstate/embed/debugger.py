@@ -92,7 +92,8 @@ def _break(frame: FrameType, how: str, unreachable: str, header: str | None) -> 
     with terminal.turn():
         if header is not None:
             print(header)
-    _Pdb(terminal, leave).set_trace(frame)
+        debugger = _Pdb(terminal, leave)
+    debugger.set_trace(frame)
 
 
 def _wait(place: str, how: str) -> RemoteTerminal:
@@ -128,10 +129,10 @@ class _Pdb(pdb.Pdb):
     """
 
     def __init__(self, terminal: RemoteTerminal, leave: Callable[[RemoteTerminal], None]) -> None:
-        # It assigns these streams to sys.stdin and sys.stdout, which other threads use too.
-        stdin, stdout = thread_streams.standard("stdin"), thread_streams.standard("stdout")
+        # It assigns its streams to sys.stdin and sys.stdout, which other threads use too; within
+        # a turn these are the terminal's for this thread alone.
         with without_readline():
-            super().__init__(stdin=stdin, stdout=stdout, nosigint=True)
+            super().__init__(stdin=sys.stdin, stdout=sys.stdout, nosigint=True)
         self._terminal = terminal
         self._leave = leave
 

@@ -8,9 +8,9 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol, TextIO
 
-__all__ = ["Streams", "current", "redirected", "standard"]
+__all__ = ["Streams", "current", "redirected"]
 
 
 class Streams(Protocol):
@@ -37,19 +37,11 @@ _redirection = _Redirection()
 
 
 class _ThreadStream:
-    """A standard stream of the thread that uses it."""
+    """The standard stream *name* of the thread that uses it: where others have *usual*."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, usual: Any) -> None:
         self._name = name
-        self._usual: Any = None
-
-    def install(self) -> None:
-        """Put this in the place of the standard stream, which the other threads keep."""
-        present = getattr(sys, self._name)
-        if present is not self:
-            # A stream that is None cannot be delegated to.
-            self._usual = open(os.devnull, "r+") if present is None else present  # noqa: SIM115
-            setattr(sys, self._name, self)
+        self._usual = usual
 
     def _target(self) -> Any:
         streams = _redirection.streams
@@ -62,19 +54,22 @@ class _ThreadStream:
         return iter(self._target())
 
 
-_all = {name: _ThreadStream(name) for name in ("stdin", "stdout", "stderr")}
-
-
-def standard(name: str) -> TextIO:
-    """Return the object that stands for the stream *name* of whichever thread uses it."""
-    return cast(TextIO, _all[name])
+def _install() -> None:
+    """Let the standard streams be ones of the thread that uses them."""
+    for name in ("stdin", "stdout", "stderr"):
+        present = getattr(sys, name)
+        if isinstance(present, _ThreadStream):
+            continue
+        if present is None:
+            present = open(os.devnull, "r+")  # noqa: SIM115 - the process owns it
+        # A new one each time: what the script has put there may write to the one before.
+        setattr(sys, name, _ThreadStream(name, present))
 
 
 @contextlib.contextmanager
 def redirected(streams: Streams) -> Iterator[None]:
     """Let this thread's standard streams be *streams*."""
-    for stream in _all.values():
-        stream.install()
+    _install()
     before, _redirection.streams = _redirection.streams, streams
     try:
         yield

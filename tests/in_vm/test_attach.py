@@ -187,6 +187,30 @@ def test_prompts_do_not_disturb_each_other_nor_the_log(start: StartVM, tmp_path:
     assert not any(word in vm.log for word in ("first", "second", "fourth", "fifth"))
 
 
+def test_a_script_may_replace_the_standard_streams(start: StartVM, tmp_path: Path) -> None:
+    vm = start(script=script(tmp_path, COUNTER + TEE))
+    assert attach(vm.pid, "print('first')\nsys.stdout = Tee(sys.stdout)\n").stdout == "first\n"
+    assert attach(vm.pid, "print('second')\n").stdout == "second\n"
+    vm.python.exec("print('third')")
+    assert attach(vm.pid, "seen").stdout == "['third', '\\n']\n"
+    assert "third\n" in vm.log
+
+
+TEE = """
+import sys
+seen = []
+
+class Tee:
+    def __init__(self, stream):
+        self.stream = stream
+    def write(self, text):
+        seen.append(text)
+        self.stream.write(text)
+    def flush(self):
+        self.stream.flush()
+"""
+
+
 def test_exit_ends_the_prompt_and_not_qemu(start: StartVM, tmp_path: Path) -> None:
     vm = start(script=script(tmp_path, COUNTER))
     with Terminal.attached(vm.pid, tmp_path) as terminal:

@@ -68,7 +68,7 @@ class Reader:
         )
         return self.terminal.read()
 
-    def run(self, command: str, check: bool = True) -> str:
+    def run(self, command: str) -> str:
         """Run a command of the shell, and return its output."""
         ended = subprocess.run(
             ["bash", "-c", self.as_here(command)],
@@ -77,7 +77,7 @@ class Reader:
             text=True,
             timeout=PATIENCE,
         )
-        assert ended.returncode == 0 or not check, ended.stdout
+        assert ended.returncode == 0, ended.stdout
         return ended.stdout.removesuffix("\n")
 
     def do(self, lines: list[str]) -> None:
@@ -128,6 +128,8 @@ def reader(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         found = re.search(rf"^```{kind}\n((?s:.*?))^```$", PAGE, re.MULTILINE)
         assert found
         (tmp_path / name).write_text(found[1])
+    with open(tmp_path / "dev.py", "a") as file:
+        file.write("print('the script', 'has ended')\n")
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "qemu-system-x86_64").symlink_to(emulator["path"])
@@ -152,7 +154,7 @@ def reader(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         )
     made = Reader(tmp_path, qemu, log)
     try:
-        made.wait(lambda: made.run("echo 'print(dev)' | " + ATTACH, check=False).startswith("<"))
+        made.wait_logged("the script has ended")
         yield made
     finally:
         made.terminals.close()
