@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .errors import *
+from .natives.choice import *
 
 if TYPE_CHECKING:
     from .bindings.native import *
@@ -98,6 +99,7 @@ __all__ = [
     "u32",
     "u64",
     "unregister",
+    "use_qemu",
     "validate",
     "zeroed",
 ]

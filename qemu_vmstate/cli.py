@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeAlias
 
-from .errors import StreamError, VMStateError
+from .errors import NativeError, StreamError, VMStateError
 
 if TYPE_CHECKING:
     from .stream.sections import Stream
@@ -29,21 +29,69 @@ _Result: TypeAlias = tuple[int, Callable[[TextIO], object]]
 
 
 def _add_info(add_parser: _AddParser) -> None:
-    parser = add_parser(
-        "info", help="show the QEMU this was built for, and where the compiled parts are"
-    )
+    parser = add_parser("info", help="list the QEMU versions that there are native parts for")
     parser.set_defaults(run_verb=_info)
 
 
 def _info(_options: argparse.Namespace) -> int:
-    from .bindings import folder, native
-    from .vm.launch import shim_path
+    from .natives import all_natives, chosen
+    from .natives.folders import root
 
-    capabilities = native.capabilities()
-    print(f"built for QEMU   {capabilities.qemu}")
-    print(f"native parts     {folder.native_folder()}")
-    print(f"shim             {shim_path()}")
-    print(f"hooks' errors    {'with' if capabilities.errp_hooks else 'without'} Error **errp")
+    in_process = chosen()
+    print(f"qemu_vmstate  {root()}")
+    for native in all_natives():
+        notes = ["in process"] if native == in_process else []
+        notes += [f"built for {native.build}"] if native.build else []
+        notes += [] if native.usable else ["outdated: run `qemu-vmstate build` for it again"]
+        print(f"QEMU {native.qemu:<9}{', '.join(notes)}".rstrip())
+    return 0
+
+
+# ----------------------------------------------------------------- build
+
+
+def _add_build(add_parser: _AddParser) -> None:
+    parser = add_parser(
+        "build",
+        usage="qemu-vmstate build [-h] (DIRECTORY | --list | --remove QEMU)",
+        help="compile the native parts for a QEMU build directory of yours",
+        description="Compile the native parts for a configured or built QEMU tree, in which "
+        "nothing is changed, into the user's data folder. They are used for the QEMUs of that "
+        "directory, and for a release that the package has none for. It needs a C compiler and "
+        "qemu-vmstate[build], and takes a minute the first time.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("directory", nargs="?", help="the build directory: where QEMU's ninja runs")
+    what.add_argument("--list", action="store_true", help="show what was built")
+    what.add_argument(
+        "--remove", metavar="QEMU", help="remove what was built for this directory or version"
+    )
+    parser.set_defaults(run_verb=_build)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from .natives import build
+    from .natives.folders import user_natives
+
+    if options.directory is not None:
+        native = build.build(options.directory)
+        print(f"QEMU {native.qemu} of {native.build}: {native.folder}")
+        return 0
+    named = user_natives()
+    if options.remove is not None:
+        directory = os.path.realpath(options.remove)
+        named = [one for one in named if options.remove == one.qemu or directory == str(one.build)]
+        if not named:
+            raise NativeError(
+                f"nothing was built for {options.remove}: "
+                "`qemu-vmstate build --list` shows what was"
+            )
+    for native in named:
+        state = "outdated" if build.is_outdated(native) else "up to date"
+        if options.remove is not None:
+            build.remove(native)
+            state = "removed"
+        print(f"QEMU {native.qemu} of {native.build}: {native.folder} ({state})")
     return 0
 
 
@@ -313,6 +361,7 @@ def _parser(selected: str) -> argparse.ArgumentParser:
     )
     add_parser = parser.add_subparsers(dest="verb", required=True).add_parser
     _add_info(add_parser)
+    _add_build(add_parser)
     _add_inspect(add_parser)
     _add_scaffold(add_parser)
     _add_roundtrip(add_parser)

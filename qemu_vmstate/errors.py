@@ -53,6 +53,9 @@ class InvalidError(VMStateError, ValueError):
     ``str()`` has both.  Raise ``InvalidError("reason")`` in your own
     ``snapshot_migration_state`` or ``restore_migrated_state_mut``: the caller adds the path of
     the device and the part.
+
+    It becomes ``-EINVAL`` for QEMU, with the message in ``query-migrate``'s ``error-desc``.  In
+    Rust: ``InvalidError`` of rust/migration/src/migratable.rs.
     """
 
     def __init__(self, reason: str = "invalid migration data", path: str = "") -> None:
@@ -111,7 +114,7 @@ class PoisonError(VMStateError, RuntimeError):
 
 
 class NativeError(VMStateError, ImportError):
-    """The native parts are not built or are those of another QEMU, or ``qemu.qmp`` is missing."""
+    """The native parts are missing or are those of another QEMU, or ``qemu.qmp`` is missing."""
 
 
 _BY_ERRNO: dict[int, type[VMStateError]] = {

@@ -32,9 +32,12 @@ __all__ = ["describe", "load", "save"]
 def save(obj: Any) -> bytes:
     """Return the bytes of ``obj``'s section, without header and footer.
 
-    ``obj`` is a ``Device``, a ``Migratable`` or any ``ToMigrationState``.  Raises the exception
-    of a snapshot or hook that fails, ``OutOfRangeError`` for a value that its field cannot
-    hold, and ``PoisonError``, ``BorrowError`` or ``LockError`` from the locks.
+    ``obj`` is a ``Device``, a ``Migratable`` or any ``ToMigrationState``.  Takes the BQL if this
+    thread does not hold it.  Raises the exception of a snapshot or hook that fails,
+    ``OutOfRangeError`` for a value that its field cannot hold, and ``PoisonError``,
+    ``BorrowError`` or ``LockError`` from the locks.
+
+    In C: ``migration/vmstate.h: vmstate_save_state()``.
     """
     return _save(obj, None)
 
@@ -46,6 +49,8 @@ def describe(obj: Any) -> dict[str, Any]:
     ``version``, and ``fields`` with name, type and size in bytes on the wire
     (docs/devel/migration/main.rst).  QEMU writes the keys of all elements of a list into the
     object of its field; ``pairs`` of that object has each of them.  Raises as :func:`save`.
+
+    In C: ``migration/vmstate.h: vmstate_save_state()`` with a ``JSONWriter``.
     """
     # Imported here, because it takes a fifth of the package's import time and few programs need it.
     from .stream.vmdesc import json_object
@@ -59,10 +64,13 @@ def describe(obj: Any) -> dict[str, Any]:
 def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
     """Load the bytes of a section of ``version_id`` (default: the newest) into ``obj``.
 
-    Either all of ``obj`` is loaded, or it is unchanged and an exception is raised:
-    ``StreamError`` for bytes that end early or go on after the last field,
-    ``VersionError`` for a version that ``obj`` does not read, else the exception of
-    a restore or hook that fails.
+    Takes the BQL if this thread does not hold it.  Either all of ``obj`` is loaded, or it is
+    unchanged and an exception is raised: ``StreamError`` for bytes that end early or go on after
+    the last field, ``VersionError`` for a version that ``obj`` does not read, ``InvalidError`` for
+    a value that a field or a ``@validate`` refuses, else the exception of a restore or hook that
+    fails; ``PoisonError``, ``BorrowError`` or ``LockError`` from the locks.
+
+    In C: ``migration/vmstate.h: vmstate_load_state()``.
     """
     staging = staging_of(obj)
     description = staging.description

@@ -1,26 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A pytest plugin: fixtures that start VMs, which end with the test, class, module or session.
 
-pytest loads it wherever this package is installed, so all that it adds has the package's name in
-front.  ``--qemu-vmstate-qemu PATH`` names the emulator, ``qemu-system-x86_64`` by default.  It
-imports nothing compiled, and ``qemu.qmp`` only when a VM starts.
+pytest loads it wherever this package is installed, so what it adds has the package's name in
+front.  ``--qemu-vmstate-qemu PATH`` names the emulator, ``qemu-system-x86_64`` by default.
+``--qemu-build DIRECTORY`` names a QEMU build directory: its native parts are built if they are
+missing or outdated, tests in process use its C code, and VMs are of its emulator.  It imports
+nothing compiled, and ``qemu.qmp`` only when a VM starts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from .errors import NativeError
+
 if TYPE_CHECKING:
     from .vm.vm import VM
 
 __all__ = [
     "pytest_addoption",
+    "pytest_load_initial_conftests",
     "pytest_runtest_makereport",
     "qemu_vmstate_class_vm",
     "qemu_vmstate_module_vm",
@@ -30,15 +36,57 @@ __all__ = [
 
 _StartVM = Callable[..., "VM"]
 
+_PROGRAM = "qemu-system-x86_64"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--qemu-vmstate-qemu``."""
-    parser.getgroup("qemu_vmstate").addoption(
+    """Add ``--qemu-vmstate-qemu`` and ``--qemu-build``."""
+    group = parser.getgroup("qemu_vmstate")
+    group.addoption(
         "--qemu-vmstate-qemu",
-        default="qemu-system-x86_64",
         metavar="PATH",
-        help="the emulator whose VMs the fixture qemu_vmstate_vm starts",
+        help="the emulator whose VMs the fixture qemu_vmstate_vm starts; default: that of "
+        "--qemu-build, or qemu-system-x86_64",
     )
+    group.addoption(
+        "--qemu-build",
+        metavar="DIRECTORY",
+        help="a QEMU build directory to test against, in process and in VMs; its native parts are "
+        "built if they are missing or outdated, as `qemu-vmstate build` does",
+    )
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Build and choose the native parts for ``--qemu-build``, before a conftest.py imports them."""
+    directory = early_config.known_args_namespace.qemu_build
+    if directory is None:
+        return
+    from .natives import build, use_qemu
+    from .natives.choice import QEMU_VARIABLE
+
+    try:
+        native = build.ensure(directory)
+        use_qemu(str(native.build))
+    except NativeError as error:
+        raise pytest.UsageError(f"--qemu-build: {error}") from error
+    # For the processes that tests start.
+    os.environ[QEMU_VARIABLE] = str(native.build)
+
+
+def _emulator(config: pytest.Config) -> str:
+    """Return the program of the options."""
+    named: str | None = config.getoption("qemu_vmstate_qemu")
+    directory: str | None = config.getoption("qemu_build")
+    if named or not directory:
+        return named or _PROGRAM
+    programs = sorted(Path(directory).absolute().glob("qemu-system-*"))
+    found = [str(path) for path in programs if path.is_file() and os.access(path, os.X_OK)]
+    if not found:
+        raise pytest.UsageError(
+            f"no emulator is built in {directory}: run `ninja -C {directory}`, or name one with "
+            "--qemu-vmstate-qemu"
+        )
+    return next((path for path in found if path.endswith(f"/{_PROGRAM}")), found[0])
 
 
 # -------------------------------------------------------------------- fixtures
@@ -98,7 +146,7 @@ def _start_vm(request: pytest.FixtureRequest) -> Iterator[_StartVM]:
         folder = request.getfixturevalue("tmp_path")
     else:
         folder = request.getfixturevalue("tmp_path_factory").mktemp(fixture)
-    vms = _VMs(fixture, request.config.getoption("qemu_vmstate_qemu"), folder)
+    vms = _VMs(fixture, _emulator(request.config), folder)
     request.node.stash.setdefault(_VMS, []).append(vms)
     try:
         yield vms.start

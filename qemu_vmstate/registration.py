@@ -128,6 +128,8 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
 
     Raises ``RegistrationError`` outside a VM, for a name and instance that are
     registered already, while a migration runs, and from inside a snapshot or restore.
+
+    In C: ``migration/vmstate.h: vmstate_register_with_alias_id()``.
     """
     if not in_vm():
         raise RegistrationError(
@@ -165,8 +167,10 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
 def unregister(obj: Any) -> None:
     """Take ``obj``, a registered object or its :class:`Registration`, out of the savevm list.
 
-    Raises ``RegistrationError`` if it is not registered, while a migration runs, and
-    from inside a snapshot or restore.
+    Takes the BQL if this thread does not hold it.  Raises ``RegistrationError`` if it is not
+    registered, while a migration runs, and from inside a snapshot or restore.
+
+    In C: ``migration/vmstate.h: vmstate_unregister()``.
     """
     if isinstance(obj, Registration):
         obj.unregister()

@@ -8,24 +8,30 @@
  * not find libpython's symbols.
  */
 #include <Python.h>
-#undef HAVE_COPY_FILE_RANGE
-#undef HAVE_OPENPTY
-#undef HAVE_PTY_H
-#include "qemu/osdep.h"
 #include <dlfcn.h>
-#include "qapi/qapi-types-control.h"
-#include "qemu/module.h"
-#include "qemu/notify.h"
-#include "qemu/qemu-plugin.h"
+#include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "bridge/symbols.h"
 #include "shim/child_signals.h"
+#include "shim/python_location.h"
+#include "shared/qemu_abi.h"
 #include "shim/standard_descriptors.h"
 
 #define SCRIPT_VARIABLE "QEMU_VMSTATE_SCRIPT"
 
+#define EXPORT __attribute__((visibility("default")))
+
 /* No value fits every QEMU, so on_load() sets the one of the running QEMU. */
-QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
+EXPORT int qemu_plugin_version = 1;
+
+/* "10.0.2", empty where QEMU shows no functions. */
+static char qemu_version[64];
 
 /* clang-format off */
 #define PYTHON_SYMBOLS(X)                                               \
@@ -132,7 +138,7 @@ static int run_boot_module(int argc, char **argv)
     }
     module = py.PyImport_ImportModule("qemu_vmstate.embed.boot");
     if (module) {
-        status = py.PyObject_CallMethod(module, "main", "O", options);
+        status = py.PyObject_CallMethod(module, "main", "Os", options, qemu_version);
     }
     if (status) {
         ret = py.PyLong_AsLong(status);
@@ -146,12 +152,14 @@ static int run_boot_module(int argc, char **argv)
 
 static int boot(int argc, char **argv)
 {
-    const char *python = setting(argc, argv, "python", "QEMU_VMSTATE_PYTHON", QV_PYTHON);
-    const char *libpython =
-        setting(argc, argv, "libpython", "QEMU_VMSTATE_LIBPYTHON", QV_LIBPYTHON);
+    const char *python, *libpython;
+    QvPythonLocation own;
     wchar_t *program; /* owner: Python, for as long as it runs */
     int ret;
 
+    qv_locate_python(&qemu_plugin_version, &own);
+    python = setting(argc, argv, "python", "QEMU_VMSTATE_PYTHON", own.python);
+    libpython = setting(argc, argv, "libpython", "QEMU_VMSTATE_LIBPYTHON", own.libpython);
     if (py.Py_IsInitialized && py.Py_IsInitialized()) {
         complain("Python runs in this QEMU already", "load the shim once only, and start "
                                                      "everything from one script");
@@ -182,8 +190,7 @@ static int boot(int argc, char **argv)
 
 /* ------------------------------------------------------------- -plugin */
 
-QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc,
-                                           char **argv)
+EXPORT int qemu_plugin_install(QvPluginId id, const void *info, int argc, char **argv)
 {
     (void)id;
     (void)info;
@@ -226,7 +233,7 @@ static bool remove_from_preload(void)
     return found;
 }
 
-static void machine_ready(Notifier *notifier, void *data)
+static void machine_ready(QvNotifier *notifier, void *data)
 {
     (void)notifier;
     (void)data;
@@ -241,8 +248,8 @@ static void machine_ready(Notifier *notifier, void *data)
  */
 static void add_machine_ready_notifier(void)
 {
-    static Notifier notifier = { .notify = machine_ready };
-    void (*add)(Notifier *) = qv_find_symbol("qemu_add_machine_init_done_notifier");
+    static QvNotifier notifier = { .notify = machine_ready };
+    void (*add)(QvNotifier *) = qv_find_symbol("qemu_add_machine_init_done_notifier");
 
     if (!add) {
         complain("preload", "this QEMU has no qemu_add_machine_init_done_notifier");
@@ -253,20 +260,22 @@ static void add_machine_ready_notifier(void)
 
 /* ----------------------------------------------------------------- both */
 
-static int running_major(void)
+/* Set qemu_version and qemu_plugin_version; without effect where QEMU shows no functions. */
+static void read_version(void)
 {
-    VersionInfo *(*query)(Error **) = qv_find_symbol("qmp_query_version");
-    void (*release)(VersionInfo *) = qv_find_symbol("qapi_free_VersionInfo");
-    VersionInfo *version;
-    int major;
+    QvVersionInfo *(*query)(void *) = qv_find_symbol("qmp_query_version");
+    void (*release)(QvVersionInfo *) = qv_find_symbol("qapi_free_VersionInfo");
+    QvVersionInfo *version; /* owner: this call */
 
     if (!query || !release) {
-        return -1;
+        return;
     }
     version = query(NULL);
-    major = version->qemu->major;
+    snprintf(qemu_version, sizeof(qemu_version), "%" PRId64 ".%" PRId64 ".%" PRId64,
+             version->qemu->major, version->qemu->minor, version->qemu->micro);
+    /* QEMU 9.0 introduced version 2 of the API and dropped version 1. */
+    qemu_plugin_version = version->qemu->major < 9 ? 1 : 2;
     release(version);
-    return major;
 }
 
 /* Recognize an emulator by its file name, where it has neither plugins nor symbols. */
@@ -276,14 +285,14 @@ static bool is_system_emulator(void)
     ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
     const char *name;
 
-    path[MAX(length, 0)] = '\0';
+    path[length > 0 ? length : 0] = '\0';
     name = strrchr(path, '/');
     return name && (!strncmp(name, "/qemu-system-", 13) || !strcmp(name, "/qemu-kvm"));
 }
 
 static void __attribute__((constructor)) on_load(void)
 {
-    void (*register_init)(void (*)(void), module_init_type);
+    void (*register_init)(void (*)(void), int);
     bool plugin = !getenv(SCRIPT_VARIABLE);
 
     /* This is also loaded into the shells and tools around a preloaded QEMU, and qemu-img has
@@ -297,10 +306,7 @@ static void __attribute__((constructor)) on_load(void)
         }
         return;
     }
-    if (running_major() >= 0) {
-        /* QEMU 9.0 introduced version 2 of the API and dropped version 1. */
-        qemu_plugin_version = running_major() < 9 ? 1 : 2;
-    }
+    read_version();
     if (plugin || !remove_from_preload()) {
         return;
     }
@@ -309,5 +315,5 @@ static void __attribute__((constructor)) on_load(void)
         complain("preload", "this QEMU has no register_module_init");
         exit(1);
     }
-    register_init(add_machine_ready_notifier, MODULE_INIT_QOM);
+    register_init(add_machine_ready_notifier, QV_MODULE_INIT_QOM);
 }

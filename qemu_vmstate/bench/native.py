@@ -6,18 +6,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..bindings import native
-from ..bindings.loader import not_loaded
+from ..bindings.loader import load_chosen
 
 if TYPE_CHECKING:
     from ..bindings._bench import Lib
 
 __all__ = ["ffi", "lib"]
 
-try:
-    from ..bindings._bench import ffi
-    from ..bindings._bench import lib as _lib
-except ImportError as exc:
-    raise not_loaded("_bench", exc) from exc
+load_chosen("_bench")
+
+from ..bindings._bench import ffi  # noqa: E402
+from ..bindings._bench import lib as _lib  # noqa: E402
 
 
 def lib() -> Lib:

@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Finds, imports and binds the compiled modules."""
-
-from .folder import BUILD_COMMAND, native_folder
-
-__all__ = ["BUILD_COMMAND", "native_folder"]
+"""Imports and binds the compiled modules; :mod:`qemu_vmstate.natives` finds them."""

@@ -1,29 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Import of ``_state``, the compiled module without QEMU, from the folder of the native parts."""
+"""Import of the compiled modules: ``_state``, and those that are chosen by QEMU's version."""
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
 from ..errors import NativeError
+from ..natives.choice import chosen, no_native
+from ..natives.folders import root
 from . import __path__ as package_path
-from .folder import BUILD_COMMAND, native_folder
 
-__all__ = ["_state", "not_loaded"]
+__all__ = ["_state", "load_chosen"]
 
-if native_folder() not in package_path:
-    package_path.append(native_folder())
+if str(root()) not in package_path:
+    package_path.append(str(root()))
 
 try:
     from . import _state
 except ImportError as exc:
-    raise NativeError(
-        f"qemu_vmstate's native parts are not in {native_folder()} ({exc}); "
-        f"build them with `{BUILD_COMMAND}`, or name the folder in QEMU_VMSTATE_NATIVE"
-    ) from exc
+    missing = no_native(None)
+    if any(root().glob("_state*.so")):
+        missing = NativeError(f"{root() / '_state'} cannot be loaded: {exc}")
+    raise missing from None
 
 
-def not_loaded(module: str, error: ImportError) -> NativeError:
-    """Return the error of another compiled module that could not be imported."""
-    return NativeError(
-        f"qemu_vmstate.bindings.{module} is not in {native_folder()} or cannot be loaded "
-        f"({error}); build it with `{BUILD_COMMAND}`, or name the folder in QEMU_VMSTATE_NATIVE"
-    )
+def load_chosen(name: str) -> None:
+    """Import ``_native`` or ``_bench`` of the chosen QEMU as a module of this package.
+
+    Raises ``NativeError`` if it is missing or cannot be loaded.
+    """
+    qualified = f"{__package__}.{name}"
+    if qualified in sys.modules:
+        return
+    path = chosen().module(name)
+    try:
+        module = _import_file(qualified, path)
+    except ImportError as exc:
+        raise NativeError(f"{path} cannot be loaded: {exc}") from None
+    sys.modules[qualified] = module
+    setattr(sys.modules[__package__], name, module)
+
+
+def _import_file(name: str, path: Path) -> ModuleType:
+    # The name of the file has QEMU's version, and that of the module has not.
+    loader = ExtensionFileLoader(name, str(path))
+    spec = spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BqlError, NativeError
-from .folder import BUILD_COMMAND, native_folder
-from .loader import _state, not_loaded
+from ..natives.choice import chosen
+from .loader import _state, load_chosen
 
 if TYPE_CHECKING:
     from ._native import CData, Lib
@@ -26,12 +25,10 @@ __all__ = [
     "take_text",
 ]
 
-try:
-    from ._native import ffi
-    from ._native import lib as _lib
-except ImportError as exc:
-    raise not_loaded("_native", exc) from exc
+load_chosen("_native")
 
+from ._native import ffi  # noqa: E402
+from ._native import lib as _lib  # noqa: E402
 
 # Not bound through lib(), because it is also called in a fork and at Python's end.
 free_object = _lib.qv_object_free
@@ -39,7 +36,7 @@ free_object = _lib.qv_object_free
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Properties of the QEMU this package was built for; ``qemu`` is its version, ``"10.2.2"``.
+    """Properties of the QEMU that the native parts are for; ``qemu`` is its version, ``"10.2.2"``.
 
     *errp_hooks*: hooks can report an ``Error **errp``; *early_setup*: VMStateDescription has
     ``early_setup``; *in_vm*: this Python runs inside a ``qemu-system-*``.
@@ -67,8 +64,6 @@ def take_text(pointer: CData) -> str:
 def _bind(library: CData) -> None:
     errmsg = ffi.new("char **")
     ret = _lib.qv_init(library, errmsg)
-    if ret == -errno.EPROTO:
-        raise NativeError(f"{take_text(errmsg[0])}; build it for this QEMU with `{BUILD_COMMAND}`")
     if ret != 0:
         raise NativeError(take_text(errmsg[0]))
     _lib.qv_set_python(ffi.cast("void *", _state.python()))
@@ -88,7 +83,7 @@ def lib() -> Lib:
     """Return the bridge's functions (cdefs/decl/bridge.h), bound to QEMU's code.
 
     The first call binds them to the library of migration code, unless :func:`enter_vm` was
-    called before.  Raises ``NativeError`` if that library is not built, and ``BqlError`` in a
+    called before.  Raises ``NativeError`` if that library cannot be loaded, and ``BqlError`` in a
     process that was forked from a QEMU.
     """
     global _bound
@@ -99,10 +94,7 @@ def lib() -> Lib:
                 "and the savevm list are that one's; do what needs them there, or start a program "
                 "with subprocess"
             )
-        library = os.path.join(native_folder(), "libqemu-vmstate.so")
-        if not os.path.exists(library):
-            raise NativeError(f"{library} is missing; build it with `{BUILD_COMMAND}`")
-        _bind(ffi.new("char[]", os.fsencode(library)))
+        _bind(ffi.new("char[]", os.fsencode(chosen().library)))
         _bound = True
     return _lib
 
@@ -110,7 +102,7 @@ def lib() -> Lib:
 def enter_vm() -> None:
     """Bind the bridge to the QEMU of this process; embed.boot calls it.
 
-    Raises ``NativeError`` if this package was built for another version, with both versions,
+    Raises ``NativeError`` if the native parts are for another version, with both versions,
     or if QEMU's functions cannot be found.
     """
     global _bound, _qemu_process
@@ -127,7 +119,7 @@ def in_vm() -> bool:
 
 
 def capabilities() -> Capabilities:
-    """Return the properties of the QEMU this package was built for."""
+    """Return the properties of the QEMU that the native parts in use are for."""
     flags = _lib.qv_capabilities()
     return Capabilities(
         qemu=_decode(_lib.qv_built_for()),

@@ -57,6 +57,21 @@ def derive_to_migration_state(
 
     ::
 
+        from dataclasses import dataclass
+        from enum import Enum
+        from ipaddress import IPv4Address
+
+        from qemu_vmstate import derive_to_migration_state, field, save, u8, u32, u64
+
+        class Mode(Enum):
+            IDLE = 0
+            BUSY = 1
+
+        @derive_to_migration_state
+        @dataclass
+        class Timer:
+            expires: u64 = 0
+
         @derive_to_migration_state
         @dataclass
         class Ticks:
@@ -67,6 +82,8 @@ def derive_to_migration_state(
             timer: Timer = field(default_factory=Timer)  # derived as well
             deadline: u64 | None = field(default=None, none=2**64 - 1)
             cache: dict[str, int] = field(default_factory=dict, omit=True)
+
+        assert len(save(Ticks())) == 4 + 1 + 4 + 16 + 8 + 8
 
     ``Ticks.Migrated`` is the generated layout class ``TicksMigration``, or has
     the name ``rename``; ``name``, ``version_id`` and ``minimum_version_id`` are
@@ -117,6 +134,10 @@ class DerivedState(ToMigrationState[Any]):
 
     They cannot see what a decorator adds.  With this base they see ``Migrated``,
     ``to_migration_state()`` and the two conversions::
+
+        from dataclasses import dataclass
+
+        from qemu_vmstate import DerivedState, derive_to_migration_state, u32
 
         @derive_to_migration_state
         @dataclass

@@ -54,11 +54,21 @@ class Device:
 
     ::
 
+        from qemu_vmstate import *
+
+        class Regs(VMStruct):
+            config: u64 = 0
+
         class Timer(Device, name="pytimer", version_id=2, minimum_version_id=1):
-            regs: Migratable[Mutex[TimerRegs]]
-            ticks: Migratable[BqlRefCell[Ticks]]
+            regs: Migratable[Mutex[Regs]]
+            link: Migratable[BqlRefCell[Regs]]
             irq: BqlCell[u8]
             count: u32 = 0
+
+        dev = Timer(count=2)
+        with dev.regs.lock() as regs:
+            regs.config = 1
+        assert len(save(dev)) == 8 + 8 + 1 + 4
 
     Fields go on the wire in the order they are declared, those of a base class
     first.  A ``Migratable`` is a nested struct named after its attribute; other
@@ -79,7 +89,10 @@ class Device:
 
     The constructor takes fields as keyword arguments and makes the others from their
     annotations.  A ``Migratable`` field cannot be replaced once the device was saved,
-    loaded or registered, because C has its address.
+    loaded or registered, because C has its address.  The class raises ``DeclarationError`` for a
+    declaration that QEMU could not walk.
+
+    In C: a ``VMStateDescription`` (``migration/vmstate.h``).
     """
 
     __description__: ClassVar[tuple[str, int, int, MigrationPriority]]

@@ -194,21 +194,25 @@ def _print_error(message: str) -> None:
     print(f"qemu_vmstate: {message}", file=sys.stderr, flush=True)
 
 
-def main(options: Sequence[str]) -> int:
+def main(options: Sequence[str], version: str) -> int:
     """Bind this Python to the QEMU around it and run the script that *options* name.
 
-    *options* are the ``key=value`` strings of ``-plugin``, empty for a preloaded shim.
-    Returns 0, or 1 after a message on stderr; the shim then ends QEMU.  Raises nothing.
+    *options* are the ``key=value`` strings of ``-plugin``, empty for a preloaded shim, and
+    *version* is QEMU's own, ``"10.0.2"``, or empty if QEMU shows no functions.  Returns 0, or 1
+    after a message on stderr; the shim then ends QEMU.  Raises nothing.
     """
     # Imported here, so that a failing import is reported and ends QEMU.
     from qemu_vmstate.embed import standard_streams
     from qemu_vmstate.errors import VMStateError
+    from qemu_vmstate.natives.choice import for_running_qemu
 
     try:
         standard_streams.prepare()
         _without_vfork()
         _leave_signals_to_qemu()
         settings = _read_settings(options)
+        if version:
+            for_running_qemu(version, os.readlink("/proc/self/exe"))
         # Import all of the package, which the first use of a public name does: C calls back into
         # much of it, and a hook in a VM must not import.
         from qemu_vmstate import Device, derive_to_migration_state  # noqa: F401

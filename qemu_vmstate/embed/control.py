@@ -115,7 +115,7 @@ def _answer(request: bytes, namespace: Namespace) -> bytes:
 
 
 class Control:
-    """A client of :func:`serve`, which evaluates Python in a VM's script from outside.
+    """A client of ``serve()``, which evaluates Python in a VM's script from outside.
 
     It connects at its first request, can be shared by threads, and is a context manager.
     *timeout* is in seconds, for each request.  All requests raise :class:`ControlError` if the

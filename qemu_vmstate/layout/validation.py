@@ -43,6 +43,8 @@ def validate(message: str) -> Callable[[F], F]:
     returns false or raises, the save or the load fails.
 
     Raises ``DeclarationError`` for an empty message.
+
+    In C: ``migration/vmstate.h: VMSTATE_VALIDATE``, which aborts QEMU in a save.
     """
     if not isinstance(message, str) or not message:
         raise DeclarationError('validate() takes a message: @validate("the level is in range")')

@@ -189,18 +189,29 @@ class VMStruct(_state.Memory, ToMigrationState["VMStruct"], metaclass=VMStructMe
 
     ::
 
+        from typing import Literal
+
+        from qemu_vmstate import Array, VMStruct, u8, u64, zeroed
+
         class TimerRegs(VMStruct):
             config: u64 = 0
             fifo: Array[u8, Literal[16]] = zeroed()
+
+        regs = TimerRegs(config=1)
+        regs.fifo[0] = 0xFF
+        assert len(bytes(regs)) == 24
 
     Class keywords are the ``VMStateDescription`` members of the same names
     (include/migration/vmstate.h): ``name`` (default: the class's),
     ``version_id`` and ``minimum_version_id`` (default 1).
 
     An instance has exactly its fields.  Assigning raises ``OutOfRangeError``
-    for a value that the field cannot hold, ``AttributeError`` for any other name.
+    for a value that the field cannot hold, ``AttributeError`` for any other name.  The class
+    itself raises ``DeclarationError`` for a declaration that QEMU could not walk.
     The memory is laid out as by a C compiler, in the machine's byte order; the
     buffer protocol gives the raw bytes.  A snapshot of an instance is one copy.
+
+    In C: a struct and its ``VMStateDescription``.
     """
 
     __layout__: ClassVar[Layout]

@@ -28,7 +28,10 @@ borrows = _Borrows()
 
 
 def bql_locked() -> bool:
-    """Return whether this thread holds the BQL: ``bql_locked()`` of include/qemu/main-loop.h."""
+    """Return whether this thread holds the BQL.
+
+    In C: ``qemu/main-loop.h: bql_locked()``, before 9.0 ``qemu_mutex_iothread_locked()``.
+    """
     native.lib()
     return _state.bql_locked()
 
@@ -52,12 +55,14 @@ def check_bql_order() -> None:
 
 
 class bql_lock_guard:  # noqa: N801 - QEMU's name
-    """A context manager that holds the BQL, as C's ``BQL_LOCK_GUARD()`` does.
+    """A context manager that holds the BQL.
 
     The GIL is released while the thread waits.  Raises ``BqlError`` if this thread holds the
     BQL already, where QEMU would abort, ``LockError`` inside a ``Mutex`` while
     ``check_lock_order()`` is on, and ``BorrowError`` at the end if a ``BqlRefCell`` is still
     borrowed, because only the BQL protects a borrow.
+
+    In C: ``qemu/main-loop.h: BQL_LOCK_GUARD()`` (QEMU 9.0 and later).
     """
 
     def __enter__(self) -> None:

@@ -199,6 +199,9 @@ class Mutex(_Guarded[T]):
     ``check_lock_order()`` finds the threads that do.
 
     Raises ``DeclarationError`` for a state without ``Migrated``.
+
+    In C: the lock is a pthread mutex (cdefs/shared/cell.h), which QEMU's migration thread takes
+    too.
     """
 
     __slots__ = ()
@@ -273,7 +276,7 @@ class Mutex(_Guarded[T]):
 
 
 class BqlRefCell(_Guarded[T]):
-    """State that the BQL guards, borrowed shared or mutably, as ``bql::BqlRefCell``.
+    """State that the BQL guards, borrowed shared or mutably (rust/bql/src/cell.rs).
 
     ``borrow()`` and ``borrow_mut()`` raise ``BqlError`` without the BQL and
     ``BorrowError`` if a mutable borrow and any other would overlap.
@@ -328,7 +331,7 @@ class BqlRefCell(_Guarded[T]):
 
 
 class BqlCell(Generic[T]):
-    """One value that the BQL guards, copied in and out, as ``bql::BqlCell``.
+    """One value that the BQL guards, copied in and out (rust/bql/src/cell.rs).
 
     A device has it as a plain field: ``irq_level: BqlCell[u32]``.  All methods raise
     ``BqlError`` without the BQL.

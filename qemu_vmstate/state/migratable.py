@@ -36,6 +36,9 @@ class Migratable(Generic[T]):
     ``ToMigrationStateShared``; anything else raises ``DeclarationError``.  Attributes are
     those of the wrapped object, so ``dev.regs.lock()`` locks the mutex.  For type checkers,
     a ``Migratable`` field of a ``Device`` has the wrapped type.
+
+    It is ``Migratable<T>`` of rust/migration/src/migratable.rs; on the wire it is a struct
+    (``migration/vmstate.h: VMSTATE_STRUCT``).
     """
 
     __slots__ = ("__weakref__", "_value")

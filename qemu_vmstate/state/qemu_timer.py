@@ -30,7 +30,7 @@ class QEMUClockType(enum.IntEnum):
 def clock_get_ns(clock: QEMUClockType = QEMUClockType.VIRTUAL) -> int:
     """Return the time of ``clock`` in ns, or 0 outside a VM, where no clock runs.
 
-    This is ``qemu_clock_get_ns()`` of include/qemu/timer.h.
+    In C: ``qemu/timer.h: qemu_clock_get_ns()``.
     """
     return int(lib().qv_clock_get_ns(clock)) if in_vm() else 0
 
@@ -40,16 +40,25 @@ class QEMUTimer:
 
     ::
 
+        from qemu_vmstate import Device, QEMUTimer, clock_get_ns, save
+
         class Watchdog(Device, name="pywatchdog"):
             timer: QEMUTimer
 
             def __init__(self) -> None:
                 self.timer = QEMUTimer(self.expired)
 
+            def expired(self) -> None:
+                self.timer.mod_ns(clock_get_ns() + 10**9)
+
+        dog = Watchdog()
+        dog.expired()
+        assert int.from_bytes(save(dog)) == dog.timer.get()
+
     ``callback`` is called without arguments in QEMU's main loop, with the BQL
     held; an exception that it raises goes to the log.  As a field of a ``Device``
-    it migrates like VMSTATE_TIMER_PTR: its time of expiry, a signed 64-bit
-    number of ns, big endian, or -1 if it is not armed.
+    it migrates like ``migration/vmstate.h: VMSTATE_TIMER_PTR``: its time of expiry, a signed
+    number of ns in 8 bytes, big endian, or -1 if it is not armed.
 
     Outside a VM a timer stores its time of expiry and never expires.
     """

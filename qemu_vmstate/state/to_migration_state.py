@@ -1,24 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``ToMigrationState``: how runtime state is copied to a layout object and restored from one.
 
-Names and meaning are those of rust/migration/src/migratable.rs.  A class that is no layout
-class names the layout class of its snapshots and defines two methods::
-
-    class TickMigration(VMStruct):
-        ticks: u64 = 0
-
-    class Ticks(ToMigrationState[TickMigration]):
-        def __init__(self) -> None:
-            self.seen: set[int] = set()
-
-        def snapshot_migration_state(self, target: TickMigration) -> None:
-            target.ticks = len(self.seen)
-
-        def restore_migrated_state_mut(self, source: TickMigration, version_id: int) -> None:
-            self.seen = set(range(source.ticks))
-
-A snapshot only copies: it takes no BQL, raises no interrupt and changes nothing, because
-the source may have to continue (docs/devel/migration/main.rst).
+Names and meaning are those of rust/migration/src/migratable.rs.
 """
 
 from __future__ import annotations
@@ -48,7 +31,35 @@ M = TypeVar("M", bound=HasLayout)
 
 
 class ToMigrationState(ABC, Generic[M]):
-    """State that can be saved in a snapshot, and restored by its only owner."""
+    """State that can be saved in a snapshot, and restored by its only owner.
+
+    A class that is no layout class names the layout class of its snapshots, and defines two
+    methods::
+
+        from qemu_vmstate import ToMigrationState, VMStruct, load, save, u64
+
+        class TickMigration(VMStruct):
+            ticks: u64 = 0
+
+        class Ticks(ToMigrationState[TickMigration]):
+            def __init__(self) -> None:
+                self.seen: set[int] = set()
+
+            def snapshot_migration_state(self, target: TickMigration) -> None:
+                target.ticks = len(self.seen)
+
+            def restore_migrated_state_mut(self, source: TickMigration, version_id: int) -> None:
+                self.seen = set(range(source.ticks))
+
+        ticks = Ticks()
+        load(ticks, (3).to_bytes(8))
+        assert ticks.seen == {0, 1, 2}
+
+    A snapshot only copies: it takes no BQL, raises no interrupt and changes nothing, because the
+    source may have to continue (docs/devel/migration/main.rst).
+
+    It is the trait of that name in rust/migration/src/migratable.rs.
+    """
 
     __slots__ = ()
 
@@ -83,7 +94,7 @@ class ToMigrationState(ABC, Generic[M]):
         """
 
     def to_migration_state(self) -> M:
-        """Return a new snapshot of this state."""
+        """Return a new snapshot of this state, an instance of ``Migrated``."""
         target: M = migrated_class(self)()
         self.snapshot_migration_state(target)
         return target
@@ -97,7 +108,12 @@ class ToMigrationState(ABC, Generic[M]):
 
 
 class ToMigrationStateShared(ToMigrationState[M]):
-    """State that can be restored while several objects refer to it."""
+    """State that can be restored while several objects refer to it.
+
+    Such a class has a lock of its own, and a ``Migratable`` may wrap it as it is; other states need
+    a ``Mutex`` or ``BqlRefCell`` around them.  It is the trait of that name in
+    rust/migration/src/migratable.rs.
+    """
 
     __slots__ = ()
 

@@ -22,9 +22,13 @@ class Configuration:
     """The properties of the source machine, with which a destination compares its own."""
 
     machine: str
+    """The name of the machine type, for example ``pc-i440fx-7.2``."""
     target_page_bits: int | None = None
+    """The logarithm to base 2 of the target's page size; ``None`` if it is not in the stream."""
     capabilities: tuple[str, ...] = ()
+    """The names of the migration capabilities that the destination must have too."""
     uuid: str | None = None
+    """The machine's UUID, 32 hexadecimal digits; ``None`` if it is not in the stream."""
 
 
 def read_configuration(

@@ -49,13 +49,16 @@ class Field:
     type: str
     """QEMU's name (``uint32``, ``timer``, ``struct``...), or ``subsection``."""
     offset: int
+    """The offset of its first byte in the file."""
     size: int
+    """The number of its bytes."""
     value: Value = None
     """An int, a bool, the bytes of a buffer or of an unknown type, or a tuple of these for an
     array; ``None`` for a field with children and for a NULL pointer.  A ``timer`` is in
     nanoseconds, -1 if it is not armed; a ``CPU_Double_U`` is its 64 bits as an int; a ``bitmap``
     is a tuple of 64-bit words, the lowest bits first."""
     children: tuple[Field, ...] = ()
+    """The fields of a struct, or the elements of an array, in their order."""
     version_id: int | None = None
     """A struct's or a subsection's version."""
     vmsd_name: str | None = None

@@ -22,9 +22,13 @@ class Pages:
     """The number of guest pages in a section of RAM, by their encoding."""
 
     normal: int = 0
+    """Pages with all of their bytes."""
     zero: int = 0
+    """Pages of zeros, of which there is only a mark."""
     xbzrle: int = 0
+    """Pages of which there is only the difference to an earlier copy."""
     compressed: int = 0
+    """Pages that the capability ``compress`` has compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,15 @@ class MappedBlock:
     """A block of RAM in a file with mapped-ram; all offsets are those in the file."""
 
     name: str
+    """The name of the block, for example ``pc.ram``."""
     head_offset: int
     """The offset of its header, which has the other two offsets."""
     bitmap_offset: int
+    """The offset of the bitmap of its pages: a page without its bit is zero."""
     bitmap_size: int
+    """The number of bytes of the bitmap."""
     pages_offset: int
+    """The offset of its first page."""
     size: int
     """The number of bytes of its pages."""
 

@@ -29,7 +29,14 @@ Kind: TypeAlias = Literal[
     "padding",
     "trailing",
 ]
-"""``padding`` is up to 64 KiB of zeros behind the stream, ``trailing`` any other bytes there."""
+"""What a :class:`Section` is.
+
+``full`` is the section of a device; ``start``, ``part`` and ``end`` are those of one that comes in
+parts, such as RAM; ``eof`` is the byte behind the sections and ``description`` the JSON after it.
+``padding`` is up to 64 KiB of zeros behind the stream, ``trailing`` any other bytes there.
+
+In C: the types ``QEMU_VM_*`` (migration/savevm.h).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,17 @@ class Section:
     size: int
     """The number of its bytes, with the footer."""
     payload_offset: int
+    """The offset of the first byte that the device itself has written."""
     payload_size: int
+    """The number of the bytes that the device itself has written."""
     name: str = ""
     """A device's idstr, or a command's name."""
     section_id: int | None = None
+    """The number by which later parts of the section name it; ``None`` if it has none."""
     instance_id: int | None = None
+    """The number that distinguishes devices of the same name."""
     version_id: int | None = None
+    """The version of the device that wrote it."""
     fields: tuple[Field, ...] | None = None
     """The fields of the payload, subsections last; ``None`` if nothing describes it."""
     pages: Pages | None = None
@@ -82,8 +94,11 @@ class Stream:
     """The content of a migration file, or, as an error's ``partial``, of its readable beginning."""
 
     path: str
+    """The path of the file, or the name of the file object."""
     size: int
+    """The number of bytes of the file, or of what was unpacked."""
     sections: tuple[Section, ...]
+    """All parts of the file, in their order; iterating over the stream gives them too."""
     configuration: Configuration | None
     """``None`` for a machine type before 2.4, which sends none."""
     description: Description | None

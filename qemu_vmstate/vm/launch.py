@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..bindings.folder import native_folder
 from ..errors import VMStateError
+from ..natives.folders import root
 
 __all__ = [
     "SHIM_NAME",
@@ -39,9 +39,10 @@ Shim = Literal["plugin", "preload"]
 """How the shim is loaded into QEMU."""
 
 SHIM_NAME = "qemu-vmstate-shim.so"
-"""The file name of the shim, in the folder of the native parts."""
+"""The file name of the shim, one for all QEMU versions."""
 
 _PREFIX = "QEMU_VMSTATE_"
+_NATIVE = "QEMU_VMSTATE_NATIVE"
 # Not imported from state/lock_order.py, because that loads the compiled parts.
 _OF_THE_USER = ("QEMU_VMSTATE_CHECK_LOCK_ORDER", "QEMU_VMSTATE_ATTACH")
 _ASK_LIBPYTHON = """\
@@ -104,17 +105,16 @@ def libpython_of(python: str) -> str:
     )
 
 
-def shim_path(native: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of the shim in *native*, else in the folder of the compiled modules.
+def shim_path() -> Path:
+    """Return the path of the shim.
 
     Raises :class:`VMLaunchError` when it is not there.
     """
-    folder = Path(native).absolute() if native else Path(native_folder())
-    path = folder / SHIM_NAME
+    path = root() / SHIM_NAME
     if not path.is_file():
         raise VMLaunchError(
-            f"there is no {SHIM_NAME} in {folder}: build the native parts for this QEMU, and "
-            "name their folder with native= or QEMU_VMSTATE_NATIVE"
+            f"there is no {SHIM_NAME} in {root()}: install a wheel of qemu_vmstate, or, in a "
+            "checkout, run scripts/setup"
         )
     return path
 
@@ -123,14 +123,12 @@ def shim_path(native: str | os.PathLike[str] | None = None) -> Path:
 class Script:
     """A Python script to run inside a QEMU, and how the shim that runs it is loaded.
 
-    *native* is the folder of the shim, *python* the interpreter whose libpython and packages
-    the script gets.
+    *python* is the interpreter whose libpython and packages the script gets.
     """
 
     path: str | os.PathLike[str]
     args: Sequence[str] = ()
     shim: Shim = "plugin"
-    native: str | os.PathLike[str] | None = None
     python: str = sys.executable
 
     def qemu_arguments(self) -> list[str]:
@@ -147,7 +145,7 @@ class Script:
                     "later print their own help and exit; use shim='preload' for it"
                 )
         plugin = option(
-            file=shim_path(self.native),
+            file=shim_path(),
             script=Path(self.path).absolute(),
             python=self.python,
             libpython=libpython_of(self.python),
@@ -161,10 +159,11 @@ class Script:
         Raises :class:`VMLaunchError` if the shim's path does not allow to preload it.
         """
         env = without_python(inherited)
-        library = shim_path(self.native)
+        library = shim_path()
         package = str(Path(__file__).absolute().parents[2])
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [package, env.get("PYTHONPATH")]))
-        env[_PREFIX + "NATIVE"] = str(library.parent)
+        if _NATIVE in inherited:
+            env[_NATIVE] = inherited[_NATIVE]
         if self.shim == "plugin":
             return env
         if any(separator in str(library) for separator in ": "):

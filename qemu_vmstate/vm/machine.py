@@ -43,25 +43,7 @@ _GRACE_SECONDS = 5.0
 class Machine:
     """A QEMU process, started by ``with`` and ended with it.
 
-    * *script*, *args*: the Python script to run inside QEMU and its arguments; without a
-      script it is a plain QEMU.
-    * *shim*: how the shim is loaded, "plugin" or "preload"; see :mod:`qemu_vmstate.vm.launch`.
-    * *qemu*: the program; *machine*: its ``-M``, None for QEMU's own default or the one in *extra*;
-      *extra*: further arguments of it.
-    * *native*: the folder of the shim (else $QEMU_VMSTATE_NATIVE, else the package's own);
-      *python*: the interpreter to run in QEMU, which may belong to a virtual environment.
-    * *name*: the VM's name in errors and in the names of files.
-    * *incoming*: wait for a migration (``-incoming defer``); *paused*: ``-S``.
-    * *disk*: the qcow2 for snapshots: True for a temporary one, or a path, where it is created if
-      missing.
-    * *daemonize*: ``-daemonize``; the exit status is then unknown, and stdout is lost.
-    * *folder*: for logs and sockets (kept); otherwise a temporary one, kept after a failure.
-    * *timeout*: seconds, for every single wait.
-    * *env*: variables to add to the process's environment.
-
-    Entering raises :class:`VMLaunchError` when QEMU ends before its monitor answers.
-    Leaving ends QEMU, and raises :class:`VMError` when its exit status is not 0 and was
-    not reported before; an exception that leaves the block gets :meth:`report` as notes instead.
+    :class:`~qemu_vmstate.vm.VM` documents the arguments.
     """
 
     def __init__(
@@ -71,7 +53,6 @@ class Machine:
         *,
         shim: Shim = "plugin",
         qemu: str = "qemu-system-x86_64",
-        native: str | os.PathLike[str] | None = None,
         python: str = sys.executable,
         machine: str | None = "none",
         extra: Sequence[str] = (),
@@ -101,7 +82,7 @@ class Machine:
         """QEMU's command line, once started."""
         self.version: tuple[int, int, int] = (0, 0, 0)
         """The version of the running QEMU: major, minor, micro."""
-        self._script = None if script is None else Script(script, tuple(args), shim, native, python)
+        self._script = None if script is None else Script(script, tuple(args), shim, python)
         self._qemu, self._machine, self._extra = qemu, machine, list(extra)
         self._paused, self._daemonize, self._disk = paused, daemonize, disk
         self._env = dict(env or {})

@@ -35,11 +35,27 @@ class MigrationError(VMError):
 
 
 class VM(Machine):
-    """A QEMU that migrates and takes snapshots; :class:`Machine` documents the arguments.
+    """A QEMU that migrates and takes snapshots, started by ``with`` and ended with it.
 
-    ``VM(script=None, args=(), *, shim="plugin", qemu="qemu-system-x86_64", native=None,
-    python=sys.executable, machine="none", extra=(), name="vm", incoming=False, paused=False,
-    disk=False, daemonize=False, folder=None, timeout=60.0, env=None)``
+    * *script*, *args*: the Python script to run inside QEMU and its arguments; without a
+      script it is a plain QEMU.
+    * *shim*: how the shim is loaded: "plugin", as a TCG plugin, or "preload", by ``LD_PRELOAD``,
+      which also works under KVM and in a QEMU without plugins.
+    * *qemu*: the program; *machine*: its ``-M``, None for QEMU's own default or the one in *extra*;
+      *extra*: further arguments of it.
+      *python*: the interpreter to run in QEMU, which may belong to a virtual environment.
+    * *name*: the VM's name in errors and in the names of files.
+    * *incoming*: wait for a migration (``-incoming defer``); *paused*: ``-S``.
+    * *disk*: the qcow2 for snapshots: True for a temporary one, or a path, where it is created if
+      missing.
+    * *daemonize*: ``-daemonize``; the exit status is then unknown, and stdout is lost.
+    * *folder*: for logs and sockets (kept); otherwise a temporary one, kept after a failure.
+    * *timeout*: seconds, for every single wait.
+    * *env*: variables to add to the process's environment.
+
+    Entering raises :class:`VMLaunchError` when QEMU ends before its monitor answers.
+    Leaving ends QEMU, and raises :class:`VMError` when its exit status is not 0 and was
+    not reported before; an exception that leaves the block gets :meth:`report` as notes instead.
     """
 
     _direction: Literal["out", "in"] = "out"

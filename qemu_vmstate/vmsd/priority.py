@@ -13,8 +13,8 @@ __all__ = ["MigrationPriority"]
 class MigrationPriority(enum.Enum):
     """The ``priority`` of a device: one of a higher priority is saved and loaded earlier.
 
-    The members are QEMU's ``MIG_PRI_*`` (include/migration/vmstate.h), the lowest first.  Their
-    numbers differ between QEMU versions.
+    The members are those of ``migration/vmstate.h: MigrationPriority``, without their prefix
+    ``MIG_PRI_``, the lowest first.  Their numbers differ between QEMU versions.
     """
 
     DEFAULT = "DEFAULT"

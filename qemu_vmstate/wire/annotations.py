@@ -88,38 +88,46 @@ __all__ = [
 ]
 
 u8: TypeAlias = Annotated[int, SCALARS["B"]]
-"""An unsigned byte: VMSTATE_UINT8."""
+"""An unsigned byte, 0 to 255 (``migration/vmstate.h: VMSTATE_UINT8``)."""
 u16: TypeAlias = Annotated[int, SCALARS["H"]]
-"""An unsigned 16-bit number, big endian on the wire: VMSTATE_UINT16."""
+"""An unsigned number of 2 bytes, 0 to 65535 (``migration/vmstate.h: VMSTATE_UINT16``)."""
 u32: TypeAlias = Annotated[int, SCALARS["I"]]
-"""An unsigned 32-bit number, big endian on the wire: VMSTATE_UINT32."""
+"""An unsigned number of 4 bytes, 0 to 2**32 - 1 (``migration/vmstate.h: VMSTATE_UINT32``)."""
 u64: TypeAlias = Annotated[int, SCALARS["Q"]]
-"""An unsigned 64-bit number, big endian on the wire: VMSTATE_UINT64."""
+"""An unsigned number of 8 bytes, 0 to 2**64 - 1 (``migration/vmstate.h: VMSTATE_UINT64``)."""
 i8: TypeAlias = Annotated[int, SCALARS["b"]]
-"""A signed byte: VMSTATE_INT8."""
+"""A signed byte, -128 to 127 (``migration/vmstate.h: VMSTATE_INT8``)."""
 i16: TypeAlias = Annotated[int, SCALARS["h"]]
-"""A signed 16-bit number, big endian on the wire: VMSTATE_INT16."""
+"""A signed number of 2 bytes, -32768 to 32767 (``migration/vmstate.h: VMSTATE_INT16``)."""
 i32: TypeAlias = Annotated[int, SCALARS["i"]]
-"""A signed 32-bit number, big endian on the wire: VMSTATE_INT32."""
+"""A signed number of 4 bytes, -2**31 to 2**31 - 1 (``migration/vmstate.h: VMSTATE_INT32``)."""
 i64: TypeAlias = Annotated[int, SCALARS["q"]]
-"""A signed 64-bit number, big endian on the wire: VMSTATE_INT64."""
+"""A signed number of 8 bytes, -2**63 to 2**63 - 1 (``migration/vmstate.h: VMSTATE_INT64``)."""
 
 f32: TypeAlias = Annotated[float, SCALARS["f"]]
-"""A number of IEEE 754 single precision, whose bits are written as by VMSTATE_UINT32.
+"""A number of IEEE 754 single precision: 4 bytes (``migration/vmstate.h: VMSTATE_UINT32``).
 
-QEMU's ``float32`` (include/fpu/softfloat-types.h) is a ``uint32_t``. Python rounds what is
-assigned to the nearest value that 32 bits hold; a signalling NaN that is read becomes quiet.
+QEMU's ``float32`` (``fpu/softfloat-types.h``) is a ``uint32_t``. Python rounds what is assigned
+to the nearest value that 32 bits hold; a signalling NaN that is read becomes quiet.
 """
 f64: TypeAlias = Annotated[float, SCALARS["d"]]
-"""A number of IEEE 754 double precision (``float64``), written as by VMSTATE_UINT64."""
+"""A number of IEEE 754 double precision: 8 bytes (``migration/vmstate.h: VMSTATE_UINT64``).
+
+QEMU's ``float64`` (``fpu/softfloat-types.h``) is a ``uint64_t``.
+"""
 cpudouble: TypeAlias = Annotated[
     float, dataclasses.replace(SCALARS["d"], name="cpudouble", info="cpudouble")
 ]
-"""A ``CPU_DoubleU``, which is an ``f64`` on the wire: an element of VMSTATE_CPUDOUBLE_ARRAY."""
+"""A ``CPU_DoubleU`` (``qemu/cpu-float.h``), which is 8 bytes on the wire as an ``f64``.
+
+In C it is an element of an array (``migration/vmstate.h: VMSTATE_CPUDOUBLE_ARRAY``).
+"""
 timer: TypeAlias = Annotated[
     int, dataclasses.replace(SCALARS["q"], name="timer", info="timer", default=-1)
 ]
-"""The time in ns when a timer expires, or -1 if the timer is not armed: VMSTATE_TIMER.
+"""The time in ns when a timer expires, 8 bytes (``migration/vmstate.h: VMSTATE_TIMER``).
+
+It is -1, its default, if the timer is not armed.
 
 For a timer that QEMU runs see :class:`~qemu_vmstate.QEMUTimer`.
 """
@@ -127,7 +135,10 @@ i32_positive_le: TypeAlias = Annotated[
     int,
     dataclasses.replace(SCALARS["i"], name="i32_positive_le", info="int32_le", low=0, live=True),
 ]
-"""An ``i32`` from 0 to the value that the object has at the load: VMSTATE_INT32_POSITIVE_LE."""
+"""An ``i32`` from 0 to the value that the object has when it is loaded, else the load fails.
+
+In C: ``migration/vmstate.h: VMSTATE_INT32_POSITIVE_LE``.
+"""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -137,12 +148,15 @@ Assigned = TypeVar("Assigned")
 BytesLike: TypeAlias = "typing_extensions.Buffer"
 
 Equal: TypeAlias = Annotated[T, EQUAL]
-"""``Equal[u32]``: a load fails unless the object has the same value: VMSTATE_UINT32_EQUAL.
+"""``Equal[u32]``: a load fails unless the object has the same value as the stream.
 
-It takes u8, u16, u32, u64 and i32, as in C.
+It takes ``u8``, ``u16``, ``u32``, ``u64`` and ``i32``, as in C
+(``migration/vmstate.h: VMSTATE_UINT32_EQUAL``); ``field(err_hint=...)`` is added to the error.
 """
 Tmp: TypeAlias = Annotated[T, TMP]
-"""``Tmp[Extra]``: a layout class that exists on the wire only: VMSTATE_WITH_TMP.
+"""``Tmp[Extra]``: a layout class that exists on the wire only.
+
+In C: ``migration/vmstate.h: VMSTATE_WITH_TMP``.
 
 Fill it in ``snapshot_migration_state`` and read it in ``restore_migrated_state_mut``.
 """
@@ -151,7 +165,10 @@ Subsection: TypeAlias = Annotated[T, SUBSECTION]
 
 ``Extra`` is a layout class named ``parent/something``, or in a device also a
 ``Migratable``.  If a stream lacks it, it gets its defaults, or with ``keep``
-stays as it is in the object (docs/devel/migration/main.rst, "Subsections").
+stays as it is in the object.
+
+In C it is an element of ``subsections`` of a ``VMStateDescription`` (``migration/vmstate.h``;
+docs/devel/migration/main.rst, "Subsections").
 """
 
 
@@ -214,9 +231,18 @@ class _Attribute(Generic[Read, Assigned]):
 
 
 class Array(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
-    """``Array[u32, Literal[8]]``: a fixed array; reading returns a view, not a copy.
+    """``Array[u32, Literal[8]]``: an array of 8 elements.
 
-    The view has the buffer protocol, so ``numpy.asarray(regs.fifo)`` shares its memory.
+    An element is a number, a layout class or another ``Array``; in a device a ``Migratable``
+    too.  Reading the attribute returns a view, not a copy: its elements can be assigned, and it
+    has the buffer protocol, so ``numpy.asarray(regs.fifo)`` shares its memory.  Assigning to the
+    attribute copies as many elements as the array has.
+
+    Raises ``OutOfRangeError`` for another number of elements and for an element that the type
+    cannot hold, ``IndexError`` for an index beyond the end.
+
+    In C: ``migration/vmstate.h: VMSTATE_UINT32_ARRAY``, ``VMSTATE_STRUCT_ARRAY``,
+    ``VMSTATE_UINT32_2DARRAY``.
     """
 
     if TYPE_CHECKING:
@@ -247,7 +273,13 @@ class Array(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
 
 
 class Buffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
-    """``Buffer[Literal[64]]``: bytes; reading returns a view that ``bytes()`` copies."""
+    """``Buffer[Literal[64]]``: 64 bytes.
+
+    Reading the attribute returns a view, which ``bytes()`` copies.  Assigning takes any object
+    with the buffer protocol; raises ``OutOfRangeError`` for another length.
+
+    In C: ``migration/vmstate.h: VMSTATE_BUFFER``.
+    """
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -257,8 +289,12 @@ class Buffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
 class VArray(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
     """``VArray[u32, Literal[8]] = field(num="n")``: an array of ``n`` elements, 8 at most.
 
-    ``n`` is a u8, u16, u32 or i32 field declared before it.  Assigning a
-    sequence sets ``n`` too.
+    ``n`` is a ``u8``, ``u16``, ``u32`` or ``i32`` field declared before it.  Assigning a
+    sequence sets ``n`` too.  All 8 elements have their place in memory; the first ``n`` are on
+    the wire.  Raises ``OutOfRangeError`` for more than 8 elements; a stream with a larger ``n``
+    is refused.
+
+    In C: ``migration/vmstate.h: VMSTATE_VARRAY_UINT32``, ``VMSTATE_STRUCT_VARRAY_UINT32``.
     """
 
     @classmethod
@@ -271,7 +307,13 @@ class VArray(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
 
 
 class VBuffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
-    """``VBuffer[Literal[64]] = field(size="n")``: ``n`` (u32, i32) bytes, 64 at most."""
+    """``VBuffer[Literal[64]] = field(size="n")``: ``n`` bytes, 64 at most.
+
+    ``n`` is a ``u32`` or ``i32`` field declared before it, which an assignment sets too.  Raises
+    ``OutOfRangeError`` for more than 64 bytes; a stream with a larger ``n`` is refused.
+
+    In C: ``migration/vmstate.h: VMSTATE_VBUFFER``.
+    """
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -279,9 +321,12 @@ class VBuffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
 
 
 class Bitmap(_Attribute["Array[int, N]", Iterable[int]], Generic[N]):
-    """``Bitmap[Literal[100]]``: bits in u64 words; bit 0 is the lowest of the first word.
+    """``Bitmap[Literal[100]]``: 100 bits in ``u64`` words; bit 0 is the lowest of the first word.
 
-    With ``field(size="n")`` only the first ``n`` (u32, i32) bits are on the wire.
+    The attribute is an array of the words.  With ``field(size="n")`` only the words of the first
+    ``n`` bits are on the wire; ``n`` is a ``u32`` or ``i32`` field declared before it.
+
+    In C: ``migration/vmstate.h: VMSTATE_BITMAP``.
     """
 
     @classmethod
@@ -290,7 +335,12 @@ class Bitmap(_Attribute["Array[int, N]", Iterable[int]], Generic[N]):
 
 
 class Unused(_Attribute["Unused[N]", "Unused[N]"], Generic[N]):
-    """``Unused[Literal[4]]``: bytes that only older versions use; written as zeros."""
+    """``Unused[Literal[4]]``: 4 bytes without a meaning, for example those of an older version.
+
+    They are written as zeros and ignored on load; an instance has no attribute for them.
+
+    In C: ``migration/vmstate.h: VMSTATE_UNUSED``.
+    """
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -300,7 +350,11 @@ class Unused(_Attribute["Unused[N]", "Unused[N]"], Generic[N]):
 class PointerArray(_Attribute["PointerArray[T, N]", Iterable[T | None]], Generic[T, N]):
     """``PointerArray[Regs, Literal[4]]``: elements that can be ``None``.
 
-    An element that is ``None`` in the stream must be ``None`` in the object that loads it.
+    An element is a number or a layout class.  The same elements must be ``None`` in the stream
+    and in the object that loads it.  With ``field(num="n")`` the first ``n`` are on the wire.
+    Raises ``OutOfRangeError`` for another number of elements.
+
+    In C: ``migration/vmstate.h: VMSTATE_ARRAY_OF_POINTER_TO_STRUCT``.
     """
 
     if TYPE_CHECKING:
@@ -318,7 +372,13 @@ class PointerArray(_Attribute["PointerArray[T, N]", Iterable[T | None]], Generic
 
 
 class QTailQ(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
-    """``QTailQ[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QTAILQ_V."""
+    """``QTailQ[Item, Literal[99]]``: a list of up to 99 instances of a layout class.
+
+    Assign a sequence to change its length.  Raises ``OutOfRangeError`` for more elements; a
+    stream with more is refused.
+
+    In C: ``migration/vmstate.h: VMSTATE_QTAILQ_V`` of a ``QTAILQ`` (``qemu/queue.h``).
+    """
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -327,7 +387,10 @@ class QTailQ(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
 
 
 class QList(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
-    """``QList[Item, Literal[99]]``: a list of up to 99 layout classes: VMSTATE_QLIST_V."""
+    """``QList[Item, Literal[99]]``: the same as a :class:`QTailQ` for a ``QLIST``.
+
+    In C: ``migration/vmstate.h: VMSTATE_QLIST_V`` of a ``QLIST`` (``qemu/queue.h``).
+    """
 
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
@@ -336,11 +399,14 @@ class QList(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
 
 
 class GTree(_Attribute[Mapping[Any, T], Mapping[Any, T]], Generic[K, T, N]):
-    """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 layout classes.
+    """``GTree[u64, Item, Literal[99]]``: a dict of up to 99 instances of a layout class.
 
-    A key is a u64 (VMSTATE_GTREE_DIRECT_KEY_V), or a layout class of numbers,
-    given as their tuple (VMSTATE_GTREE_V).  Items are saved in the order of the
-    keys.  Reading returns a read-only mapping; assign a dict to change the keys.
+    A key is a ``u64``, or a layout class of numbers, given as their tuple.  Items are saved in
+    the order of the keys.  Reading returns a read-only mapping; assign a dict to change the keys.
+    Raises ``OutOfRangeError`` for more items; a stream with more is refused.
+
+    In C: ``migration/vmstate.h: VMSTATE_GTREE_DIRECT_KEY_V`` for a ``u64``, else
+    ``VMSTATE_GTREE_V``.
     """
 
     @classmethod

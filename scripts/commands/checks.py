@@ -45,10 +45,10 @@ class Run:
         self._reports = CHECKOUT / "build" / "junit"
         self._reports.mkdir(parents=True, exist_ok=True)
 
-    def tool(self, name: str, *command: str) -> None:
-        """Run a Python module as a step that has no counts."""
+    def tool(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> None:
+        """Run a Python module as a step that has no counts; ``env`` is added to its environment."""
         started = time.monotonic()
-        status = self._call(name, [self.environment.python, "-m", *command], {})
+        status = self._call(name, [self.environment.python, "-m", *command], env or {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))
 
     def command(self, name: str, program: str, *arguments: str) -> None:
@@ -58,15 +58,15 @@ class Run:
         status = self._call(name, [str(path), *arguments], {})
         self.results.append(Result(name, status == 0, time.monotonic() - started))
 
-    def tests(self, name: str, arguments: Sequence[str], native: str, python: str) -> None:
-        """Run pytest as a step, against the native parts in ``native``."""
+    def tests(self, name: str, arguments: Sequence[str], qemu: str, python: str) -> None:
+        """Run pytest as a step, in process with the native parts for the QEMU version ``qemu``."""
         file = self._reports / f"{name.replace(' ', '-').replace(',', '')}.xml"
         file.unlink(missing_ok=True)
         started = time.monotonic()
         status = self._call(
             name,
             [python, "-m", "pytest", f"--junitxml={file}", *arguments, *self.extra],
-            {"QEMU_VMSTATE_NATIVE": native, "PYTHONPATH": str(CHECKOUT)},
+            {"QEMU_VMSTATE_QEMU": qemu},
         )
         seconds = time.monotonic() - started
         counts = _counts(file)
@@ -125,16 +125,19 @@ def run_all(environment: Environment, extra: Sequence[str]) -> list[Result]:
     in_process = ["tests", *(f"--ignore=tests/{name}" for name in ONCE)]
     for tree in environment.trees:
         name = f"in process, QEMU {tree.version}"
-        steps.tests(name, in_process, tree.native, environment.python)
+        steps.tests(name, in_process, tree.version, environment.python)
     newest = environment.trees[-1]
+    paths = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "scripts")])
+    native = {"QEMU_VMSTATE_QEMU": newest.version, "PYTHONPATH": paths}
+    steps.tool("docs", "commands.docs_build", env=native)
     if environment.later_python:
         python = Path(environment.later_python)
         name = f"in process, QEMU {newest.version}, {_python_name(python)}"
-        steps.tests(name, in_process, newest.native, str(python))
+        steps.tests(name, in_process, newest.version, str(python))
     for name, options in ONCE.items():
         if (CHECKOUT / "tests" / name).is_dir():
             what = "in VMs" if name == "in_vm" else name
-            steps.tests(what, [f"tests/{name}", *options], newest.native, environment.python)
+            steps.tests(what, [f"tests/{name}", *options], newest.version, environment.python)
     return steps.results
 
 

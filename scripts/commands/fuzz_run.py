@@ -10,9 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from provision.cache import folder
 from provision.console import SetupError
-from provision.environment import CHECKOUT, Environment, build_native, ensure
-from provision.qemu_build import TreeError, open_tree
+from provision.environment import Environment, ensure
+from provision.natives import TreeError, build_natives, open_tree
 
 SANITIZERS = "address,undefined"
 
@@ -68,13 +69,15 @@ def _command(
     tree = trees.get(options.qemu) if options.qemu else environment.trees[-1]
     if tree is None:
         raise SetupError(f"QEMU {options.qemu} is not here; there are {', '.join(trees)}.")
-    native = tree.native
-    settings = {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    settings = {"QEMU_VMSTATE_QEMU": tree.version}
     command = [environment.python, "-m", "qemu_vmstate", "fuzz", *rest]
     if options.sanitize:
         python = Path(environment.python)
-        native = str(build_native(open_tree(tree.build), python, SANITIZERS))
-        settings |= SANITIZED | {"LD_PRELOAD": _runtime_libraries()}
+        native = build_natives([open_tree(tree.build)], python, folder(), SANITIZERS)
+        settings |= SANITIZED | {
+            "QEMU_VMSTATE_NATIVE": str(native),
+            "LD_PRELOAD": _runtime_libraries(),
+        }
         if options.leaks:
             leaks = settings["ASAN_OPTIONS"].replace("detect_leaks=0", "detect_leaks=1")
             settings |= {
@@ -88,7 +91,7 @@ def _command(
         valgrind = ["valgrind", "--trace-children=yes", "--error-exitcode=99"]
         valgrind += ["--leak-check=full", "--show-leak-kinds=definite"]
         command = [*valgrind, "--errors-for-leak-kinds=none", *command]
-    return command, settings | {"QEMU_VMSTATE_NATIVE": native}
+    return command, settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from .console import SetupError, output_of, run, say
 from .debian import Apt, missing_packages
+from .natives import Tree, TreeError, open_tree
 from .pythons import Interpreter, make_environment
-from .qemu_build import Tree, TreeError, open_tree
 
 # The Python packages that QEMU's configure needs; 10.x would otherwise use its own copies.
 TOOLS = ("meson>=1.5", "ninja", "setuptools", "distlib", "tomli", "wheel")

@@ -18,10 +18,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from .cache import NEWEST, Cache, emulator_version, folder, locked, numbers
-from .console import SetupError, run, say
+from .console import SetupError, say
 from .debian import missing_packages, release
-from .pythons import Interpreter, choose, choose_later, make_environment, requirements
-from .qemu_build import Tree, TreeError, open_tree
+from .natives import Tree, TreeError, build_natives, open_tree
+from .pythons import (
+    Interpreter,
+    choose,
+    choose_later,
+    install_checkout,
+    make_environment,
+    requirements,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -30,22 +37,21 @@ CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
 EMULATING = ("qemu-system-x86", "qemu-utils")
 TESTING = ("qemu-system-arm", "bzip2", "lzop", "xz-utils", "zstd")
 
-PURPOSES = ("demo", "bench", "test")
+PURPOSES = ("demo", "bench", "docs", "test")
 
 
 @dataclass
 class QemuTree:
-    """A QEMU tree, and the directory of the native parts for it."""
+    """A QEMU tree, for which the native parts were built."""
 
     name: str
     version: str
     build: str
-    native: str
 
 
 @dataclass
 class Emulator:
-    """A ``qemu-system-*`` to load the shim into, and the directory of the native parts for it.
+    """A ``qemu-system-*`` to load the shim into, and the version of the native parts for it.
 
     It is started with ``args``, and with ``env`` added to the environment.
     """
@@ -83,19 +89,19 @@ class Environment:
     missing: list[str] = field(default_factory=list)
 
     def native_of(self, minor: str) -> str | None:
-        """Return the directory of the native parts for QEMU ``minor`` (such as ``7.2``)."""
-        return next((tree.native for tree in self.trees if tree.name == minor), None)
+        """Return the version of the native parts for QEMU ``minor`` (such as ``7.2``)."""
+        return next((tree.version for tree in self.trees if tree.name == minor), None)
 
 
-def become(environment: Environment, native: str, arguments: Sequence[str]) -> NoReturn:
+def become(environment: Environment, qemu: str, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by the project's Python, with ``arguments``.
 
-    The new process imports this checkout's package, examples and scripts, and uses the native
-    parts in the directory ``native``.
+    The new process imports this checkout's examples and scripts too, and uses the native
+    parts for the QEMU version ``qemu``.
     """
     folders = [CHECKOUT, CHECKOUT / "examples", CHECKOUT / "scripts"]
     paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
-    settings = {"PYTHONPATH": os.pathsep.join(paths), "QEMU_VMSTATE_NATIVE": native}
+    settings = {"PYTHONPATH": os.pathsep.join(paths), "QEMU_VMSTATE_QEMU": qemu}
     os.execve(environment.python, [environment.python, *arguments], os.environ | settings)
 
 
@@ -115,18 +121,17 @@ def _ensure(
 ) -> Environment:
     users = _users_tree()
     _install_packages(purpose, cache, users, python_packages)
-    wanted = requirements(CHECKOUT)
+    wanted = requirements(CHECKOUT, purpose)
     what = "what the project needs"
     python = make_environment(CHECKOUT / ".venv", interpreter, wanted, what)
+    install_checkout(python, CHECKOUT)
     environment = Environment(purpose, str(python))
     if purpose == "test":
         _later_python(environment, interpreter, wanted)
     trees = [users] if users else _our_trees(purpose, cache, environment)
+    build_natives(trees, python, cache.root)
     for tree in trees:
-        native = build_native(tree, python)
-        environment.trees.append(
-            QemuTree(tree.minor_version, tree.version, str(tree.build), str(native))
-        )
+        environment.trees.append(QemuTree(tree.minor_version, tree.version, str(tree.build)))
     environment.qemu_img = shutil.which("qemu-img")
     if environment.qemu_img is None:
         environment.missing.append("qemu-img is not installed: snapshots cannot be tried.")
@@ -182,6 +187,7 @@ def _later_python(
         directory = CHECKOUT / f".venv-{later.minor}"
         try:
             python = make_environment(directory, later, wanted, "the same for a later Python")
+            install_checkout(python, CHECKOUT)
             environment.later_python = str(python)
         except SetupError as error:
             reason = f"Python {later.minor} was not used: {error}"
@@ -199,49 +205,6 @@ def _our_trees(purpose: str, cache: Cache, environment: Environment) -> list[Tre
             except SetupError as error:
                 environment.missing.append(f"QEMU {wanted} was not tested: {error}")
     return trees
-
-
-def build_native(tree: Tree, python: Path, sanitize: str = "") -> Path:
-    """Build the native parts for ``tree``, and return their directory; quick if nothing changed.
-
-    ``sanitize`` is the argument of the compiler's ``-fsanitize``; such a build has its own
-    directory.
-    """
-    directory = CHECKOUT / "build" / f"{'sanitize-' if sanitize else ''}{tree.minor_version}"
-    stamp = directory / "setup.json"
-    key = {"qemu_build": str(tree.build), "python": str(python.resolve())}
-    options = []
-    if sanitize:
-        key["sanitize"] = sanitize
-        # A module gets the sanitizer's functions only when it is loaded.
-        options = [f"-Db_sanitize={sanitize}", "-Db_lundef=false"]
-    tools = python.parent
-    env = {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    try:
-        present = json.loads(stamp.read_text())
-    except (OSError, ValueError):
-        present = None
-    if present != key:
-        shutil.rmtree(directory, ignore_errors=True)
-        run(
-            [
-                *(tools / "meson", "setup", directory, CHECKOUT),
-                *(f"-Dqemu_build={tree.build}", "--buildtype=debugoptimized", "-Dwerror=true"),
-                *options,
-            ],
-            f"configuring build/{directory.name} for QEMU {tree.version}",
-            remedy=f"see {directory / 'meson-logs' / 'meson-log.txt'}.",
-            env=env,
-        )
-        stamp.write_text(json.dumps(key))
-    run(
-        [tools / "ninja", "-C", directory],
-        f"building build/{directory.name} (a minute the first time)",
-        remedy=f"to begin anew, remove {directory} and try again.",
-        env=env,
-        quiet=present == key,
-    )
-    return directory
 
 
 def _stock_emulator(environment: Environment) -> None:
@@ -317,7 +280,7 @@ def _users_emulator(tree: Tree, environment: Environment) -> None:
     programs = [path for path in built if path.is_file() and os.access(path, os.X_OK)]
     preferred = [path for path in programs if path.name == "qemu-system-x86_64"] or programs
     for path in preferred[:1]:
-        native = environment.trees[0].native
+        native = environment.trees[0].version
         environment.emulators.append(Emulator("user", str(path), [], tree.version, native))
     if not preferred:
         environment.missing.append(
@@ -347,7 +310,7 @@ def report(environment: Environment) -> None:
     """Print what was provided, and what is missing."""
     say(f"ready for the {environment.purpose}: Python in {environment.python}")
     for tree in environment.trees:
-        say(f"  QEMU {tree.version}: {tree.native}")
+        say(f"  native parts for QEMU {tree.version}, of {tree.build}")
     for emulator in environment.emulators:
         say(f"  emulator {emulator.name} ({emulator.version}): {emulator.path}")
     for target in environment.targets:

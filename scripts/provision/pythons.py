@@ -132,8 +132,12 @@ def _group(groups: dict[str, Any], name: str) -> Iterator[str]:
             yield from _group(groups, entry["include-group"])
 
 
-def requirements(checkout: Path) -> list[str]:
-    """Return the requirements in pyproject.toml: to run, to build, to test."""
+# What a purpose needs beside what every one needs, as groups of pyproject.toml.
+_GROUPS = {"demo": "show", "bench": "show", "docs": "docs", "test": "dev"}
+
+
+def requirements(checkout: Path, purpose: str) -> list[str]:
+    """Return the requirements in pyproject.toml: to run, to build, and for ``purpose``."""
     try:
         text = (checkout / "pyproject.toml").read_text()
         data = tomllib.loads(text)
@@ -144,7 +148,7 @@ def requirements(checkout: Path) -> list[str]:
         *project.get("dependencies", []),
         *project.get("optional-dependencies", {}).get("vm", []),
         *project.get("optional-dependencies", {}).get("zstd", []),
-        *_group(data.get("dependency-groups", {}), "dev"),
+        *_group(data.get("dependency-groups", {}), _GROUPS[purpose]),
         *data["build-system"]["requires"],
         *("meson", "ninja"),
     ]
@@ -188,3 +192,25 @@ def make_environment(
     )
     stamp.write_text(json.dumps(key))
     return python
+
+
+def install_checkout(python: Path, checkout: Path) -> None:
+    """Install the checkout, editable, into the environment of ``python``."""
+    stamp = python.parents[1] / "checkout.json"
+    key = {
+        "checkout": str(checkout),
+        "project": hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest(),
+    }
+    try:
+        present = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        present = None
+    if present == key:
+        return
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    run(
+        [*pip, "--no-build-isolation", "--no-deps", "--editable", checkout],
+        f"installing qemu_vmstate into {python.parents[1].name}",
+        remedy=f"remove {python.parents[1]} and try again.",
+    )
+    stamp.write_text(json.dumps(key))

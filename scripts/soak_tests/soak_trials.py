@@ -38,7 +38,6 @@ def settings(emulator: Emulator, **more: Any) -> dict[str, Any]:
     """Return the arguments of a VM with this emulator and memory to send."""
     return {
         "qemu": emulator["path"],
-        "native": emulator["native"],
         "env": emulator["env"],
         "script": CROWD,
         "timeout": 60,

@@ -23,10 +23,11 @@ from typing import Any
 from cffi import FFI
 
 from qemu_vmstate import inprocess
-from qemu_vmstate.bindings.folder import native_folder
 from qemu_vmstate.bindings.native import ffi as native_ffi
 from qemu_vmstate.bindings.native import lib as bind_qemu
 from qemu_vmstate.bindings.native import take_text
+from qemu_vmstate.natives import chosen
+from qemu_vmstate.natives.qemu_build import open_tree
 
 HERE = Path(__file__).parent
 SOURCES = ("reference.c", "rows.c", "devices.c", "unit.c")
@@ -38,14 +39,19 @@ ffi.cdef(
 )
 
 
-FOLDER = Path(native_folder())
+NATIVE = chosen()
+FOLDER = NATIVE.folder
 
 
 @cache
 def compile_words() -> list[str]:
     """Return the compiler and flags of the native parts' own C, for this tree."""
     commands = json.loads((FOLDER / "compile_commands.json").read_text())
-    (entry,) = (one for one in commands if one["file"].endswith("cdefs/bridge/qemu.c"))
+    (entry,) = (
+        one
+        for one in commands
+        if one["file"].endswith("cdefs/bridge/qemu.c") and f"bridge-{NATIVE.qemu}." in one["output"]
+    )
     words = iter(shlex.split(entry["command"]))
     kept: list[str] = []
     for word in words:
@@ -60,8 +66,9 @@ def compile_words() -> list[str]:
 def tree_source() -> Path:
     """Return the source of the QEMU tree that the native parts were built for."""
     options = json.loads((FOLDER / "meson-info" / "intro-buildoptions.json").read_text())
-    (build,) = (Path(one["value"]) for one in options if one["name"] == "qemu_build")
-    info = json.loads((build / "meson-info" / "meson-info.json").read_text())
+    (builds,) = (one["value"] for one in options if one["name"] == "qemu_build")
+    (build,) = (one for one in builds if open_tree(one).version == NATIVE.qemu)
+    info = json.loads((Path(build) / "meson-info" / "meson-info.json").read_text())
     return Path(info["directories"]["source"])
 
 
@@ -78,7 +85,7 @@ def library() -> Any:
                 *("-O0", "-shared", f"-DREFERENCE_UNIT_TEST={json.dumps(str(unit))}"),
                 *("-o", str(output)),
                 *(str(HERE / name) for name in SOURCES),
-                str(FOLDER / "libqemu-vmstate.so"),
+                str(NATIVE.library),
                 *(f"-Wl,-rpath,{FOLDER}", "-lglib-2.0", "-Wl,-z,defs"),
             ],
             cwd=FOLDER,

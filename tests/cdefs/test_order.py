@@ -12,7 +12,7 @@ CDEFS = Path(__file__).resolve().parents[2] / "cdefs"
 
 # From the bottom up; the files in one row are independent of each other.
 BRIDGE = (
-    ("symbols",),
+    ("symbols", "shim_abi"),
     ("qemu",),
     ("bql", "python_call", "object_class", "migration_error", "timer"),
     ("vmstate_infos", "object", "bridge_functions"),
@@ -39,7 +39,7 @@ FOLDERS = {
     "decl": {"decl"},
     "bridge": {"shared", "decl"},
     "state": {"shared"},
-    "shim": {"bridge"},
+    "shim": {"bridge", "shared"},
     "library": set(),
     "bench": {"bridge"},
 }

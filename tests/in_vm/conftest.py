@@ -42,7 +42,7 @@ def emulators() -> list[Emulator]:
 
 def source_of(build: str) -> Path:
     """Return the source folder of a QEMU build directory."""
-    tool = CHECKOUT / "scripts" / "provision" / "qemu_tree.py"
+    tool = CHECKOUT / "qemu_vmstate" / "natives" / "qemu_tree.py"
     said = subprocess.run(
         [sys.executable, tool, "info", "--build", build],
         capture_output=True,
@@ -150,7 +150,6 @@ def defaults(emulator: Emulator, **options: Any) -> dict[str, Any]:
     return {
         "qemu": emulator["path"],
         "extra": emulator["args"],
-        "native": emulator["native"],
         "env": emulator["env"],
         "timeout": PATIENCE,
         **options,

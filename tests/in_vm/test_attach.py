@@ -14,7 +14,7 @@ import pytest
 
 from qemu_vmstate.embed.attach_socket import AttachError
 from qemu_vmstate.embed.control import Control, ControlError
-from qemu_vmstate.vm.launch import SHIM_NAME, without_python
+from qemu_vmstate.vm.launch import shim_path, without_python
 
 from ..conftest import PATIENCE
 from .conftest import CHECKOUT, Emulator, LaunchError, StartVM, script
@@ -281,7 +281,7 @@ def test_a_qemu_of_run_can_be_attached_to_and_removes_its_socket(
         *(str(script(tmp_path, COUNTER)), "--", emulator["path"], *emulator["args"]),
         *("-M", "none", "-nodefaults", "-display", "none"),
     ]
-    env = {**os.environ, "QEMU_VMSTATE_NATIVE": emulator["native"], **emulator["env"]}
+    env = {**os.environ, **emulator["env"]}
     assert callable(by_hand)
     process = by_hand(command, env)
     path = runtime / "qemu-vmstate" / f"{process.pid}.sock"
@@ -297,13 +297,12 @@ def test_a_bare_plugin_can_be_attached_to(
     by_hand: object, emulator: Emulator, tmp_path: Path, runtime: Path
 ) -> None:
     (tmp_path / "dev.py").write_text(COUNTER)
-    library = Path(emulator["native"]) / SHIM_NAME
+    library = shim_path()
     python = sys.executable.replace(",", ",,")
     plugin = f"{library},python={python},script={tmp_path / 'dev.py'}"
     command = [emulator["path"], *emulator["args"], "-M", "none", "-display", "none"]
     env = without_python(os.environ) | {
         "PYTHONPATH": str(CHECKOUT),
-        "QEMU_VMSTATE_NATIVE": emulator["native"],
         **emulator["env"],
     }
     assert callable(by_hand)
@@ -376,7 +375,7 @@ def test_interact_opens_the_prompt_on_the_hosts_terminal(
     host.write_text(
         "from qemu_vmstate.vm import VM\n"
         f"with VM(script={str(path)!r}, qemu={emulator['path']!r}, extra={emulator['args']!r},\n"
-        f"        native={emulator['native']!r}, env={emulator['env']!r}) as vm:\n"
+        f"        env={emulator['env']!r}) as vm:\n"
         "    vm.python.interact()\n"
         "    print('count', vm.python.eval('dev.risen(0)'), input('then: '))\n"
     )

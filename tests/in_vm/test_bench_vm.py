@@ -21,7 +21,7 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "qemu_vmstate", "bench", "--tiny", "--json"]
     command += ["--qemu", emulator["path"], "--picture", str(picture)]
     search = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    settings = {"PYTHONPATH": os.pathsep.join(search), "QEMU_VMSTATE_NATIVE": emulator["native"]}
+    settings = {"PYTHONPATH": os.pathsep.join(search), "QEMU_VMSTATE_QEMU": emulator["native"]}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | settings
     )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qemu_vmstate.vm.launch import SHIM_NAME, without_python
+from qemu_vmstate.natives.folders import root
+from qemu_vmstate.vm.launch import SHIM_NAME, shim_path, without_python
 
 from .conftest import (
     CHECKOUT,
@@ -104,16 +104,13 @@ def test_what_boot_refuses_by_hand(
     emulator: Emulator, tmp_path: Path, options: str, env: dict[str, str], message: str
 ) -> None:
     (tmp_path / "dev.py").write_text("print('ran')")
-    library = Path(emulator["native"]) / SHIM_NAME
+    library = shim_path()
     named = f"file={library},python={sys.executable}{options}"
     command = [emulator["path"], "-M", "none", "-display", "none", "-nodefaults", "-plugin", named]
     ended = subprocess.run(
         command,
         cwd=tmp_path,
-        env=without_python(os.environ)
-        | {"PYTHONPATH": str(CHECKOUT), "QEMU_VMSTATE_NATIVE": emulator["native"]}
-        | emulator["env"]
-        | env,
+        env=without_python(os.environ) | {"PYTHONPATH": str(CHECKOUT)} | emulator["env"] | env,
         capture_output=True,
         text=True,
         timeout=60,
@@ -131,8 +128,21 @@ def test_a_script_that_is_missing_is_named(
     assert "nowhere.py cannot be read" in launch_error(script=tmp_path / "nowhere.py", shim=shim)
 
 
-def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
-    emulator: Emulator, launch_error: LaunchError, shim: str, tmp_path: Path
+def root_with(folder: Path, *patterns: str) -> dict[str, str]:
+    """Make a root of native parts with those files of ours, and return its variable."""
+    folder.mkdir()
+    for pattern in patterns:
+        for path in root().glob(pattern):
+            (folder / path.name).symlink_to(path)
+    return {"QEMU_VMSTATE_NATIVE": str(folder), "XDG_DATA_HOME": str(folder)}
+
+
+def test_a_qemu_without_native_parts_is_refused_with_those_that_are_there(
+    emulator: Emulator,
+    launch_error: LaunchError,
+    shim: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     others = [other for other in emulators() if other["version"] != emulator["version"]]
     if not others:
@@ -142,25 +152,28 @@ def test_a_qemu_that_it_was_not_built_for_is_refused_with_both_versions(
             continue
         marker = tmp_path / f"registered-{other['name']}"
         text = f"open({str(marker)!r}, 'w')\n"
-        error = launch_error(script=script(tmp_path, text), shim=shim, native=other["native"])
-        assert f"this QEMU is {emulator['version']}" in error
-        major_minor = ".".join(other["version"].split(".")[:2])
-        assert f"built for QEMU {major_minor}" in error
-        assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in error
+        folder = tmp_path / f"only-{other['name']}"
+        variables = root_with(folder, "_state*", SHIM_NAME, f"*-{other['native']}.*")
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        error = launch_error(script=script(tmp_path, text), shim=shim)
+        assert (
+            f"qemu_vmstate has no native parts for QEMU {emulator['version']}, only for "
+            f"{other['native']}: add them by `qemu-vmstate build /path/to/qemu/build`"
+        ) in error
         assert "Traceback" not in error
         assert not marker.exists(), "the script ran all the same"
 
 
 def test_a_qemu_without_the_compiled_modules_is_refused_with_the_remedy(
-    emulator: Emulator, launch_error: LaunchError, shim: str, tmp_path: Path
+    launch_error: LaunchError, shim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    native = tmp_path / "native"
-    native.mkdir()
-    shutil.copy(Path(emulator["native"]) / SHIM_NAME, native)
+    for name, value in root_with(tmp_path / "native", SHIM_NAME).items():
+        monkeypatch.setenv(name, value)
     text = "print('the script', 'runs')\n"
-    error = launch_error(script=script(tmp_path, text), shim=shim, native=native)
-    assert f"qemu_vmstate: qemu_vmstate's native parts are not in {native} (" in error
-    assert "`QEMU_BUILD=/path/to/qemu/build pip install .`" in error
+    error = launch_error(script=script(tmp_path, text), shim=shim)
+    assert f"qemu_vmstate: qemu_vmstate has no native parts in {tmp_path / 'native'}: " in error
+    assert "run scripts/setup" in error
     assert "Traceback" not in error
     assert "the script runs" not in error
 
@@ -232,7 +245,7 @@ def test_daemonize_keeps_pythons_threads(start: StartVM, shim: str) -> None:
 
 
 def test_a_preloaded_shim_does_nothing_in_other_programs(emulator: Emulator) -> None:
-    library = Path(emulator["native"]) / SHIM_NAME
+    library = shim_path()
     settings = {"LD_PRELOAD": str(library), "QEMU_VMSTATE_SCRIPT": "/nonexistent.py"}
     for command in (["/bin/sh", "-c", "echo fine"], ["qemu-img", "--version"]):
         ended = subprocess.run(
@@ -265,7 +278,7 @@ def test_a_qemu_that_shows_no_functions_is_refused(
 
 
 def test_two_scripts_in_one_qemu_are_refused(emulator: Emulator, launch_error: LaunchError) -> None:
-    library = Path(emulator["native"]) / SHIM_NAME
+    library = shim_path()
     python = sys.executable.replace(",", ",,")
     twice = ["-plugin", f"{library},script={FRAGILE},python={python}"]
     error = launch_error(script=FRAGILE, extra=[*emulator["args"], *twice])

@@ -110,7 +110,7 @@ def test_a_breakpoint_in_a_hook_in_qemus_main_loop(
 def test_a_breakpoint_while_the_script_starts(emulator: Emulator, tmp_path: Path) -> None:
     """The machine does not exist yet; the monitor is on QEMU's own terminal, and stays there."""
     path = script(tmp_path, DEVICE + "stop(5)\nprint('the script', 'ran')\n")
-    env = {"QEMU_VMSTATE_NATIVE": emulator["native"], **emulator["env"]}
+    env = {**emulator["env"]}
     command = ["-m", "qemu_vmstate", "run", str(path), "--", emulator["path"], *emulator["args"]]
     command += ["-M", "none", "-nodefaults", "-display", "none", "-monitor", "stdio"]
     with Terminal(*command, home=tmp_path, env=env) as qemu:
@@ -240,7 +240,7 @@ def test_a_breakpoint_that_cannot_or_must_not_wait(
 
 def test_a_breakpoint_where_nobody_can_attach_goes_on(emulator: Emulator, tmp_path: Path) -> None:
     path = script(tmp_path, DEVICE + "stop(1)\nprint('goes', 'on')\nos._exit(0)\n")
-    env = {**os.environ, "QEMU_VMSTATE_NATIVE": emulator["native"], "QEMU_VMSTATE_ATTACH": "no"}
+    env = {**os.environ, "QEMU_VMSTATE_ATTACH": "no"}
     command = [sys.executable, "-m", "qemu_vmstate", "run", str(path), "--", emulator["path"]]
     command += [*emulator["args"], "-M", "none", "-nodefaults", "-display", "none"]
     ended = subprocess.run(

@@ -244,7 +244,7 @@ def test_a_snapshot_of_savevm_at_the_command_line(
     assert b"class Pynic(" in run(*command, "scaffold", "--snapshot", "hmp", disk)
     # The image itself may be compressed, and come through a pipe.
     packed = run("gzip", "-c", disk)
-    native = os.environ | {"QEMU_VMSTATE_NATIVE": emulator["native"]}
+    native = os.environ | {"QEMU_VMSTATE_QEMU": emulator["native"]}
     whole = run(*command, "roundtrip", "--snapshot", "hmp", disk, env=native)
     again = run(*command, "roundtrip", "--snapshot", "hmp", "-", input=packed, env=native)
     assert b"pynic" in whole

@@ -17,19 +17,18 @@ from pathlib import Path
 import pytest
 
 from ..conftest import PATIENCE
+from ..pages import blocks
 from .conftest import CHECKOUT, Emulator
 from .terminals import Terminal
 
-PAGE = (CHECKOUT / "docs" / "debugging.md").read_text()
+PAGE = CHECKOUT / "docs" / "debugging.md"
 PID, HOME = "4711", "/home/jane"
 ATTACH = f"qemu-vmstate attach {PID}"
 
 
-def blocks() -> list[list[str]]:
-    """Return the page's indented blocks, as lines."""
-    unfenced = re.sub(r"^```.+\n(?s:.*?)^```$", "", PAGE, flags=re.MULTILINE)
-    found = re.findall(r"(?:^    .*\n)+", unfenced, re.MULTILINE)
-    return [[line[4:] for line in block.splitlines()] for block in found]
+def shown_blocks() -> list[list[str]]:
+    """Return what the page shows on terminals, as lines."""
+    return [block.splitlines() for block in blocks(PAGE, "")]
 
 
 def steps(lines: list[str]) -> list[tuple[str, str, str]]:
@@ -104,7 +103,7 @@ class Reader:
 
     def edit(self) -> None:
         file = self.folder / "wear.py"
-        before, after = re.findall(r"`(count > \d+)`", PAGE)
+        before, after = re.findall(r"`(count > \d+)`", PAGE.read_text())
         assert before in file.read_text()
         file.write_text(file.read_text().replace(before, after))
         # Python compares the second and the size.
@@ -124,10 +123,9 @@ class Reader:
 @pytest.fixture
 def reader(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """Return a reader of the page, in a folder with its files, who has started its QEMU."""
-    for name, kind in (("wear.py", "python"), ("dev.py", "python vm-script")):
-        found = re.search(rf"^```{kind}\n((?s:.*?))^```$", PAGE, re.MULTILINE)
-        assert found
-        (tmp_path / name).write_text(found[1])
+    for name, kind in (("wear.py", "python"), ("dev.py", "python attach-script")):
+        (code,) = blocks(PAGE, kind)
+        (tmp_path / name).write_text(code)
     with open(tmp_path / "dev.py", "a") as file:
         file.write("print('the script', 'has ended')\n")
     tools = tmp_path / "bin"
@@ -137,12 +135,11 @@ def reader(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m qemu_vmstate "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    monkeypatch.setenv("QEMU_VMSTATE_NATIVE", emulator["native"])
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     for name, value in emulator["env"].items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    start = blocks()[0][0].removeprefix("$ ")
+    start = shown_blocks()[0][0].removeprefix("$ ")
     log = tmp_path / "log"
     with open(log, "w") as out:
         qemu = subprocess.Popen(
@@ -163,7 +160,7 @@ def reader(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_page_works_as_shown(reader: Reader) -> None:
-    _, *shown, pdb, stacks, kill, gdb, reload, fresh = blocks()
+    _, *shown, pdb, stacks, kill, gdb, reload, fresh = shown_blocks()
     for lines in shown:
         if lines[0].startswith("qemu_vmstate: "):
             reader.wait_logged(lines[0])

@@ -119,7 +119,7 @@ def describe(tmp_path: Path, emulator: Emulator) -> Describe:
     variables = {
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(CHECKOUT),
-        "QEMU_VMSTATE_NATIVE": emulator["native"],
+        "QEMU_VMSTATE_QEMU": emulator["native"],
         **emulator["env"],
     }
 

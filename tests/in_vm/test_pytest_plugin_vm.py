@@ -30,7 +30,7 @@ def project(tmp_path: Path, emulator: Emulator) -> Project:
     """Return a function that runs pytest on some files with the test's emulator."""
 
     def run(tests: str | dict[str, str], *arguments: str) -> tuple[int, str]:
-        variables = emulator["env"] | {"QEMU_VMSTATE_NATIVE": emulator["native"]}
+        variables = emulator["env"] | {"QEMU_VMSTATE_QEMU": emulator["native"]}
         files = {"test_it.py": tests} if isinstance(tests, str) else tests
         files = {name: f"EXTRA = {emulator['args']!r}\n{text}" for name, text in files.items()}
         option = f"--qemu-vmstate-qemu={emulator['path']}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate.vm.launch import SHIM_NAME, libpython_of
+from qemu_vmstate.vm.launch import libpython_of, shim_path
 from qemu_vmstate.vm.vm import VMLaunchError
 
 from .conftest import SCRIPTS, Emulator, LaunchError, StartVM
@@ -90,7 +90,7 @@ def test_a_libpython_that_is_no_library_is_named(
         env = {**emulator["env"], "QEMU_VMSTATE_LIBPYTHON": str(library)}
         extra = [*emulator["args"]]
         if shim == "plugin":
-            file = Path(emulator["native"]) / SHIM_NAME
+            file = shim_path()
             extra += ["-plugin", f"{file},libpython={library},script={FRAGILE}"]
             error = refusal(script=None, extra=extra)
         else:

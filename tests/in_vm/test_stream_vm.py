@@ -125,7 +125,7 @@ def has_machines(emulator: Emulator) -> bool:
     if emulator["name"] not in _HAS_MACHINES:
         options = {"extra": [*emulator["args"], *PLAIN], "env": emulator["env"]}
         try:
-            with VM(machine="pc", qemu=emulator["path"], native=emulator["native"], **options):
+            with VM(machine="pc", qemu=emulator["path"], **options):
                 _HAS_MACHINES[emulator["name"]] = True
         except VMLaunchError:
             _HAS_MACHINES[emulator["name"]] = False

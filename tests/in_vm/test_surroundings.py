@@ -72,7 +72,7 @@ def test_cpr_exec_starts_python_again_if_its_command_has_the_environment(
     path = script(tmp_path, CPR.replace("OUT", repr(str(out))))
     vm = start(script=path, shim=shim, extra=[*emulator["args"], *RAM])
     vm.python.exec("with dev.regs.lock() as regs: regs.n = 7")
-    own = Script(path, (), "preload" if shim == "preload" else "plugin", emulator["native"])
+    own = Script(path, (), "preload" if shim == "preload" else "plugin")
     needed = {k: v for k, v in own.environment({}).items() if k != "QEMU_VMSTATE_CONTROL"}
     command = [
         *(["env", *(f"{key}={value}" for key, value in needed.items())] if environment else []),

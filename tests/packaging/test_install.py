@@ -71,7 +71,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without the variables that refer to this checkout."""
-    hidden = ("QEMU_VMSTATE_NATIVE", "QEMU_BUILD", "PYTHONPATH", "VIRTUAL_ENV")
+    hidden = ("QEMU_VMSTATE_NATIVE", "QEMU_VMSTATE_QEMU", "QEMU_BUILD", "PYTHONPATH", "VIRTUAL_ENV")
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
@@ -137,7 +137,7 @@ def test_pip_install_against_a_tree_works_and_leaves_the_tree_alone(
     assert str(tmp_path / "venv") in info
     assert "--qemu-vmstate-qemu=PATH" in run(python, "-m", "pytest", "--help", cwd=tmp_path)
 
-    emulators = [e for e in environment()["emulators"] if e["native"] == tree["native"]]
+    emulators = [e for e in environment()["emulators"] if e["native"] == tree["version"]]
     if emulators:
         # The shim contains the path of the Python that it was installed for.
         (tmp_path / "dev.py").write_text(IN_VM)
@@ -221,7 +221,7 @@ def test_a_tree_that_is_only_configured_inside_its_source_serves_and_is_left_alo
     trees = environment()["trees"]
     if not trees:
         pytest.skip("no QEMU tree was set up: run scripts/setup --for test")
-    tool = CHECKOUT / "scripts" / "provision" / "qemu_tree.py"
+    tool = CHECKOUT / "qemu_vmstate" / "natives" / "qemu_tree.py"
     output = run(sys.executable, tool, "info", "--build", trees[0]["build"])
     info = dict(line.split("=", 1) for line in output.splitlines())
     if os.environ.get("QEMU_BUILD"):

@@ -56,7 +56,7 @@ def test_a_virtual_environment_of_it_runs_a_device_in_process_and_in_a_vm(
     )
     emulators = [e for e in environment()["emulators"] if e["native"]]
     for emulator in emulators:
-        env = {"QEMU_VMSTATE_NATIVE": emulator["native"], "PYTHONPATH": str(CHECKOUT)}
+        env = {"QEMU_VMSTATE_QEMU": emulator["native"], "PYTHONPATH": str(CHECKOUT)}
         subprocess.run(
             [inside, "-c", IN_PROCESS], cwd=CHECKOUT, env=os.environ | env, check=True, timeout=60
         )
@@ -65,7 +65,6 @@ def test_a_virtual_environment_of_it_runs_a_device_in_process_and_in_a_vm(
             "python": str(inside),
             "qemu": emulator["path"],
             "extra": emulator["args"],
-            "native": emulator["native"],
             "env": emulator["env"],
         }
         for shim in ("plugin", "preload"):

@@ -23,7 +23,7 @@ from qemu_vmstate.bindings.native import ffi as native_ffi
 from qemu_vmstate.vmsd.description import VMStateDescription
 
 from .. import c_reference
-from ..test_docs import run_blocks
+from ..pages import blocks, run
 
 VMS_POINTER, VMS_ARRAY, VMS_STRUCT, VMS_VARRAY_UINT32 = 0x2, 0x4, 0x8, 0x800
 VMS_MUST_EXIST, VMS_ALLOC, VMS_MULTIPLY_ELEMENTS = 0x1000, 0x2000, 0x4000
@@ -70,7 +70,7 @@ def in_python() -> list[str]:
 
 @cache
 def vocabulary() -> ModuleType:
-    return run_blocks(PAGE, "python table")
+    return run(PAGE.name, blocks(PAGE, "python table"))
 
 
 def declare(spelling: Spelling) -> type[VMStruct]:

@@ -1,33 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs of pytest in projects made on the spot, where this package is installed."""
+"""Runs of pytest in projects made on the spot; scripts/setup has installed this package."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from ..conftest import PATIENCE
 
 ROOT = Path(__file__).absolute().parents[2]
 PYTEST_IN_CI = ("CI", "BUILD_NUMBER")
-
-
-def installed(folder: Path) -> Path:
-    """Write the metadata of an installed package, with the entry points of pyproject.toml."""
-    entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    metadata = folder / "site" / "qemu_vmstate-0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: qemu-vmstate\nVersion: 0\n")
-    (metadata / "entry_points.txt").write_text(
-        "".join(
-            f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in names.items())
-            for group, names in entry_points.items()
-        )
-    )
-    return metadata.parent
 
 
 def run_pytest(
@@ -42,13 +26,12 @@ def run_pytest(
     for name, text in files.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(text)
-    path = [str(installed(folder)), str(ROOT)]
     # In CI pytest repeats each error with its notes in the summary.
     inherited = {name: value for name, value in os.environ.items() if name not in PYTEST_IN_CI}
     ended = subprocess.run(
         [*python, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         cwd=project,
-        env=inherited | {"PYTHONPATH": os.pathsep.join(path)} | (environment or {}),
+        env=inherited | {"PYTHONPATH": str(ROOT)} | (environment or {}),
         capture_output=True,
         text=True,
         timeout=4 * PATIENCE,

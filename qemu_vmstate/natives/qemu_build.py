@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import NativeError
+from .folders import version_numbers
+
 OLDEST = (7, 2)
 CONFIGURE = "configure --target-list=x86_64-softmmu"
 
 
-class TreeError(Exception):
-    """A build directory cannot be used; the text is a message for the user."""
+class TreeError(NativeError):
+    """A QEMU build directory cannot be used; the message has the remedy."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,6 @@ def _config_version(build: Path) -> str:
             f"run QEMU's `{CONFIGURE}` there again."
         )
     return match.group(1)
-
-
-def _version_numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _refuse_unconfigured(build: Path) -> None:
@@ -117,7 +116,7 @@ def open_tree(build: str | os.PathLike[str]) -> Tree:
             f"put it back, or run QEMU's `{CONFIGURE}` in a new directory."
         )
     version = _config_version(path)
-    if _version_numbers(version) < OLDEST:
+    if version_numbers(version)[:2] < OLDEST:
         oldest = ".".join(str(number) for number in OLDEST)
         raise TreeError(
             f"{path} is QEMU {version}; {oldest} or later is needed: get a later source and "

@@ -24,11 +24,18 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-# Meson runs this file by its path, without the package's folder on Python's path.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Meson runs this file by its path, without the package on Python's path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from provision.qemu_build import CONFIGURE, Tree, TreeError, load_json, open_tree, vmstate_entry
-from provision.qemu_scratch import (
+from qemu_vmstate.natives.qemu_build import (
+    CONFIGURE,
+    Tree,
+    TreeError,
+    load_json,
+    open_tree,
+    vmstate_entry,
+)
+from qemu_vmstate.natives.qemu_scratch import (
     Scratch,
     ninja_environment,
     ninja_words,
@@ -177,11 +184,17 @@ def _compiler(scratch: Scratch) -> list[str]:
 
 
 def make_library(
-    scratch: Scratch, symbols: Iterable[str], output: Path, objects: Iterable[Path] = ()
+    scratch: Scratch,
+    symbols: Iterable[str],
+    output: Path,
+    objects: Iterable[Path] = (),
+    *,
+    strip: bool = False,
 ) -> list[str]:
     """Link the tree's migration objects and ours, and return the missing symbols.
 
-    Our objects come before QEMU's archives, so a function in them replaces QEMU's.
+    Our objects come before QEMU's archives, so a function in them replaces QEMU's.  With *strip*
+    the library has no symbols but the dynamic ones.
     """
     archives = _archives(scratch.tree)
     run_ninja(scratch, archives, "its migration library (about a minute the first time)")
@@ -197,6 +210,7 @@ def make_library(
         *("-shared", "-fPIC", "-Wl,-Bsymbolic", f"-Wl,-soname,{SONAME}"),
         *scratch.sanitizer_flags,
         *("-Wl,-z,defs", "-Wl,-z,text", "-Wl,--as-needed"),
+        *(["-Wl,--strip-all"] if strip else []),
         *(f"-Wl,-u,{name}" for name in wanted if name in defined),
         *(str(path.absolute()) for path in objects),
         *("-Wl,--start-group", *archives, "-Wl,--end-group"),
@@ -238,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--sanitize", default="", help="as the compiler's -fsanitize")
     library.add_argument("--symbols", required=True, help="file of names to link in, one a line")
     library.add_argument("--output", required=True, type=Path, help="the shared library to write")
+    library.add_argument("--strip", action="store_true", help="without symbols for a debugger")
     library.add_argument(
         *("--object", "--objects"),
         dest="objects",
@@ -263,7 +278,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("\n".join(make_headers(scratch)))
             else:
                 symbols = read_symbols(options.symbols)
-                absent = make_library(scratch, symbols, options.output, options.objects)
+                absent = make_library(
+                    scratch, symbols, options.output, options.objects, strip=options.strip
+                )
                 if absent:
                     print(f"not in QEMU {tree.version}: {' '.join(absent)}", file=sys.stderr)
     except TreeError as error:
