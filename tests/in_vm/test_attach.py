@@ -14,7 +14,7 @@ import pytest
 
 from qemu_vmstate.embed.attach_socket import AttachError
 from qemu_vmstate.embed.control import Control, ControlError
-from qemu_vmstate.vm.launch import shim_path, without_python
+from qemu_vmstate.vm.launch import libpython_of, shim_path, without_python
 
 from ..conftest import PATIENCE
 from .conftest import CHECKOUT, Emulator, LaunchError, StartVM, script
@@ -299,7 +299,8 @@ def test_a_bare_plugin_can_be_attached_to(
     (tmp_path / "dev.py").write_text(COUNTER)
     library = shim_path()
     python = sys.executable.replace(",", ",,")
-    plugin = f"{library},python={python},script={tmp_path / 'dev.py'}"
+    plugin = f"{library},python={python},libpython={libpython_of(sys.executable)}"
+    plugin += f",script={tmp_path / 'dev.py'}"
     command = [emulator["path"], *emulator["args"], "-M", "none", "-display", "none"]
     env = without_python(os.environ) | {
         "PYTHONPATH": str(CHECKOUT),
