@@ -14,8 +14,17 @@ state, and raises ``NativeError`` where the compiled parts are missing.
 # ruff: noqa: F403, F405 - each package has the list of its own names
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+if sys.version_info < (3, 11):  # noqa: UP036 - pip checks it, but not whoever sets PYTHONPATH
+    # With this package's name, `python -m qemu_vmstate` prints the message without a traceback.
+    raise ImportError(
+        f"qemu_vmstate needs Python 3.11 or later, and {sys.executable} is "
+        f"{sys.version_info[0]}.{sys.version_info[1]}: run it with a later one",
+        name=__name__,
+    )
 
 from .errors import *
 from .natives.choice import *

@@ -95,6 +95,23 @@ def _build(options: argparse.Namespace) -> int:
     return 0
 
 
+# ---------------------------------------------------------------- doctor
+
+
+def _add_doctor(add_parser: _AddParser, selected: bool) -> None:
+    parser = add_parser(
+        "doctor",
+        help="tell what of this machine will work, with a remedy for what will not",
+        description="Check Python, the native parts, the extras and KVM, and in each emulator "
+        "whether a device of one field migrates. The status is 0 if it does in one of them.",
+    )
+    if selected:
+        from .doctor import command
+
+        command.add_arguments(parser)
+        parser.set_defaults(run_verb=command.run)
+
+
 # ---------------------------------------------------- verbs on a migration file
 
 
@@ -282,7 +299,7 @@ def _add_script(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespa
         "KVM and in a QEMU without plugins",
     )
     parser.add_argument("script", help="the Python script")
-    parser.add_argument("args", nargs="*", help="its arguments")
+    parser.add_argument("args", nargs="*", default=[], help="its arguments")
     parser.set_defaults(run_verb=run)
 
 
@@ -305,7 +322,10 @@ def _run(options: argparse.Namespace) -> NoReturn:
     try:
         os.execvpe(command[0], command, script.environment(os.environ))
     except OSError as error:
-        raise VMLaunchError(f"{command[0]} cannot be started: {error.strerror}") from error
+        raise VMLaunchError(
+            f"{command[0]} cannot be started: {error.strerror}; after -- comes the name or the "
+            "path of an emulator, which Debian has in the package qemu-system"
+        ) from error
 
 
 def _add_describe(add_parser: _AddParser) -> None:
@@ -355,13 +375,14 @@ def _attach(options: argparse.Namespace) -> int:
 
 
 def _parser(selected: str) -> argparse.ArgumentParser:
-    """Return the parser of all verbs; bench and fuzz have options only when *selected*."""
+    """Return the parser of all verbs; some have their options only when *selected*."""
     parser = argparse.ArgumentParser(
         prog="qemu-vmstate", description="Python objects in QEMU's migration stream."
     )
     add_parser = parser.add_subparsers(dest="verb", required=True).add_parser
     _add_info(add_parser)
     _add_build(add_parser)
+    _add_doctor(add_parser, selected == "doctor")
     _add_inspect(add_parser)
     _add_scaffold(add_parser)
     _add_roundtrip(add_parser)
@@ -383,13 +404,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mark = given.index("--") if "--" in given else len(given)
     command = given[mark + 1 :]
     try:
-        parser = _parser(given[0] if given else "")
+        verb = given[0] if given else ""
+        parser = _parser(verb)
+        asks_for_help = {"-h", "--help"}.intersection(given[:mark])
+        # Before parsing, which would complain about the options of a QEMU without the -- instead.
+        if verb == "run" and not command and not asks_for_help:
+            parser.error(
+                "`run` needs a QEMU's command line after --, as in "
+                "`qemu-vmstate run dev.py -- qemu-system-x86_64 -M none`"
+            )
         options = parser.parse_args(given[:mark], argparse.Namespace(qemu_command=command))
-        runs = options.verb == "run"
-        if (runs and not command) or (command and not runs and options.verb != "describe"):
+        if command and options.verb not in ("run", "describe"):
             parser.error(
                 "`run SCRIPT -- QEMU ...` and `describe SCRIPT -- QEMU ...` take a QEMU's command "
-                "line after --, and `run` needs one"
+                f"line after --, and `{options.verb}` does not"
             )
         status: int = options.run_verb(options)
         return status

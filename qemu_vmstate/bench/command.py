@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import VMStateError
+from ..vm.monitor import import_qmp
 from .machine import describe_machine
 from .microbenchmarks import microbenchmarks
 from .process import in_process
 from .shapes import SHAPES
+from .vm import in_vms
 
 __all__ = ["Plan", "add_arguments", "measure", "run"]
 
@@ -60,15 +61,10 @@ def measure(
 ) -> dict[str, Any]:
     """Measure everything, and return the object that ``--json`` prints.
 
-    ``say`` is called with each step that begins.  Raises ``VMStateError``, which is ``VMError``
-    for a QEMU that cannot be used.
+    ``say`` is called with each step that begins.  Raises ``VMError`` for a QEMU that cannot be
+    used, and ``NativeError`` without ``qemu.qmp``.
     """
-    try:
-        from .vm import in_vms
-    except ImportError as error:
-        raise VMStateError(
-            f"the part in VMs needs qemu.qmp ({error}): pip install qemu-vmstate[bench]"
-        ) from error
+    import_qmp()  # raises before minutes of work, not after them
     result: dict[str, Any] = {"machine": describe_machine(qemu), "in_process": []}
     for shape in plan.shapes:
         say(f"in process: {shape}")
@@ -105,12 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, qemu_arguments: Sequence[str] = ()) -> int:
     """Measure and print; return the exit status."""
     if not options.json or options.picture:
-        try:
-            from . import report
-        except ImportError as error:
-            raise VMStateError(
-                f"tables and pictures need more ({error}): pip install qemu-vmstate[bench]"
-            ) from error
+        from . import report
     plan = _TINY if options.tiny else _QUICK if options.quick else _FULL
 
     def say(what: str) -> None:

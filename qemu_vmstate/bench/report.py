@@ -6,13 +6,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
-
+from ..errors import NativeError
 from .budgets import budgets
 from .process import PICKLE, REFERENCE
 from .shapes import PATHS
+
+try:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+    from rich.table import Table
+except ImportError as error:
+    raise NativeError(
+        f"the tables and the picture of a benchmark need matplotlib and rich ({error}): "
+        "pip install 'qemu-vmstate[bench]'; without them, --json prints the figures"
+    ) from None
 
 __all__ = ["draw", "show"]
 

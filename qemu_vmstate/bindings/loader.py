@@ -16,6 +16,21 @@ from . import __path__ as package_path
 
 __all__ = ["_state", "load_chosen"]
 
+
+def _not_loaded(path: Path, error: ImportError) -> NativeError:
+    """Return the error of a compiled module that is there, but not for this Python."""
+    reason = str(error).removeprefix(f"{path}: ")
+    if error.name == "_cffi_backend":
+        return NativeError(
+            f"{path} needs the package cffi, which is not installed for {sys.executable}: "
+            f"`{sys.executable} -m pip install cffi`"
+        )
+    return NativeError(
+        f"{path} cannot be loaded by {sys.executable} ({reason}): install a wheel of qemu_vmstate "
+        "for this Python and machine, or, in a checkout, run scripts/setup"
+    )
+
+
 if str(root()) not in package_path:
     package_path.append(str(root()))
 
@@ -24,7 +39,7 @@ try:
 except ImportError as exc:
     missing = no_native(None)
     if any(root().glob("_state*.so")):
-        missing = NativeError(f"{root() / '_state'} cannot be loaded: {exc}")
+        missing = _not_loaded(root() / "_state.abi3.so", exc)
     raise missing from None
 
 
@@ -40,7 +55,7 @@ def load_chosen(name: str) -> None:
     try:
         module = _import_file(qualified, path)
     except ImportError as exc:
-        raise NativeError(f"{path} cannot be loaded: {exc}") from None
+        raise _not_loaded(path, exc) from None
     sys.modules[qualified] = module
     setattr(sys.modules[__package__], name, module)
 

@@ -25,7 +25,7 @@ from ..errors import NativeError
 from .folders import PACKAGE, RECORD, Native, data_folder, source, source_digest, user_natives
 from .qemu_build import Tree, open_tree
 
-__all__ = ["build", "ensure", "is_outdated", "remove"]
+__all__ = ["build", "ensure", "is_outdated", "remove", "require_tools"]
 
 _LIBRARIES = ("libmigration", "libio", "libqom", "libqemuutil")
 
@@ -123,7 +123,7 @@ def _inputs(tree: Tree) -> Iterator[Path]:
 
 
 def _build(place: _Place) -> Native:
-    _require_tools()
+    require_tools()
     work, version = place.work / "build", place.tree.version
     meson = [sys.executable, "-m", "mesonbuild.mesonmain"]
     options = [f"-Dqemu_build={place.tree.build}", "--buildtype=debugoptimized"]
@@ -170,7 +170,8 @@ def _sources(folder: Path) -> Path:
     return folder
 
 
-def _require_tools() -> None:
+def require_tools() -> None:
+    """Raise ``NativeError`` if a tool that :func:`build` needs is missing."""
     if find_spec("mesonbuild") is None or _ninja() == "":
         raise NativeError(
             "qemu-vmstate build needs meson and ninja, which are not installed in "

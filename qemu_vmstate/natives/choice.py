@@ -66,15 +66,20 @@ def for_running_qemu(version: str, executable: str | os.PathLike[str]) -> Native
     build directory in which it lies are preferred.  Raises ``NativeError`` if there are none.
     """
     global _chosen
+    _chosen = fitting(version, executable)
+    return _chosen
+
+
+def fitting(version: str, executable: str | os.PathLike[str]) -> Native:
+    """Return the native parts that :func:`for_running_qemu` would use; raises as it does."""
     program = Path(executable)
     # Those of the package come first, and the user's serve a release that it lacks.
-    fitting = [one for one in all_natives() if release_of(one.qemu) == release_of(version)]
-    exact = [native for native in fitting if native.qemu == version]
-    own = [native for native in fitting if native.build and native.build in program.parents]
-    found = _usable(own) or _usable([*exact, *fitting])
+    same = [one for one in all_natives() if release_of(one.qemu) == release_of(version)]
+    exact = [native for native in same if native.qemu == version]
+    own = [native for native in same if native.build and native.build in program.parents]
+    found = _usable(own) or _usable([*exact, *same])
     if found is None:
         raise no_native(version)
-    _chosen = found
     return found
 
 
@@ -86,8 +91,7 @@ def choose(qemu: str | None) -> Native:
     if qemu is None:
         native = next(iter(packaged_natives()), None) or _usable(user_natives())
     elif version_numbers(qemu) and os.sep not in qemu:
-        fitting = [native for native in all_natives() if _is_asked_for(native, qemu)]
-        native = _usable(fitting)
+        native = _usable([one for one in all_natives() if _is_asked_for(one, qemu)])
     else:
         build = Path(os.path.realpath(qemu))
         native = _usable([one for one in user_natives() if one.build == build])

@@ -93,7 +93,9 @@ def _module(name: str) -> ModuleType | None:
 
 def _refusal(source: Source, at: int, name: str) -> StreamError:
     remedy = (
-        "install the package zstandard (`pip install zstandard`), or " if name == "zstd" else ""
+        "`pip install 'qemu-vmstate[zstd]'` for the package zstandard, or "
+        if name == "zstd"
+        else ""
     )
     file = shlex.quote(source.path)
     piped = f"{name} -dc < {file}" if not at else f"tail -c +{at + 1} {file} | {name} -dc"

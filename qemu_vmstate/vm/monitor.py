@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from ..errors import NativeError
 from .exchanges import Exchanges
 
-__all__ = ["CommandError", "Monitor", "MonitorLost"]
+__all__ = ["CommandError", "Monitor", "MonitorLost", "import_qmp"]
 
 T = TypeVar("T")
 
@@ -40,19 +40,25 @@ _NEEDED = "running a VM needs the package qemu.qmp"
 _INSTALL = "pip install 'qemu-vmstate[vm]'"
 
 
-def _import_qmp() -> ModuleType:
-    """Import ``qemu.qmp``, which is needed only to run a VM."""
+def import_qmp() -> ModuleType:
+    """Import ``qemu.qmp``, which is needed only to run a VM; raises ``NativeError`` without it."""
     try:
         return import_module("qemu.qmp")
     except ImportError as error:
-        raise NativeError(f"{_NEEDED}{_why_not(error)}") from error
+        missing = error.name in ("qemu", "qemu.qmp")
+        raise NativeError(f"{_NEEDED}{_why_not(error)}") from (None if missing else error)
 
 
 def _why_not(error: ImportError) -> str:
     """Return the end of a sentence: why ``qemu.qmp`` cannot be imported, and the remedy."""
     parent = getattr(sys.modules.get("qemu"), "__file__", None)
     if error.name == "qemu.qmp" and parent:
-        # qemu.qmp belongs to a namespace package, which any package of that name hides.
+        # qemu.qmp belongs to a namespace package, which any package or file of that name hides.
+        if os.path.basename(parent) != "__init__.py":
+            return (
+                f", and {parent} hides it: give that file another name; if qemu.qmp is not "
+                f"installed, {_INSTALL}"
+            )
         return (
             f", and the package qemu in {os.path.dirname(parent)} hides it: take the folder of "
             f"that one out of PYTHONPATH or sys.path; if qemu.qmp is not installed, {_INSTALL}"
@@ -77,7 +83,7 @@ class Monitor:
         """Every event so far, oldest first, as QMP sent it."""
         self._exchanges = exchanges
         self._changed = threading.Condition()
-        self._qmp = _import_qmp()
+        self._qmp = import_qmp()
         self._client = self._qmp.QMPClient(name)
         self._loop = asyncio.new_event_loop()
         self._watcher: asyncio.Task[None] | None = None

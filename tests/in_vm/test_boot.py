@@ -128,6 +128,39 @@ def test_a_script_that_is_missing_is_named(
     assert "nowhere.py cannot be read" in launch_error(script=tmp_path / "nowhere.py", shim=shim)
 
 
+@pytest.mark.one_emulator
+def test_files_beside_the_script_that_are_named_as_packages_hide_nothing(
+    start: StartVM, shim: str, tmp_path: Path
+) -> None:
+    for name in ("qemu.py", "qemu_vmstate.py"):
+        (tmp_path / name).write_text("raise RuntimeError('imported')\n")
+    vm = start(script=script(tmp_path, "from qemu_vmstate import Device"), shim=shim)
+    assert vm.python.eval("Device.__module__") == "qemu_vmstate.device.device"
+
+
+@pytest.mark.one_emulator
+def test_a_script_that_cannot_be_read_is_named(
+    launch_error: LaunchError, shim: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.py").mkdir()
+    error = launch_error(script=tmp_path / "folder.py", shim=shim)
+    assert f"the script {tmp_path / 'folder.py'} cannot be read: Is a directory" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.one_emulator
+def test_a_python_without_cffi_is_told_how_to_install_it(
+    launch_error: LaunchError, shim: str, tmp_path: Path
+) -> None:
+    (tmp_path / "_cffi_backend.py").write_text(
+        "raise ModuleNotFoundError(\"No module named '_cffi_backend'\", name='_cffi_backend')\n"
+    )
+    variables = {"PYTHONPATH": f"{tmp_path}:{CHECKOUT}"}
+    error = launch_error(script=FRAGILE, shim=shim, env=variables)
+    assert f"`{sys.executable} -m pip install cffi`" in error
+    assert "Traceback" not in error
+
+
 def root_with(folder: Path, *patterns: str) -> dict[str, str]:
     """Make a root of native parts with those files of ours, and return its variable."""
     folder.mkdir()

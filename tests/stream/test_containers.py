@@ -227,7 +227,7 @@ def test_zstd_without_a_library_names_the_package_and_the_command(
         monkeypatch.setitem(sys.modules, module, None)
     file.write_bytes(save_image("zstd") + PACKERS["zstd"](GOOD))
     message = error_of(file)
-    assert "install the package zstandard (`pip install zstandard`), or unpack it" in message
+    assert "`pip install 'qemu-vmstate[zstd]'` for the package zstandard, or unpack it" in message
     command = message.split("`")[3]
     program = f"{sys.executable} -m qemu_vmstate"
     assert "machine none" in run("sh", "-c", command.replace("qemu-vmstate", program)).decode()
