@@ -350,6 +350,27 @@ def _describe(options: argparse.Namespace) -> int:
     return 0
 
 
+# ---------------------------------------------------------------- attach
+
+
+def _add_attach(add_parser: _AddParser) -> None:
+    parser = add_parser(
+        "attach",
+        help="open a Python prompt in the script of a running QEMU",
+        description="Open a Python prompt in the script of a running QEMU, or pdb where its "
+        "breakpoint() waits. Input that is not typed on a terminal runs up to the first statement "
+        "that raises an exception, and the status is then 1.",
+    )
+    parser.add_argument("target", metavar="PID|SOCKET", help="QEMU's process id, or its socket")
+    parser.set_defaults(run_verb=_attach)
+
+
+def _attach(options: argparse.Namespace) -> int:
+    from .embed import attach_socket, user_terminal
+
+    return user_terminal.converse(attach_socket.connect(options.target))
+
+
 # ------------------------------------------------------------------ main
 
 
@@ -369,6 +390,7 @@ def _parser(selected: str) -> argparse.ArgumentParser:
     _add_fuzz(add_parser, selected == "fuzz")
     _add_run(add_parser)
     _add_describe(add_parser)
+    _add_attach(add_parser)
     return parser
 
 

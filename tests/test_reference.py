@@ -21,7 +21,10 @@ MODULES = (
     *("qemu_vmstate.scaffold", "qemu_vmstate.fuzz", "qemu_vmstate.pytest_plugin"),
 )
 # What cli.py and pytest call.
-CALLED_BY_PROGRAMS = ("add_arguments", "run", "pytest_addoption", "pytest_runtest_makereport")
+CALLED_BY_PROGRAMS = (
+    *("add_arguments", "run"),
+    *("pytest_addoption", "pytest_load_initial_conftests", "pytest_runtest_makereport"),
+)
 
 _DIRECTIVE = re.compile(r"^\.\. (currentmodule|auto\w+|py:function):: ([\w.]+)", re.MULTILINE)
 

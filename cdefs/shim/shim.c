@@ -27,7 +27,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* No value fits every QEMU, so on_load() sets the one of the running QEMU. */
+/* on_load() sets the one that the running QEMU loads. */
 EXPORT int qemu_plugin_version = 1;
 
 /* "10.0.2", empty where QEMU shows no functions. */
@@ -260,6 +260,18 @@ static void add_machine_ready_notifier(void)
 
 /* ----------------------------------------------------------------- both */
 
+/* Return a version of the plugin API that this QEMU loads; none is loaded by all of them. */
+static int plugin_version(const QvVersionTriple *qemu)
+{
+    /* A tree under development has the API of the next release. */
+    int64_t release = qemu->major * 100 + qemu->minor + (qemu->micro >= 50);
+
+    if (release < 900) {
+        return 1;
+    }
+    return release < 1101 ? 2 : 7;
+}
+
 /* Set qemu_version and qemu_plugin_version; without effect where QEMU shows no functions. */
 static void read_version(void)
 {
@@ -273,8 +285,7 @@ static void read_version(void)
     version = query(NULL);
     snprintf(qemu_version, sizeof(qemu_version), "%" PRId64 ".%" PRId64 ".%" PRId64,
              version->qemu->major, version->qemu->minor, version->qemu->micro);
-    /* QEMU 9.0 introduced version 2 of the API and dropped version 1. */
-    qemu_plugin_version = version->qemu->major < 9 ? 1 : 2;
+    qemu_plugin_version = plugin_version(version->qemu);
     release(version);
 }
 

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["at_exit", "main"]
 
@@ -33,6 +33,7 @@ class _Settings:
     args: tuple[str, ...]
     control: str | None
     control_key: bytes
+    attach: bool
 
 
 class _Refused(Exception):
@@ -69,7 +70,15 @@ def _read_settings(options: Sequence[str]) -> _Settings:
         control_key = bytes.fromhex(key_text)
     except ValueError:
         raise _Refused("QEMU_VMSTATE_CONTROL_KEY is not a row of hexadecimal digits") from None
-    return _Settings(script, tuple(args), os.environ.get(_PREFIX + "CONTROL") or None, control_key)
+    control = os.environ.get(_PREFIX + "CONTROL") or None
+    return _Settings(script, tuple(args), control, control_key, _may_attach())
+
+
+def _may_attach() -> bool:
+    word = os.environ.get(_PREFIX + "ATTACH", "yes")
+    if word not in ("yes", "no"):
+        raise _Refused(f"QEMU_VMSTATE_ATTACH is {word!r}: only yes and no are known")
+    return word == "yes"
 
 
 def _listed(text: str) -> list[str]:
@@ -102,15 +111,18 @@ def _leave_signals_to_qemu() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _namespace() -> dict[str, Any]:
+    return sys.modules["__main__"].__dict__
+
+
 def _start_control(settings: _Settings) -> None:
+    from qemu_vmstate.embed import attach, control
+
+    attach.start(_namespace, settings.attach, has_control=settings.control is not None)
     if settings.control is None:
         return
-    from qemu_vmstate.embed import control
-
     try:
-        control.serve(
-            settings.control, lambda: sys.modules["__main__"].__dict__, settings.control_key
-        )
+        control.serve(settings.control, _namespace, settings.control_key)
     except OSError as error:
         raise _Refused(
             f"the control channel cannot listen on {settings.control}: {error}"

@@ -2,8 +2,8 @@
 """Evaluation of Python in the script that runs inside a VM, for tests and experiments.
 
 :func:`serve` runs in QEMU's Python, :class:`Control` outside.  A request and its answer each are
-a pickle after its length, an unsigned 64-bit big-endian integer, over a Unix socket.  The server
-reads no pickle before the client has sent the key.
+a pickle over a Unix socket.  The server reads no pickle before the client has sent the key.  The
+request "attach" makes of the connection a terminal's (:mod:`qemu_vmstate.embed.attach`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hmac
 import os
 import pickle
 import socket
-import struct
 import threading
 import traceback
 from collections.abc import Callable
@@ -20,12 +19,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import VMStateError
+from . import user_terminal
+from .frames import receive_frame, send_frame
 
 __all__ = ["Control", "ControlError", "RemoteError", "serve"]
 
-_LENGTH = struct.Struct("!Q")
 _HANDSHAKE_SECONDS = 10.0
 _KEY_LIMIT = 1024
+_ATTACH = b"attach"
 
 Namespace = dict[str, Any]
 
@@ -36,27 +37,6 @@ class ControlError(VMStateError, RuntimeError):
 
 class RemoteError(VMStateError):
     """An exception in the VM that cannot be rebuilt here; str() is its traceback."""
-
-
-def _send(peer: socket.socket, data: bytes) -> None:
-    peer.sendall(_LENGTH.pack(len(data)) + data)
-
-
-def _receive_exactly(peer: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = peer.recv(min(size - len(data), 1 << 20))
-        if not piece:
-            raise EOFError("the other side closed the channel")
-        data += piece
-    return bytes(data)
-
-
-def _receive(peer: socket.socket, limit: int | None = None) -> bytes:
-    (size,) = _LENGTH.unpack(_receive_exactly(peer, _LENGTH.size))
-    if limit is not None and size > limit:
-        raise EOFError(f"a message of {size} bytes where at most {limit} are allowed")
-    return _receive_exactly(peer, size)
 
 
 def _pickled(value: object) -> bytes | None:
@@ -103,11 +83,14 @@ def _serve_client(client: socket.socket, namespace: Callable[[], Namespace], key
     with client:
         try:
             client.settimeout(_HANDSHAKE_SECONDS)
-            if not hmac.compare_digest(_receive(client, _KEY_LIMIT), key):
+            if not hmac.compare_digest(receive_frame(client, _KEY_LIMIT), key):
                 return
             client.settimeout(None)
-            while True:
-                _send(client, _answer(_receive(client), namespace()))
+            while (request := receive_frame(client)) != _ATTACH:
+                send_frame(client, _answer(request, namespace()))
+            from .attach import serve_terminal  # which only QEMU's process must import
+
+            serve_terminal(client, namespace())
         except (EOFError, OSError):
             return
 
@@ -168,6 +151,22 @@ class Control:
         """
         return self._request("call", function, args, kwargs)
 
+    def interact(self) -> None:
+        """Open a Python prompt in the script's namespace on this process's terminal.
+
+        Returns when the user leaves it with Ctrl-D.  Where a ``breakpoint()`` of the script waits
+        it is pdb's prompt.  Other calls work meanwhile.  Raises :class:`ControlError` if the VM
+        cannot be reached, and ``AttachError`` if it ends.
+        """
+        try:
+            peer = self._connection()
+            send_frame(peer, _ATTACH)
+        except OSError as error:
+            raise ControlError(
+                f"the VM's Python cannot be reached for a prompt: {error}; has its QEMU ended?"
+            ) from error
+        user_terminal.converse(peer)
+
     def close(self) -> None:
         """Close the channel; the next request opens it again."""
         with self._lock:
@@ -191,16 +190,19 @@ class Control:
 
     def _connected(self) -> socket.socket:
         if self._peer is None:
-            peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            peer.settimeout(self._timeout)
-            try:
-                peer.connect(self._path)
-                _send(peer, self._key)
-            except BaseException:
-                peer.close()
-                raise
-            self._peer = peer
+            self._peer = self._connection()
         return self._peer
+
+    def _connection(self) -> socket.socket:
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        peer.settimeout(self._timeout)
+        try:
+            peer.connect(self._path)
+            send_frame(peer, self._key)
+        except BaseException:
+            peer.close()
+            raise
+        return peer
 
     def _request(
         self,
@@ -213,8 +215,8 @@ class Control:
         with self._lock:
             try:
                 peer = self._connected()
-                _send(peer, request)
-                answer = _receive(peer)
+                send_frame(peer, request)
+                answer = receive_frame(peer)
             except TimeoutError as error:
                 # Otherwise the next request would get the late answer.
                 self._drop()

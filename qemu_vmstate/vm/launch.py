@@ -44,7 +44,7 @@ SHIM_NAME = "qemu-vmstate-shim.so"
 _PREFIX = "QEMU_VMSTATE_"
 _NATIVE = "QEMU_VMSTATE_NATIVE"
 # Not imported from state/lock_order.py, because that loads the compiled parts.
-_CHECK_LOCK_ORDER = "QEMU_VMSTATE_CHECK_LOCK_ORDER"
+_OF_THE_USER = ("QEMU_VMSTATE_CHECK_LOCK_ORDER", "QEMU_VMSTATE_ATTACH")
 _ASK_LIBPYTHON = """\
 import json, os, sys, sysconfig
 v = sysconfig.get_config_vars()
@@ -184,5 +184,5 @@ def without_python(inherited: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in inherited.items()
-        if not name.startswith(_PREFIX) or name == _CHECK_LOCK_ORDER
+        if not name.startswith(_PREFIX) or name in _OF_THE_USER
     }

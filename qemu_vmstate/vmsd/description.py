@@ -179,7 +179,7 @@ class _FieldWriter(FieldWriter):
         self.field.info = found
 
     def err_hint(self, hint: str) -> None:
-        lib().qv_set_err_hint(self.field, self._text(hint))
+        lib().qv_set_err_hint(ffi.addressof(self.field), self._text(hint))
 
     def _text(self, text: str) -> Any:
         return _kept_text(text, self._keep)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from .conftest import DEMO, StartVM, environment
+from .conftest import DEMO, StartVM, environment, script
+from .terminals import Terminal
 
 
 @pytest.fixture
@@ -34,3 +36,18 @@ def test_a_later_python_runs_the_device_and_takes_its_stream(
     assert there.python.eval("fault(save(dev), dev.steps())") is None
     there.python.exec("dev.start()")
     assert there.quit() == 0
+
+
+def test_a_later_python_is_debugged(
+    start: StartVM, shim: str, later_python: str, tmp_path: Path
+) -> None:
+    """Python's pdb and its console change between versions."""
+    text = "def stop(number):\n    double = 2 * number\n    breakpoint()\n    return double\n"
+    vm = start(script=script(tmp_path, text), shim=shim, python=later_python)
+    with Terminal.attached(vm.pid, tmp_path) as terminal:
+        terminal.read()
+        assert "stop()\n-> " in terminal.enter("stop(4)")
+        assert terminal.enter("p double") == "8"
+        assert terminal.enter("continue") == "8"
+        assert "ZeroDivisionError: " in terminal.enter("1 / 0")
+        assert terminal.detach() == 0

@@ -66,8 +66,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """
     folder = tmp_path_factory.mktemp("installed")
     meson = Path(sys.executable).with_name("meson")
-    install = [meson, "install", "--no-rebuild", "--quiet", "--destdir", folder / "root"]
-    subprocess.run([*install, "-C", folders.root()], check=True, timeout=120)
+    install = [str(meson), "install", "--no-rebuild", "--quiet", "-C", str(folders.root())]
+    subprocess.run([*install, "--destdir", str(folder / "root")], check=True, timeout=120)
     (package,) = (folder / "root").rglob("site-packages/qemu_vmstate")
     for path in (package / "bindings").glob("*-[0-9]*.so"):
         path.unlink()

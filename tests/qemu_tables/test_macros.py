@@ -53,8 +53,12 @@ class Spelling:
     @property
     def here(self) -> bool:
         """Return whether the row is for the version that the native parts were built for."""
-        version = ".".join(capabilities().qemu.split(".")[:2])
-        return self.versions == "all" or version in self.versions.split(", ")
+        if self.versions == "all":
+            return True
+        word, limit = self.versions.split()
+        built = [int(number) for number in capabilities().qemu.split(".")[:2]]
+        of_row = [int(number) for number in limit.split(".")]
+        return {"from": of_row <= built, "to": built <= of_row}[word]
 
 
 def spellings() -> dict[str, Spelling]:
