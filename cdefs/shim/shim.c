@@ -315,6 +315,8 @@ static void __attribute__((constructor)) on_load(void)
                                 "stripped, or relink it with -Wl,--export-dynamic");
             exit(1);
         }
+        /* So that boot() is called, and says why not; 9.0 was the first to have this function. */
+        qemu_plugin_version = dlsym(RTLD_DEFAULT, "qemu_plugin_scoreboard_new") ? 2 : 1;
         return;
     }
     read_version();

@@ -161,11 +161,14 @@ def test_a_python_without_cffi_is_told_how_to_install_it(
     assert "Traceback" not in error
 
 
+ROOT = root()
+
+
 def root_with(folder: Path, *patterns: str) -> dict[str, str]:
     """Make a root of native parts with those files of ours, and return its variable."""
     folder.mkdir()
     for pattern in patterns:
-        for path in root().glob(pattern):
+        for path in ROOT.glob(pattern):
             (folder / path.name).symlink_to(path)
     return {"QEMU_VMSTATE_NATIVE": str(folder), "XDG_DATA_HOME": str(folder)}
 
