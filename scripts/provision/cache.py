@@ -44,8 +44,10 @@ TARGETS = {
 }
 
 # A Debian with another Python and another QEMU than the first that is supported.
-DEBIAN_13 = ("base-files", "base-passwd", "dash", "coreutils", "libpython3.13", "python3")
-DEBIAN_13 += ("python3-venv", "qemu-system-x86")
+DEBIAN_13 = (
+    *("base-files", "base-passwd", "coreutils", "dash"),
+    *("ca-certificates", "libpython3.13", "python3", "python3-venv", "qemu-system-x86"),
+)
 
 # What the package and its tests are installed from where there is no network.
 WHEELHOUSE = ("cffi>=2.1", "qemu.qmp>=0.0.6", "pytest")
@@ -293,7 +295,12 @@ class Cache:
         stamp, packages = place / "unpacked", " ".join(DEBIAN_13)
         if not stamp.exists() or stamp.read_text() != packages:
             stamp.unlink(missing_ok=True)
-            self.apt.unpack_root("trixie", DEBIAN_13, place / "root")
+            root = place / "root"
+            self.apt.unpack_root("trixie", DEBIAN_13, root)
+            # pip does not start without the file that a maintainer script would make of these.
+            certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+            bundle = b"".join(path.read_bytes() for path in certificates)
+            (root / "etc/ssl/certs/ca-certificates.crt").write_bytes(bundle)
             stamp.write_text(packages)
         return place / "root"
 

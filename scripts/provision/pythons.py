@@ -204,12 +204,10 @@ def fill_wheelhouse(
         return
     shutil.rmtree(directory, ignore_errors=True)
     pip = [str(python), "-m", "pip", "download", "--disable-pip-version-check", "--retries", "5"]
+    pip += ["--progress-bar", "off", "--only-binary=:all:", f"--dest={directory}"]
     for minor in minors:
         run(
-            [
-                *(*pip, "--progress-bar", "off", "--only-binary=:all:"),
-                *(f"--python-version={minor}", "--dest", directory, *wanted),
-            ],
+            [*pip, f"--python-version={minor}", *wanted],
             f"downloading wheels for Python {minor}: {' '.join(wanted)}",
             remedy="look at the network and at pip's configuration, then try again.",
             attempts=3,
