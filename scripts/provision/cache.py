@@ -304,11 +304,14 @@ class Cache:
             stamp.write_text(packages)
         return place / "root"
 
-    def wheelhouse(self) -> Path:
-        """Return the folder with the wheels of ``WHEELHOUSE``, also for Debian 13's Python."""
+    def wheelhouse(self, python: Path) -> Path:
+        """Return the folder with the wheels of ``WHEELHOUSE``, also for Debian 13's Python.
+
+        ``python`` is that of an environment with pip.
+        """
         directory = self.root / "wheelhouse"
         minors = dict.fromkeys([self._interpreter.minor, *WHEELHOUSE_PYTHONS])
-        fill_wheelhouse(directory, self._tools() / "python", [*minors], WHEELHOUSE)
+        fill_wheelhouse(directory, python, [*minors], WHEELHOUSE)
         return directory
 
     def _install_libraries(self, name: str, path: Path, place: Path) -> None:

@@ -286,7 +286,7 @@ def _target_emulators(cache: Cache, environment: Environment) -> None:
 def _bare_places(cache: Cache, environment: Environment) -> None:
     """Provide what a wheel is tried with, where nothing else of this project is in reach."""
     try:
-        environment.wheelhouse = str(cache.wheelhouse())
+        environment.wheelhouse = str(cache.wheelhouse(Path(environment.python)))
     except SetupError as error:
         environment.missing.append(f"the wheel was not tried: {error}")
     if release() is None:

@@ -190,17 +190,28 @@ def test_the_sdist_builds_the_same(built: tuple[Path, Path], tmp_path: Path) -> 
 # ---------------------------------------------------------------- the places
 
 
+def _hidden() -> list[Path]:
+    """Return the checkout, the cache folder, and QEMU build directories outside of them."""
+    folders = [CHECKOUT, cache.folder()]
+    for tree in environment()["trees"]:
+        build = Path(tree["build"])
+        if not any(build.is_relative_to(folder) for folder in folders):
+            folders.append(build)
+    return folders
+
+
 def _needs(emulator: Emulator) -> Path | None:
-    """Return what of the cache folder an emulator needs: its root, or itself; None if nothing."""
+    """Return what an emulator needs of the hidden folders: its root, or itself; None if nothing."""
     path = Path(emulator["path"])
-    if not path.is_relative_to(cache.folder()):
-        return None
-    roots = [parent for parent in path.parents if parent.name == "root"]
-    return roots[0] if roots and roots[0].is_relative_to(cache.folder()) else path
+    for folder in _hidden():
+        if path.is_relative_to(folder):
+            below = [parent for parent in path.parents if parent.is_relative_to(folder)]
+            return next((parent for parent in below if parent.name == "root"), path)
+    return None
 
 
 def on_this_machine(folder: Path) -> Place:
-    """Return a place on this machine, where only the emulators can be seen of the cache folder."""
+    """Return a place on this machine, where only the emulators can be seen of what is hidden."""
     lines, again = [], []
     for number, emulator in enumerate(environment()["emulators"]):
         needed = _needs(emulator)
@@ -209,18 +220,17 @@ def on_this_machine(folder: Path) -> Place:
         stash = folder / f"emulator-{number}"
         if needed.is_dir():
             stash.mkdir()
-            again.append(shlex.join(["mkdir", "-p", str(needed)]))
+            again.append(["mkdir", "-p", needed])
         else:
             stash.touch()
-            again.append(shlex.join(["mkdir", "-p", str(needed.parent)]))
-            again.append(shlex.join(["touch", str(needed)]))
-        lines.append(shlex.join(["mount", "--bind", str(needed), str(stash)]))
-        again.append(shlex.join(["mount", "--bind", str(stash), str(needed)]))
-    hidden = (CHECKOUT, cache.folder())
-    lines += [shlex.join(["mount", "-t", "tmpfs", "tmpfs", str(place)]) for place in hidden]
+            again += [["mkdir", "-p", needed.parent], ["touch", needed]]
+        lines.append(["mount", "--bind", needed, stash])
+        again.append(["mount", "--bind", stash, needed])
+    lines += [["mount", "-t", "tmpfs", "tmpfs", place] for place in _hidden()]
+    commands = [shlex.join(map(str, words)) for words in [*lines, *again]]
     found = pythons.ask(sys.executable)
     assert found
-    return Place(folder, folder, "\n".join([*lines, *again, 'exec env -i "$@"']), found.executable)
+    return Place(folder, folder, "\n".join([*commands, 'exec env -i "$@"']), found.executable)
 
 
 def in_debian_13(folder: Path) -> Place:
@@ -245,8 +255,13 @@ def emulators() -> Iterator[Any]:
     for emulator in environment()["emulators"]:
         if emulator["native"]:
             yield pytest.param("this-machine", emulator, id=emulator["name"])
-    path = "/usr/bin/qemu-system-x86_64"
-    yield pytest.param("debian-13", {"path": path, "args": [], "env": {}}, id="debian-13")
+    known = any(tree["name"] == "10.0" for tree in environment()["trees"])
+    missing = pytest.mark.skip(reason="no native parts for QEMU 10.0 were set up")
+    yield pytest.param(
+        *("debian-13", {"path": "/usr/bin/qemu-system-x86_64", "args": [], "env": {}}),
+        id="debian-13",
+        marks=() if known else missing,
+    )
 
 
 in_each_place = pytest.mark.parametrize("where", PLACES)
