@@ -26,7 +26,7 @@ from typing import Any
 from .qemu_build import Tree, TreeError
 
 # A scratch with another layout, from another revision of this file, is removed.
-LAYOUT = 1
+LAYOUT = 2
 
 # Parts of a build directory that no command here reads; some are large.
 SKIPPED_DIRS = {"docs", "meson-logs", "pc-bios", "pyvenv", "qemu-bundle", "roms", "tests"}
@@ -218,7 +218,9 @@ def _scratch_ninja(scratch: Scratch, text: str) -> str:
     # The scratch must not run meson, which would configure it from the user's files.
     text = re.sub(r"^build build\.ninja:.*\n(?: .*\n)*", "", text, flags=re.MULTILINE)
     # Appended, because the last of contradicting options is effective.
-    flags = " ".join(["-fPIC", "-fno-lto", *scratch.sanitizer_flags])
+    # Assertions in QEMU's headers have their paths in the library.
+    paths = f"-fmacro-prefix-map={scratch.tree.source}/="
+    flags = " ".join(["-fPIC", "-fno-lto", paths, *scratch.sanitizer_flags])
     return re.sub(
         r"^(rule \w*COMPILER\w*(?:_RSP)?\n(?: .*\n)*?.*)\$ARGS", rf"\1$ARGS {flags}", text,
         flags=re.MULTILINE,

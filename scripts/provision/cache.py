@@ -14,7 +14,7 @@ from pathlib import Path
 from .console import SetupError, output_of, run, say
 from .debian import Apt, missing_packages
 from .natives import Tree, TreeError, open_tree
-from .pythons import Interpreter, make_environment
+from .pythons import Interpreter, fill_wheelhouse, make_environment
 
 # The Python packages that QEMU's configure needs; 10.x would otherwise use its own copies.
 TOOLS = ("meson>=1.5", "ninja", "setuptools", "distlib", "tomli", "wheel")
@@ -42,6 +42,16 @@ TARGETS = {
     "qemu-system-misc": ("m68k", "riscv64", "s390x"),
     "qemu-system-ppc": ("ppc", "ppc64"),
 }
+
+# A Debian with another Python and another QEMU than the first that is supported.
+DEBIAN_13 = (
+    *("base-files", "base-passwd", "coreutils", "dash"),
+    *("ca-certificates", "libpython3.13", "python3", "python3-venv", "qemu-system-x86"),
+)
+
+# What the package and its tests are installed from where there is no network.
+WHEELHOUSE = ("cffi>=2.1", "qemu.qmp>=0.0.6", "pytest")
+WHEELHOUSE_PYTHONS = ("3.13",)
 
 NEWEST = (10, 2)
 
@@ -275,6 +285,34 @@ class Cache:
                 package.unlink()
             stamp.touch()
         return paths
+
+    def debian_13(self) -> Path:
+        """Return the folder of a minimal root of Debian 13, with its Python and its QEMU.
+
+        Raises ``SetupError`` if it cannot be made, as by another user than root.
+        """
+        place = self.root / "debian-13"
+        stamp, packages = place / "unpacked", " ".join(DEBIAN_13)
+        if not stamp.exists() or stamp.read_text() != packages:
+            stamp.unlink(missing_ok=True)
+            root = place / "root"
+            self.apt.unpack_root("trixie", DEBIAN_13, root)
+            # pip does not start without the file that a maintainer script would make of these.
+            certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+            bundle = b"".join(path.read_bytes() for path in certificates)
+            (root / "etc/ssl/certs/ca-certificates.crt").write_bytes(bundle)
+            stamp.write_text(packages)
+        return place / "root"
+
+    def wheelhouse(self, python: Path) -> Path:
+        """Return the folder with the wheels of ``WHEELHOUSE``, also for Debian 13's Python.
+
+        ``python`` is that of an environment with pip.
+        """
+        directory = self.root / "wheelhouse"
+        minors = dict.fromkeys([self._interpreter.minor, *WHEELHOUSE_PYTHONS])
+        fill_wheelhouse(directory, python, [*minors], WHEELHOUSE)
+        return directory
 
     def _install_libraries(self, name: str, path: Path, place: Path) -> None:
         """Install the missing libraries that an unpacked emulator links to."""

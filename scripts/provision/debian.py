@@ -174,6 +174,30 @@ class Apt:
             attempts=3,
         )
 
+    def unpack_root(self, suite: str, packages: Sequence[str], directory: Path) -> None:
+        """Unpack packages of a Debian release, and what they depend on, as a root in ``directory``.
+
+        No maintainer script runs. Raises ``SetupError`` if not run as root.
+        """
+        if os.geteuid() != 0:
+            raise SetupError(f"mmdebstrap makes {directory} as root: run scripts/setup as root.")
+        if missing_packages(["mmdebstrap"]):
+            self.install(["mmdebstrap"])
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        mirror = self._machine_sources()[0][0]
+        run(
+            [
+                *("mmdebstrap", "--mode=root", "--variant=extract"),
+                '--aptopt=APT::Install-Recommends "false"',
+                *(f"--include={','.join(packages)}", suite, str(directory)),
+                f"deb [signed-by={KEYRING}] {mirror} {suite} main",
+            ],
+            f"unpacking a root of Debian {suite}",
+            remedy="look at the network and try again.",
+            attempts=2,
+        )
+
     def source_versions(self, package: str) -> list[str]:
         """Return the available versions of a source package."""
         text = output_of(self.command("apt-cache", "madison", package)) or ""

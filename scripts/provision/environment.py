@@ -37,7 +37,10 @@ CONFIGURING = ("ninja-build", "libpixman-1-dev", "libfdt-dev", "dpkg-dev")
 EMULATING = ("qemu-system-x86", "qemu-utils")
 TESTING = ("qemu-system-arm", "bzip2", "lzop", "xz-utils", "zstd")
 
-PURPOSES = ("demo", "bench", "docs", "test")
+PURPOSES = ("demo", "bench", "docs", "wheel", "test")
+
+# These have native parts for every version of QEMU that is tested.
+FOR_ALL_VERSIONS = ("wheel", "test")
 
 
 @dataclass
@@ -86,6 +89,8 @@ class Environment:
     emulators: list[Emulator] = field(default_factory=list)
     targets: list[TargetEmulator] = field(default_factory=list)
     qemu_img: str | None = None
+    debian_13: str | None = None
+    wheelhouse: str | None = None
     missing: list[str] = field(default_factory=list)
 
     def native_of(self, minor: str) -> str | None:
@@ -129,7 +134,8 @@ def _ensure(
     if purpose == "test":
         _later_python(environment, interpreter, wanted)
     trees = [users] if users else _our_trees(purpose, cache, environment)
-    build_natives(trees, python, cache.root)
+    if purpose != "wheel":
+        build_natives(trees, python, cache.root)
     for tree in trees:
         environment.trees.append(QemuTree(tree.minor_version, tree.version, str(tree.build)))
     environment.qemu_img = shutil.which("qemu-img")
@@ -139,6 +145,7 @@ def _ensure(
     if purpose == "test":
         _backported_emulator(cache, environment)
         _target_emulators(cache, environment)
+        _bare_places(cache, environment)
     if users:
         _users_emulator(users, environment)
     elif purpose == "test":
@@ -162,7 +169,7 @@ def _install_packages(
 ) -> None:
     wanted = [*COMPILING, *python_packages]
     if users is None:
-        wanted += [*CONFIGURING, *EMULATING]
+        wanted += [*CONFIGURING, *(EMULATING if purpose != "wheel" else ())]
     elif users.minor_version == "7.2":
         wanted += EMULATING
     if purpose == "test":
@@ -197,12 +204,15 @@ def _later_python(
 
 
 def _our_trees(purpose: str, cache: Cache, environment: Environment) -> list[Tree]:
-    trees = [cache.tree("7.2", all_suites=purpose == "test")]
-    if purpose == "test":
+    for_all = purpose in FOR_ALL_VERSIONS
+    trees = [cache.tree("7.2", all_suites=for_all)]
+    if for_all:
         for wanted in ("10.0", "newest"):
             try:
                 trees.append(cache.tree(wanted, all_suites=True))
             except SetupError as error:
+                if purpose == "wheel":
+                    raise
                 environment.missing.append(f"QEMU {wanted} was not tested: {error}")
     return trees
 
@@ -271,6 +281,21 @@ def _target_emulators(cache: Cache, environment: Environment) -> None:
             environment.targets.append(TargetEmulator(name, str(path), arguments, version))
         else:
             environment.missing.append(f"the emulator {path} does not start: not tested.")
+
+
+def _bare_places(cache: Cache, environment: Environment) -> None:
+    """Provide what a wheel is tried with, where nothing else of this project is in reach."""
+    try:
+        environment.wheelhouse = str(cache.wheelhouse(Path(environment.python)))
+    except SetupError as error:
+        environment.missing.append(f"the wheel was not tried: {error}")
+    if release() is None:
+        environment.missing.append("the wheel was not tried in Debian 13: this is not Debian.")
+        return
+    try:
+        environment.debian_13 = str(cache.debian_13())
+    except SetupError as error:
+        environment.missing.append(f"the wheel was not tried in Debian 13: {error}")
 
 
 def _users_emulator(tree: Tree, environment: Environment) -> None:

@@ -133,7 +133,7 @@ def _group(groups: dict[str, Any], name: str) -> Iterator[str]:
 
 
 # What a purpose needs beside what every one needs, as groups of pyproject.toml.
-_GROUPS = {"demo": "show", "bench": "show", "docs": "docs", "test": "dev"}
+_GROUPS = {"demo": "show", "bench": "show", "docs": "docs", "wheel": "wheel", "test": "dev"}
 
 
 def requirements(checkout: Path, purpose: str) -> list[str]:
@@ -192,6 +192,27 @@ def make_environment(
     )
     stamp.write_text(json.dumps(key))
     return python
+
+
+def fill_wheelhouse(
+    directory: Path, python: Path, minors: Sequence[str], wanted: Sequence[str]
+) -> None:
+    """Download wheels of ``wanted``, and of what they need, for the Python versions ``minors``."""
+    stamp = directory / "filled.json"
+    key = json.dumps({"wanted": [*wanted], "minors": [*minors]})
+    if stamp.exists() and stamp.read_text() == key:
+        return
+    shutil.rmtree(directory, ignore_errors=True)
+    pip = [str(python), "-m", "pip", "download", "--disable-pip-version-check", "--retries", "5"]
+    pip += ["--progress-bar", "off", "--only-binary=:all:", f"--dest={directory}"]
+    for minor in minors:
+        run(
+            [*pip, f"--python-version={minor}", *wanted],
+            f"downloading wheels for Python {minor}: {' '.join(wanted)}",
+            remedy="look at the network and at pip's configuration, then try again.",
+            attempts=3,
+        )
+    stamp.write_text(key)
 
 
 def install_checkout(python: Path, checkout: Path) -> None:

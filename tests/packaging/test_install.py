@@ -182,7 +182,7 @@ def test_without_a_tree_that_serves_meson_says_what_to_do(
     assert ended.returncode != 0
     output = ended.stdout + ended.stderr
     wanted = {
-        "none": "no QEMU build directory: name one with -Dqemu_build=PATH",
+        "none": "no QEMU build directory: name one or more with -Dqemu_build=PATH",
         "missing": "nowhere is not a directory",
         "missing-by-variable": "elsewhere is not a directory",
         "not-a-build": "is not a QEMU build directory",
