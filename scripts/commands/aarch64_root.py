@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An arm64 Debian root, whose programs run under QEMU's user-mode emulation.
 
-All of its programs are arm64's, but for the C compiler, which is a cross compiler for this
-machine's processor, so that C compiles as fast as outside. Packages are only unpacked; no
-maintainer script runs.
+All of its programs are arm64's, but for a C compiler and a second Python, for QEMU's generators of
+code, which are this machine's, so that a build is nearly as fast as outside. Packages are only
+unpacked; no maintainer script runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ PACKAGES = (
 # For emulators in the root.
 EMULATORS = ("qemu-system-arm",)
 
-CROSS_COMPILER = "gcc-aarch64-linux-gnu"
+# The programs of this machine's processor.
+NATIVE = ("gcc-aarch64-linux-gnu", "python3")
+NATIVE_PYTHON = "/usr/bin/native-python3"
 TOOLS = ("ar", "gcc", "ld", "nm", "objcopy", "ranlib", "strip")
 
 # What maintainer scripts would make: links, by their path, and files.
@@ -100,20 +102,21 @@ class Root:
 
     def _unpack(self) -> None:
         stamp = self.place / "unpacked"
-        key = json.dumps([self._cache.apt.codename, *PACKAGES, *EMULATORS, CROSS_COMPILER])
+        key = json.dumps([self._cache.apt.codename, *PACKAGES, *EMULATORS, *NATIVE])
         if stamp.exists() and stamp.read_text() == key:
             return
         self._cache.apt.update(all_suites=False)
         stamp.unlink(missing_ok=True)
-        compiler = self.place / "compiler"
+        native = self.place / "native"
         self._bootstrap("arm64", [*PACKAGES, *EMULATORS], self.path)
-        self._bootstrap(_debian_architecture(), [CROSS_COMPILER], compiler)
+        self._bootstrap(_debian_architecture(), NATIVE, native)
+        (native / "usr/bin/python3").resolve().rename(native / NATIVE_PYTHON[1:])
         run(
-            ["cp", "-a", "--no-clobber", f"{compiler}/.", self.path],
-            "adding the cross compiler to the arm64 root",
+            ["cp", "-a", "--no-clobber", f"{native}/.", self.path],
+            "adding the compiler to the arm64 root",
             remedy=f"make room in {self.place} and try again.",
         )
-        shutil.rmtree(compiler)
+        shutil.rmtree(native)
         links = {**LINKS, **{f"usr/bin/{tool}": f"aarch64-linux-gnu-{tool}" for tool in TOOLS}}
         for name, target in links.items():
             if not (self.path / name).is_symlink():

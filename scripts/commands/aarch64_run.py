@@ -13,7 +13,7 @@ from provision.environment import CHECKOUT, Environment, ensure
 from provision.pythons import choose, requirements
 from provision.qemu_build import TreeError, open_tree
 
-from .aarch64_root import Root
+from .aarch64_root import NATIVE_PYTHON, Root
 from .checks import ONCE, Result, Run, summary
 
 USAGE = """\
@@ -38,6 +38,8 @@ def _configured(root: Root, source: Path, version: str) -> Path:
         remedy=f"see {build / 'config.log'}; to begin anew, remove {build}.",
         cwd=build,
     )
+    commands = build / "build.ninja"
+    commands.write_text(commands.read_text().replace("/usr/bin/python3 ", f"{NATIVE_PYTHON} "))
     return build
 
 
