@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An arm64 Debian root, whose programs run under QEMU's user-mode emulation.
 
-All of its programs are arm64's, but for a C compiler and a second Python, for QEMU's generators of
-code, which are this machine's, so that a build is nearly as fast as outside. Packages are only
-unpacked; no maintainer script runs.
+All of its programs are arm64's, but for the C compiler, ``/bin/sh``, and a second Python for QEMU's
+generators of code, which are this machine's, so that a build is nearly as fast as outside. Packages
+are only unpacked; no maintainer script runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from provision.debian import missing_packages
 OUTSIDE = ("mmdebstrap", "qemu-user-static")
 
 PACKAGES = (
-    *("base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils", "findutils"),
+    *("base-passwd", "bash", "coreutils", "debianutils", "diffutils", "findutils"),
     *("gawk", "grep", "gzip", "hostname", "mount", "procps", "sed", "tar", "util-linux"),
     *("bzip2", "lzop", "xz-utils", "zstd", "qemu-utils"),
     *("file", "git", "make", "perl", "pkgconf", "python3", "python3-dev"),
@@ -35,12 +35,12 @@ PACKAGES = (
 EMULATORS = ("qemu-system-arm",)
 
 # The programs of this machine's processor.
-NATIVE = ("gcc-aarch64-linux-gnu", "python3")
+NATIVE = ("gcc-aarch64-linux-gnu", "dash", "python3")
 NATIVE_PYTHON = "/usr/bin/native-python3"
 TOOLS = ("ar", "gcc", "ld", "nm", "objcopy", "ranlib", "strip")
 
 # What maintainer scripts would make: links, by their path, and files.
-LINKS = {"bin/sh": "dash", "usr/bin/awk": "gawk", "usr/bin/cc": "aarch64-linux-gnu-gcc"}
+LINKS = {"usr/bin/awk": "gawk", "usr/bin/cc": "aarch64-linux-gnu-gcc"}
 FILES = {"etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"}
 
 # The glibc that wheels may need, 2.N: no later one than Debian 12 has.
@@ -111,6 +111,7 @@ class Root:
         self._bootstrap("arm64", [*PACKAGES, *EMULATORS], self.path)
         self._bootstrap(_debian_architecture(), NATIVE, native)
         (native / "usr/bin/python3").resolve().rename(native / NATIVE_PYTHON[1:])
+        (native / "bin/dash").rename(native / "bin/sh")
         run(
             ["cp", "-a", "--no-clobber", f"{native}/.", self.path],
             "adding the compiler to the arm64 root",

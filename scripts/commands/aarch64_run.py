@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,8 @@ def _configured(root: Root, source: Path, version: str) -> Path:
         cwd=build,
     )
     commands = build / "build.ninja"
-    commands.write_text(commands.read_text().replace("/usr/bin/python3 ", f"{NATIVE_PYTHON} "))
+    text = commands.read_text().replace("/usr/bin/python3 ", f"{NATIVE_PYTHON} ")
+    commands.write_text(re.sub(r"\S+/meson --internal ", rf"{NATIVE_PYTHON} \g<0>", text))
     return build
 
 
