@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,12 +18,16 @@ from provision.qemu_build import TreeError, open_tree
 from .aarch64_root import NATIVE_PYTHON, Root
 from .checks import ONCE, Result, Run, summary
 
+# Emulated Python takes about 15 times as long.
+STEP_SECONDS = 3 * 3600
+TEST_SECONDS = 1800
+
 USAGE = """\
 usage: scripts/test-aarch64 [PYTEST ARGUMENT ...]
 
 Make an arm64 Debian root in the cache folder, build the project in it for Debian's QEMU 7.2,
-and run the tests in process there, under QEMU's user-mode emulation. Arguments go to pytest,
-for example: scripts/test-aarch64 -k subsections"""
+and run the tests in process there, under QEMU's user-mode emulation. Needs root; takes an
+hour. Arguments go to pytest, for example: scripts/test-aarch64 -k subsections"""
 
 
 def _configured(root: Root, source: Path, version: str) -> Path:
@@ -78,10 +83,19 @@ def _run(extra: Sequence[str]) -> tuple[Environment, list[Result]]:
         build = _configured(root, tree.source, tree.version)
         native = _built(root, build, tree.version)
     environment = Environment("test", str(root.python))
-    steps = Run(environment, extra)
+    steps = Run(environment, extra, STEP_SECONDS)
+    options = ["-o", f"timeout={TEST_SECONDS}", "-n", "2"]
     steps.tests(
         f"in process, QEMU {tree.version}, AArch64",
-        ["tests", *(f"--ignore=tests/{name}" for name in ONCE), "-n", "2"],
+        ["tests", *(f"--ignore=tests/{name}" for name in ONCE), *options],
+        str(native),
+        environment.python,
+    )
+    # QEMU gives the programs that it runs pages of this size, which some AArch64 kernels have.
+    os.environ["QEMU_PAGESIZE"] = str(64 << 10)
+    steps.tests(
+        "the same with pages of 64 KiB, of large objects",
+        ["tests/staging/test_large.py", "tests/staging/test_large_restore.py", *options],
         str(native),
         environment.python,
     )
