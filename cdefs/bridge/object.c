@@ -10,7 +10,6 @@
  * pages in at each save would cost more than the copy.
  */
 #define LARGE (4 * 1024 * 1024)
-#define PAGE 4096
 #define HUGE_PAGE (2 * 1024 * 1024)
 
 static void reset_range(QvObject *object, size_t from, size_t to)
@@ -53,15 +52,21 @@ void qv_object_reset(QvObject *object, bool all)
 
 /* --------------------------------------------------------------- objects */
 
+static size_t page_size(void)
+{
+    return sysconf(_SC_PAGESIZE);
+}
+
 /* Return the start of the mapping; the QvObject is at the end of its first page, staging follows. */
 static char *mapping_of(QvObject *object)
 {
-    return (char *)object->staging - PAGE;
+    return (char *)object->staging - page_size();
 }
 
 static QvObject *map_object(size_t size)
 {
-    size_t length = size + PAGE + HUGE_PAGE;
+    size_t page = page_size(), rounded = ROUND_UP(size, page);
+    size_t length = page + HUGE_PAGE + rounded;
     char *memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     char *staging;
@@ -69,11 +74,10 @@ static QvObject *map_object(size_t size)
     if (memory == MAP_FAILED) {
         return NULL;
     }
-    staging = (char *)QEMU_ALIGN_UP((uintptr_t)memory + PAGE, HUGE_PAGE);
-    munmap(memory, staging - PAGE - memory);
-    length = ROUND_UP(size, PAGE);
-    munmap(staging + length, memory + size + PAGE + HUGE_PAGE - (staging + length));
-    madvise(staging, length, MADV_HUGEPAGE);
+    staging = (char *)QEMU_ALIGN_UP((uintptr_t)memory + page, HUGE_PAGE);
+    munmap(memory, staging - page - memory);
+    munmap(staging + rounded, memory + length - (staging + rounded));
+    madvise(staging, rounded, MADV_HUGEPAGE);
     return (QvObject *)(staging - offsetof(QvObject, staging));
 }
 
@@ -118,7 +122,7 @@ void qv_object_free(QvObject *object)
         g_free(object->cells);
     }
     if (object->mapped) {
-        munmap(mapping_of(object), PAGE + ROUND_UP(object_class->size, PAGE));
+        munmap(mapping_of(object), page_size() + ROUND_UP(object_class->size, page_size()));
     } else {
         g_free(object);
     }
@@ -143,7 +147,7 @@ void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory
 void qv_object_release_pages(QvObject *object)
 {
     if (object->mapped && object->dirty) {
-        madvise(object->staging, ROUND_UP(object->object_class->size, PAGE), MADV_DONTNEED);
+        madvise(object->staging, ROUND_UP(object->object_class->size, page_size()), MADV_DONTNEED);
         object->dirty = false;
     }
 }

@@ -38,31 +38,6 @@ static char *new_stack(void)
     return memory;
 }
 
-/*
- * Call hook on the stack that ends at top.  swapcontext() would make three system calls, which
- * take longer than most hooks and would count for the downtime.
- */
-static int call_on(char *top, QvPythonHook *hook, void *handle, int argument, char **errmsg)
-{
-    int ret;
-
-#ifdef __x86_64__
-    /* Every register that a call may change by the psABI is an operand or in the clobber list. */
-    __asm__ volatile("movq %%rsp, %%rbx\n\t"
-                     "movq %[top], %%rsp\n\t"
-                     "call *%[hook]\n\t"
-                     "movq %%rbx, %%rsp"
-                     : "=a"(ret), "+D"(handle), "+S"(argument), "+d"(errmsg)
-                     : [top] "r"(top), [hook] "r"(hook)
-                     : "rbx", "rcx", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3",
-                       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
-                       "xmm13", "xmm14", "xmm15", "cc", "memory");
-#else
-#error "qemu_vmstate knows how to change stacks on x86-64 only"
-#endif
-    return ret;
-}
-
 int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg)
 {
     int ret;
@@ -78,7 +53,7 @@ int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg
         }
     }
     in_use = true;
-    ret = call_on(stack + STACK_SIZE, hook, handle, argument, errmsg);
+    ret = qv_call_on_stack(stack, STACK_SIZE, hook, handle, argument, errmsg);
     in_use = false;
     return ret;
 }

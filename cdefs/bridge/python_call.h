@@ -2,13 +2,11 @@
 #ifndef QV_PYTHON_CALL_H
 #define QV_PYTHON_CALL_H
 
+#include "bridge/stack_switch.h"
 #include "shared/python_table.h"
 
 /* Owner: _state, which is never unloaded; NULL before qv_set_python(). */
 extern const QvPython *qv_python_table;
-
-/* A function of callbacks.h. */
-typedef int QvPythonHook(void *handle, int argument, char **errmsg);
 
 /*
  * Call hook(handle, argument, errmsg) on a stack that is large enough for CPython.

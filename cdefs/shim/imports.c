@@ -88,7 +88,9 @@ static bool store(const Object *object, void **slot, void *function)
 {
     uintptr_t page_size = sysconf(_SC_PAGESIZE), address = (uintptr_t)slot;
     void *page = (void *)(address & ~(page_size - 1));
-    bool read_only = address >= object->relro_start && address < object->relro_end;
+    /* A page of which only a part is relro stays writable: not all processors' are of 4 KiB. */
+    bool read_only =
+        address >= object->relro_start && address < (object->relro_end & ~(page_size - 1));
 
     if (read_only && mprotect(page, page_size, PROT_READ | PROT_WRITE)) {
         return false;
@@ -100,7 +102,7 @@ static bool store(const Object *object, void **slot, void *function)
     return true;
 }
 
-/* The dynamic section's value for tag; glibc has relocated addresses in it. */
+/* The dynamic section's value for tag, or 0. */
 static uintptr_t dynamic_value(const Object *object, ElfW(Sxword) tag)
 {
     const ElfW(Dyn) * entry;
@@ -113,19 +115,29 @@ static uintptr_t dynamic_value(const Object *object, ElfW(Sxword) tag)
     return 0;
 }
 
+/* Where the dynamic section's table tag is; glibc relocates its address, but not on RISC-V. */
+static const void *dynamic_table(const Object *object, ElfW(Sxword) tag)
+{
+    uintptr_t address = dynamic_value(object, tag);
+
+    return (const void *)(address && address < object->start ? object->bias + address : address);
+}
+
+/*
+ * Only a relocation of a function's address can name a function that the object imports, so the
+ * type, which has a number of its own on each processor, does not matter.
+ */
 static bool replace_in(const Object *object, const ElfW(Rela) * entry, size_t size,
                        const char *name, void *function)
 {
-    const ElfW(Sym) *symbols = (const void *)dynamic_value(object, DT_SYMTAB);
-    const char *names = (const void *)dynamic_value(object, DT_STRTAB);
+    const ElfW(Sym) *symbols = dynamic_table(object, DT_SYMTAB), *symbol;
+    const char *names = dynamic_table(object, DT_STRTAB);
     const ElfW(Rela) *end = (const void *)((const char *)entry + size);
     bool replaced = false;
 
     for (; entry && entry < end; entry++) {
-        unsigned type = ELF64_R_TYPE(entry->r_info);
-
-        if ((type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT)
-            && !strcmp(names + symbols[ELF64_R_SYM(entry->r_info)].st_name, name)) {
+        symbol = &symbols[ELF64_R_SYM(entry->r_info)];
+        if (symbol->st_shndx == SHN_UNDEF && !strcmp(names + symbol->st_name, name)) {
             replaced |= store(object, (void **)(object->bias + entry->r_offset), function);
         }
     }
@@ -137,9 +149,9 @@ bool qv_replace_import(const void *inside, const char *name, void *function)
     Object object = object_with(inside);
     bool called, pointed_at;
 
-    called = replace_in(&object, (const void *)dynamic_value(&object, DT_JMPREL),
+    called = replace_in(&object, dynamic_table(&object, DT_JMPREL),
                         dynamic_value(&object, DT_PLTRELSZ), name, function);
-    pointed_at = replace_in(&object, (const void *)dynamic_value(&object, DT_RELA),
+    pointed_at = replace_in(&object, dynamic_table(&object, DT_RELA),
                             dynamic_value(&object, DT_RELASZ), name, function);
     return called || pointed_at;
 }

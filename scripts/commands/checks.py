@@ -38,9 +38,12 @@ class Result:
 class Run:
     """Runs the steps one after the other, also after one that fails."""
 
-    def __init__(self, environment: Environment, extra: Sequence[str]) -> None:
+    def __init__(
+        self, environment: Environment, extra: Sequence[str], seconds: float = STEP_SECONDS
+    ) -> None:
         self.environment = environment
         self.extra = list(extra)
+        self._seconds = seconds
         self.results: list[Result] = []
         self._reports = CHECKOUT / "build" / "junit"
         self._reports.mkdir(parents=True, exist_ok=True)
@@ -89,10 +92,10 @@ class Run:
                 cwd=CHECKOUT,
                 env={**os.environ, **env},
                 stdin=subprocess.DEVNULL,
-                timeout=STEP_SECONDS,
+                timeout=self._seconds,
             ).returncode
         except subprocess.TimeoutExpired:
-            say(f"{name}: stopped after {STEP_SECONDS} s")
+            say(f"{name}: stopped after {self._seconds} s")
             return 124
         except OSError as error:
             say(f"{name}: {command[0]}: {error.strerror}; run scripts/setup again")

@@ -12,7 +12,7 @@ CDEFS = Path(__file__).resolve().parents[2] / "cdefs"
 
 # From the bottom up; the files in one row are independent of each other.
 BRIDGE = (
-    ("symbols", "shim_abi"),
+    ("symbols", "shim_abi", "stack_switch"),
     ("qemu",),
     ("bql", "python_call", "object_class", "migration_error", "timer"),
     ("vmstate_infos", "object", "bridge_functions"),
