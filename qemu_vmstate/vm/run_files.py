@@ -46,7 +46,8 @@ class RunFiles:
         if self._sockets not in (None, self.folder):
             shutil.rmtree(str(self._sockets), ignore_errors=True)
         self._sockets = None
-        if self._temporary and not keep:
+        # Without open() it is the current folder.
+        if self._temporary and not keep and self.folder.is_absolute():
             shutil.rmtree(self.folder, ignore_errors=True)
 
     @property

@@ -132,12 +132,11 @@ def _group(groups: dict[str, Any], name: str) -> Iterator[str]:
             yield from _group(groups, entry["include-group"])
 
 
-# What a purpose needs beside what every one needs, as groups of pyproject.toml.
-_GROUPS = {"demo": "show", "bench": "show", "docs": "docs", "wheel": "wheel", "test": "dev"}
-
-
 def requirements(checkout: Path, purpose: str) -> list[str]:
-    """Return the requirements in pyproject.toml: to run, to build, and for ``purpose``."""
+    """Return the requirements in pyproject.toml: to run, to build, and for ``purpose``.
+
+    A purpose has its own in a dependency group of its name, that of the tests in ``dev``.
+    """
     try:
         text = (checkout / "pyproject.toml").read_text()
         data = tomllib.loads(text)
@@ -148,7 +147,7 @@ def requirements(checkout: Path, purpose: str) -> list[str]:
         *project.get("dependencies", []),
         *project.get("optional-dependencies", {}).get("vm", []),
         *project.get("optional-dependencies", {}).get("zstd", []),
-        *_group(data.get("dependency-groups", {}), _GROUPS[purpose]),
+        *_group(data["dependency-groups"], "dev" if purpose == "test" else purpose),
         *data["build-system"]["requires"],
         *("meson", "ninja"),
     ]
