@@ -440,7 +440,7 @@ def test_other_users_are_refused(start: StartVM, tmp_path: Path, runtime: Path) 
 def test_interact_needs_the_key(start: StartVM, tmp_path: Path) -> None:
     vm = start(script=script(tmp_path, COUNTER), folder=tmp_path / "files")
     # QEMU may have closed the connection before the request for a prompt is sent.
-    refused = pytest.raises((AttachError, ControlError), match="not attached|cannot be reached")
+    refused = pytest.raises((AttachError, ControlError), match=r"not attached|cannot be reached")
     with refused:
         Control(tmp_path / "files" / "vm.control", b"another VM's").interact()
     with pytest.raises(ControlError, match="cannot be reached for a prompt"):
