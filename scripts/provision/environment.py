@@ -204,25 +204,38 @@ def _later_python(
 
 
 def _our_trees(purpose: str, cache: Cache, environment: Environment) -> list[Tree]:
-    for_all = purpose in FOR_ALL_VERSIONS
-    trees = [cache.tree("7.2", all_suites=for_all)]
-    if for_all:
-        for wanted in ("10.0", "newest"):
-            try:
-                trees.append(cache.tree(wanted, all_suites=True))
-            except SetupError as error:
-                if purpose == "wheel":
-                    raise
-                environment.missing.append(f"QEMU {wanted} was not tested: {error}")
+    if purpose not in FOR_ALL_VERSIONS:
+        # That of the distribution's emulator, which the demo runs: 7.2 in Debian 12.
+        stock = _stock()
+        return [cache.tree(_minor(stock[1]) if stock else "7.2", all_suites=False)]
+    trees = [cache.tree("7.2", all_suites=True)]
+    for wanted in ("10.0", "newest"):
+        try:
+            trees.append(cache.tree(wanted, all_suites=True))
+        except SetupError as error:
+            if purpose == "wheel":
+                raise
+            environment.missing.append(f"QEMU {wanted} was not tested: {error}")
     return trees
 
 
-def _stock_emulator(environment: Environment) -> None:
+def _stock() -> tuple[str, str] | None:
+    """Return path and version of the distribution's emulator, if it is there."""
     path = shutil.which("qemu-system-x86_64", path="/usr/bin")
     version = emulator_version(path) if path else None
-    if path is None or version is None:
+    return (path, version) if path and version else None
+
+
+def _minor(version: str) -> str:
+    return ".".join(map(str, numbers(version)[:2]))
+
+
+def _stock_emulator(environment: Environment) -> None:
+    stock = _stock()
+    if stock is None:
         return
-    minor = ".".join(map(str, numbers(version)[:2]))
+    path, version = stock
+    minor = _minor(version)
     native = environment.native_of(minor)
     if native:
         environment.emulators.append(Emulator(f"stock-{minor}", path, [], version, native))
