@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from qemu_vmstate.natives import chosen
 from qemu_vmstate.natives.folders import packaged_natives, root
 
 from .missing import hide
@@ -176,9 +177,7 @@ def test_those_of_another_qemu_are_one_sentence(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "broken", ["_state.abi3.so", f"_native-{packaged_natives()[0].qemu}.abi3.so"]
-)
+@pytest.mark.parametrize("broken", ["_state.abi3.so", f"_native-{chosen().qemu}.abi3.so"])
 def test_those_of_another_machine_name_the_file_and_the_remedy(tmp_path: Path, broken: str) -> None:
     for path in root().iterdir():
         if path.is_file() and path.name != broken:
