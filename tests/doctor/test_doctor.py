@@ -99,7 +99,8 @@ def test_the_text_has_the_same_in_columns(tmp_path: Path) -> None:
 def test_without_qemu_qmp_no_vm_is_tried(tmp_path: Path) -> None:
     # It would print a version, and would hang if it were started.
     text = "#!/bin/sh\n[ $# = 1 ] && echo QEMU emulator version 7.2.22 || exec sleep 1000\n"
-    checks = checks_of(doctor("--json", program(tmp_path, text), begin=hide("qemu")))
+    words = ("--json", "--timeout", "5", program(tmp_path, text))
+    checks = checks_of(doctor(*words, begin=hide("qemu")))
     assert checks["extra vm"]["detail"] == "running a VM needs the package qemu.qmp"
     assert checks["extra vm"]["remedy"] == "pip install 'qemu-vmstate[vm]'"
     assert checks["extra vm"]["status"] == "failed"
