@@ -16,7 +16,7 @@ from provision.console import SetupError, say
 from provision.environment import CHECKOUT, Environment, ensure, report
 
 # These run once; everything else in tests/ runs once for each QEMU tree.
-ONCE = {"in_vm": ("-n", "2"), "packaging": ()}
+ONCE = {"in_vm": ("-n", "2"), "packaging": (), "doctor": ("-n", "2"), "natives": ("-n", "2")}
 
 # Native code that hangs cannot be interrupted by pytest's own time limit.
 STEP_SECONDS = 1800
