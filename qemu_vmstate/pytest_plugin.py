@@ -64,8 +64,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     from .natives import build, use_qemu
     from .natives.choice import QEMU_VARIABLE
 
+    # pytest captures output from here on, and a build takes a minute.
+    capture: Any = early_config.pluginmanager.getplugin("capturemanager")
+    shown = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
     try:
-        native = build.ensure(directory)
+        with shown:
+            native = build.ensure(directory)
         use_qemu(str(native.build))
     except NativeError as error:
         raise pytest.UsageError(f"--qemu-build: {error}") from error

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,12 @@ def settings(builds: Sequence[str]) -> list[str]:
         f"-Csetup-args=-Dqemu_build={','.join(builds)}",
         f"-Csetup-args=-Dscratch={folder() / 'scratch'}",
     ]
+
+
+def with_tools() -> dict[str, str]:
+    """Return the PATH on which the build backend finds meson and ninja."""
+    tools = Path(sys.executable).parent
+    return {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 def contents(wheel: Path) -> list[str]:
@@ -49,6 +56,7 @@ def build(builds: Sequence[str], output: Path) -> tuple[Path, Path]:
             ],
             "building the wheel and the sdist",
             remedy=f"to begin anew, remove {CHECKOUT / 'build' / 'wheel'} and try again.",
+            env=with_tools(),
         )
         (built,), (sdist,) = Path(made).glob("*.whl"), Path(made).glob("*.tar.gz")
         wheel = _audited(built)
@@ -64,6 +72,7 @@ def _audited(built: Path) -> Path:
         "auditing the wheel",
         remedy=f"see `auditwheel show {built}`: the libraries must need nothing but what every "
         "Linux has.",
+        env=with_tools(),
     )
     (wheel,) = audited.glob("*.whl")
     added = set(contents(wheel)) - set(contents(built))

@@ -176,6 +176,7 @@ def test_the_sdist_builds_the_same(built: tuple[Path, Path], tmp_path: Path) -> 
     pip = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps"]
     ended = subprocess.run(
         [*pip, *settings, "--wheel-dir", tmp_path, sdist],
+        env=os.environ | wheel_build.with_tools(),
         capture_output=True,
         text=True,
         timeout=580,
