@@ -86,7 +86,7 @@ def _run(extra: Sequence[str]) -> tuple[Environment, list[Result]]:
     os.environ["QEMU_VMSTATE_NATIVE"] = str(native)
     environment = Environment("test", str(root.python))
     steps = Run(environment, extra, STEP_SECONDS)
-    options = ["-o", f"timeout={TEST_SECONDS}", "-n", "2"]
+    options = ["-m", "not measured", "-o", f"timeout={TEST_SECONDS}", "-n", "2"]
     steps.tests(
         f"in process, QEMU {tree.version}, AArch64",
         ["tests", *(f"--ignore=tests/{name}" for name in ONCE), *options],

@@ -122,6 +122,7 @@ print(most / MIB)
 """
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("more", ["", "load(device, wire(4, 5, 6))"])
 @BOTH
 def test_a_large_state_is_in_memory_once_between_saves(cls: type[Any], more: str) -> None:

@@ -57,6 +57,7 @@ def doubled(depth: int) -> Description:
     return device("dev", *inner["fields"])
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize(
     ("bomb", "message"),
     [
@@ -94,6 +95,7 @@ def test_bombs_are_refused_in_little_time_and_memory(
     assert time.thread_time() - began < 5
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("filling", [b"\0\x06", b"\x7e" + be32(5), b"\x7e" + be32(5) + b"\x04"])
 def test_many_false_marks_cost_no_more_than_their_bytes(parse: Parse, filling: bytes) -> None:
     data = HEADER + full("dev", filling * (1 << 18))[:-5]
