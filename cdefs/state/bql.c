@@ -6,6 +6,8 @@
  * releases it often, but each time for less than it takes a waiter to wake up, would starve
  * the others: so a thread that takes the BQL often yields now and then.
  */
+#include <time.h>
+
 #include "state/bql.h"
 #include "shared/bql_functions.h"
 

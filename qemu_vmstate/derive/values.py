@@ -82,7 +82,11 @@ def attempt(convert: Callable[[Any], Any], wanted: str, path: str, value: Any) -
 def enum_member(cls: type[enum.Enum], path: str, value: Any) -> Any:
     """Return the member of ``cls`` with ``value``; raise ``InvalidError`` if there is none."""
     try:
-        return cls(value)
+        member = cls(value)
+        # By default Python 3.11.2, Debian 12's, drops unknown bits where later ones raise.
+        if isinstance(member, enum.Flag) and member.value != value:
+            raise ValueError
+        return member
     except ValueError as exc:
         members = [f"{name} ({int(member.value)})" for name, member in cls.__members__.items()]
         shown = ", ".join(members[:16]) + (", ..." if len(members) > 16 else "")
