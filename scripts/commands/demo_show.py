@@ -146,7 +146,6 @@ def in_vms(emulator: dict[str, Any]) -> None:
         "script": SCRIPT,
         "qemu": emulator["path"],
         "extra": emulator["args"],
-        "native": emulator["native"],
         "env": emulator["env"],
         "timeout": 30,
     }
