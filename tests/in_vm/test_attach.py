@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from qemu_vmstate.embed.attach_socket import AttachError
@@ -145,10 +146,11 @@ def test_a_second_ctrl_c_detaches_from_what_cannot_be_interrupted(
         terminal.process.sendline("here = True; held.acquire(); after = 1")
         vm.wait_until(lambda: vm.python.eval("'here' in globals()"), "the statement")
         terminal.process.sendintr()
-        terminal.process.expect(r"\^C")
-        terminal.process.sendintr()
+        # Two signals that are pending at the same time are one.
+        while terminal.process.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=1):
+            terminal.process.sendintr()
+        assert "detached" in str(terminal.process.before)
         assert terminal.end() == 1
-        assert "detached" in terminal.rest
     vm.python.exec("held.release()")
     # Its KeyboardInterrupt comes as soon as it is in Python again.
     names = "[t.name for t in threading.enumerate()]"
