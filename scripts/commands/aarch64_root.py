@@ -192,7 +192,7 @@ class Root:
             remedy="look at the network and at pip's configuration, then try again.",
             attempts=3,
         )
-        for program in (site / "bin").iterdir():
+        for program in (path for path in (site / "bin").iterdir() if path.is_file()):
             text = program.read_bytes()
             if text.startswith(b"#!"):
                 # pip has written the path of the Python that it runs in.
