@@ -185,20 +185,19 @@ def require_tools() -> None:
             )
 
 
+def _path() -> str:
+    """Return PATH with the folder of this Python's programs first."""
+    return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+
+
 def _ninja() -> str:
-    search = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
-    return shutil.which("ninja", path=search) or ""
+    return shutil.which("ninja", path=_path()) or ""
 
 
 def _run(command: Sequence[str], place: _Place, *, quiet: bool = False) -> None:
-    env = os.environ | {
-        "PATH": os.pathsep.join(
-            [os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]
-        )
-    }
     done = subprocess.run(
         command,
-        env=env,
+        env=os.environ | {"PATH": _path()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if quiet else sys.stderr.fileno(),
         stderr=subprocess.STDOUT if quiet else None,

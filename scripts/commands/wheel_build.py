@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provision.cache import folder
-from provision.console import SetupError, run, say
+from provision.console import SetupError, path_with, run, say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIST = CHECKOUT / "dist"
@@ -29,8 +28,7 @@ def settings(builds: Sequence[str]) -> list[str]:
 
 def with_tools() -> dict[str, str]:
     """Return the PATH on which the build backend finds meson and ninja."""
-    tools = Path(sys.executable).parent
-    return {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    return path_with(Path(sys.executable).parent)
 
 
 def contents(wheel: Path) -> list[str]:

@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .console import SetupError, output_of, run, say
+from .console import SetupError, output_of, path_with, run, say
 from .debian import Apt, missing_packages
-from .natives import Tree, TreeError, open_tree
+from .natives import Tree, TreeError, open_tree, version_numbers
 from .pythons import Interpreter, fill_wheelhouse, make_environment
 
 # The Python packages that QEMU's configure needs; 10.x would otherwise use its own copies.
@@ -79,10 +79,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return the upstream part of a version, to compare and to sort."""
-    upstream = re.sub(r"^\d+:", "", version)
-    match = re.match(r"\d+(?:\.\d+)*", upstream)
-    return tuple(int(part) for part in match.group().split(".")) if match else ()
+    """Return the upstream part of a Debian version, to compare and to sort."""
+    return version_numbers(re.sub(r"^\d+:", "", version))
 
 
 def emulator_version(path: str | os.PathLike[str]) -> str | None:
@@ -201,7 +199,7 @@ class Cache:
             remedy=f"see {build / 'config.log'} and {build / 'meson-logs'}; to begin from a fresh "
             f"source, remove {place}.",
             cwd=build,
-            env={"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+            env=path_with(tools),
         )
         try:
             tree = open_tree(build)

@@ -27,6 +27,11 @@ def say(text: str) -> None:
     print(f"[{time.monotonic() - _STARTED:4.0f} s] {text}", flush=True)
 
 
+def path_with(tools: Path) -> dict[str, str]:
+    """Return the variable PATH with the folder ``tools`` first."""
+    return {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
 def shown(command: Sequence[str | os.PathLike[str]]) -> str:
     """Return a command as text of limited length."""
     words = " ".join(os.fspath(word) for word in command)

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .console import run
+from .console import path_with, run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +20,7 @@ sys.path.insert(0, str(CHECKOUT))
 from qemu_vmstate.natives.folders import version_numbers  # noqa: E402
 from qemu_vmstate.natives.qemu_build import Tree, TreeError, open_tree  # noqa: E402
 
-__all__ = ["Tree", "TreeError", "build_natives", "open_tree"]
+__all__ = ["Tree", "TreeError", "build_natives", "open_tree", "version_numbers"]
 
 
 def build_natives(trees: Sequence[Tree], python: Path, cache: Path, sanitize: str = "") -> Path:
@@ -41,7 +40,7 @@ def build_natives(trees: Sequence[Tree], python: Path, cache: Path, sanitize: st
     builds = _kept(present.get("trees", {})) | {tree.version: str(tree.build) for tree in trees}
     builds = {version: builds[version] for version in sorted(builds, key=version_numbers)}
     tools = python.parent
-    env = {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    env = path_with(tools)
     if present.get("trees") != builds:
         options = [f"-Dqemu_build={','.join(builds.values())}"]
         if sanitize:
