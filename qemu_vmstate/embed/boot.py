@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
+from .standard_streams import prepare, print_message
+
 __all__ = ["at_exit", "main"]
 
 _PREFIX = "QEMU_VMSTATE_"
@@ -186,12 +188,8 @@ def _report(path: str, error: BaseException) -> int:
     lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
     # A syntax error's first lines quote the source.
     raised = lines[-1] if isinstance(error, SyntaxError) else lines[0]
-    _print_error(f"the script {path} raised {raised}")
+    print_message(f"the script {path} raised {raised}")
     return 1
-
-
-def _print_error(message: str) -> None:
-    print(f"qemu_vmstate: {message}", file=sys.stderr, flush=True)
 
 
 def main(options: Sequence[str], version: str) -> int:
@@ -202,12 +200,11 @@ def main(options: Sequence[str], version: str) -> int:
     after a message on stderr; the shim then ends QEMU.  Raises nothing.
     """
     # Imported here, so that a failing import is reported and ends QEMU.
-    from qemu_vmstate.embed import standard_streams
     from qemu_vmstate.errors import VMStateError
     from qemu_vmstate.natives.choice import for_running_qemu
 
     try:
-        standard_streams.prepare()
+        prepare()
         _without_vfork()
         _leave_signals_to_qemu()
         settings = _read_settings(options)
@@ -222,10 +219,10 @@ def main(options: Sequence[str], version: str) -> int:
         _forget_environment()
         return _run(settings)
     except (_Refused, VMStateError) as error:
-        _print_error(str(error))
+        print_message(str(error))
     except BaseException as error:
         traceback.print_exc()
-        _print_error(f"Python could not start in this QEMU: {error!r}")
+        print_message(f"Python could not start in this QEMU: {error!r}")
     return 1
 
 

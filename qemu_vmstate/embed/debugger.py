@@ -17,6 +17,7 @@ from typing import Any
 
 from . import thread_streams
 from .remote_terminal import RemoteTerminal, without_readline
+from .standard_streams import print_message
 
 __all__ = ["attach", "detach", "install"]
 
@@ -86,7 +87,7 @@ def _break(frame: FrameType, how: str, unreachable: str, header: str | None) -> 
         terminal, leave = prompt, _stay
     else:
         if unreachable:
-            _print(f"breakpoint() at {place} does not stop: {unreachable}")
+            print_message(f"breakpoint() at {place} does not stop: {unreachable}")
             return
         terminal, leave = _wait(place, how), _leave
     with terminal.turn():
@@ -104,14 +105,10 @@ def _wait(place: str, how: str) -> RemoteTerminal:
         stop = _Stop()
         _waiting.append(stop)
     thread = threading.current_thread().name
-    _print(f"breakpoint() at {place} (thread {thread}) waits for a debugger: {how}")
+    print_message(f"breakpoint() at {place} (thread {thread}) waits for a debugger: {how}")
     stop.attached.wait()
     assert stop.terminal is not None
     return stop.terminal
-
-
-def _print(message: str) -> None:
-    print(f"qemu_vmstate: {message}", file=sys.stderr, flush=True)
 
 
 def _leave(terminal: RemoteTerminal) -> None:

@@ -8,7 +8,7 @@ import select
 import sys
 from typing import Any
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "print_message"]
 
 
 class _StandardFile(io.FileIO):
@@ -60,3 +60,9 @@ def prepare() -> None:
             made = _standard_stream(stream)
             setattr(sys, name, made)
             setattr(sys, f"__{name}__", made)
+
+
+def print_message(message: str) -> None:
+    """Write *message* to stderr as one of this project."""
+    # With PYTHONUNBUFFERED an end= would be a write of its own, and other output could precede it.
+    print(f"qemu_vmstate: {message}\n", end="", file=sys.stderr, flush=True)

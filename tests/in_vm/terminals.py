@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +55,17 @@ class Terminal:
         echoed, _, shown = self.read().partition("\n")
         assert echoed == line
         return shown
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C when the process waits for what is typed.
+
+        Before that readline does not notice a signal until the next key is pressed.
+        """
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        deadline = time.monotonic() + PATIENCE
+        while stat.read_text().rpartition(") ")[2][0] != "S":
+            assert time.monotonic() < deadline, "the process does not wait for input"
+        self.process.sendintr()
 
     def detach(self) -> int:
         """Press Ctrl-D and return the exit status."""

@@ -122,16 +122,17 @@ def test_ctrl_c_interrupts_the_statement_and_not_qemu(start: StartVM, tmp_path: 
             assert terminal.read().endswith("KeyboardInterrupt")
             vm.python.exec("here = 0")
         terminal.process.send("half a line")
-        terminal.process.sendintr()
+        terminal.process.expect("half a line")
+        terminal.interrupt()
         assert terminal.read().endswith("KeyboardInterrupt")
         terminal.enter("def unfinished():")
-        terminal.process.sendintr()
+        terminal.interrupt()
         assert terminal.read().endswith("KeyboardInterrupt")
         # In the script's own except, and again while input() waits.
         terminal.enter("caught = []")
         terminal.process.sendline("caught.append(input('wait '))")
         terminal.process.expect("\rwait ")
-        terminal.process.sendintr()
+        terminal.interrupt()
         assert "KeyboardInterrupt" in terminal.read()
         assert terminal.enter("dev.risen(3), caught") == "(3, [])"
     assert vm.qmp("query-status")["status"]

@@ -46,7 +46,9 @@ WAITING = "waits for a debugger: qemu-vmstate attach "
 
 
 def wait_for_stop(vm: VM, times: int = 1) -> None:
-    vm.wait_until(lambda: vm.log.count(WAITING) >= times or None, "breakpoint()")
+    vm.wait_until(
+        lambda: len(re.findall(WAITING + r"\d+\n", vm.log)) >= times or None, "breakpoint()"
+    )
 
 
 def in_thread(vm: VM, statement: str, name: str = "worker") -> None:
@@ -114,7 +116,7 @@ def test_a_breakpoint_while_the_script_starts(emulator: Emulator, tmp_path: Path
     command = ["-m", "qemu_vmstate", "run", str(path), "--", emulator["path"], *emulator["args"]]
     command += ["-M", "none", "-nodefaults", "-display", "none", "-monitor", "stdio"]
     with Terminal(*command, home=tmp_path, env=env) as qemu:
-        qemu.process.expect(WAITING + r"(\d+)")
+        qemu.process.expect(WAITING + r"(\d+)\r\n")
         found = qemu.process.match
         assert isinstance(found, re.Match)
         qemu.process.send("info status\r")  # nobody may read this but the monitor
@@ -154,7 +156,8 @@ def test_ctrl_c_in_the_debugger(start: StartVM, tmp_path: Path) -> None:
         terminal.process.sendintr()
         assert "KeyboardInterrupt" in terminal.read()
         terminal.process.send("p nothing")
-        terminal.process.sendintr()
+        terminal.process.expect("p nothing")
+        terminal.interrupt()
         assert "KeyboardInterrupt" in terminal.read()
         assert terminal.enter("p double") == "2"
         terminal.process.sendline("continue")
