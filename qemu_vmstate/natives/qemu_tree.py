@@ -13,6 +13,7 @@ compiled again with ``-fPIC``, in a scratch directory.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 # Meson runs this file by its path, without the package on Python's path.
@@ -47,6 +48,8 @@ SONAME = "libqemu-vmstate.so"
 
 # The parts of the library, as meson's target names, which are the same in every version.
 LIBRARIES = ("migration", "io", "qom", "qemuutil")
+# The needed part of the last one, which is several times as large as the others together.
+PARTIAL = "libqemuutil-part.a"
 
 # Options whose argument is a path, joined to the option or in the next word.
 PATH_OPTIONS = ("-I", "-iquote", "-isystem", "-idirafter", "-include", "-imacros")
@@ -145,12 +148,12 @@ def _defined_symbols(scratch: Scratch, archives: Sequence[str]) -> set[str]:
     return {line.split()[0] for line in result.stdout.splitlines() if len(line.split()) > 1}
 
 
-def read_symbols(path: str | os.PathLike[str]) -> list[str]:
-    """Return the names in a symbols file, which has one per line and comments after ``#``."""
+def read_list(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names in a file that has one per line and comments after ``#``."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError as error:
-        raise TreeError(f"the symbols file {path} cannot be read: {error.strerror}.") from error
+        raise TreeError(f"the list {path} cannot be read: {error.strerror}.") from error
     names = (line.partition("#")[0].strip() for line in lines)
     return list(dict.fromkeys(name for name in names if name))
 
@@ -183,44 +186,85 @@ def _compiler(scratch: Scratch) -> list[str]:
     return shlex.split(match.group(1)) if match else ["cc"]
 
 
-def make_library(
-    scratch: Scratch,
-    symbols: Iterable[str],
-    output: Path,
-    objects: Iterable[Path] = (),
-    *,
-    strip: bool = False,
-) -> list[str]:
-    """Link the tree's migration objects and ours, and return the missing symbols.
+def _part(scratch: Scratch, archive: str, sources: Sequence[str]) -> list[str]:
+    """Return the objects of *archive* that are compiled from *sources*, which are patterns."""
+    text = (scratch.build / "build.ninja").read_text()
+    match = re.search(rf"^build {re.escape(archive)}: \S+ (.*)$", text, re.MULTILINE)
+    # Meson names an object after its source, and marks a generated one.
+    wanted = re.compile(
+        r"(?:.*/)?(?:meson-generated_\.\._)?"
+        rf"(?:{'|'.join(fnmatch.translate(name.replace('/', '_') + '.o') for name in sources)})"
+    )
+    return [word for word in ninja_words(match[1]) if wanted.match(word)] if match else []
 
-    Our objects come before QEMU's archives, so a function in them replaces QEMU's.  With *strip*
-    the library has no symbols but the dynamic ones.
-    """
-    archives = _archives(scratch.tree)
-    run_ninja(scratch, archives, "its migration library (about a minute the first time)")
-    wanted = list(symbols)
+
+def _make_part(scratch: Scratch, archives: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Build the archives, but only a part of the last, and return their paths."""
+    objects = _part(scratch, archives[-1], sources)
+    run_ninja(
+        scratch, [*archives[:-1], *objects], "its migration library (half a minute the first time)"
+    )
+    ar = shutil.which("ar")
+    if ar is None:
+        raise TreeError("ar was not found: install binutils, for instance with build-essential.")
+    (scratch.build / PARTIAL).unlink(missing_ok=True)
+    subprocess.run([ar, "rcs", PARTIAL, *objects], cwd=scratch.build, check=True)
+    return [*archives[:-1], PARTIAL]
+
+
+def _link(
+    scratch: Scratch,
+    archives: Sequence[str],
+    wanted: Sequence[str],
+    objects: Sequence[Path],
+    options: Sequence[str],
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Run the linker, and return its result and which of the *wanted* symbols are missing."""
     defined = _defined_symbols(scratch, archives)
-    absent = [name for name in wanted if name not in defined]
-    output = output.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".qemu-", suffix=".so", dir=output.parent)
-    os.close(handle)
     command = [
         *_compiler(scratch),
         *("-shared", "-fPIC", "-Wl,-Bsymbolic", f"-Wl,-soname,{SONAME}"),
         *scratch.sanitizer_flags,
         *("-Wl,-z,defs", "-Wl,-z,text", "-Wl,--as-needed"),
-        *(["-Wl,--strip-all"] if strip else []),
         *(f"-Wl,-u,{name}" for name in wanted if name in defined),
         *(str(path.absolute()) for path in objects),
         *("-Wl,--start-group", *archives, "-Wl,--end-group"),
         *_external_libraries(scratch.tree),
-        *("-o", temporary),
+        *options,
     ]
+    result = subprocess.run(
+        command, cwd=scratch.build, env=ninja_environment(), capture_output=True, text=True
+    )
+    return result, [name for name in wanted if name not in defined]
+
+
+def make_library(
+    scratch: Scratch,
+    symbols: Sequence[str],
+    output: Path,
+    objects: Sequence[Path] = (),
+    *,
+    util: Sequence[str],
+    strip: bool = False,
+) -> list[str]:
+    """Link the tree's migration objects and ours, and return the missing symbols.
+
+    Our objects come before QEMU's archives, so a function in them replaces QEMU's.  Of libqemuutil
+    what *util* names is compiled, and the rest too if the linker misses something.  With *strip*
+    the library has no symbols but the dynamic ones.
+    """
+    archives = _archives(scratch.tree)
+    output = output.absolute()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".qemu-", suffix=".so", dir=output.parent)
+    os.close(handle)
+    options = ["-o", temporary, *(["-Wl,--strip-all"] if strip else [])]
     try:
-        result = subprocess.run(
-            command, cwd=scratch.build, env=ninja_environment(), capture_output=True, text=True
-        )
+        part = _make_part(scratch, archives, util)
+        result, absent = _link(scratch, part, symbols, objects, options)
+        if result.returncode:
+            run_ninja(scratch, archives, "all of libqemuutil, because it needs another part of it")
+            result, absent = _link(scratch, archives, symbols, objects, options)
         if result.returncode:
             sys.stderr.write(result.stderr[-4000:])
             raise TreeError(
@@ -251,6 +295,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--scratch", required=True, help="a directory of ours, made if absent")
         command.add_argument("--sanitize", default="", help="as the compiler's -fsanitize")
     library.add_argument("--symbols", required=True, help="file of names to link in, one a line")
+    library.add_argument("--util", required=True, help="file of sources of libqemuutil, one a line")
     library.add_argument("--output", required=True, type=Path, help="the shared library to write")
     library.add_argument("--strip", action="store_true", help="without symbols for a debugger")
     library.add_argument(
@@ -277,9 +322,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.command == "headers":
                 print("\n".join(make_headers(scratch)))
             else:
-                symbols = read_symbols(options.symbols)
                 absent = make_library(
-                    scratch, symbols, options.output, options.objects, strip=options.strip
+                    scratch,
+                    read_list(options.symbols),
+                    options.output,
+                    options.objects,
+                    util=read_list(options.util),
+                    strip=options.strip,
                 )
                 if absent:
                     print(f"not in QEMU {tree.version}: {' '.join(absent)}", file=sys.stderr)
