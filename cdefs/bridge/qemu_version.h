@@ -34,6 +34,8 @@
 #define QV_INFOS_SET_ERROR (QV_VERSION >= 1101)
 #define QV_HAS_ERR_HINT (QV_VERSION < 1101)
 #define QV_HAS_MULTIPLY_ELEMENTS (QV_VERSION < 1101)
+/* The macros of arrays of pointers, which the tests use, take the pointer's type. */
+#define QV_ARRAYS_OF_POINTER_TAKE_POINTER (QV_VERSION < 1101)
 
 /* --- migration/register.h */
 #define QV_LOAD_SETUP_SETS_ERROR (QV_VERSION >= 901)

@@ -61,7 +61,7 @@ static PyObject *field_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         inner = NULL;
     }
     if (is_invalid(offset, size, count, kind, cls, inner) || (kind == 'v') != (num_kind != 0)
-        || (num_kind && !memchr("BHIi", num_kind, 4)) || multiply <= 0) {
+        || (num_kind && !memchr("BHIiQ", num_kind, 5)) || multiply <= 0) {
         PyErr_SetString(PyExc_SystemError, "a Field that describes no memory");
         return NULL;
     }

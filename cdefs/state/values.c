@@ -335,6 +335,9 @@ static long long read_count(Field *field, const char *p)
         return *(const uint16_t *)p;
     case 'I':
         return *(const uint32_t *)p;
+    case 'Q':
+        /* No array is longer. */
+        return *(const uint64_t *)p > INT32_MAX ? INT32_MAX : *(const uint64_t *)p;
     default:
         return *(const int32_t *)p;
     }
@@ -363,6 +366,9 @@ static void write_count(Field *field, char *p, Py_ssize_t n)
         break;
     case 'H':
         *(uint16_t *)p = n;
+        break;
+    case 'Q':
+        *(uint64_t *)p = n;
         break;
     default:
         *(uint32_t *)p = n;

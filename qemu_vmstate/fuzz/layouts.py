@@ -21,6 +21,7 @@ FLOAT_NAMES = ("f32", "f64", "cpudouble")
 
 _COUNTERS = ("u8", "u16", "u32", "i32", "Equal[u32]", "Equal[u8]", "i32_positive_le")
 _SIZES = ("u32", "i32", "Equal[u32]", "i32_positive_le")
+_BUFFER_SIZES = (*_SIZES, "u64", "Equal[u64]")
 _LENGTHS = (1, 2, 2, 3, 4, 5, 7, 8)
 _BYTES = (1, 2, 3, 4, 7, 8, 16, 33, 255, 256, 5000)
 
@@ -242,7 +243,7 @@ class LayoutDrawing:
     def sized(self, cls: Layout, depth: int) -> None:
         """Add a buffer with a field for its size in bytes."""
         most, multiply = self.rng.choice(_BYTES), self.times()
-        size = self.number(cls, _SIZES, most)
+        size = self.number(cls, _BUFFER_SIZES, most)
         options = [f"size={size!r}", f"multiply={multiply}" if multiply > 1 else ""]
         self.add(cls, cls.new(), f"VBuffer[{most * multiply}]", options + self.common(cls))
 

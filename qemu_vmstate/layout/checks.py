@@ -9,12 +9,9 @@ from typing import Any
 from ..errors import DeclarationError
 from ..wire.base import Limits
 from ..wire.field_options import FieldOptions
-from ..wire.types import Layout, Scalar, WireType
+from ..wire.types import SCALARS, Layout, Scalar, WireType
 
 __all__ = ["check_neighbours", "check_subsections", "limits_of"]
-
-# The kinds of number that can count elements, and those that can count bytes or bits.
-_COUNTS, _SIZES = "BHIi", "Ii"
 
 Declared = tuple[str, Any, FieldOptions]
 """A field's attribute, type and options."""
@@ -72,10 +69,14 @@ def _limit_count(
     where: str,
 ) -> None:
     """Check the type of a counting field, and limit it to the room of the field it counts."""
-    kinds = _COUNTS if options.size is None else _SIZES
-    if not isinstance(number_type, Scalar) or number_type.kind not in kinds:
-        wanted = "a u32 or i32" if kinds == _SIZES else "a u8, u16, u32 or i32"
-        raise DeclarationError(f"{where}: {number!r} must be {wanted}, as in C")
+    *names, last = type_.number_types
+    if (
+        not isinstance(number_type, Scalar)
+        or SCALARS.get(number_type.kind, number_type).name not in type_.number_types
+    ):
+        raise DeclarationError(
+            f"{where}: {number!r} must be a {', '.join(names)} or {last}, as in C"
+        )
     low, high = found.get(number, (0, None))
     if type_.counted_room is None:
         if high is None:

@@ -7,6 +7,7 @@ was built for.  The bridge sets the members that only some QEMU versions have.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ..bindings.loader import _state
@@ -215,7 +216,9 @@ class _FieldWriter(FieldWriter):
         self.info(name)
         self.flag("VBUFFER")
         if info.num is not None:
-            self.field.size_offset = self.base + info.num.offset
+            # C reads an int32_t, which is where the number is if the host is little-endian.
+            high = info.num.type.size - 4 if sys.byteorder == "big" else 0
+            self.field.size_offset = self.base + info.num.offset + high
         if info.options.multiply != 1:
             self.flag("MULTIPLY")
             self.field.size = info.options.multiply

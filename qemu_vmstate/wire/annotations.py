@@ -309,8 +309,8 @@ class VArray(_Attribute["Array[T, N]", Iterable[T]], Generic[T, N]):
 class VBuffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
     """``VBuffer[Literal[64]] = field(size="n")``: ``n`` bytes, 64 at most.
 
-    ``n`` is a ``u32`` or ``i32`` field declared before it, which an assignment sets too.  Raises
-    ``OutOfRangeError`` for more than 64 bytes; a stream with a larger ``n`` is refused.
+    ``n`` is a ``u32``, ``u64`` or ``i32`` field declared before it, which an assignment sets too.
+    Raises ``OutOfRangeError`` for more than 64 bytes; a stream with a larger ``n`` is refused.
 
     In C: ``migration/vmstate.h: VMSTATE_VBUFFER``.
     """

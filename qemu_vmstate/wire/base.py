@@ -134,6 +134,9 @@ class WireType:
     counted_room: Any = None
     """The greatest count of elements or bits that there is room for; ``None``: any."""
 
+    number_types: Any = ("u8", "u16", "u32", "i32")
+    """The types of a field that can count the elements, bytes or bits, as in C."""
+
     # ----------------------------------------------------------------- memory
 
     @abstractmethod

@@ -24,6 +24,7 @@ class BitmapType(WireType):
     own_size: bool = True
 
     align = 8
+    number_types = ("u32", "i32")
     options: ClassVar[frozenset[str]] = frozenset({"size"})
 
     def as_declared(

@@ -192,6 +192,11 @@ class CountedType(_Elements):
         """The options that count the elements."""
         return frozenset({"multiply", self.counting_option})
 
+    @property
+    def number_types(self) -> tuple[str, ...]:
+        """The types of a field that can count the elements, as in C."""
+        return ("u32", "u64", "i32") if self.is_buffer else super().number_types
+
     def _check_own_options(self, options: FieldOptions, where: str) -> None:
         if not isinstance(getattr(options, self.counting_option), str):
             raise DeclarationError(

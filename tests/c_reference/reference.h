@@ -104,6 +104,7 @@ typedef struct U16sU32 { uint32_t n; uint16_t *a; } U16sU32;
 typedef struct BytesPointer { uint8_t *a; } BytesPointer;
 typedef struct BytesI32 { int32_t n; uint8_t *a; } BytesI32;
 typedef struct BytesU32 { uint32_t n; uint8_t *a; } BytesU32;
+typedef struct BytesU64 { uint64_t n; uint8_t *a; } BytesU64;
 typedef struct Bits { int32_t n; unsigned long *a; } Bits;
 typedef struct Count { uint32_t n; } Count;
 

@@ -2,6 +2,7 @@
 /* Every VMSTATE_* macro of the tree's migration/vmstate.h that makes a field, used once. */
 #include "internal.h"
 #include "qemu/cpu-float.h"
+#include "bridge/qemu_version.h"
 
 /* savevm.c has the real one, and needs a machine; only the macros that name it are looked at. */
 const VMStateInfo vmstate_info_timer = { .name = "timer" };
@@ -257,6 +258,16 @@ typedef struct Use {
 #define ROW(macro, type, ...) ROW_AS(macro, #type, type, __VA_ARGS__)
 #define FIELD_ONLY(macro, type, ...) ROW_AS(macro, NULL, type, __VA_ARGS__)
 #define N(macro, type) VMSTATE_##macro(n, type)
+#if QV_HAS_ERR_HINT
+#define HINTED(macro, hint, ...) macro(__VA_ARGS__, hint)
+#else
+#define HINTED(macro, hint, ...) macro(__VA_ARGS__)
+#endif
+#if QV_ARRAYS_OF_POINTER_TAKE_POINTER
+#define POINTER_TO(type) type *
+#else
+#define POINTER_TO(type) type
+#endif
 
 static Use uses[] = {
     ROW(VMSTATE_BOOL, Bool, VMSTATE_BOOL(a, Bool))
@@ -285,20 +296,21 @@ static Use uses[] = {
     ROW(VMSTATE_SINGLE_TEST, U16,
         VMSTATE_SINGLE_TEST(a, U16, since_2, 0, vmstate_info_uint16, uint16_t))
     ROW(VMSTATE_SINGLE_FULL, U16,
-        VMSTATE_SINGLE_FULL(a, U16, NULL, 2, vmstate_info_uint16_equal, uint16_t, "see x=1"))
+        HINTED(VMSTATE_SINGLE_FULL, "see x=1",
+               a, U16, NULL, 2, vmstate_info_uint16_equal, uint16_t))
     ROW(VMSTATE_POINTER, U16Pointer,
         VMSTATE_POINTER(a, U16Pointer, 2, vmstate_info_uint16, uint16_t *))
     ROW(VMSTATE_POINTER_TEST, U16Pointer,
         VMSTATE_POINTER_TEST(a, U16Pointer, since_2, vmstate_info_uint16, uint16_t *))
 
-    ROW(VMSTATE_UINT8_EQUAL, U8, VMSTATE_UINT8_EQUAL(a, U8, NULL))
-    ROW(VMSTATE_UINT16_EQUAL, U16, VMSTATE_UINT16_EQUAL(a, U16, NULL))
-    ROW(VMSTATE_UINT16_EQUAL_V, U16, VMSTATE_UINT16_EQUAL_V(a, U16, 2, NULL))
-    ROW(VMSTATE_INT32_EQUAL, I32, VMSTATE_INT32_EQUAL(a, I32, NULL))
-    ROW(VMSTATE_UINT32_EQUAL, U32, VMSTATE_UINT32_EQUAL(a, U32, "see x=1"))
-    ROW(VMSTATE_UINT32_EQUAL_V, U32, VMSTATE_UINT32_EQUAL_V(a, U32, 2, NULL))
-    ROW(VMSTATE_UINT64_EQUAL, U64, VMSTATE_UINT64_EQUAL(a, U64, NULL))
-    ROW(VMSTATE_UINT64_EQUAL_V, U64, VMSTATE_UINT64_EQUAL_V(a, U64, 2, NULL))
+    ROW(VMSTATE_UINT8_EQUAL, U8, HINTED(VMSTATE_UINT8_EQUAL, NULL, a, U8))
+    ROW(VMSTATE_UINT16_EQUAL, U16, HINTED(VMSTATE_UINT16_EQUAL, NULL, a, U16))
+    ROW(VMSTATE_UINT16_EQUAL_V, U16, HINTED(VMSTATE_UINT16_EQUAL_V, NULL, a, U16, 2))
+    ROW(VMSTATE_INT32_EQUAL, I32, HINTED(VMSTATE_INT32_EQUAL, NULL, a, I32))
+    ROW(VMSTATE_UINT32_EQUAL, U32, HINTED(VMSTATE_UINT32_EQUAL, "see x=1", a, U32))
+    ROW(VMSTATE_UINT32_EQUAL_V, U32, HINTED(VMSTATE_UINT32_EQUAL_V, NULL, a, U32, 2))
+    ROW(VMSTATE_UINT64_EQUAL, U64, HINTED(VMSTATE_UINT64_EQUAL, NULL, a, U64))
+    ROW(VMSTATE_UINT64_EQUAL_V, U64, HINTED(VMSTATE_UINT64_EQUAL_V, NULL, a, U64, 2))
     ROW(VMSTATE_INT32_POSITIVE_LE, I32, VMSTATE_INT32_POSITIVE_LE(a, I32))
     ROW(VMSTATE_VALIDATE, U8, VMSTATE_UINT8(a, U8), VMSTATE_VALIDATE("a < 200", is_below_200))
 
@@ -354,8 +366,10 @@ static Use uses[] = {
         VMSTATE_ARRAY_INT32_UNSAFE(a, U16sInlineI32, n, vmstate_info_uint16, uint16_t))
     ROW(VMSTATE_VARRAY_UINT16_UNSAFE, U16sInlineU16, N(UINT16, U16sInlineU16),
         VMSTATE_VARRAY_UINT16_UNSAFE(a, U16sInlineU16, n, 2, vmstate_info_uint16, uint16_t))
+#ifdef VMSTATE_VARRAY_MULTIPLY
     ROW(VMSTATE_VARRAY_MULTIPLY, U16sInlineU32, N(UINT32, U16sInlineU32),
         VMSTATE_VARRAY_MULTIPLY(a, U16sInlineU32, n, 2, vmstate_info_uint16, uint16_t))
+#endif
     ROW(VMSTATE_VARRAY_INT32, U16sI32, N(INT32, U16sI32),
         VMSTATE_VARRAY_INT32(a, U16sI32, n, 2, vmstate_info_uint16, uint16_t))
     ROW(VMSTATE_VARRAY_UINT32, U16sU32, N(UINT32, U16sU32),
@@ -364,14 +378,20 @@ static Use uses[] = {
         VMSTATE_VARRAY_UINT32_ALLOC(a, U16sU32, n, 2, vmstate_info_uint16, uint16_t))
     ROW(VMSTATE_VARRAY_UINT16_ALLOC, U16sU16, N(UINT16, U16sU16),
         VMSTATE_VARRAY_UINT16_ALLOC(a, U16sU16, n, 2, vmstate_info_uint16, uint16_t))
+#ifdef VMSTATE_VARRAY_INT32_ALLOC
+    ROW(VMSTATE_VARRAY_INT32_ALLOC, U16sI32, N(INT32, U16sI32),
+        VMSTATE_VARRAY_INT32_ALLOC(a, U16sI32, n, 2, vmstate_info_uint16, uint16_t))
+#endif
 
     ROW(VMSTATE_ARRAY_OF_POINTER, U16Pointers,
-        VMSTATE_ARRAY_OF_POINTER(a, U16Pointers, 4, 2, vmstate_info_uint16, uint16_t *))
+        VMSTATE_ARRAY_OF_POINTER(a, U16Pointers, 4, 2, vmstate_info_uint16,
+                                 POINTER_TO(uint16_t)))
     ROW(VMSTATE_ARRAY_OF_POINTER_TO_STRUCT, PairPointers,
         VMSTATE_ARRAY_OF_POINTER_TO_STRUCT(a, PairPointers, 4, 2, vmstate_pair, Pair))
 #ifdef VMSTATE_VARRAY_OF_POINTER_UINT32
     ROW(VMSTATE_VARRAY_OF_POINTER_UINT32, U16PointersU32, N(UINT32, U16PointersU32),
-        VMSTATE_VARRAY_OF_POINTER_UINT32(a, U16PointersU32, n, 2, vmstate_info_uint16, uint16_t *))
+        VMSTATE_VARRAY_OF_POINTER_UINT32(a, U16PointersU32, n, 2, vmstate_info_uint16,
+                                         POINTER_TO(uint16_t)))
 #endif
 
     ROW(VMSTATE_STRUCT, Nested, VMSTATE_STRUCT(a, Nested, 2, vmstate_pair, Pair))
@@ -434,6 +454,10 @@ static Use uses[] = {
         VMSTATE_VBUFFER(a, BytesI32, 2, NULL, n))
     ROW(VMSTATE_VBUFFER_UINT32, BytesU32, N(UINT32, BytesU32),
         VMSTATE_VBUFFER_UINT32(a, BytesU32, 0, since_2, n))
+#ifdef VMSTATE_VBUFFER_UINT64
+    ROW(VMSTATE_VBUFFER_UINT64, BytesU64, N(UINT64, BytesU64),
+        VMSTATE_VBUFFER_UINT64(a, BytesU64, 0, since_2, n))
+#endif
     ROW(VMSTATE_VBUFFER_MULTIPLY, BytesU32, N(UINT32, BytesU32),
         VMSTATE_VBUFFER_MULTIPLY(a, BytesU32, 2, NULL, n, 2))
     ROW(VMSTATE_VBUFFER_ALLOC_UINT32, BytesU32, N(UINT32, BytesU32),

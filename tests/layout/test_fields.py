@@ -136,15 +136,16 @@ def test_multiply_counts_several_elements_at_once() -> None:
         load(state, bytes([0, 0, 0, 3]) + bytes(6))
 
 
-def test_counted_bytes() -> None:
+@pytest.mark.parametrize(("type_", "width"), [(u32, 4), (i32, 4), (u64, 8)])
+def test_counted_bytes(type_: Any, width: int) -> None:
     class State(VMStruct):
-        size: u32 = 0
+        size: type_ = 0
         data: VBuffer[Literal[8]] = field(size="size")
 
     state = State(data=b"abc")
     assert bytes(state.data) == b"abc"
-    assert save(state) == b"\0\0\0\3abc"
-    load(state, b"\0\0\0\1z")
+    assert save(state) == (3).to_bytes(width) + b"abc"
+    load(state, (1).to_bytes(width) + b"z")
     assert (state.size, bytes(state.data)) == (1, b"z")
 
 

@@ -62,7 +62,7 @@ at_run_time: Any = VArray
         (at_run_time[u8, 4], field(num="n"), i64, "'n' must be a u8, u16, u32 or i32"),
         (at_run_time[u8, 4], field(num="n", size=3), u32, "size has no meaning"),
         (at_run_time[u8, 4], field(num="n", multiply=0), u32, "multiply is 1 or more"),
-        (VBuffer[4], field(size="n"), u16, "'n' must be a u32 or i32"),  # type: ignore[valid-type]
+        (VBuffer[4], field(size="n"), u16, "'n' must be a u32, u64 or i32"),  # type: ignore[valid-type]
         (VBuffer[4], None, None, "a VBuffer needs the name"),  # type: ignore[valid-type]
         (Bitmap[4], field(size="n"), u8, "'n' must be a u32 or i32"),  # type: ignore[valid-type]
         (Unused[4], field(num="n"), u32, "give 'n' a maximum="),  # type: ignore[valid-type]

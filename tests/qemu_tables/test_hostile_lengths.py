@@ -50,6 +50,8 @@ class Branch(VMStruct, name="branch"):
     chain: QList[Leaf, Literal[2]] = zeroed()
     size: i32 = 0
     text: VBuffer[Literal[6]] = field(size="size", multiply=2)
+    long_size: u64 = 0
+    long_text: VBuffer[Literal[6]] = field(size="long_size")
 
 
 class Extra(VMStruct, name="all/extra"):
@@ -80,7 +82,7 @@ def leaf(n: int) -> Leaf:
 
 def branch(n: int) -> Branch:
     leaves = [leaf(i) for i in range(n)]
-    return Branch(leaves=leaves, tail=leaves, chain=leaves, text=bytes(2 * n))
+    return Branch(leaves=leaves, tail=leaves, chain=leaves, text=bytes(2 * n), long_text=bytes(n))
 
 
 def section() -> Section:

@@ -85,6 +85,12 @@ class U32Bytes(VMStruct, name="s"):
     end: u8 = 0
 
 
+class U64Bytes(VMStruct, name="s"):
+    n: u64 = 0
+    a: VBuffer[Literal[5]] = field(size="n")
+    end: u8 = 0
+
+
 class I32Bytes(VMStruct, name="s"):
     n: i32 = 0
     a: VBuffer[Literal[5]] = field(size="n")
@@ -127,7 +133,11 @@ class Kind:
     def hostile(self) -> list[int]:
         """Return counts just above, far above, and where C's arithmetic overflows."""
         found = [self.maximum + 1, 2 ** (8 * self.width) - 1, 2 ** (8 * self.width - 1)]
-        return [*found, 2**31 - 1, 2**30, 2**16, 2**29] if self.width == 4 else found
+        more = {
+            4: [2**31 - 1, 2**30, 2**16, 2**29],
+            8: [2**32, 2**32 + 1, 2**31],  # C reads the lower half
+        }
+        return found + more.get(self.width, [])
 
 
 KINDS = {
@@ -138,6 +148,7 @@ KINDS = {
     "multiply": Kind(Doubled, 4, b"\1\2\1\2"),
     "structs": Kind(Points, 4, b"\1\2\3"),
     "bytes, u32": Kind(U32Bytes, 4, b"\1"),
+    "bytes, u64": Kind(U64Bytes, 8, b"\1"),
     "bytes, i32": Kind(I32Bytes, 4, b"\1", signed=True),
     "bytes, multiply": Kind(TripledBytes, 4, b"\1\1\1"),
     "unused": Kind(Padding, 4, bytes(3)),

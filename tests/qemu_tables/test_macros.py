@@ -20,6 +20,7 @@ import pytest
 
 from qemu_vmstate import StreamError, VMStateError, VMStruct, capabilities, describe, load, save
 from qemu_vmstate.bindings.native import ffi as native_ffi
+from qemu_vmstate.natives.folders import release_of, version_numbers
 from qemu_vmstate.vmsd.description import VMStateDescription
 
 from .. import c_reference
@@ -56,9 +57,16 @@ class Spelling:
         if self.versions == "all":
             return True
         word, limit = self.versions.split()
-        built = [int(number) for number in capabilities().qemu.split(".")[:2]]
-        of_row = [int(number) for number in limit.split(".")]
-        return {"from": of_row <= built, "to": built <= of_row}[word]
+        of_row = version_numbers(limit)
+        return {"from": of_row <= built(), "to": built() <= of_row}[word]
+
+
+def built() -> tuple[int, ...]:
+    """Return the release that the native parts were built for; a tree leads to the next one."""
+    major, minor, *_ = version_numbers(capabilities().qemu)
+    if release_of(capabilities().qemu).endswith("-dev"):
+        return (major, minor + 1) if minor < 2 else (major + 1, 0)
+    return major, minor
 
 
 def spellings() -> dict[str, Spelling]:
@@ -122,7 +130,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "U16sInlineU32": {"n": 2, "a": [1, 2, 3, 0xFFFF]},  # twice n, by VMS_MULTIPLY_ELEMENTS
     **{f"U16s{n}": {"n": 4, "a": [1, 2, 3, 0xFFFF]} for n in ("I32", "U16", "U32")},
     "BytesPointer": {"a": b"12345678"},
-    **{f"Bytes{n}": {"n": 5, "a": b"\0\1hi\xff"} for n in ("I32", "U32")},
+    **{f"Bytes{n}": {"n": 5, "a": b"\0\1hi\xff"} for n in ("I32", "U32", "U64")},
     "Bits": {"n": 70, "a": [2**64 - 2, 0x15]},
     "Count": {"n": 3},
 }
