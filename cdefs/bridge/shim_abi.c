@@ -12,7 +12,7 @@
 
 QEMU_BUILD_BUG_ON(sizeof(QvNotifier) != sizeof(Notifier));
 SAME_MEMBER(QvNotifier, Notifier, notify);
-QEMU_BUILD_BUG_ON(QV_MODULE_INIT_QOM != MODULE_INIT_QOM);
+QEMU_BUILD_BUG_ON(QV_MODULE_INIT_OPTS != MODULE_INIT_OPTS);
 QEMU_BUILD_BUG_ON(sizeof(QvVersionTriple) != sizeof(VersionTriple));
 SAME_MEMBER(QvVersionTriple, VersionTriple, major);
 SAME_MEMBER(QvVersionTriple, VersionTriple, minor);

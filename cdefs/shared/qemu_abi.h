@@ -18,8 +18,8 @@ typedef struct QvNotifier {
     void *links[2];
 } QvNotifier;
 
-/* As MODULE_INIT_QOM of qemu/module.h. */
-#define QV_MODULE_INIT_QOM 3
+/* As MODULE_INIT_OPTS of qemu/module.h. */
+#define QV_MODULE_INIT_OPTS 2
 
 /* As VersionTriple and VersionInfo of qapi/qapi-types-control.h. */
 typedef struct QvVersionTriple {

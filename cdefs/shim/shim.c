@@ -328,5 +328,5 @@ static void __attribute__((constructor)) on_load(void)
         complain("preload", "this QEMU has no register_module_init");
         exit(1);
     }
-    register_init(add_machine_ready_notifier, QV_MODULE_INIT_QOM);
+    register_init(add_machine_ready_notifier, QV_MODULE_INIT_OPTS);
 }

@@ -105,7 +105,7 @@ def no_native(qemu: str | None) -> NativeError:
     there = list(dict.fromkeys(native.qemu for native in all_natives()))
     build = qemu if qemu and os.sep in qemu else "/path/to/qemu/build"
     command = f"`qemu-vmstate build {build}` with a build directory of that QEMU"
-    if not there:
+    if qemu is None or not there:
         return NativeError(
             f"qemu_vmstate has no native parts in {root()}: install a wheel of it, or, in a "
             "checkout, run scripts/setup"

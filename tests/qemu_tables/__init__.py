@@ -15,7 +15,13 @@ from .. import c_reference
 _ARRAY = re.compile(r"\buint8_t(?: const)? (\w+)\[\] = \{(.*?)\};", re.DOTALL)
 _FUNCTION = re.compile(r"^(?:static )?(?:void|int) (\w+)\(", re.MULTILINE)
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_NAMED = {"QEMU_VM_EOF": 0, "VMS_NULLPTR_MARKER": 0x30}
+_NAMED = {
+    "QEMU_VM_EOF": 0,
+    "VMS_NULLPTR_MARKER": 0x30,
+    # As 11.1 calls them.
+    "VMS_MARKER_PTR_NULL": 0x30,
+    "VMS_MARKER_PTR_VALID": 0x31,
+}
 
 
 @cache

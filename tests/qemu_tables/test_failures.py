@@ -40,6 +40,8 @@ from qemu_vmstate import (
     zeroed,
 )
 
+from ..release import release
+
 
 class Boom(Exception):
     """The exception of a test's hook."""
@@ -268,8 +270,10 @@ def test_equal_accepts_only_the_current_value(name: str, unchanged: Any) -> None
     obj: Any = S(a=5)
     load(obj, (5).to_bytes(width, "big") + b"\x09")
     assert (obj.a, obj.b) == (5, 9)
+    # In 11.1 QEMU has no hints any more.
+    expected = "set both to 5" if release() < (11, 1) else r"s: 5 != "
     for other in (0, 4, 6, 5 << 8 * width - 8 if width > 1 else 7):
-        with unchanged(obj), pytest.raises(VMStateError, match="set both to 5"):
+        with unchanged(obj), pytest.raises(VMStateError, match=expected):
             load(obj, other.to_bytes(width, "big") + b"\1")
     obj.a = 6
     assert save(obj) == (6).to_bytes(width, "big") + b"\x09"

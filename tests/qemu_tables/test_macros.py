@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
-from qemu_vmstate import StreamError, VMStateError, VMStruct, capabilities, describe, load, save
+from qemu_vmstate import StreamError, VMStateError, VMStruct, describe, load, save
 from qemu_vmstate.bindings.native import ffi as native_ffi
-from qemu_vmstate.natives.folders import release_of, version_numbers
+from qemu_vmstate.natives.folders import version_numbers
 from qemu_vmstate.vmsd.description import VMStateDescription
 
 from .. import c_reference
 from ..pages import blocks, run
+from ..release import release
 
 VMS_POINTER, VMS_ARRAY, VMS_STRUCT, VMS_VARRAY_UINT32 = 0x2, 0x4, 0x8, 0x800
 VMS_MUST_EXIST, VMS_ALLOC, VMS_MULTIPLY_ELEMENTS = 0x1000, 0x2000, 0x4000
@@ -58,15 +59,7 @@ class Spelling:
             return True
         word, limit = self.versions.split()
         of_row = version_numbers(limit)
-        return {"from": of_row <= built(), "to": built() <= of_row}[word]
-
-
-def built() -> tuple[int, ...]:
-    """Return the release that the native parts were built for; a tree leads to the next one."""
-    major, minor, *_ = version_numbers(capabilities().qemu)
-    if release_of(capabilities().qemu).endswith("-dev"):
-        return (major, minor + 1) if minor < 2 else (major + 1, 0)
-    return major, minor
+        return {"from": of_row <= release(), "to": release() <= of_row}[word]
 
 
 def spellings() -> dict[str, Spelling]:

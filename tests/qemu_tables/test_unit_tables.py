@@ -44,6 +44,9 @@ from ..c_reference import description_text
 from . import cases, section, wires
 
 PORTED: set[str] = set()
+# Of VMSTATE_VARRAY_OF_POINTER_TO_STRUCT_UINT32_ALLOC, which docs/vocabulary.md says is not there.
+NOT_IN_PYTHON = {"/vmstate/array/ptr-nulls/str/save", "/vmstate/array/ptr-nulls/str/load"}
+ITS_WIRES = {"wire_arr_ptr_with_nulls"}
 F = TypeVar("F", bound=Callable[..., None])
 
 
@@ -483,9 +486,9 @@ def test_tmp_struct() -> None:
 # --------------------------------------------------------------------------------------
 def test_every_case_of_the_tree_is_here() -> None:
     assert len(cases()) >= 23
-    assert set(cases()) == PORTED
+    assert set(cases()) - NOT_IN_PYTHON == PORTED
 
 
 def test_every_wire_of_the_tree_is_expected_above() -> None:
     used = re.findall(r'section\("([^"]+)"\)', Path(__file__).read_text())
-    assert set(used) == set(wires())
+    assert set(used) == set(wires()) - ITS_WIRES
