@@ -91,14 +91,14 @@ static int array_index(Array *self, PyObject *key, Py_ssize_t *i)
 static PyObject *array_subscript(PyObject *obj, PyObject *key)
 {
     Array *self = (Array *)obj;
-    Py_ssize_t start, stop, step, i;
+    Py_ssize_t start, stop, step, i, n;
 
     if (PySlice_Check(key)) {
         if (PySlice_Unpack(key, &start, &stop, &step) < 0) {
             return NULL;
         }
-        return array_list(self, start, step,
-                          PySlice_AdjustIndices(array_length(obj), &start, &stop, step));
+        n = PySlice_AdjustIndices(array_length(obj), &start, &stop, step);
+        return array_list(self, start, step, n);
     }
     return array_index(self, key, &i) < 0 ? NULL : array_item(obj, i);
 }

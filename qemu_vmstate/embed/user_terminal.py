@@ -82,13 +82,17 @@ class _User:
 
     def converse(self) -> int:
         while True:
-            message = self._channel.receive()
+            message = self._receive()
             if message["type"] == "end":
                 return int(message["status"])
             if message["type"] == "read":
                 self._read(message["prompt"], message["everything"])
-            elif message["type"] == "output":
-                self._show(message["text"], message["error"])
+
+    def _receive(self) -> dict[str, Any]:
+        """Return the next message that is no output, and show the output before it."""
+        while (message := self._channel.receive())["type"] == "output":
+            self._show(message["text"], message["error"])
+        return message
 
     def _show(self, text: str, error: bool) -> None:
         stream = sys.stderr if error else sys.stdout
@@ -174,12 +178,9 @@ class _User:
 
     def _ask_for_words(self, text: str) -> list[str]:
         self._channel.send("complete", text=text)
-        while True:
-            message = self._channel.receive()
-            if message["type"] == "completions":
-                return list(message["words"])
-            if message["type"] == "output":
-                self._show(message["text"], message["error"])
+        while (message := self._receive())["type"] != "completions":
+            pass
+        return list(message["words"])
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shlex
 import shutil
 import tempfile
@@ -19,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provision.cache import Cache
-from provision.console import SetupError, run
+from provision.console import run
 from provision.debian import missing_packages
 
-OUTSIDE = ("mmdebstrap", "qemu-user-static")
+EMULATION = "qemu-user-static"
 
 PACKAGES = (
     *("base-passwd", "bash", "coreutils", "debianutils", "diffutils", "findutils"),
@@ -92,9 +91,7 @@ class Root:
 
     def make(self, pip: str, requirements: Sequence[str]) -> None:
         """Make the root with the required Python packages; ``pip`` is a Python that has it."""
-        if os.geteuid() != 0:
-            raise SetupError("mmdebstrap makes the arm64 root as root: run this as root.")
-        missing = missing_packages(OUTSIDE)
+        missing = missing_packages([EMULATION])
         if missing:
             self._cache.apt.install(missing)
         self._unpack()
@@ -106,11 +103,11 @@ class Root:
         key = json.dumps([self._cache.apt.codename, *PACKAGES, *EMULATORS, *NATIVE])
         if stamp.exists() and stamp.read_text() == key:
             return
-        self._cache.apt.update(all_suites=False)
         stamp.unlink(missing_ok=True)
         native = self.place / "native"
-        self._bootstrap("arm64", [*PACKAGES, *EMULATORS], self.path)
-        self._bootstrap(_debian_architecture(), NATIVE, native)
+        apt = self._cache.apt
+        apt.unpack_root(str(apt.codename), [*PACKAGES, *EMULATORS], self.path, "arm64")
+        apt.unpack_root(str(apt.codename), NATIVE, native)
         (native / "usr/bin/python3").resolve().rename(native / NATIVE_PYTHON[1:])
         (native / "bin/dash").rename(native / "bin/sh")
         run(
@@ -129,25 +126,6 @@ class Root:
             master = self.path / "usr/share/base-passwd" / f"{name}.master"
             shutil.copy(master, self.path / "etc" / name)
         stamp.write_text(key)
-
-    def _bootstrap(self, architecture: str, packages: Sequence[str], target: Path) -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        listing = self.place / "sources.list"
-        listing.parent.mkdir(parents=True, exist_ok=True)
-        lines = (self._cache.apt.root / "sources.list").read_text().splitlines()
-        binary = [line for line in lines if line.startswith("deb ") and "-backports" not in line]
-        listing.write_text("".join(f"{line.replace('target=Packages ', '')}\n" for line in binary))
-        run(
-            [
-                *("mmdebstrap", "--mode=root", "--variant=extract"),
-                *(f"--architectures={architecture}", '--aptopt=APT::Install-Recommends "false"'),
-                *(f"--include={','.join(packages)}", str(self._cache.apt.codename), target),
-                listing,
-            ],
-            f"unpacking {architecture} packages: {' '.join(packages)}",
-            remedy="look at the network and try again.",
-            attempts=2,
-        )
 
     def _write_enter(self) -> None:
         """Write the program that enters the root, in namespaces of its own."""
@@ -214,8 +192,3 @@ class Root:
     def run(self, command: Sequence[str | Path], what: str, *, remedy: str, cwd: Path) -> None:
         """Run a command in the root as :func:`provision.console.run` does outside."""
         run([self.enter, *command], what, remedy=remedy, cwd=cwd)
-
-
-def _debian_architecture() -> str:
-    machine = platform.machine()
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

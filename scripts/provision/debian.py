@@ -174,13 +174,16 @@ class Apt:
             attempts=3,
         )
 
-    def unpack_root(self, suite: str, packages: Sequence[str], directory: Path) -> None:
+    def unpack_root(
+        self, suite: str, packages: Sequence[str], directory: Path, architecture: str = ""
+    ) -> None:
         """Unpack packages of a Debian release, and what they depend on, as a root in ``directory``.
 
-        No maintainer script runs. Raises ``SetupError`` if not run as root.
+        They are for ``architecture``, Debian's name of it, or for this machine. No maintainer
+        script runs. Raises ``SetupError`` if not run as root.
         """
         if os.geteuid() != 0:
-            raise SetupError(f"mmdebstrap makes {directory} as root: run scripts/setup as root.")
+            raise SetupError(f"mmdebstrap makes {directory} as root: run this as root.")
         if missing_packages(["mmdebstrap"]):
             self.install(["mmdebstrap"])
         shutil.rmtree(directory, ignore_errors=True)
@@ -190,10 +193,11 @@ class Apt:
             [
                 *("mmdebstrap", "--mode=root", "--variant=extract"),
                 '--aptopt=APT::Install-Recommends "false"',
+                *([f"--architectures={architecture}"] if architecture else []),
                 *(f"--include={','.join(packages)}", suite, str(directory)),
                 f"deb [signed-by={KEYRING}] {mirror} {suite} main",
             ],
-            f"unpacking a root of Debian {suite}",
+            f"unpacking a root of Debian {suite} {architecture}".rstrip(),
             remedy="look at the network and try again.",
             attempts=2,
         )
