@@ -30,6 +30,27 @@ static void set_pointers(QvObject *object, bool walking)
     }
 }
 
+/* Refuse to load an array with a NULL pointer if QEMU would end for a stream with an element there. */
+static int check_pointers(const QvObject *object, char **errmsg)
+{
+    size_t i;
+
+    for (i = 0; i < object->object_class->n_pointers && !qv_refuses_element_for_null(); i++) {
+        const QvPointers *array = &object->object_class->pointers[i];
+        const unsigned char *present = object->staging + array->present;
+        const unsigned char *missing = memchr(present, 0, array->count);
+
+        if (missing) {
+            *errmsg = g_strdup_printf("%s: element %td of an array of pointers is None, and this "
+                                      "QEMU ends by an assertion if the stream has that element; "
+                                      "load into an object that has all elements",
+                                      object->object_class->vmsd->name, missing - present);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 bool qv_section_needed(void *opaque)
 {
     QvObject *object = qv_object_of(opaque);
@@ -122,7 +143,7 @@ int qv_pre_load(void *opaque, char **errmsg)
         ret = preserve_state(object, errmsg);
     }
     set_pointers(object, true);
-    return ret;
+    return ret ? ret : check_pointers(object, errmsg);
 }
 
 int qv_post_load(void *opaque, int version_id, char **errmsg)

@@ -173,6 +173,11 @@ int qv_multiply_elements(void)
 #endif
 }
 
+bool qv_refuses_element_for_null(void)
+{
+    return QV_REFUSES_ELEMENT_FOR_NULL;
+}
+
 int qv_get(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VMStateField *field)
 {
 #if QV_INFOS_SET_ERROR

@@ -54,6 +54,8 @@ int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSO
                   Error **errp);
 int qv_load_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, int version_id,
                   Error **errp);
+/* Whether a load refuses an element of the stream for a NULL pointer, and does not end QEMU. */
+bool qv_refuses_element_for_null(void);
 /* Call the functions of one of QEMU's own VMStateInfos. */
 int qv_get(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VMStateField *field);
 int qv_put(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VMStateField *field,

@@ -36,6 +36,8 @@
 #define QV_HAS_MULTIPLY_ELEMENTS (QV_VERSION < 1101)
 /* The macros of arrays of pointers, which the tests use, take the pointer's type. */
 #define QV_ARRAYS_OF_POINTER_TAKE_POINTER (QV_VERSION < 1101)
+/* A load refuses an element of the stream where a pointer is NULL; later it is an assertion. */
+#define QV_REFUSES_ELEMENT_FOR_NULL (QV_VERSION < 1101)
 
 /* --- migration/register.h */
 #define QV_LOAD_SETUP_SETS_ERROR (QV_VERSION >= 901)
