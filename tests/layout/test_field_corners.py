@@ -36,6 +36,8 @@ from qemu_vmstate import (
     zeroed,
 )
 
+from ..release import loads_null
+
 
 class Item(VMStruct):
     a: u8 = 0
@@ -69,6 +71,7 @@ def arrays() -> Arrays:
     return made
 
 
+@loads_null
 def test_numbers_in_arrays_are_compared_with_the_live_ones() -> None:
     state = arrays()
     wire = bytes([1, 2, 3, 4, 5, 6, 1, 7, 8, 0x30, 0, 0, 0, 9, 10, 11, 1, 12, 0])

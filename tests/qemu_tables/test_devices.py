@@ -48,6 +48,7 @@ from qemu_vmstate import (
 )
 
 from .. import c_reference
+from ..release import loads_null
 
 Unchanged = Callable[[Any], Any]
 
@@ -168,6 +169,7 @@ def test_device_of_variable_lengths_is_saved_as_in_c(values: dict[str, Any]) -> 
 
 
 @given(MIXED)
+@loads_null
 def test_device_of_variable_lengths_loads_what_c_saved(values: dict[str, Any]) -> None:
     reference = c_reference.device("mixed")
     data, _ = reference.save(reference.make(values))
@@ -184,6 +186,7 @@ def test_device_of_variable_lengths_loads_what_c_saved(values: dict[str, Any]) -
 
 
 @given(MIXED, st.data())
+@loads_null
 def test_device_of_variable_lengths_is_loaded_completely_or_not(
     values: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -204,6 +207,7 @@ def test_device_of_variable_lengths_is_loaded_completely_or_not(
 
 
 @given(MIXED)
+@loads_null
 def test_older_version_of_a_device_of_variable_lengths(values: dict[str, Any]) -> None:
     reference = c_reference.device("mixed")
     data, _ = reference.save(reference.make(values), version_id=1)
@@ -222,6 +226,7 @@ def test_same_bytes_under_a_mutex_of_a_device(values: dict[str, Any]) -> None:
 
 
 @given(MIXED, st.data())
+@loads_null
 def test_same_as_plain_fields_of_a_device(values: dict[str, Any], data: st.DataObject) -> None:
     wire = save(mixed(values))
     dev, obj = FlatDevice(slots=list(there(values).slots)), there(values)
@@ -462,6 +467,7 @@ class Checked(VMStruct, name="checked"):
     slots: PointerArray[u8, Literal[1]] = field(default=[None])
 
 
+@loads_null
 def test_a_stream_that_ends_is_not_said_to_have_bad_values() -> None:
     """The error is the early end, not a value that C reads behind it."""
     for length, last in enumerate(("low", "same", r"slots\[0\]")):

@@ -36,7 +36,7 @@ from qemu_vmstate import (
 )
 
 from .. import c_reference
-from ..release import release
+from ..release import loads_null, release
 
 
 class Point(VMStruct, name="point"):
@@ -379,6 +379,7 @@ def slots(*values: int | None) -> bytes:
 
 
 @pytest.mark.parametrize("pattern", [(1, 2, 3), (None, None, None), (None, 2, None), (1, None, 3)])
+@loads_null
 def test_pointers_with_the_same_null_ones(pattern: tuple[int | None, ...]) -> None:
     obj = Slots(a=[None if one is None else 9 for one in pattern])
     load(obj, slots(*pattern))

@@ -264,6 +264,16 @@ per_macro = pytest.mark.parametrize("spelling", in_python(), indirect=True)
 per_struct = pytest.mark.parametrize(
     "spelling", [one for one in in_python() if "_TIMER" not in one], indirect=True
 )
+# 11.1 cannot load into an array with None.
+per_loaded = pytest.mark.parametrize(
+    "spelling",
+    [
+        one
+        for one in in_python()
+        if "_TIMER" not in one and ("OF_POINTER" not in one or release() < (11, 1))
+    ],
+    indirect=True,
+)
 per_timer = pytest.mark.parametrize(
     "spelling", [one for one in in_python() if "_TIMER" in one], indirect=True
 )
@@ -307,7 +317,7 @@ def test_bytes_and_description_are_as_c_has_them(spelling: Spelling, row: c_refe
     assert c_reference.description_text(obj) == row.reference.save_as_text(c_object(row))[1]
 
 
-@per_struct
+@per_loaded
 def test_loads_what_c_saved(spelling: Spelling, row: c_reference.Row) -> None:
     data, _ = row.reference.save(c_object(row))
     values = python_values(row)
@@ -327,7 +337,7 @@ def test_loads_what_c_saved(spelling: Spelling, row: c_reference.Row) -> None:
     assert read(obj, values) == expected
 
 
-@per_struct
+@per_loaded
 def test_refuses_what_c_refuses(spelling: Spelling, row: c_reference.Row) -> None:
     """Both refuse every proper prefix of the data, and Python's object does not change."""
     data, _ = row.reference.save(c_object(row))
@@ -345,7 +355,7 @@ def test_refuses_what_c_refuses(spelling: Spelling, row: c_reference.Row) -> Non
         assert bytes(obj) == before
 
 
-@per_struct
+@per_loaded
 def test_is_there_since_the_version_that_c_has_it_since(
     spelling: Spelling, row: c_reference.Row
 ) -> None:

@@ -19,6 +19,7 @@ from qemu_vmstate import StreamError, cli
 from qemu_vmstate.scaffold.roundtrip import Report, roundtrip, show_roundtrip
 from qemu_vmstate.stream.reader import read
 
+from ..release import loads_null
 from ..stream.streams import (
     EOF,
     HEADER,
@@ -89,6 +90,7 @@ WIRE += sub("dev/more", b"\1" + sub("dev/more/inner", b"")) + sub("dev-even_more
 EVERYTHING = stream_of(WIRE, *(field for _, field in PARTS), subsections=SUBSECTIONS)
 
 
+@loads_null
 def test_everything_comes_back(tmp_path: Path) -> None:
     report = tried(tmp_path, EVERYTHING)
     assert [(r.outcome, r.why) for r in report.results] == [("identical", "")]
@@ -206,6 +208,7 @@ def test_broken_streams_give_a_report_or_an_error(
     show_roundtrip(report, io.StringIO())
 
 
+@loads_null
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "vm.mig"
     file.write_bytes(EVERYTHING)
