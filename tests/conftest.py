@@ -68,6 +68,11 @@ def until(condition: Callable[[], bool], what: str, least: int) -> Iterator[int]
         yield number
 
 
+def sleeps(task: str) -> bool:
+    """Return whether a process or thread sleeps, by its folder in /proc."""
+    return Path(task, "stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 class Running(Protocol):
     """A call in another thread."""
 
@@ -96,13 +101,11 @@ class _Running:
             self._error.append(exc)
 
     def wait_blocked(self) -> None:
-        stat = Path(f"/proc/self/task/{self._thread.native_id}/stat")
         until = time.monotonic() + PATIENCE
         asleep = 0
         while asleep < 5:
             assert self._thread.is_alive(), "the call came back instead of waiting"
-            state = stat.read_text().rpartition(")")[2].split()[0]
-            asleep = asleep + 1 if state == "S" else 0
+            asleep = asleep + 1 if sleeps(f"/proc/self/task/{self._thread.native_id}") else 0
             assert time.monotonic() < until, "the thread never waits"
             time.sleep(
                 0.001

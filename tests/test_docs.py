@@ -25,7 +25,7 @@ from .pages import (
 )
 from .release import loads_null
 
-# The vocabulary loads into an array with None.
+# The vocabulary loads into an array with None, and expects a hint.
 WITH_CODE = [
     pytest.param(page, marks=[loads_null] if page.name == "vocabulary.md" else [])
     for page in PAGES

@@ -132,20 +132,25 @@ def _archives(tree: Tree) -> list[str]:
     return [found[name] for name in LIBRARIES]
 
 
-def _defined_symbols(scratch: Scratch, archives: Sequence[str]) -> set[str]:
-    nm = shutil.which("nm")
-    if nm is None:
-        raise TreeError("nm was not found: install binutils, for instance with build-essential.")
+def _binutils(scratch: Scratch, program: str, *arguments: str) -> str:
+    """Run a program of binutils in the scratch, and return its output."""
+    path = shutil.which(program)
+    if path is None:
+        raise TreeError(
+            f"{program} was not found: install binutils, for instance with build-essential."
+        )
     result = subprocess.run(
-        [nm, "--defined-only", "--extern-only", "--format=posix", *archives],
-        cwd=scratch.build,
-        capture_output=True,
-        text=True,
-        errors="replace",
+        [path, *arguments], cwd=scratch.build, capture_output=True, text=True, errors="replace"
     )
     if result.returncode:
-        raise TreeError(f"nm cannot read the libraries of {scratch.build}: {result.stderr.strip()}")
-    return {line.split()[0] for line in result.stdout.splitlines() if len(line.split()) > 1}
+        raise TreeError(f"{program} fails in {scratch.build}: {result.stderr.strip()}")
+    return result.stdout
+
+
+def _defined_symbols(scratch: Scratch, archives: Sequence[str]) -> set[str]:
+    options = ("--defined-only", "--extern-only", "--format=posix")
+    lines = _binutils(scratch, "nm", *options, *archives).splitlines()
+    return {line.split()[0] for line in lines if len(line.split()) > 1}
 
 
 def read_list(path: str | os.PathLike[str]) -> list[str]:
@@ -204,11 +209,8 @@ def _make_part(scratch: Scratch, archives: Sequence[str], sources: Sequence[str]
     run_ninja(
         scratch, [*archives[:-1], *objects], "its migration library (half a minute the first time)"
     )
-    ar = shutil.which("ar")
-    if ar is None:
-        raise TreeError("ar was not found: install binutils, for instance with build-essential.")
     (scratch.build / PARTIAL).unlink(missing_ok=True)
-    subprocess.run([ar, "rcs", PARTIAL, *objects], cwd=scratch.build, check=True)
+    _binutils(scratch, "ar", "rcs", PARTIAL, *objects)
     return [*archives[:-1], PARTIAL]
 
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import pexpect
 
-from ..conftest import PATIENCE
+from ..conftest import PATIENCE, sleeps, until
 
 __all__ = ["Terminal"]
 
@@ -61,10 +61,8 @@ class Terminal:
 
         Before that readline does not notice a signal until the next key is pressed.
         """
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        deadline = time.monotonic() + PATIENCE
-        while stat.read_text().rpartition(") ")[2][0] != "S":
-            assert time.monotonic() < deadline, "the process does not wait for input"
+        for _ in until(lambda: sleeps(f"/proc/{self.process.pid}"), "it waits for input", 0):
+            time.sleep(0.001)
         self.process.sendintr()
 
     def detach(self) -> int:
