@@ -17,7 +17,7 @@ from ..errors import VMStateError
 from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..state.cells import Mutex
 from ..state.migratable import Migratable
-from ..vmsd.description import VMStateDescription
+from ..vmsd.description import VMStateDescription, walked
 from ..wire.annotations import Buffer, VArray, u32
 from ..wire.field_options import field
 from .native import ffi, lib
@@ -243,7 +243,8 @@ class Python(Subject):
 
 @functools.cache
 def _reference_description(shape: Shape) -> VMStateDescription:
-    return VMStateDescription(device_class(shape, "native").Migrated, "bench-device", 1, 1)
+    with walked():
+        return VMStateDescription(device_class(shape, "native").Migrated, "bench-device", 1, 1)
 
 
 class ReferenceDevice(Subject):

@@ -20,7 +20,7 @@ from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
 from ..state.to_migration_state import migrated_class
-from ..vmsd.description import VMStateDescription, descriptions_of
+from ..vmsd.description import VMStateDescription, are_packed, descriptions_of
 from ..vmsd.priority import MigrationPriority
 from ..wire.annotations import timer
 from ..wire.caller import caller_locals
@@ -484,10 +484,10 @@ def _wrap(value: Any, hint: Any) -> Any:
 
 
 def _description(cls: type[Any], *members: Any, **flags: bool) -> VMStateDescription:
-    of_class = descriptions_of(cls)
-    if members not in of_class:
-        of_class[members] = VMStateDescription(cls, *members, owned=True, **flags)  # type: ignore[arg-type]
-    return of_class[members]
+    of_class, key = descriptions_of(cls), (*members, are_packed())
+    if key not in of_class:
+        of_class[key] = VMStateDescription(cls, *members, owned=True, **flags)  # type: ignore[arg-type]
+    return of_class[key]
 
 
 def staging_of(obj: Any, name: str | None = None) -> Staging:
