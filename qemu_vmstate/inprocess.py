@@ -55,10 +55,16 @@ def describe(obj: Any) -> dict[str, Any]:
     # Imported here, because it takes a fifth of the package's import time and few programs need it.
     from .stream.vmdesc import json_object
 
+    text = description_text(obj)
+    description: dict[str, Any] = json.loads(text, object_pairs_hook=json_object)
+    return description
+
+
+def description_text(obj: Any) -> str:
+    """Return what :func:`describe` parses, as QEMU's JSONWriter has written it."""
     vmdesc = ffi.new("char **")
     _save(obj, vmdesc)
-    description: dict[str, Any] = json.loads(take_text(vmdesc[0]), object_pairs_hook=json_object)
-    return description
+    return take_text(vmdesc[0])
 
 
 def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:

@@ -15,19 +15,19 @@
 #define CLONES
 #endif
 
-#define SWAP(bits)                                                                               \
+#define SWAP(bits)                                                                                 \
     CLONES static void swap_##bits(unsigned char *restrict to, const unsigned char *restrict from, \
-                                   size_t n)                                                     \
-    {                                                                                            \
-        size_t i;                                                                                \
-                                                                                                 \
-        for (i = 0; i < n; i++) {                                                                \
-            uint##bits##_t value;                                                                \
-                                                                                                 \
-            memcpy(&value, from + i * sizeof(value), sizeof(value));                             \
-            value = __builtin_bswap##bits(value);                                                \
-            memcpy(to + i * sizeof(value), &value, sizeof(value));                               \
-        }                                                                                        \
+                                   size_t n)                                                       \
+    {                                                                                              \
+        size_t i;                                                                                  \
+                                                                                                   \
+        for (i = 0; i < n; i++) {                                                                  \
+            uint##bits##_t value;                                                                  \
+                                                                                                   \
+            memcpy(&value, from + i * sizeof(value), sizeof(value));                               \
+            value = __builtin_bswap##bits(value);                                                  \
+            memcpy(to + i * sizeof(value), &value, sizeof(value));                                 \
+        }                                                                                          \
     }
 
 SWAP(16)

@@ -334,8 +334,12 @@ static int walk_copy(Window *window, const QvPacker *packer, unsigned char *pv, 
 int qv_struct_load(QEMUFile *f, const QvPacker *packer, unsigned char *pv, Error **errp)
 {
     Window window = { .f = f };
-    int ret = load_steps(&window, packer, pv);
+    int ret;
 
+    if (packer->fixed && packer->wire < WINDOW) {
+        need(&window, packer->wire + 1); /* with the byte that check_end() looks at */
+    }
+    ret = load_steps(&window, packer, pv);
     if (likely(ret == 0)) {
         ret = check_end(&window, packer);
         if (ret == ENDS) { /* f has the error, and QEMU looks there */

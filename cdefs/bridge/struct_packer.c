@@ -12,13 +12,20 @@ static const struct {
     bool is_signed;
     QvCheck check;
 } number_infos[] = {
-    { "uint8", 1, false, QV_ANY },         { "uint16", 2, false, QV_ANY },
-    { "uint32", 4, false, QV_ANY },        { "uint64", 8, false, QV_ANY },
-    { "int8", 1, true, QV_ANY },           { "int16", 2, true, QV_ANY },
-    { "int32", 4, true, QV_ANY },          { "int64", 8, true, QV_ANY },
-    { "uint8_equal", 1, false, QV_EQUAL }, { "uint16_equal", 2, false, QV_EQUAL },
-    { "uint32_equal", 4, false, QV_EQUAL }, { "uint64_equal", 8, false, QV_EQUAL },
-    { "int32_equal", 4, true, QV_EQUAL },  { "int32_le", 4, true, QV_AT_MOST },
+    { "uint8", 1, false, QV_ANY },
+    { "uint16", 2, false, QV_ANY },
+    { "uint32", 4, false, QV_ANY },
+    { "uint64", 8, false, QV_ANY },
+    { "int8", 1, true, QV_ANY },
+    { "int16", 2, true, QV_ANY },
+    { "int32", 4, true, QV_ANY },
+    { "int64", 8, true, QV_ANY },
+    { "uint8_equal", 1, false, QV_EQUAL },
+    { "uint16_equal", 2, false, QV_EQUAL },
+    { "uint32_equal", 4, false, QV_EQUAL },
+    { "uint64_equal", 8, false, QV_EQUAL },
+    { "int32_equal", 4, true, QV_EQUAL },
+    { "int32_le", 4, true, QV_AT_MOST },
     { "cpudouble", 8, false, QV_ANY },
 };
 
@@ -157,7 +164,8 @@ static bool set_room(QvStep *step, size_t size)
         step->room = step->n;
         return true;
     }
-    if (step->offset > size || (step->count_width && step->count_offset > size - step->count_width)) {
+    if (step->offset > size
+        || (step->count_width && step->count_offset > size - step->count_width)) {
         return false;
     }
     step->room = step->stride ? (size - step->offset) / step->stride : SIZE_MAX;

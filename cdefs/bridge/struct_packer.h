@@ -36,13 +36,13 @@ typedef struct QvStep {
     uint8_t width;       /* of an item on the wire, and of one in memory; 0: of structs */
     uint8_t count_width; /* of the number in memory that counts; 0: there are n items */
     bool count_is_signed;
-    size_t n;            /* items; for each that is counted if there is a count */
-    size_t offset;       /* of the first item in the struct */
-    size_t count_offset; /* of the number that counts */
-    size_t room;         /* the most items that there is memory for */
-    size_t stride;       /* between items in memory */
-    size_t ahead;        /* bytes that are on the wire for certain from this step on */
-    uint64_t low, high;  /* the limits */
+    size_t n;                       /* items; for each that is counted if there is a count */
+    size_t offset;                  /* of the first item in the struct */
+    size_t count_offset;            /* of the number that counts */
+    size_t room;                    /* the most items that there is memory for */
+    size_t stride;                  /* between items in memory */
+    size_t ahead;                   /* bytes that are on the wire for certain from this step on */
+    uint64_t low, high;             /* the limits */
     const struct QvPacker *element; /* owner: Python; of structs */
     const char *name;               /* owner: Python; of the field, for messages */
 } QvStep;
@@ -72,7 +72,7 @@ struct QvPacker {
 
 /* The VMStateInfo of a field that is packed. */
 typedef struct QvStructInfo {
-    VMStateInfo info; /* its name is qv_struct_name */
+    VMStateInfo info;       /* its name is qv_struct_name */
     const QvPacker *packer; /* owner: Python */
 } QvStructInfo;
 

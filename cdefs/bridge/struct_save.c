@@ -184,7 +184,8 @@ static size_t measure(const QvFieldText *text, const unsigned char *pv, size_t *
         return items;
     }
     *n = items;
-    return step->element && items ? qv_packer_wire_size(step->element, pv + step->offset) : step->width;
+    return step->element && items ? qv_packer_wire_size(step->element, pv + step->offset)
+                                  : step->width;
 }
 
 void qv_struct_describe(JSONWriter *vmdesc, const QvPacker *packer, const unsigned char *pv)

@@ -58,9 +58,9 @@ class VMStateDescription:
 
     It has the fields of the layout class ``cls`` in their order.  Nested layout classes are
     ``VMS_STRUCT``, or packed: with an info that saves and loads a struct as a whole, with the same
-    bytes and JSON (cdefs/bridge/struct_packer.h).  ``name``, ``version_id``, ``minimum_version_id``,
-    ``priority``, ``unmigratable`` and ``early_setup`` are the members of those
-    names.  With ``asks_needed``, ``needed`` is the hook of the object.  ``base`` is
+    bytes and JSON (cdefs/bridge/struct_packer.h).  ``name``, ``version_id``,
+    ``minimum_version_id``, ``priority``, ``unmigratable`` and ``early_setup`` are the members of
+    those names.  With ``asks_needed``, ``needed`` is the hook of the object.  ``base`` is
     the offset of the struct from C's opaque.  With ``owned``, opaque is an object's
     staging struct, and the object decides which subsections are needed.  ``cdata``
     is the C struct, which lives as long as this object, as all that it points to.
