@@ -9,6 +9,7 @@ structs QEMU walks.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -214,6 +215,23 @@ def test_random_bytes_with_heads(data: bytes, draw: st.DataObject) -> None:
         at = draw.draw(st.integers(0, len(stream)))
         stream[at:at] = draw.draw(st.sampled_from(HEADS))
     both.compare(bytes(stream))
+
+
+# ------------------------------------------------------------------------------------ the JSON
+class Gaps(VMStruct, name="gaps", version_id=2):
+    before: Unused[Literal[3]]
+    number: u32 = 0
+    between: Unused[Literal[0x20]]
+    none: VArray[u16, Literal[4]] = field(num="count")
+    count: u8 = 0
+    newest: u8 = field(default=0, version_id=2)
+
+
+def test_names_that_are_not_the_only_ones_get_a_number() -> None:
+    text = description_text(pair(device_of(Gaps)).packed)
+    assert re.findall(r'"name": "(\w+(?:\[\d\])?)"', text) == [
+        *("part", "unused[0]", "number", "unused[1]", "count", "newest")
+    ]
 
 
 # ---------------------------------------------------------------------------------- large structs
