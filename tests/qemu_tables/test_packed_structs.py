@@ -222,8 +222,8 @@ class Gaps(VMStruct, name="gaps", version_id=2):
     before: Unused[Literal[3]]
     number: u32 = 0
     between: Unused[Literal[0x20]]
-    none: VArray[u16, Literal[4]] = field(num="count")
     count: u8 = 0
+    none: VArray[u16, Literal[4]] = field(num="count")
     newest: u8 = field(default=0, version_id=2)
 
 
