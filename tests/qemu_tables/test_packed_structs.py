@@ -34,6 +34,7 @@ from qemu_vmstate import (
     u8,
     u16,
     u32,
+    u64,
     zeroed,
 )
 from qemu_vmstate.bindings.native import ffi
@@ -236,11 +237,11 @@ def test_names_that_are_not_the_only_ones_get_a_number() -> None:
 
 # ---------------------------------------------------------------------------------- large structs
 class Large(VMStruct, name="large"):
-    numbers: Array[u32, Literal[16384]]
-    flags: Array[bool, Literal[40000]]
-    points: Array[Point, Literal[20000]]
-    n: u32 = 9000
-    mixed: VArray[Mixed, Literal[9000]] = field(num="n")
+    numbers: Array[u64, Literal[5000]]
+    flags: Array[bool, Literal[17000]]
+    points: Array[Point, Literal[5000]]
+    n: u32 = 6000
+    mixed: VArray[Mixed, Literal[6000]] = field(num="n")
     gap: Unused[Literal[70000]]
     size: u32 = 100000
     data: VBuffer[Literal[100000]] = field(size="size")
@@ -256,12 +257,12 @@ def large() -> Any:
     device: Any = LargeDevice()
     numbers = random.Random(5)
     with device.part.lock() as part:
-        part.numbers = [numbers.getrandbits(32) for _ in range(16384)]
-        part.flags = [bool(numbers.getrandbits(1)) for _ in range(40000)]
+        part.numbers = [numbers.getrandbits(64) for _ in range(5000)]
+        part.flags = [bool(numbers.getrandbits(1)) for _ in range(17000)]
         part.data, part.fixed = numbers.randbytes(100000), numbers.randbytes(40000)
-        for index in range(0, 20000, 7):
+        for index in range(0, 5000, 7):
             part.points[index] = Point(a=numbers.choice((5, 6)), b=index % 256)
-        for index in range(0, 9000, 5):
+        for index in range(0, 6000, 5):
             part.mixed[index] = Mixed(a=numbers.choice((5, 6)), b=index)
     return device
 
@@ -272,12 +273,12 @@ def test_large_structs() -> None:
     both = pair(LargeDevice)
     assert both.compare(data).error == ""
     assert both.packed.part.lock().value == source.part.lock().value
-    sizes = [65536, 40000, 80000, 4, 27000, 70000, 4, 100000, 40000, 2, 2]
+    sizes = [40000, 17000, 20000, 4, 18000, 70000, 4, 100000, 40000, 2, 2]
     edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
     assert edges[-1] == len(data)
     # Where a window of 16 KiB or QEMU's buffer of 32 KiB begins anew, too.
-    cuts = {edge + near for edge in edges for near in (-1, 0, 1)}
-    cuts |= {step + near for step in range(16384, len(data), 16384) for near in (-1, 0, 1)}
+    cuts = {edge + near for edge in edges for near in (-1, 0)}
+    cuts |= {step + near for step in range(16384, len(data), 16384) for near in (0, 1)}
     for cut in sorted(cut for cut in cuts if 0 <= cut < len(data)):
         assert both.compare(data[:cut]).error.startswith("StreamError"), cut
     for edge, byte in ((edges[3], 0xFF), (edges[6], 0xFF), (edges[9], 0xEE), (edges[10], 0xDD)):
