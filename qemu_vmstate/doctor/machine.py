@@ -187,7 +187,7 @@ def _find_bench() -> None:
     missing = [name for name in ("matplotlib", "msgspec", "rich") if not _is_there(name)]
     if missing:
         raise VMStateError(
-            f"qemu-vmstate bench needs {' and '.join(missing)}: {install_line('bench')}"
+            f"qemu-vmstate bench needs {', '.join(missing)}: {install_line('bench')}"
         )
 
 
