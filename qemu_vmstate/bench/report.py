@@ -107,8 +107,7 @@ def _destinations(result: dict[str, Any]) -> Table:
             path: f"({row['incoming_ms']:.2f}; {row['incoming_running_ms']:.2f})"
             for path, row in paths.items()
         }
-        reference = paths[REFERENCE]["incoming_ms"]
-        ratios = {path: row["incoming_ms"] / reference for path, row in paths.items()}
+        ratios = {path: row["incoming_ratio_to_reference"] for path, row in paths.items()}
         table.add_row(f"{devices:,}", str(busy), *_vm_cells(times, ratios))
     return table
 

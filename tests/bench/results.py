@@ -52,10 +52,18 @@ def vm_rows(devices: int, busy: int, times: dict[str, float], incoming: bool = T
             "ratio_to_reference": ms / times["reference"],
             "ratio_of": "downtime_ms",
             "noise": 0.01,
-            **({"incoming_ms": ms, "incoming_running_ms": 2 * ms} if incoming else {}),
+            **(_incoming(ms, times["reference"]) if incoming else {}),
         }
         for path, ms in times.items()
     ]
+
+
+def _incoming(ms: float, reference_ms: float) -> Row:
+    return {
+        "incoming_ms": ms,
+        "incoming_running_ms": 2 * ms,
+        "incoming_ratio_to_reference": ms / reference_ms,
+    }
 
 
 def figure(what: str, name: str, unit: str, value: float, ratio: float = 1.0) -> Row:
