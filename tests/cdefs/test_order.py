@@ -18,7 +18,7 @@ BRIDGE = (
     ("vmstate_infos", "object", "bridge_functions"),
     ("subsections", "undo_log"),
     ("snapshot", "whole_load"),
-    ("snapshot_batch", "inprocess"),
+    ("snapshot_batch", "restore_batch", "inprocess"),
     ("hooks",),
     ("load_end",),
     ("load_watch",),
