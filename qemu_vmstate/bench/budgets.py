@@ -28,7 +28,16 @@ class Budget:
 def budgets(result: dict[str, Any]) -> list[Budget]:
     """Return every budget whose figures a result of ``measure()`` has."""
     found: list[Budget] = []
-    for make in (_native, _fast_path, _large, _derived, _busy, _growth, _microbenchmarks):
+    for make in (
+        _native,
+        _fast_path,
+        _large,
+        _derived,
+        _busy,
+        _incoming,
+        _growth,
+        _microbenchmarks,
+    ):
         found += make(result)
     return found
 
@@ -122,6 +131,19 @@ def _busy(result: dict[str, Any]) -> Iterator[Budget]:
             f"{ratio:.2f} ({idle['hooks_ms']:.1f} and {one['hooks_ms']:.1f} ms)",
             ratio <= 3,
         )
+
+
+def _incoming(result: dict[str, Any]) -> Iterator[Budget]:
+    for busy, limit in ((1, 2), (4, 3)):
+        row = _vm(result, "fast path", 1000, busy)
+        if row and "incoming_ratio_to_reference" in row:
+            ratio = row["incoming_ratio_to_reference"]
+            yield Budget(
+                f"1,000 fast path devices loaded beside {busy} busy Python thread(s)",
+                f"{limit} x the reference devices'",
+                f"{ratio:.2f} ({row['incoming_ms']:.1f} ms)",
+                ratio <= limit,
+            )
 
 
 def _growth(result: dict[str, Any]) -> Iterator[Budget]:

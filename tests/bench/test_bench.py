@@ -86,6 +86,26 @@ def test_noise_is_half_of_the_middle_half() -> None:
     assert samples.noise("once") == 0
 
 
+def test_budgets_of_incoming_migrations_allow_more_beside_more_threads() -> None:
+    def row(busy: int, ratio: float) -> dict[str, object]:
+        return {
+            "devices": 1000,
+            "path": "fast path",
+            "busy_threads": busy,
+            "ratio_to_reference": 1.0,
+            "hooks_ms": 1.0,
+            "incoming_ms": 8.75,
+            "incoming_ratio_to_reference": ratio,
+        }
+
+    rows = [row(0, 9.0), row(1, 2.5), row(4, 2.5)]
+    found = budgets({"in_process": [], "vm": rows, "microbenchmarks": []})
+    assert [(b.measured, b.met) for b in found if "loaded beside" in b.what] == [
+        ("2.50 (8.8 ms)", False),
+        ("2.50 (8.8 ms)", True),
+    ]
+
+
 def test_budgets_judge_by_their_limits() -> None:
     def row(path: str, us: float, ratio: float) -> dict[str, object]:
         return {
