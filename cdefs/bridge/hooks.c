@@ -2,6 +2,7 @@
 /* The hooks, independent of the QEMU version. */
 #include "bridge/hooks.h"
 #include "bridge/inprocess.h"
+#include "bridge/restore_batch.h"
 #include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
 #include "bridge/subsections.h"
@@ -122,7 +123,7 @@ static int preserve_state(QvObject *object, char **errmsg)
 int qv_pre_load(void *opaque, char **errmsg)
 {
     QvObject *object = qv_object_of(opaque);
-    int ret;
+    int ret = 0;
 
     if (object->extras) {
         qv_snapshot_batch_discard(object);
@@ -133,12 +134,15 @@ int qv_pre_load(void *opaque, char **errmsg)
     object->dirty = true;
     if (qv_object_undoes(object)) {
         qv_whole_load_begin_object();
+        ret = qv_restore_batch_begin(object, errmsg);
     }
     qv_object_begin(object, false);
     if (likely(!object->hooks && !object->extras)) {
-        return 0;
+        return ret;
     }
-    ret = qv_object_call_python(object, QV_HOOK_PRE_LOAD, 0, errmsg);
+    if (ret == 0) {
+        ret = qv_object_call_python(object, QV_HOOK_PRE_LOAD, 0, errmsg);
+    }
     if (ret == 0 && object->object_class->n_preserved) {
         ret = preserve_state(object, errmsg);
     }
@@ -156,10 +160,8 @@ int qv_post_load(void *opaque, int version_id, char **errmsg)
     }
     set_pointers(object, false);
     if (ret == 0) {
-        ret = qv_object_commit(object, version_id, errmsg);
-    }
-    if (ret == 0 && qv_object_undoes(object)) {
-        qv_whole_load_restored(object);
+        ret = qv_object_undoes(object) ? qv_restore_batch_commit(object, version_id, errmsg)
+                                       : qv_object_commit(object, version_id, NULL, errmsg);
     }
     if (!object->inprocess) {
         qv_object_release_pages(object);

@@ -31,6 +31,7 @@ typedef struct InprocessCall {
     QEMUFile *in;                    /* owner: qv_load(); or NULL */
     const QIOChannelBuffer *channel; /* the channel that in reads from */
     GString *reported;               /* owner: the outer call; its qv_reported */
+    unsigned char *waiting;          /* owner: this call; what object->waits is about; or NULL */
     int error;                       /* the failing hook's errno */
     char *errmsg;                    /* owner: this call; the failing hook's message */
 } InprocessCall;
@@ -107,12 +108,24 @@ static void begin_inprocess(InprocessCall *call, QvObject *object)
     *call = (InprocessCall){ .outer = innermost_call, .object = object, .reported = qv_reported };
     innermost_call = call;
     object->inprocess = true;
+    /* A load of the VM has read this object's section, and goes on after this call. */
+    if (object->waits) {
+        call->waiting = g_memdup2(object->staging, object->object_class->size);
+        object->waits = false;
+    }
     qv_reported = g_string_new(NULL);
 }
 
 static void end_inprocess(InprocessCall *call)
 {
-    call->object->inprocess = false;
+    QvObject *object = call->object;
+
+    object->inprocess = false;
+    if (call->waiting) {
+        memcpy(object->staging, call->waiting, object->object_class->size);
+        object->waits = true;
+        g_free(call->waiting);
+    }
     innermost_call = call->outer;
     g_clear_pointer(&qv_refusal, g_free);
     g_clear_pointer(&qv_walk_error, qv.error_free);

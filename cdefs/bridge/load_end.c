@@ -2,6 +2,7 @@
 /* See load_end.h. */
 #include "bridge/load_end.h"
 #include "bridge/hooks.h"
+#include "bridge/restore_batch.h"
 #include "bridge/snapshot.h"
 #include "bridge/undo_log.h"
 #include "bridge/whole_load.h"
@@ -28,6 +29,16 @@ static void tell(QvObject *object, int hook, const char *name)
     }
 }
 
+/* Nothing waits after the last section, unless QEMU loaded another device than the expected one. */
+static void restore_late(void)
+{
+    g_autofree char *errmsg = NULL;
+
+    if (qv_restore_batch_flush(&errmsg)) {
+        qv.error_report("a device keeps its state from before the load: %s", errmsg);
+    }
+}
+
 void qv_load_succeeded(void)
 {
     bool whole = qv_whole_load.kind == QV_WHOLE_LOAD;
@@ -36,6 +47,8 @@ void qv_load_succeeded(void)
     if (qv_whole_load.kind == QV_NO_LOAD) {
         return;
     }
+    restore_late();
+    qv_whole_load.stream = NULL; /* for the objects below, which are not in it */
     if (whole && qv_whole_load.n_missing) {
         QTAILQ_FOREACH(object, &qv_whole_load.objects, entry)
         {

@@ -7,17 +7,15 @@
 #include "bridge/bql.h"
 #include "bridge/load_end.h"
 #include "bridge/qemu_internal.h"
+#include "bridge/restore_batch.h"
 #include "bridge/undo_log.h"
 #include "bridge/whole_load.h"
 
 typedef enum LoadResult { SUCCEEDED, FAILED, NOT_KNOWN } LoadResult;
 
-/* The stream of the load that runs, from its load_setup to its load_cleanup; owner: QEMU. */
-static QEMUFile *stream;
-
 static bool stream_is_broken(void)
 {
-    return stream && qv.qemu_file_get_error(stream);
+    return qv_whole_load.stream && qv.qemu_file_get_error(qv_whole_load.stream);
 }
 
 #if QV_RESULT_BEFORE_CLEANUP
@@ -32,8 +30,7 @@ static LoadResult migration_result(void)
  */
 static LoadResult migration_result(void)
 {
-    return !qv_internal.migration_in_incoming_postcopy() && stream_is_broken() ? NOT_KNOWN
-                                                                               : SUCCEEDED;
+    return !qv_in_postcopy() && stream_is_broken() ? NOT_KNOWN : SUCCEEDED;
 }
 #endif
 
@@ -53,8 +50,7 @@ static LoadResult load_result(void)
 
 static int begin(QEMUFile *f, char **errmsg)
 {
-    stream = f;
-    qv_whole_load_begin();
+    qv_whole_load_begin(f);
     return qv_whole_load.of_migration ? 0 : qv_clear_stale_error(errmsg);
 }
 
@@ -93,7 +89,8 @@ static int on_load_cleanup(void *opaque)
     } else if (result == FAILED) {
         qv_load_failed();
     }
-    stream = NULL;
+    qv_restore_batch_forget();
+    qv_whole_load.stream = NULL;
     qv_undo_release();
     qv_bql_leave(taken);
     return 0;

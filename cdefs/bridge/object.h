@@ -37,6 +37,12 @@ static inline void qv_failure_clear(QvFailure *failure)
     g_clear_pointer(&failure->errmsg, g_free);
 }
 
+/* What a section of the stream is found by. */
+typedef struct QvSection {
+    const char *name; /* owner: Python */
+    uint32_t instance_id;
+} QvSection;
+
 /* What only objects that need more than a copy of native parts have. */
 typedef struct QvExtras {
     void *handle;              /* owner: Python */
@@ -64,6 +70,7 @@ struct QvObject {
         };
     };
     QTAILQ_ENTRY(QvObject) entry; /* in whole_load.c's list, while it is registered */
+    QvSection section;            /* while it is registered */
     unsigned n_cells;
     uint16_t hooks;  /* a set of QvHook */
     bool mapped : 1; /* staging is a mapping, whose pages are released between uses */
@@ -73,6 +80,7 @@ struct QvObject {
     bool saving : 1;    /* the last hook that began was pre_save */
     bool restored : 1;  /* by the load of the VM that runs, or is not part of it */
     bool missed : 1;    /* the last load of the VM had no section of it */
+    bool waits : 1;     /* staging has what a load has read and not restored; see restore_batch.c */
     /* The memory that QEMU walks: its opaque. */
     unsigned char staging[] __attribute__((aligned(8)));
 };

@@ -71,6 +71,11 @@ bool qv_in_coroutine(void)
     return qv.in_vm && qv_internal.qemu_in_coroutine();
 }
 
+bool qv_in_postcopy(void)
+{
+    return qv_internal.migration_in_incoming_postcopy();
+}
+
 bool qv_expects_incoming(void)
 {
     return qv_internal.runstate_check(RUN_STATE_INMIGRATE);

@@ -69,6 +69,8 @@ bool qv_migration_idle(void);
 /* Return whether this runs on the small stack of one of QEMU's coroutines. */
 bool qv_in_coroutine(void);
 
+/* Return whether an incoming postcopy runs, whose devices are in a package in the stream. */
+bool qv_in_postcopy(void);
 /* Return whether the VM was started with -incoming and has not run so far. */
 bool qv_expects_incoming(void);
 /* Set the error-desc of query-migrate, unless there is one already. */

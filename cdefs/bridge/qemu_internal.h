@@ -44,7 +44,7 @@
 #if QV_RESULT_BEFORE_CLEANUP
 #define QV_RESULT_SYMBOL(X) X(migrate_has_error)
 #else
-#define QV_RESULT_SYMBOL(X) X(migration_in_incoming_postcopy)
+#define QV_RESULT_SYMBOL(X)
 #endif
 
 #if QV_STALE_ERROR_FAILS_LOAD
@@ -76,7 +76,8 @@
 /* clang-format on */
 /* clang-format off */
 #define QV_INTERNAL_VM_SYMBOLS(X)                                       \
-    X(migrate_get_current) X(qapi_free_VersionInfo)                     \
+    X(migrate_get_current) X(migration_in_incoming_postcopy)            \
+    X(qapi_free_VersionInfo)                                            \
     X(qemu_add_vm_change_state_handler) X(qemu_in_coroutine)            \
     X(qmp_query_version) X(register_savevm_live) X(runstate_check)      \
     QV_BQL_SYMBOLS(X) QV_IDLE_SYMBOL(X) QV_SET_ERROR_SYMBOL(X)          \

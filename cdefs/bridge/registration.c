@@ -2,6 +2,7 @@
 /* Adding objects to a VM's savevm list and removing them. */
 #include "bridge/bql.h"
 #include "bridge/load_watch.h"
+#include "bridge/restore_batch.h"
 #include "bridge/snapshot.h"
 #include "bridge/snapshot_batch.h"
 #include "bridge/undo_log.h"
@@ -43,6 +44,7 @@ int qv_register(QvObject *object, uint32_t instance_id, char **errmsg)
         } else {
             object->registered = true;
             qv_whole_load_add(object);
+            qv_restore_batch_add(object, instance_id);
             if (can_batch(object)) {
                 qv_snapshot_batch_add(object);
             }
@@ -65,6 +67,7 @@ int qv_unregister(QvObject *object, char **errmsg)
         object->registered = false;
         qv_whole_load_remove(object);
         qv_snapshot_batch_remove(object);
+        qv_restore_batch_remove(object);
         qv_undo_forget(object);
     }
     qv_bql_leave(taken);

@@ -215,10 +215,22 @@ static int unanswered(QvObject *object, char **errmsg)
     return asked ? qv_failure_take(&object->extras->needed_error, errmsg) : 0;
 }
 
+/* A snapshot would overwrite what a load has read into the staging struct and not yet restored. */
+static int refuse_waiting(QvObject *object, char **errmsg)
+{
+    *errmsg = g_strdup_printf("%s cannot be saved while a load of the VM runs, which has read its "
+                              "section and not yet restored it; save after the end of the load",
+                              object->object_class->vmsd->name);
+    return -EBUSY;
+}
+
 int qv_object_fill(QvObject *object, bool preserve, int *gil, char **errmsg)
 {
     int ret = preserve ? 0 : unanswered(object, errmsg);
 
+    if (ret == 0 && object->waits) {
+        ret = refuse_waiting(object, errmsg);
+    }
     if (ret) {
         return ret;
     }
@@ -256,11 +268,14 @@ static bool copy_only_part(QvObject *object, bool out)
 
 int qv_object_fill_native(QvObject *object, char **errmsg)
 {
+    if (unlikely(object->waits)) {
+        return refuse_waiting(object, errmsg);
+    }
     object->dirty = true;
     return copy_only_part(object, true) ? 0 : copy_parts(object, true, NULL, errmsg);
 }
 
-int qv_object_commit(QvObject *object, int version_id, char **errmsg)
+int qv_object_commit(QvObject *object, int version_id, int *gil, char **errmsg)
 {
     int ret;
 
@@ -278,7 +293,7 @@ int qv_object_commit(QvObject *object, int version_id, char **errmsg)
         qv_undo_add_python(g_steal_pointer(&object->extras->undo));
     }
     if (ret == 0 && !(object->hooks & QV_HOOK_LOCK_ALL)) {
-        ret = copy_parts(object, false, NULL, errmsg);
+        ret = copy_parts(object, false, gil, errmsg);
     }
     return ret;
 }

@@ -12,8 +12,8 @@
 int qv_object_fill(QvObject *object, bool preserve, int *gil, char **errmsg);
 /* Fill the staging struct of an object that has only native parts and no extras. */
 int qv_object_fill_native(QvObject *object, char **errmsg);
-/* Change the object's state to what was loaded. */
-int qv_object_commit(QvObject *object, int version_id, char **errmsg);
+/* Change the object's state to what was loaded.  gil: as above. */
+int qv_object_commit(QvObject *object, int version_id, int *gil, char **errmsg);
 /* Call the Python part of a hook (QvHook), if the object has one; the callback gets argument. */
 int qv_object_call_python(QvObject *object, int hook, int argument, char **errmsg);
 /* Return whether this thread is in a hook, when QEMU walks the savevm list and it must not change. */

@@ -68,17 +68,18 @@ void qv_snapshot_batch_remove(QvObject *object)
 
 static void prefetch_all(void)
 {
-    int gil = qv_python_table->enter();
+    int gil = qv_python_table->enter_batch();
     guint i;
 
     for (i = 0; i < objects->len; i++) {
         QvObject *object = objects->pdata[i];
 
+        qv_python_table->keep();
         object->extras->prefetch_error.ret =
             qv_object_fill(object, false, &gil, &object->extras->prefetch_error.errmsg);
         object->extras->prefetched = true;
     }
-    qv_python_table->leave(gil);
+    qv_python_table->leave_batch(gil);
 }
 
 bool qv_snapshot_batch_prefetched(QvObject *object, int *ret, char **errmsg)

@@ -42,8 +42,9 @@ static void begin(QvLoadKind kind)
     }
 }
 
-void qv_whole_load_begin(void)
+void qv_whole_load_begin(QEMUFile *stream)
 {
+    qv_whole_load.stream = stream;
     begin(QV_WHOLE_LOAD);
 }
 

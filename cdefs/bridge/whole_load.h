@@ -18,7 +18,9 @@ typedef struct QvWholeLoad {
     size_t n_told; /* the objects with a hook for the end of a load */
     QvLoadKind kind;
     bool of_migration; /* not of a snapshot */
-    size_t n_missing;  /* the objects that a whole load has not restored so far */
+    /* What qemu_loadvm_state() reads, until the load ends; owner: QEMU; or NULL. */
+    QEMUFile *stream;
+    size_t n_missing; /* the objects that a whole load has not restored so far */
 } QvWholeLoad;
 
 extern QvWholeLoad qv_whole_load;
@@ -27,7 +29,7 @@ extern QvWholeLoad qv_whole_load;
 void qv_whole_load_add(QvObject *object);
 void qv_whole_load_remove(QvObject *object);
 /* Note that QEMU begins to load the VM. */
-void qv_whole_load_begin(void);
+void qv_whole_load_begin(QEMUFile *stream);
 /* Note that QEMU begins to load an object, and that the object is restored. */
 void qv_whole_load_begin_object(void);
 void qv_whole_load_restored(QvObject *object);

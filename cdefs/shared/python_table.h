@@ -18,6 +18,10 @@ typedef struct QvPython {
     /* Acquire and release the GIL; leave() gets what enter() returned. */
     int (*enter)(void);
     void (*leave)(int state);
+    /* As these, for a batch: with keep() between two objects it is rarely interrupted. */
+    int (*enter_batch)(void);
+    void (*keep)(void);
+    void (*leave_batch)(int state);
     /*
      * Return 0, a negative errno with a message in *errmsg, or QV_FALL_BACK.  The caller has
      * the GIL; with_locks may be NULL.  preserve: not for a save, but for a load to begin with.

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..vm.vm import VM
@@ -34,12 +36,18 @@ def in_vms(
     ``qemu`` is the program, ``extra`` its further arguments.  Each of ``counts``, the
     numbers of devices in ascending order, is combined with each of ``threads``, the
     numbers of busy threads.  A combination has ``turns`` migrations, or fewer if they
-    take ``seconds``.  With ``load_counts`` devices, snapshots are loaded too.  ``say``
-    is called with each step that begins.  Raises ``VMError``.
+    take ``seconds``.  With ``load_counts`` devices, snapshots and incoming migrations are
+    loaded too.  ``say`` is called with each step that begins.  Raises ``VMError``.
     """
     rows: list[dict[str, Any]] = []
     registrations: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qemu-vmstate-")))
+
+        def incoming(path: str) -> VM:
+            script, name = vm_script.__file__, f"{path.replace(' ', '-')}-incoming"
+            return VM(script=script, qemu=qemu, extra=extra, name=name, incoming=True)
+
         vms = {
             path: stack.enter_context(
                 VM(
@@ -63,6 +71,11 @@ def in_vms(
                 rounds({path: measured.migration(path) for path in VM_PATHS}, turns, seconds)
                 if devices in load_counts:
                     rounds({path: measured.snapshot(path) for path in VM_PATHS}, turns, seconds)
+                    calls = {
+                        path: measured.incoming(path, devices, folder, incoming)
+                        for path in VM_PATHS
+                    }
+                    rounds(calls, turns, seconds)
                 rows += measured.rows(devices)
         if counts[-1] >= 1000:
             say("in VMs: registering C devices that QEMU numbers")
@@ -140,6 +153,31 @@ class _Measured:
 
         return call
 
+    def incoming(
+        self, path: str, devices: int, folder: Path, start: Callable[[str], VM]
+    ) -> Callable[[], float]:
+        """Save the VM of ``path`` as a stream, and return a function that loads it.
+
+        It is loaded by a VM of ``start(path)``, a new one each time because a VM takes only
+        one.  A file is read faster than a source saves, which would be measured, too.
+        """
+        stream = folder / f"{devices} of {path}"
+        self._vms[path].migrate_to_file(stream)
+        self._vms[path].cont()
+
+        def call() -> float:
+            with start(path) as vm:
+                vm.python.call("grow", path, devices)
+                with self._with_threads(vm):
+                    vm.load_from_file(stream)
+                    resumed = vm.wait_event("RESUME")["timestamp"]
+                span = vm.python.call("span_ms", True)
+                running = vm.python.call("resumed_ms", resumed["seconds"], resumed["microseconds"])
+            self._add(path, incoming_ms=span, incoming_running_ms=running)
+            return float(span)
+
+        return call
+
     def rows(self, devices: int) -> Iterator[dict[str, Any]]:
         """Yield the row of each path."""
         # QEMU reports whole milliseconds, too coarse for a short downtime; the marks have ns.
@@ -156,6 +194,8 @@ class _Measured:
             row["ratio_to_reference"] = self._samples[basis].ratio(path, REFERENCE)
             row["ratio_of"] = basis
             row["noise"] = self._samples[basis].noise(path)
+            if incoming := self._samples.get("incoming_ms"):
+                row["incoming_ratio_to_reference"] = incoming.ratio(path, REFERENCE)
             yield row
 
 

@@ -99,6 +99,12 @@ def span_ms(loaded: bool = False) -> float:
     return float(at(1) - at(0)) / 1e6
 
 
+def resumed_ms(seconds: int, microseconds: int) -> float:
+    """Return the milliseconds from the first mark of the last load to a QMP event's time."""
+    since_boot = seconds * 10**9 + microseconds * 1000 - (time.time_ns() - time.monotonic_ns())
+    return float(since_boot - lib().qv_mark_loaded(0)) / 1e6
+
+
 if __name__ == "__main__":
     lib().qv_mark_register(0)
     lib().qv_mark_register(1)

@@ -22,7 +22,7 @@ BRIDGE = (
     ("struct_info",),
     ("subsections", "undo_log"),
     ("snapshot", "whole_load"),
-    ("snapshot_batch", "inprocess"),
+    ("snapshot_batch", "restore_batch", "inprocess"),
     ("hooks",),
     ("load_end",),
     ("load_watch",),

@@ -56,6 +56,10 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
         assert row["ratio_to_reference"] > 0
         # Ten devices take longer than none, so the marks are around them.
         assert row["hooks_ms"] > (0.005 if row["devices"] else 0)
+        if row["devices"]:
+            # The machine runs after the last of the devices is loaded.
+            assert row["incoming_running_ms"] > row["incoming_ms"] > 0.005
+            assert row["incoming_ratio_to_reference"] > 0
     figures = {(row["what"], row["with"]) for row in result["microbenchmarks"]}
     assert figures >= {
         ("get an attribute", "layout class in a guard of a Migratable"),
