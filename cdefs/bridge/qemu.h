@@ -20,7 +20,8 @@
     X(error_free) X(error_get_pretty) X(error_setg_internal)            \
     X(object_unref) X(qemu_fclose) X(qemu_fflush) X(qemu_file_get_error) \
     X(qemu_file_new_input) X(qemu_file_new_output) X(qemu_get_be32)     \
-    X(qemu_get_be64) X(qemu_get_byte) X(qemu_peek_buffer)               \
+    X(qemu_get_be64) X(qemu_get_buffer) X(qemu_get_byte)                \
+    X(qemu_peek_buffer)                                                 \
     X(qemu_put_be32) X(qemu_put_be64) X(qemu_put_byte)                  \
     X(qio_channel_buffer_new)                                           \
     X(vmstate_info_int8) X(vmstate_info_int16) X(vmstate_info_int32)    \
@@ -47,8 +48,11 @@ typedef struct QvQemu {
 
 extern QvQemu qv;
 
-/* Collects what error_report() prints while it is not NULL; guarded by the BQL. */
-extern GString *qv_reported;
+/*
+ * Where what error_report() prints is collected, in a string that the first text makes, while it
+ * is not NULL; guarded by the BQL.
+ */
+extern GString **qv_reported;
 
 int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSONWriter *vmdesc,
                   Error **errp);

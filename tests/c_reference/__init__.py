@@ -22,10 +22,8 @@ from typing import Any
 
 from cffi import FFI
 
-from qemu_vmstate import inprocess
-from qemu_vmstate.bindings.native import ffi as native_ffi
 from qemu_vmstate.bindings.native import lib as bind_qemu
-from qemu_vmstate.bindings.native import take_text
+from qemu_vmstate.device.device import staging_of
 from qemu_vmstate.natives import chosen
 from qemu_vmstate.natives.qemu_build import open_tree
 
@@ -282,10 +280,11 @@ def device(name: str) -> ReferenceDevice:
 
 def description_text(obj: Any) -> str:
     """Return the description that the JSON writer emits for a Python object, as text."""
-    made = native_ffi.new("char **")
     # describe() returns it parsed, but the text is to be compared.
-    inprocess._save(obj, made)  # noqa: SLF001
-    return take_text(made[0])
+    staging = staging_of(obj)
+    made = staging.bridge_object.describe()
+    assert isinstance(made, str)
+    return made
 
 
 def header_macros() -> set[str]:
