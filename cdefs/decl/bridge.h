@@ -7,8 +7,8 @@
  */
 
 enum QvCapability {
-    QV_CAP_ERRP_HOOKS = 1,  /* hooks report failures through an Error ** */
-    QV_CAP_EARLY_SETUP = 2  /* VMStateDescription has early_setup */
+    QV_CAP_ERRP_HOOKS = 1, /* hooks report failures through an Error ** */
+    QV_CAP_EARLY_SETUP = 2 /* VMStateDescription has early_setup */
 };
 
 /* An object that can be saved and loaded: its class, its hooks' data, its staging struct. */

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import BqlError, NativeError
 from ..natives.choice import chosen
@@ -30,8 +29,7 @@ from ._native import ffi  # noqa: E402
 from ._native import lib as _lib  # noqa: E402
 
 
-@dataclass(frozen=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """Properties of the QEMU that the native parts are for; ``qemu`` is its version, ``"10.2.2"``.
 
     *errp_hooks*: hooks can report an ``Error **errp``; *early_setup*: VMStateDescription has

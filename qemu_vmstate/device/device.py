@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 import weakref
 from operator import attrgetter
@@ -133,7 +132,7 @@ class Device:
         cls.__options__ = dict(cls.__options__)
         migrated: dict[str, Any] = {}
         plain: dict[str, Any] = {}
-        for attribute, hint in own_annotations(cls, caller_locals(inspect.currentframe())).items():
+        for attribute, hint in own_annotations(cls, caller_locals()).items():
             value = cls.__dict__.get(attribute, FieldOptions())
             options = value if isinstance(value, FieldOptions) else FieldOptions(default=value)
             cls.__add_field(attribute, hint, options, migrated, plain)
