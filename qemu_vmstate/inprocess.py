@@ -96,8 +96,10 @@ def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:
         size = memoryview(data).nbytes
         _raise(staging, failure, (size, staging.description.version_id if version < 0 else version))
     finally:
-        # QEMU has filled a large staging struct in part, and the error has named the field.
-        lib().qv_object_release_pages(staging.cdata)
+        # QEMU has filled a large staging struct in part, and the error has named the field.  If
+        # nothing was called, an outer call may use the struct.
+        if failure[0]:
+            lib().qv_object_release_pages(staging.cdata)
 
 
 def _check_version(description: VMStateDescription, version: int) -> None:

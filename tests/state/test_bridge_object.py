@@ -17,6 +17,7 @@ import pytest
 from qemu_vmstate import (
     Arc,
     Array,
+    Buffer,
     Device,
     Migratable,
     Mutex,
@@ -84,6 +85,29 @@ def test_a_call_inside_one_of_the_same_device_is_refused(outer: str, inner: str)
         calls[outer]()
     state.in_snapshot = state.in_restore = bool
     assert save(dev) == bytes([0, 0, 0, 7])
+
+
+class Large(VMStruct):
+    raw: Buffer[Literal[4194304]] = zeroed()  # from this size on, pages are released after a call
+
+
+class LargeCalling(Device, name="large"):
+    large: Migratable[Mutex[Large]]
+    state: Migratable[Mutex[Calls]]
+
+
+def test_a_refused_call_leaves_the_memory_of_the_outer_one() -> None:
+    dev, state = LargeCalling(), Calls()
+    dev.state = Migratable(Mutex(state))
+
+    def refused() -> None:
+        with pytest.raises(VMStateError, match="was called from its own"):
+            load(dev, stream)
+
+    stream = b"\x5a" * 4194304 + bytes(4)
+    state.in_restore = refused
+    load(dev, stream)
+    assert bytes(dev.large.into_inner().raw) == stream[:-4]
 
 
 class Shared(ToMigrationStateShared[Regs]):
