@@ -45,19 +45,25 @@ class _Section:
         self.stagings: list[Staging] = []
 
     def get(self, instance_id: int) -> Staging | None:
+        at = bisect_left(self.ids, instance_id)
+        found = at < len(self.ids) and self.ids[at] == instance_id
+        return self.stagings[at] if found else None
+
+    def add(self, instance_id: int, staging: Staging, owner: Any) -> bool:
+        """Add an object, or return ``False`` if there is one of this id."""
         ids = self.ids
         # Most are registered in the order of their ids.
         if not ids or instance_id > ids[-1]:
-            return None
-        at = bisect_left(ids, instance_id)
-        return self.stagings[at] if ids[at] == instance_id else None
-
-    def add(self, instance_id: int, staging: Staging, owner: Any) -> None:
-        ids = self.ids
-        at = len(ids) if not ids or instance_id > ids[-1] else bisect_left(ids, instance_id)
-        ids.insert(at, instance_id)
-        self.stagings.insert(at, staging)
+            ids.append(instance_id)
+            self.stagings.append(staging)
+        else:
+            at = bisect_left(ids, instance_id)
+            if ids[at] == instance_id:
+                return False
+            ids.insert(at, instance_id)
+            self.stagings.insert(at, staging)
         staging.owner = owner
+        return True
 
     def remove(self, instance_id: int) -> None:
         at = bisect_left(self.ids, instance_id)
@@ -149,14 +155,15 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
     name = staging.description.name
     with _lock:
         section = _registered[name]
-        if section.get(instance_id) is not None:
-            raise RegistrationError(
-                f"{name} (instance {instance_id}) is registered already, and QEMU "
-                "ends on a duplicate; give another instance_id"
-            )
-        if staging.owner is not None:
-            raise RegistrationError(f"this {name} is registered already, as another instance")
-        section.add(instance_id, staging, obj)
+        added = staging.owner is None and section.add(instance_id, staging, obj)
+        taken = not added and section.get(instance_id) is not None
+    if taken:
+        raise RegistrationError(
+            f"{name} (instance {instance_id}) is registered already, and QEMU "
+            "ends on a duplicate; give another instance_id"
+        )
+    if not added:
+        raise RegistrationError(f"this {name} is registered already, as another instance")
     failure = staging.bridge_object.register(instance_id)
     if failure is not None:
         with _lock:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from qemu_vmstate import field
 
@@ -24,9 +26,15 @@ print(*(set(sys.modules) - before))
 """
 
 
-def test_a_device_is_declared_and_saved_without_modules_that_take_long_to_import() -> None:
+def test_a_device_is_declared_and_saved_without_modules_that_take_long_to_import(
+    tmp_path: Path,
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DECLARE], capture_output=True, text=True, check=True
+        [sys.executable, "-c", DECLARE],
+        env={**os.environ, "XDG_DATA_HOME": str(tmp_path)},  # no native parts of the user's
+        capture_output=True,
+        text=True,
+        check=True,
     )
     loaded = set(done.stdout.split())
     assert "qemu_vmstate.inprocess" in loaded

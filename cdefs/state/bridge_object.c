@@ -71,11 +71,14 @@ static PyObject *failure(int ret, char *errmsg, PyObject *raised)
     const char *text = errmsg ? errmsg : "no reason given";
     PyObject *message = PyUnicode_DecodeUTF8(text, strlen(text), "backslashreplace");
     PyObject *list = raised ? Py_NewRef(raised) : PyList_New(0);
+    PyObject *made = message && list ? Py_BuildValue("iOO", ret, message, list) : NULL;
 
     if (errmsg) {
         functions->free_text(errmsg);
     }
-    return message && list ? Py_BuildValue("iNN", ret, message, list) : NULL;
+    Py_XDECREF(message);
+    Py_XDECREF(list);
+    return made;
 }
 
 /* The call was refused: errno 0. */

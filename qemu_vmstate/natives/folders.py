@@ -123,19 +123,25 @@ def packaged_natives() -> list[Native]:
 
 def user_natives() -> list[Native]:
     """Return the native parts that ``qemu-vmstate build`` made, the newest QEMU first."""
-    # Imported here, because most users have none, and it takes 2 ms.
-    import json
-
     found = []
     for record in data_folder().glob(f"*/{RECORD}"):
         try:
-            written = json.loads(record.read_text())
-            build, usable = Path(written["build"]), written["sources"] == source_digest()
+            build, sources = _read_record(record)
+            usable = sources == source_digest()
         except (OSError, ValueError, KeyError, TypeError):
             continue
         versions = _versions(record.parent)
         found += [Native(version, record.parent, build, usable) for version in versions]
     return _newest_first(found)
+
+
+def _read_record(record: Path) -> tuple[Path, str]:
+    """Return the QEMU build directory and the digest of the C sources."""
+    # Imported here, because most users have no record, and it takes 2 ms.
+    import json
+
+    written = json.loads(record.read_text())
+    return Path(written["build"]), written["sources"]
 
 
 def all_natives() -> list[Native]:
