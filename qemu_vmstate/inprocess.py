@@ -61,13 +61,18 @@ def describe(obj: Any) -> dict[str, Any]:
 
     from .stream.vmdesc import json_object
 
+    description: dict[str, Any] = json.loads(description_text(obj), object_pairs_hook=json_object)
+    return description
+
+
+def description_text(obj: Any) -> str:
+    """Return what :func:`describe` parses, as QEMU's JSONWriter has written it."""
     staging = staging_of(obj)
     check_bql_order()
     text = staging.bridge_object.describe()
     if isinstance(text, tuple):
         _raise(staging, text, None)
-    description: dict[str, Any] = json.loads(text, object_pairs_hook=json_object)
-    return description
+    return text
 
 
 def load(obj: Any, data: Buffer, version_id: int | None = None) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -64,12 +65,32 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_bench_without_its_extra_names_it_at_once() -> None:
-    for missing in ("matplotlib", "rich"):
-        assert sentence(command_without((missing,), "bench", "--tiny")) == (
-            "qemu-vmstate: the tables and the picture of a benchmark need matplotlib and rich "
-            f"(No module named '{missing}'): pip install 'qemu-vmstate[bench]'; without them, "
-            "--json prints the figures"
-        )
+    assert sentence(command_without(("rich",), "bench", "--tiny")) == (
+        "qemu-vmstate: the tables of a benchmark need rich (No module named 'rich'): "
+        "pip install 'qemu-vmstate[bench]'; without it, --json prints the figures"
+    )
+    assert sentence(command_without(("matplotlib",), "bench", "--tiny", "--picture", "a.svg")) == (
+        "qemu-vmstate: the picture of a benchmark needs matplotlib (No module named 'matplotlib'): "
+        "pip install 'qemu-vmstate[bench]'"
+    )
+
+
+def test_bench_without_msgspec_leaves_its_rows_out_and_says_so() -> None:
+    words = ("bench", "--tiny", "--json", "--qemu", "no-such-qemu")
+    done = command_without(("msgspec",), *words)
+    assert done.stderr.splitlines()[0] == (
+        "qemu-vmstate bench: msgspec is not installed, its rows are left out: "
+        "pip install 'qemu-vmstate[bench]'"
+    )
+    program = (
+        "import json\nfrom qemu_vmstate.bench.process import in_process\n"
+        "print(json.dumps(list(in_process(3, 0.1, ['4 u32']))))"
+    )
+    rows = json.loads(without(("msgspec",), program).stdout)
+    assert [row["path"] for row in rows if row["op"] == "load"] == [
+        *("reference", "native", "fast path", "derived", "pickle")
+    ]
+    assert not [key for row in rows for key in row if "msgspec" in key]
 
 
 def test_bench_without_qemu_qmp_names_the_extra_before_it_measures() -> None:
@@ -79,10 +100,16 @@ def test_bench_without_qemu_qmp_names_the_extra_before_it_measures() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "rich"])
-def test_the_report_as_a_module_names_the_extra(module: str) -> None:
-    done = without((module,), "from qemu_vmstate.bench.report import draw")
-    assert "NativeError: the tables and the picture of a benchmark need" in last_line(done)
+@pytest.mark.parametrize(
+    ("module", "missing", "what"),
+    [
+        ("report", "rich", "the tables of a benchmark need rich"),
+        ("picture", "matplotlib", "the picture of a benchmark needs matplotlib"),
+    ],
+)
+def test_the_report_as_a_module_names_the_extra(module: str, missing: str, what: str) -> None:
+    done = without((missing,), f"import qemu_vmstate.bench.{module}")
+    assert f"NativeError: {what} (No module named '{missing}')" in last_line(done)
 
 
 def test_build_without_meson_names_the_extra(tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ bool qv_hook_failed(void *opaque, int ret, const char *errmsg)
 static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
 {
     ret = ret < 0 ? ret : -EINVAL;
+    if (qv_walk_error) { /* says more than QEMU's Error about the field that it is in */
+        qv.error_free(err);
+        err = g_steal_pointer(&qv_walk_error);
+    }
     if (call->errmsg) {
         *errmsg = g_steal_pointer(&call->errmsg);
         ret = call->error;
@@ -97,6 +101,7 @@ static void end_inprocess(InprocessCall *call)
     call->object->inprocess = false;
     innermost_call = call->outer;
     g_clear_pointer(&qv_refusal, g_free);
+    g_clear_pointer(&qv_walk_error, qv.error_free);
     if (call->reported) {
         g_string_free(call->reported, true);
     }

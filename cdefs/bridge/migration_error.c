@@ -2,7 +2,9 @@
 /* Reporting why a migration fails. */
 #include "bridge/migration_error.h"
 
-char *qv_refusal; /* owner: this file; guarded by the BQL */
+/* Owner: this file; guarded by the BQL. */
+char *qv_refusal;
+Error *qv_walk_error;
 
 void qv_report_failure(bool saving, const char *errmsg)
 {
@@ -30,4 +32,14 @@ void qv_refuse(const char *format, ...)
         qv_refusal = g_steal_pointer(&message);
     }
     g_free(message);
+}
+
+void qv_keep_error(Error *err)
+{
+    if (!qv_reported) {
+        qv_report_failure(false, qv.error_get_pretty(err));
+    } else if (!qv_walk_error) {
+        qv_walk_error = g_steal_pointer(&err);
+    }
+    qv.error_free(err);
 }

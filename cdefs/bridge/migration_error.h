@@ -12,6 +12,13 @@
 extern char *qv_refusal;
 void qv_refuse(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
+/*
+ * Keep the Error of QEMU's walk inside a VMStateInfo of ours, which can return QEMU only an errno.
+ * qv_load() finds the first one in qv_walk_error, a migration writes it to the log.  Takes err over.
+ */
+extern Error *qv_walk_error;
+void qv_keep_error(Error *err);
+
 /* Report that a migration fails: to QEMU's log, and as the error-desc of query-migrate. */
 void qv_report_failure(bool saving, const char *errmsg);
 

@@ -19,10 +19,11 @@
 #define QV_SYMBOLS(X)                                                   \
     X(error_free) X(error_get_pretty) X(error_setg_internal)            \
     X(object_unref) X(qemu_fclose) X(qemu_fflush) X(qemu_file_get_error) \
-    X(qemu_file_new_input) X(qemu_file_new_output) X(qemu_get_be32)     \
-    X(qemu_get_be64) X(qemu_get_buffer) X(qemu_get_byte)                \
-    X(qemu_peek_buffer)                                                 \
-    X(qemu_put_be32) X(qemu_put_be64) X(qemu_put_byte)                  \
+    X(qemu_file_new_input) X(qemu_file_new_output) X(qemu_file_skip)    \
+    X(qemu_get_be32) X(qemu_get_be64) X(qemu_get_buffer)                \
+    X(qemu_get_byte) X(qemu_peek_buffer) X(qemu_put_be32)               \
+    X(qemu_put_be64) X(qemu_put_buffer) X(qemu_put_buffer_async)        \
+    X(qemu_put_byte)                                                    \
     X(qio_channel_buffer_new)                                           \
     X(vmstate_info_int8) X(vmstate_info_int16) X(vmstate_info_int32)    \
     X(vmstate_info_int64) X(vmstate_info_uint8) X(vmstate_info_uint16)  \

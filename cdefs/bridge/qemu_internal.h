@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* QEMU's functions that its releases name or declare differently, and those that only qemu.c needs. */
+/* QEMU's functions that its releases name or declare differently, and those that few files need. */
 #ifndef QV_QEMU_INTERNAL_H
 #define QV_QEMU_INTERNAL_H
 
@@ -68,8 +68,10 @@
 /* Functions for the files that include this header only; the lists are split as in qemu.h. */
 /* clang-format off */
 #define QV_INTERNAL_SYMBOLS(X)                                          \
-    X(json_writer_end_object) X(json_writer_free) X(json_writer_get)    \
-    X(json_writer_new) X(json_writer_start_object) X(module_call_init)  \
+    X(json_writer_end_array) X(json_writer_end_object)                  \
+    X(json_writer_free) X(json_writer_get) X(json_writer_int64)         \
+    X(json_writer_new) X(json_writer_start_array)                       \
+    X(json_writer_start_object) X(json_writer_str) X(module_call_init)  \
     X(vmstate_load_state) QV_SAVE_SYMBOL(X)
 /* clang-format on */
 /* clang-format off */

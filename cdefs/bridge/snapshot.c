@@ -237,7 +237,7 @@ int qv_object_fill(QvObject *object, bool preserve, int *gil, char **errmsg)
 }
 
 /* Copy an object that has one Mutex, free and not poisoned, as most have; else return false. */
-static bool copy_only_part(QvObject *object)
+static bool copy_only_part(QvObject *object, bool out)
 {
     const QvObjectClass *object_class = object->object_class;
     QvCell *cell = object->only.cell;
@@ -248,8 +248,7 @@ static bool copy_only_part(QvObject *object)
     }
     usable = !cell->poisoned;
     if (usable) {
-        memcpy(object->staging + object_class->parts->offset, object->only.memory,
-               object_class->parts->size);
+        (out ? copy_out : copy_in)(object);
     }
     qv_cell_unlock(cell);
     return usable;
@@ -258,13 +257,17 @@ static bool copy_only_part(QvObject *object)
 int qv_object_fill_native(QvObject *object, char **errmsg)
 {
     object->dirty = true;
-    return copy_only_part(object) ? 0 : copy_parts(object, true, NULL, errmsg);
+    return copy_only_part(object, true) ? 0 : copy_parts(object, true, NULL, errmsg);
 }
 
 int qv_object_commit(QvObject *object, int version_id, char **errmsg)
 {
-    int ret = check_parts(object, true, errmsg);
+    int ret;
 
+    if (likely(!object->hooks && !object->extras) && copy_only_part(object, false)) {
+        return 0;
+    }
+    ret = check_parts(object, true, errmsg);
     if (ret == 0) {
         ret = check_not_locked(object, errmsg);
     }

@@ -6,6 +6,7 @@
  * Their parameters are in members of VMStateField that QEMU does not use for such a field;
  * vmsd/description.py sets them.
  */
+#include "bridge/vmstate_infos.h"
 #include "bridge/migration_error.h"
 
 /* A field's own info; its first member is at the address that QEMU knows. */
@@ -293,15 +294,32 @@ static int put_gtree(QEMUFile *f, void *pv, size_t size, const VMStateField *fie
 
 static const VMStateInfo gtree_info = { .name = "gtree", .get = get_gtree, .put = put_gtree };
 
+static const VMStateInfo *const plain[] = {
+    &timer_info, &tmp_info, &qtailq_info, &qlist_info, &gtree_info,
+};
+static const VMStateInfo *const limited[] = {
+    &bounded_int8,  &bounded_int16,  &bounded_int32,  &bounded_int64,
+    &bounded_uint8, &bounded_uint16, &bounded_uint32, &bounded_uint64,
+};
+
+bool qv_info_is_timer(const VMStateInfo *info)
+{
+    return info->get == get_timer;
+}
+
+bool qv_info_is_bounded(const VMStateInfo *info, bool *is_signed)
+{
+    size_t i = 0;
+
+    while (i < G_N_ELEMENTS(limited) && limited[i]->get != info->get) {
+        i++;
+    }
+    *is_signed = i < G_N_ELEMENTS(limited) / 2;
+    return i < G_N_ELEMENTS(limited);
+}
+
 const VMStateInfo *qv_own_info(const char *name, int bounded, const char *path)
 {
-    static const VMStateInfo *const plain[] = {
-        &timer_info, &tmp_info, &qtailq_info, &qlist_info, &gtree_info,
-    };
-    static const VMStateInfo *const limited[] = {
-        &bounded_int8,  &bounded_int16,  &bounded_int32,  &bounded_int64,
-        &bounded_uint8, &bounded_uint16, &bounded_uint32, &bounded_uint64,
-    };
     const VMStateInfo *const *table = bounded ? limited : plain;
     size_t n = bounded ? G_N_ELEMENTS(limited) : G_N_ELEMENTS(plain), i;
 

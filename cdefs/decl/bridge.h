@@ -30,6 +30,19 @@ const VMStateInfo *qv_vmstate_info(const char *name);
  * for messages; it must outlive the info.
  */
 const VMStateInfo *qv_own_info(const char *name, int bounded, const char *where);
+/*
+ * What saves and loads a struct as a whole, with the bytes, the JSON and the failures of QEMU's walk of
+ * its description.  qv_packer_new() returns NULL if QEMU has to walk it.  size is that of the struct.
+ * The description and the packers of its fields must outlive the packer.
+ */
+typedef struct QvPacker QvPacker;
+QvPacker *qv_packer_new(const VMStateDescription *description, size_t size);
+void qv_packer_free(QvPacker *packer);
+/*
+ * Let a packer save and load the structs of a field, which have its description.  Return the new
+ * info of the field, which the caller releases with qv_free(), or NULL if QEMU has to walk the field.
+ */
+const VMStateInfo *qv_packer_use(const QvPacker *packer, VMStateField *field);
 /* Set *field to VMSTATE_END_OF_LIST(). */
 void qv_end_of_list(VMStateField *field);
 /* Set the hint that QEMU reports if an equal field differs; no effect from QEMU 11.1 on. */

@@ -20,6 +20,7 @@ from ..vm.monitor import import_qmp
 from .machine import describe_machine
 from .microbenchmarks import microbenchmarks
 from .process import in_process
+from .serializers import msgspec_version
 from .shapes import SHAPES
 from .vm import in_vms
 
@@ -65,6 +66,8 @@ def measure(
     used, and ``NativeError`` without ``qemu.qmp``.
     """
     import_qmp()  # raises before minutes of work, not after them
+    if msgspec_version() is None:
+        say("msgspec is not installed, its rows are left out: pip install 'qemu-vmstate[bench]'")
     result: dict[str, Any] = {"machine": describe_machine(qemu), "in_process": []}
     for shape in plan.shapes:
         say(f"in process: {shape}")
@@ -100,8 +103,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, qemu_arguments: Sequence[str] = ()) -> int:
     """Measure and print; return the exit status."""
-    if not options.json or options.picture:
+    # What is missing for the output is said before minutes of work, not after them.
+    if not options.json:
         from . import report
+    if options.picture:
+        from . import picture
     plan = _TINY if options.tiny else _QUICK if options.quick else _FULL
 
     def say(what: str) -> None:
@@ -109,7 +115,7 @@ def run(options: argparse.Namespace, qemu_arguments: Sequence[str] = ()) -> int:
 
     result = measure(plan, options.qemu, qemu_arguments, say)
     if options.picture:
-        report.draw(result, options.picture)
+        picture.draw(result, options.picture)
     if options.json:
         print(json.dumps(result, indent=1))
     else:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..bindings.native import capabilities
+from .serializers import msgspec_version
 
 __all__ = ["describe_machine"]
 
 
 def describe_machine(qemu: str) -> dict[str, Any]:
-    """Return the machine's ``cpu``, ``cores``, memory, kernel, Python, QEMU and ``load``."""
+    """Return the machine's ``cpu``, ``cores``, memory, kernel, software and ``load``."""
     return {
         "cpu": _first(r"model name\s*:\s*(.*)", "/proc/cpuinfo") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -24,6 +25,7 @@ def describe_machine(qemu: str) -> dict[str, Any]:
         "kernel": platform.release(),
         "huge_pages": _first(r"\[(\w+)\]", "/sys/kernel/mm/transparent_hugepage/enabled"),
         "python": platform.python_version(),
+        "msgspec": msgspec_version() or "",
         "built_for": capabilities().qemu,
         "qemu": _version(qemu),
         "load": round(os.getloadavg()[0], 2),

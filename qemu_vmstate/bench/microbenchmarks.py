@@ -24,10 +24,13 @@ from ..state.cells import Mutex
 from ..state.migratable import Migratable, unwrap
 from ..wire.annotations import u32
 from .samples import rounds
+from .serializers import pickled
+from .shapes import SHAPES, make_device
 
 __all__ = ["microbenchmarks"]
 
 _LOOPS = 2000
+_CALLED = "32 u32"
 
 _Calls = dict[str, Callable[[], float]]
 
@@ -109,49 +112,53 @@ def _locks() -> dict[str, _Calls]:
 
 
 def _complete_calls() -> dict[str, _Calls]:
-    dev, plain = Counter(), PlainRegs()
-    wire, pickled = save(dev), pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
-    return {
-        "save() call": {
-            "pickle.dumps() of a dataclass": _loop("dumps(plain)", dumps=pickle.dumps, plain=plain),
-            "save(device)": _loop("save(dev)", save=save, dev=dev),
-        },
-        "load() call": {
-            "pickle.loads() of a dataclass": _loop(
-                "loads(pickled)", loads=pickle.loads, pickled=pickled
-            ),
-            "load(device)": _loop("load(dev, wire)", load=load, dev=dev, wire=wire),
-        },
-    }
+    shape = SHAPES[_CALLED]()
+    [plain] = pickled(shape).states
+    dumped = pickle.dumps(plain)
+    saves = {"pickle.dumps() of a dataclass": _loop("dumps(it)", dumps=pickle.dumps, it=plain)}
+    loads = {"pickle.loads() of a dataclass": _loop("loads(it)", loads=pickle.loads, it=dumped)}
+    for path in ("native", "derived"):
+        device = make_device(shape, path)
+        what = "device" if path == "native" else f"{path} device"
+        saves[f"save({what})"] = _loop("save(it)", save=save, it=device)
+        loads[f"load({what})"] = _loop("load(it, wire)", load=load, it=device, wire=save(device))
+    return {f"save() call, {_CALLED}": saves, f"load() call, {_CALLED}": loads}
 
 
-def _import_ms(statement: str, compiled: str) -> Callable[[], float]:
-    program = (
-        f"import time; began = time.process_time()\n{statement}\n"
-        "print(1000 * (time.process_time() - began))"
-    )
-    # As pip installs a package, with its modules compiled, even where no bytecode is written.
+_IMPORT = """
+import time
+began = time.process_time()
+{program}
+print(1000 * (time.process_time() - began))
+"""
+
+# `import qemu_vmstate` alone imports nothing yet.
+_DEVICE_CLASS = """
+from qemu_vmstate import Device, Migratable, Mutex, VMStruct, u32
+class Regs(VMStruct):
+    count: u32 = 0
+class Counter(Device, name="counter"):
+    regs: Migratable[Mutex[Regs]]
+"""
+
+_IMPORTS = {"asyncio": "import asyncio", "qemu_vmstate and a device class": _DEVICE_CLASS}
+
+
+def _import_ms(program: str, compiled: str) -> Callable[[], float]:
+    """Return a function that returns the CPU time of a program in a new interpreter.
+
+    The limit is one of milliseconds, so waiting for a processor or for the disk must not count.
+    Nor must the compiler: pip compiles a package's modules, here the folder ``compiled`` has them.
+    """
+    timed = _IMPORT.format(program=program)
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def ms() -> float:
-        return float(_python(program, environment=environment))
+        return float(_python(timed, environment=environment))
 
     ms()  # compiles
     return ms
-
-
-# `import qemu_vmstate` alone imports nothing yet.
-_IMPORTS = {
-    "asyncio": "import asyncio",
-    "qemu_vmstate": """
-from qemu_vmstate import Device, Migratable, Mutex, VMStruct, u32
-class Regs(VMStruct):
-    count: u32 = 1
-class Counter(Device, name="counter"):
-    regs: Migratable[Mutex[Regs]]
-""",
-}
 
 
 _AT_REST = """
@@ -194,7 +201,7 @@ def microbenchmarks(turns: int, imports: int, seconds: float = 2.0) -> Iterator[
         for name in calls:
             yield _row(what, name, "ns", samples.median(name), samples.ratio(name, to), to)
     with tempfile.TemporaryDirectory() as compiled:
-        calls = {name: _import_ms(statement, compiled) for name, statement in _IMPORTS.items()}
+        calls = {name: _import_ms(program, compiled) for name, program in _IMPORTS.items()}
         samples = rounds(calls, imports, 10 * seconds)
     for name in _IMPORTS:
         ratio = samples.ratio(name, "asyncio")

@@ -12,12 +12,12 @@ from typing import Any
 from ..inprocess import save
 from .native import ffi, lib
 from .samples import rounds
-from .shapes import PATHS, SHAPES, Pickled, Python, ReferenceDevice, Shape, Subject
+from .serializers import Serializer, serializers
+from .shapes import PATHS, SHAPES, Python, ReferenceDevice, Subject
 
-__all__ = ["REFERENCE", "in_process"]
+__all__ = ["OPERATIONS", "REFERENCE", "in_process", "ratio_to"]
 
 REFERENCE = "reference"
-PICKLE = "pickle"
 OPERATIONS = ("save", "load")
 
 _STREAM_BYTES = 1 << 20
@@ -45,22 +45,29 @@ class _Runner:
         return self._subject.load(self._count, self._stream, self._size)
 
 
-class _PickleRunner:
-    def __init__(self, shape: Shape) -> None:
-        self._pickled = Pickled(shape)
+class _SerializerRunner:
+    """A serializer, whose calls are timed from Python, as users make them."""
+
+    def __init__(self, serializer: Serializer) -> None:
+        self._serializer = serializer
         self._count = 1
         self._count = max(1, min(1000, int(_SAMPLE_US / self.save())))
 
-    def _time(self, call: Callable[[], None]) -> float:
+    def _time(self, call: Callable[[], object]) -> float:
         # timeit turns the garbage collector off, but users pay for it.
         ns = timeit.timeit(call, gc.enable, time.thread_time_ns, self._count)
         return ns / 1000 / self._count
 
     def save(self) -> float:
-        return self._time(self._pickled.save)
+        return self._time(self._serializer.save)
 
     def load(self) -> float:
-        return self._time(self._pickled.load)
+        return self._time(self._serializer.load)
+
+
+def ratio_to(path: str) -> str:
+    """Return the key of a row's ratio to the reference device or a serializer."""
+    return f"ratio_to_{path.lower().replace(' ', '_')}"
 
 
 def in_process(
@@ -68,7 +75,8 @@ def in_process(
 ) -> Iterator[dict[str, Any]]:
     """Measure every shape, and yield the rows of the benchmark's ``in_process``.
 
-    Each has ``turns`` samples, or fewer if an operation of the shape takes ``seconds``.
+    Each has ``turns`` samples, or fewer if an operation of the shape takes ``seconds``.  Without
+    msgspec its rows, and the ratios to it, are left out.
     """
     for name in shapes:
         shape = SHAPES[name]()
@@ -78,7 +86,8 @@ def in_process(
         runners: dict[str, Any] = {REFERENCE: _Runner(ReferenceDevice(shape), wire, stream)}
         for path in PATHS:
             runners[path] = _Runner(Python(shape, path), wire, stream)
-        runners[PICKLE] = _PickleRunner(shape)
+        others = {path: _SerializerRunner(each) for path, each in serializers(shape)}
+        runners |= others
         for operation in OPERATIONS:
             runners[REFERENCE].fill()
             calls = {path: getattr(runner, operation) for path, runner in runners.items()}
@@ -90,7 +99,6 @@ def in_process(
                     "path": path,
                     "op": operation,
                     "us": measured.median(path),
-                    "ratio_to_reference": measured.ratio(path, REFERENCE),
-                    "ratio_to_pickle": measured.ratio(path, PICKLE),
+                    **{ratio_to(to): measured.ratio(path, to) for to in (REFERENCE, *others)},
                     "noise": measured.noise(path),
                 }

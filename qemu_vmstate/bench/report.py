@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tables and a picture of a benchmark's result."""
+"""Tables of a benchmark's result."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import os
 from typing import Any
 
 from ..errors import NativeError
-from .budgets import budgets
-from .process import PICKLE, REFERENCE
+from .budgets import budgets, ratio_text
+from .process import REFERENCE, ratio_to
+from .serializers import MSGSPEC_DATACLASS, MSGSPEC_STRUCT, PICKLE
 from .shapes import PATHS
+from .vm import VM_PATHS
 
 try:
-    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
 except ImportError as error:
     raise NativeError(
-        f"the tables and the picture of a benchmark need matplotlib and rich ({error}): "
-        "pip install 'qemu-vmstate[bench]'; without them, --json prints the figures"
+        f"the tables of a benchmark need rich ({error}): "
+        "pip install 'qemu-vmstate[bench]'; without it, --json prints the figures"
     ) from None
 
-__all__ = ["draw", "show"]
+__all__ = ["show"]
 
-_COLOURS = {REFERENCE: "black", "native": "tab:green", "fast path": "tab:blue"}
-_COLOURS |= {"derived": "tab:orange", PICKLE: "tab:red"}
+Row = dict[str, Any]
+
+_SERIALIZERS = (PICKLE, MSGSPEC_DATACLASS, MSGSPEC_STRUCT)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -43,47 +45,89 @@ def show(result: dict[str, Any]) -> None:
     # Rich assumes 80 columns for a pipe, which has no width.
     console = Console(highlight=False, width=None if os.isatty(1) else 170)
     console.print("Machine: " + ", ".join(f"{k} {v}" for k, v in result["machine"].items()))
-    for table in (_in_process(result), _in_vms(result), _microbenchmarks(result), _budgets(result)):
-        console.print()
-        console.print(table)
+    tables = (
+        *(_in_process(result), _beside_serializers(result), _in_vms(result)),
+        *(_destinations(result), _microbenchmarks(result), _budgets(result)),
+    )
+    for table in tables:
+        if table.row_count:
+            console.print()
+            console.print(table)
 
 
 def _in_process(result: dict[str, Any]) -> Table:
     table = _table(
-        "In process: ratio to the reference device (ratio to pickle)",
-        *("shape", "op", *PATHS, "reference device", *PATHS, PICKLE, "noise"),
+        "In process: ratio to the reference device",
+        *("shape", "op", *PATHS, "reference device", *PATHS, "noise"),
     )
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in result["in_process"]:
-        rows.setdefault((row["shape"], row["op"]), {})[row["path"]] = row
-    for (shape, operation), paths in rows.items():
-        ratios = [
-            f"{paths[path]['ratio_to_reference']:.2f} ({paths[path]['ratio_to_pickle']:.2f})"
-            for path in PATHS
-        ]
-        times = [_time(paths[path]["us"]) for path in (REFERENCE, *PATHS, PICKLE)]
-        noise = f"{100 * paths[REFERENCE]['noise']:.0f} %"
-        table.add_row(shape, operation, *ratios, *times, noise)
+    for (shape, operation), paths in _by_path(result["in_process"], "shape", "op").items():
+        ratios = [ratio_text(paths[path][ratio_to(REFERENCE)]) for path in PATHS]
+        times = [_time(paths[path]["us"]) for path in (REFERENCE, *PATHS)]
+        table.add_row(shape, operation, *ratios, *times, _noise(paths))
     return table
+
+
+def _beside_serializers(result: dict[str, Any]) -> Table:
+    rows = result["in_process"]
+    # msgspec may be missing.
+    there = [name for name in _SERIALIZERS if any(row["path"] == name for row in rows)]
+    table = _table(
+        "In process: ratio of a derived dataclass to serializers of an equal one",
+        *("shape", "op", *(f"to {name}" for name in there), "derived", *there),
+    )
+    for (shape, operation), paths in _by_path(rows, "shape", "op").items():
+        ratios = [ratio_text(paths["derived"][ratio_to(name)]) for name in there]
+        times = [_time(paths[path]["us"]) for path in ("derived", *there)]
+        table.add_row(shape, operation, *ratios, *times)
+    return table
+
+
+_VM_COLUMNS = ("devices", "busy threads", "native", "fast path", "reference devices")
 
 
 def _in_vms(result: dict[str, Any]) -> Table:
     table = _table(
-        "In a VM: ratio to as many reference devices (downtime, ms; first hook to last, ms)",
-        *("devices", "busy threads", "native", "fast path", "reference devices", "noise"),
+        "In a VM, source: ratio (downtime; first hook to last, ms)", *_VM_COLUMNS, "noise"
     )
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
-    for row in result["vm"]:
-        rows.setdefault((row["devices"], row["busy_threads"]), {})[row["path"]] = row
-    for (devices, busy), paths in rows.items():
-        cells = []
-        for path in ("native", "fast path", REFERENCE):
-            row = paths[path]
-            ratio = "" if path == REFERENCE else f"{row['ratio_to_reference']:.2f} "
-            cells.append(f"{ratio}({row['downtime_ms']:.0f}; {row['hooks_ms']:.2f})")
-        noise = f"{100 * paths[REFERENCE]['noise']:.0f} %"
-        table.add_row(f"{devices:,}", str(busy), *cells, noise)
+    for (devices, busy), paths in _by_path(result["vm"], "devices", "busy_threads").items():
+        times = {
+            path: f"({row['downtime_ms']:.0f}; {row['hooks_ms']:.2f})"
+            for path, row in paths.items()
+        }
+        ratios = {path: row[ratio_to(REFERENCE)] for path, row in paths.items()}
+        table.add_row(f"{devices:,}", str(busy), *_vm_cells(times, ratios), _noise(paths))
     return table
+
+
+def _destinations(result: dict[str, Any]) -> Table:
+    table = _table("In a VM, destination: ratio (first hook to last; to running, ms)", *_VM_COLUMNS)
+    measured = [row for row in result["vm"] if "incoming_ms" in row]
+    for (devices, busy), paths in _by_path(measured, "devices", "busy_threads").items():
+        times = {
+            path: f"({row['incoming_ms']:.2f}; {row['incoming_running_ms']:.2f})"
+            for path, row in paths.items()
+        }
+        ratios = {path: row["incoming_ratio_to_reference"] for path, row in paths.items()}
+        table.add_row(f"{devices:,}", str(busy), *_vm_cells(times, ratios))
+    return table
+
+
+def _vm_cells(times: dict[str, str], ratios: dict[str, float]) -> list[str]:
+    """Return the cells of the paths, with ratios, and that of the reference devices."""
+    ours = [path for path in VM_PATHS if path != REFERENCE]
+    return [*(f"{ratio_text(ratios[path])} {times[path]}" for path in ours), times[REFERENCE]]
+
+
+def _by_path(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], dict[str, Row]]:
+    """Group rows by the values of ``keys``; a group has the row of each path."""
+    groups: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), {})[row["path"]] = row
+    return groups
+
+
+def _noise(paths: dict[str, Row]) -> str:
+    return f"{100 * paths[REFERENCE]['noise']:.0f} %"
 
 
 def _microbenchmarks(result: dict[str, Any]) -> Table:
@@ -91,7 +135,7 @@ def _microbenchmarks(result: dict[str, Any]) -> Table:
     for row in result["microbenchmarks"]:
         unit = next(key for key in ("ns", "us", "ms", "bytes", "mib") if key in row)
         figure = f"{row[unit]:,.0f} {unit}" if row[unit] >= 100 else f"{row[unit]:.1f} {unit}"
-        table.add_row(row["what"], row["with"], f"{row['ratio']:.2f}", row["to"], figure)
+        table.add_row(row["what"], row["with"], ratio_text(row["ratio"]), row["to"], figure)
     return table
 
 
@@ -101,52 +145,3 @@ def _budgets(result: dict[str, Any]) -> Table:
         met = "[green]met[/]" if budget.met else "[red]missed[/]"
         table.add_row(budget.what, budget.limit, budget.measured, met)
     return table
-
-
-def draw(result: dict[str, Any], path: str) -> None:
-    """Draw the cost over the size of a state and over the number of devices, into ``path``."""
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    by_size, by_fields, by_devices = figure.subplots(1, 3)
-    for axes, kind, what in (
-        (by_size, "buffer", "bytes of one buffer"),
-        (by_fields, "u32", "bytes of u32 fields"),
-    ):
-        for name in (REFERENCE, *PATHS, PICKLE):
-            rows = [
-                row
-                for row in result["in_process"]
-                if row["path"] == name
-                and row["op"] == "save"
-                and (row["shape"].startswith(kind) or row["shape"].endswith(f" {kind}"))
-                and "parts" not in row["shape"]
-            ]
-            axes.plot(
-                [row["bytes"] for row in rows],
-                [row["us"] for row in rows],
-                **_style(name),
-            )
-        axes.set(xscale="log", yscale="log", xlabel=what, ylabel="one save, microseconds")
-    for name in (REFERENCE, "native", "fast path"):
-        for busy, line in ((0, "-"), (1, "--")):
-            rows = [
-                row
-                for row in result["vm"]
-                if row["path"] == name and row["busy_threads"] == busy and row["devices"]
-            ]
-            axes = by_devices
-            axes.plot(
-                [row["devices"] for row in rows],
-                [row["hooks_ms"] for row in rows],
-                **_style(name) | {"linestyle": line, "label": f"{name}, {busy} busy"},
-            )
-    by_devices.set(
-        xscale="log", yscale="log", xlabel="devices in a VM", ylabel="first hook to last, ms"
-    )
-    for axes in (by_size, by_fields, by_devices):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    figure.savefig(path)
-
-
-def _style(name: str) -> dict[str, Any]:
-    return {"color": _COLOURS[name], "marker": ".", "label": name, "linewidth": 1}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,15 +15,14 @@ from ..errors import VMStateError
 from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..state.cells import Mutex
 from ..state.migratable import Migratable
-from ..vmsd.description import VMStateDescription
-from ..wire.annotations import Buffer, VArray, u32
+from ..vmsd.description import VMStateDescription, walked
+from ..wire.annotations import Array, Buffer, VArray, u32
 from ..wire.field_options import field
 from .native import ffi, lib
 
 __all__ = [
     "PATHS",
     "SHAPES",
-    "Pickled",
     "Python",
     "ReferenceDevice",
     "Shape",
@@ -37,6 +35,7 @@ PATHS = ("native", "fast path", "derived")
 
 _FILL = 0x11223344
 _COUNT = 1000
+_NUMBERS = 16_384
 
 
 def _struct(name: str, hints: dict[str, Any], values: dict[str, Any] | None = None) -> Any:
@@ -68,10 +67,7 @@ def _overridden(cls: Any) -> type[Any]:
 def _derived(name: str, hints: dict[str, Any], defaults: dict[str, Any]) -> Any:
     namespace: dict[str, Any] = {"__module__": __name__, "__annotations__": hints}
     namespace.update(defaults)
-    made: Any = derive_to_migration_state(dataclass(type(name, (), namespace)))
-    # pickle finds a class by its name.
-    globals()[name] = made
-    return made
+    return derive_to_migration_state(dataclass(type(name, (), namespace)))
 
 
 @dataclass(frozen=True)
@@ -110,6 +106,23 @@ def _u32_fields(count: int) -> Shape:
         f"{count} u32",
         _struct(f"Fields{count}", hints),
         _derived(f"DerivedFields{count}", hints, dict.fromkeys(names, 0)),
+        fill,
+    )
+
+
+def _array() -> Shape:
+    hints = {"numbers": Array[u32, Literal[_NUMBERS]]}  # type: ignore[valid-type]
+
+    def zeros() -> list[int]:
+        return [0] * _NUMBERS
+
+    def fill(state: Any) -> None:
+        state.numbers = [_FILL] * _NUMBERS
+
+    return Shape(
+        f"{_NUMBERS:,} u32",
+        _struct("Numbers", hints),
+        _derived("DerivedNumbers", hints, {"numbers": field(default_factory=zeros)}),
         fill,
     )
 
@@ -169,6 +182,7 @@ SHAPES: dict[str, Callable[[], Shape]] = {
     "4 u32": lambda: _u32_fields(4),
     "32 u32": lambda: _u32_fields(32),
     "256 u32": lambda: _u32_fields(256),
+    f"{_NUMBERS:,} u32": _array,
     "buffer 128 B": lambda: _buffer(128, "128 B"),
     "buffer 64 KiB": lambda: _buffer(64 << 10, "64 KiB"),
     "buffer 1 MiB": lambda: _buffer(1 << 20, "1 MiB"),
@@ -242,7 +256,8 @@ class Python(Subject):
 
 @functools.cache
 def _reference_description(shape: Shape) -> VMStateDescription:
-    return VMStateDescription(device_class(shape, "native").Migrated, "bench-device", 1, 1)
+    with walked():
+        return VMStateDescription(device_class(shape, "native").Migrated, "bench-device", 1, 1)
 
 
 class ReferenceDevice(Subject):
@@ -262,21 +277,3 @@ class ReferenceDevice(Subject):
         for index in range(shape.parts):
             shape.fill(getattr(state, f"part{index}"))
         ffi.memmove(lib().qv_reference_device_state(self.cdata), ffi.from_buffer(state), size)
-
-
-class Pickled:
-    """The same state as a dataclass that ``pickle`` saves, as is usual today."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.states = [shape.derived() for _ in range(shape.parts)]
-        for state in self.states:
-            shape.fill(state)
-        self._bytes = b""
-
-    def save(self) -> None:
-        """Call ``pickle.dumps()`` once."""
-        self._bytes = pickle.dumps(self.states, pickle.HIGHEST_PROTOCOL)
-
-    def load(self) -> None:
-        """Call ``pickle.loads()`` once."""
-        pickle.loads(self._bytes)

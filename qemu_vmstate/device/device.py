@@ -21,7 +21,7 @@ from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex
 from ..state.migratable import Migratable, unwrap
 from ..state.qemu_timer import QEMUTimer
 from ..state.to_migration_state import migrated_class
-from ..vmsd.description import VMStateDescription, descriptions_of
+from ..vmsd.description import VMStateDescription, are_packed, descriptions_of
 from ..vmsd.priority import MigrationPriority
 from ..wire.annotations import timer
 from ..wire.caller import caller_locals
@@ -332,7 +332,7 @@ class Device:
     def __make_staging__(self) -> Staging:
         cls = type(self)
         kind = cls.__native_kind__
-        if kind is not None and _hooks_of(cls) == _NO_HOOKS:
+        if kind is not None and are_packed() and _hooks_of(cls) == _NO_HOOKS:
             known = kind.make(self)
             if known is not None:
                 return known
@@ -357,7 +357,7 @@ class Device:
         description = _description(self.Migrated, *self.__description__, **flags)
         made = make_staging(description, parts, hooks)
         states = [part for part in parts if isinstance(part, StatePart) and part.index is None]
-        if type(made) is Staging and 0 < len(states) == len(parts):
+        if type(made) is Staging and 0 < len(states) == len(parts) and are_packed():
             cls.__native_kind__ = NativeKind(description, states)
         return made
 
@@ -501,10 +501,10 @@ def _wrap(value: Any, hint: Any) -> Any:
 
 
 def _description(cls: type[Any], *members: Any, **flags: bool) -> VMStateDescription:
-    of_class = descriptions_of(cls)
-    if members not in of_class:
-        of_class[members] = VMStateDescription(cls, *members, owned=True, **flags)  # type: ignore[arg-type]
-    return of_class[members]
+    of_class, key = descriptions_of(cls), (*members, are_packed())
+    if key not in of_class:
+        of_class[key] = VMStateDescription(cls, *members, owned=True, **flags)  # type: ignore[arg-type]
+    return of_class[key]
 
 
 def staging_of(obj: Any, name: str | None = None) -> Staging:

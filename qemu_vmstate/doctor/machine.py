@@ -163,7 +163,7 @@ def _extras() -> Iterator[Check]:
     yield _extra("vm", "qemu.qmp", "failed", import_qmp)
     yield _extra("zstd", "zstd", "warning", _find_zstd)
     yield _extra("build", "meson, ninja and a C compiler", "warning", require_tools)
-    yield _extra("bench", "matplotlib and rich", "warning", _find_bench)
+    yield _extra("bench", "matplotlib, msgspec and rich", "warning", _find_bench)
 
 
 def _extra(
@@ -184,10 +184,10 @@ def _find_zstd() -> None:
 
 
 def _find_bench() -> None:
-    missing = [name for name in ("matplotlib", "rich") if not _is_there(name)]
+    missing = [name for name in ("matplotlib", "msgspec", "rich") if not _is_there(name)]
     if missing:
         raise VMStateError(
-            f"qemu-vmstate bench needs {' and '.join(missing)}: {install_line('bench')}"
+            f"qemu-vmstate bench needs {', '.join(missing)}: {install_line('bench')}"
         )
 
 

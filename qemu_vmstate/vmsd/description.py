@@ -7,7 +7,10 @@ was built for.  The bridge sets the members that only some QEMU versions have.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from ..bindings.loader import _state
@@ -20,8 +23,9 @@ from ..wire.types import SCALARS, FieldInfo, Scalar, StructType
 from .predicates import differs, exists_callback, needed_callback
 from .priority import MigrationPriority
 
-__all__ = ["VMStateDescription", "descriptions_of"]
+__all__ = ["VMStateDescription", "are_packed", "descriptions_of", "walked"]
 
+_packs = ContextVar("_packs", default=True)
 _VARRAY = {"B": "UINT8", "H": "UINT16", "I": "UINT32", "i": "INT32"}
 
 
@@ -31,13 +35,32 @@ def _kept_text(text: str, keep: list[Any]) -> Any:
     return keep[-1]
 
 
+@contextlib.contextmanager
+def walked() -> Iterator[None]:
+    """Let QEMU walk the structs of all descriptions that are made in this context.
+
+    The bytes, the JSON and the errors are the same, so only comparisons need it.
+    """
+    token = _packs.set(False)
+    try:
+        yield
+    finally:
+        _packs.reset(token)
+
+
+def are_packed() -> bool:
+    """Return whether a description that is made now has packed structs: not in :func:`walked`."""
+    return _packs.get()
+
+
 class VMStateDescription:
     """A ``VMStateDescription`` of include/migration/vmstate.h in C memory.
 
-    It has the fields of the layout class ``cls`` in their order, and nested layout
-    classes as ``VMS_STRUCT``.  ``name``, ``version_id``, ``minimum_version_id``,
-    ``priority``, ``unmigratable`` and ``early_setup`` are the members of those
-    names.  With ``asks_needed``, ``needed`` is the hook of the object.  ``base`` is
+    It has the fields of the layout class ``cls`` in their order.  Nested layout classes are
+    ``VMS_STRUCT``, or packed: with an info that saves and loads a struct as a whole, with the same
+    bytes and JSON (cdefs/bridge/struct_packer.h).  ``name``, ``version_id``,
+    ``minimum_version_id``, ``priority``, ``unmigratable`` and ``early_setup`` are the members of
+    those names.  With ``asks_needed``, ``needed`` is the hook of the object.  ``base`` is
     the offset of the struct from C's opaque.  With ``owned``, opaque is an object's
     staging struct, and the object decides which subsections are needed.  ``cdata``
     is the C struct, which lives as long as this object, as all that it points to.
@@ -68,6 +91,7 @@ class VMStateDescription:
         self.cls = cls
         self._base = base
         self._owned = owned
+        self._packer: Any = None
         self.numbered: list[FieldInfo] = []
         self.object_classes: dict[Any, Any] = {}
         self._keep: list[Any] = []
@@ -143,6 +167,15 @@ class VMStateDescription:
         where = f"{self.name}.{info.name}"
         writer = _FieldWriter(c_field, self._base, where, self.cls, self._keep, self.nested)
         info.type.describe(writer, info)
+        writer.pack()
+
+    @property
+    def packer(self) -> Any:
+        """What packs the struct, a ``QvPacker *``, or ``NULL`` if QEMU has to walk it."""
+        if self._packer is None:
+            made = lib().qv_packer_new(self.cdata, self.cls.__layout__.size)
+            self._packer = made if made == ffi.NULL else ffi.gc(made, lib().qv_packer_free)
+        return self._packer
 
 
 class _FieldWriter(FieldWriter):
@@ -166,6 +199,7 @@ class _FieldWriter(FieldWriter):
         self._cls = cls
         self._keep = keep
         self._nested = nested
+        self._struct: VMStateDescription | None = None
 
     def flag(self, name: str) -> None:
         self.field.flags |= getattr(lib(), f"VMS_{name}")
@@ -188,6 +222,19 @@ class _FieldWriter(FieldWriter):
     def nested(self, cls: type[Any]) -> Any:
         self._nested.append(_nested(cls))
         return self._nested[-1].cdata
+
+    def struct(self, cls: type[Any]) -> None:
+        self.field.vmsd = self.nested(cls)
+        self.flag("STRUCT")
+        self._struct = self._nested[-1]
+
+    def pack(self) -> None:
+        """Let the structs of the field be packed, if the field has structs that can be."""
+        if self._struct is None or not are_packed() or self._struct.packer == ffi.NULL:
+            return
+        info = lib().qv_packer_use(self._struct.packer, ffi.addressof(self.field))
+        if info != ffi.NULL:
+            self._keep.append(ffi.gc(info, lib().qv_free))
 
     def entry_descriptions(self, value: type[Any], key: type[Any] | None) -> Any:
         both = ffi.new("VMStateDescription[2]")
@@ -241,10 +288,10 @@ def descriptions_of(cls: type[VMStruct]) -> dict[tuple[Any, ...], VMStateDescrip
 
 def _nested(cls: type[VMStruct]) -> VMStateDescription:
     """Return the one description of a nested ``cls``, which all its users share, as in C."""
-    of_class = descriptions_of(cls)
-    if () not in of_class:
+    of_class, key = descriptions_of(cls), (are_packed(),)
+    if key not in of_class:
         layout = cls.__layout__
-        of_class[()] = VMStateDescription(
+        of_class[key] = VMStateDescription(
             cls, layout.name, layout.version_id, layout.minimum_version_id
         )
-    return of_class[()]
+    return of_class[key]

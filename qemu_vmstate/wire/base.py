@@ -371,6 +371,9 @@ class FieldWriter(Protocol):
     def nested(self, cls: type[Any]) -> Any:
         """Return the C description of a nested layout class."""
 
+    def struct(self, cls: type[Any]) -> None:
+        """Set the description of the field's elements, a layout class, and its flag."""
+
     def entry_descriptions(self, value: type[Any], key: type[Any] | None) -> Any:
         """Return the two descriptions of a gtree's entries, value first."""
 

@@ -120,8 +120,7 @@ class StructType(WireType):
     def describe_element(self, writer: FieldWriter) -> None:
         """Set the size, the description and the flag."""
         writer.field.size = self.size
-        writer.field.vmsd = writer.nested(self.cls)
-        writer.flag("STRUCT")
+        writer.struct(self.cls)
 
 
 class TmpType(StructType):

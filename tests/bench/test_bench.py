@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
+import msgspec
 import pytest
 
 from qemu_vmstate import save
-from qemu_vmstate.bench.budgets import budgets
 from qemu_vmstate.bench.native import ffi, lib
 from qemu_vmstate.bench.samples import Samples, rounds
-from qemu_vmstate.bench.shapes import PATHS, SHAPES, Pickled, Python, ReferenceDevice
+from qemu_vmstate.bench.serializers import pickled, serializers
+from qemu_vmstate.bench.shapes import PATHS, SHAPES, Python, ReferenceDevice
 
 SMALL = [name for name in SHAPES if "MiB" not in name]
 
@@ -42,19 +44,52 @@ def test_a_timed_load_commits(name: str) -> None:
         again = Python(shape, path)
         for part in range(shape.parts):
             with getattr(again.device, f"part{part}").lock() as state:
-                if name.endswith("u32"):
+                if name == "16,384 u32":
+                    state.numbers[9] = 9
+                elif name.endswith("u32"):
                     state.r0 = 9
         filled.save(3, stream)
         again.load(3, stream, len(wire))
         assert save(again.device) == wire
 
 
+def values(state: Any) -> Any:
+    """Return a state as lists and dicts of its fields."""
+    if isinstance(state, list):
+        return [values(item) for item in state]
+    names = getattr(state, "__dataclass_fields__", getattr(state, "__struct_fields__", None))
+    return state if names is None else {name: values(getattr(state, name)) for name in names}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_serializers_are_given_the_same_state(name: str) -> None:
+    shape = SHAPES[name]()
+    states = [shape.derived() for _ in range(shape.parts)]
+    for state in states:
+        shape.fill(state)
+    there = dict(serializers(shape))
+    assert list(there) == ["pickle", "msgspec dataclass", "msgspec Struct"]
+    for serializer in there.values():
+        assert values(serializer.states) == values(states)
+        assert serializer.load() == serializer.states
+        assert serializer.load() is not serializer.states
+    kinds = [type(serializer.states[0]) for serializer in there.values()]
+    assert kinds[0] is kinds[1]
+    assert issubclass(kinds[2], msgspec.Struct)
+    assert not {shape.derived} & set(kinds)
+
+
+def test_messages_are_maps_of_the_fields() -> None:
+    message = dict(serializers(SHAPES["4 u32"]()))["msgspec dataclass"].save()
+    # MessagePack: an array of one, a map of four, each a string of two characters and a u32.
+    fields = (b"\xa2r%d\xce\x11\x22\x33\x44" % index for index in range(4))
+    assert message == b"\x91\x84" + b"".join(fields)
+
+
 def test_pickle_is_given_the_same_state() -> None:
-    pickled = Pickled(SHAPES["4 u32"]())
-    pickled.save()
-    pickled.load()
-    assert len(pickled.states) == 1
-    assert vars(pickled.states[0]) == dict.fromkeys(["r0", "r1", "r2", "r3"], 0x11223344)
+    states = pickled(SHAPES["4 u32"]()).states
+    assert len(states) == 1
+    assert vars(states[0]) == dict.fromkeys(["r0", "r1", "r2", "r3"], 0x11223344)
 
 
 def test_turns_alternate_and_ratios_are_those_of_a_turn() -> None:
@@ -84,23 +119,3 @@ def test_noise_is_half_of_the_middle_half() -> None:
     samples = Samples({"a": [8, 9, 10, 11, 12, 10, 13, 1000], "once": [7]})
     assert samples.noise("a") == pytest.approx((12.25 - 9.75) / 2 / 10.5)
     assert samples.noise("once") == 0
-
-
-def test_budgets_judge_by_their_limits() -> None:
-    def row(path: str, us: float, ratio: float) -> dict[str, object]:
-        return {
-            "shape": "32 u32",
-            "bytes": 128,
-            "path": path,
-            "op": "save",
-            "us": us,
-            "ratio_to_reference": ratio,
-            "ratio_to_pickle": 0.1,
-        }
-
-    rows = [row("reference", 1.0, 1.0), row("native", 1.06, 1.06), row("fast path", 1.4, 1.4)]
-    found = budgets({"in_process": rows, "vm": [], "microbenchmarks": []})
-    assert [(budget.what, budget.met) for budget in found] == [
-        ("native, save and load, every shape", False),
-        ("fast path, 32 fields, save", True),
-    ]

@@ -23,7 +23,6 @@ from typing import Any
 from cffi import FFI
 
 from qemu_vmstate.bindings.native import lib as bind_qemu
-from qemu_vmstate.device.device import staging_of
 from qemu_vmstate.natives import chosen
 from qemu_vmstate.natives.qemu_build import open_tree
 
@@ -276,15 +275,6 @@ def device(name: str) -> ReferenceDevice:
             return ReferenceDevice(found.vmsd, type_, found.version_id, found.make)
         i += 1
     raise LookupError(name)
-
-
-def description_text(obj: Any) -> str:
-    """Return the description that the JSON writer emits for a Python object, as text."""
-    # describe() returns it parsed, but the text is to be compared.
-    staging = staging_of(obj)
-    made = staging.bridge_object.describe()
-    assert isinstance(made, str)
-    return made
 
 
 def header_macros() -> set[str]:

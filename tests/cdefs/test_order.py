@@ -12,10 +12,14 @@ CDEFS = Path(__file__).resolve().parents[2] / "cdefs"
 
 # From the bottom up; the files in one row are independent of each other.
 BRIDGE = (
-    ("symbols", "shim_abi", "stack_switch"),
+    ("symbols", "shim_abi", "stack_switch", "byte_order"),
     ("qemu",),
     ("bql", "python_call", "object_class", "migration_error", "memory_file", "timer"),
     ("vmstate_infos", "object", "bridge_functions"),
+    ("struct_packer",),
+    ("struct_save",),
+    ("struct_load",),
+    ("struct_info",),
     ("subsections", "undo_log"),
     ("snapshot", "whole_load"),
     ("snapshot_batch", "inprocess"),

@@ -107,12 +107,14 @@ def test_without_qemu_qmp_no_vm_is_tried(tmp_path: Path) -> None:
 
 
 def test_extras_that_are_missing_are_warnings() -> None:
-    begin = hide("zstandard", "compression", "mesonbuild", "matplotlib", "rich")
+    begin = hide("zstandard", "compression", "mesonbuild", "matplotlib", "msgspec", "rich")
     checks = checks_of(doctor("--json", "/none", begin=begin))
     for name in ("zstd", "build", "bench"):
         check = checks[f"extra {name}"]
         assert check["status"] == "warning"
         assert f"-m pip install 'qemu-vmstate[{name}]'" in check["remedy"]
+    needed = checks["extra bench"]["detail"]
+    assert needed == "qemu-vmstate bench needs matplotlib, msgspec, rich"
 
 
 def test_without_native_parts(tmp_path: Path) -> None:

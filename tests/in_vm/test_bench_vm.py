@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from qemu_vmstate.bench.budgets import budgets
+
 from .conftest import CHECKOUT, Emulator
 
 
@@ -29,7 +31,8 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     result: dict[str, Any] = json.loads(done.stdout)
     assert list(result) == ["machine", "in_process", "vm", "microbenchmarks"]
     assert result["machine"]["qemu"].startswith("QEMU emulator version")
-    every_path = {"reference", "native", "fast path", "derived", "pickle"}
+    every_path = {"reference", "native", "fast path", "derived"}
+    every_path |= {"pickle", "msgspec dataclass", "msgspec Struct"}
     cells = {(row["shape"], row["path"], row["op"]) for row in result["in_process"]}
     shapes = ("4 u32", "buffer 128 B")
     assert cells == {
@@ -39,8 +42,10 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
         assert row["us"] > 0
         assert row["ratio_to_reference"] > 0
         assert row["ratio_to_pickle"] > 0
-        if row["path"] == "reference":
-            assert row["ratio_to_reference"] == 1
+        assert row["ratio_to_msgspec_struct"] > 0
+        for path in ("reference", "pickle", "msgspec dataclass"):
+            if row["path"] == path:
+                assert row[f"ratio_to_{path.replace(' ', '_')}"] == 1
     combinations = {(row["devices"], row["path"], row["busy_threads"]) for row in result["vm"]}
     vm_paths = ("reference", "native", "fast path")
     assert combinations == {
@@ -51,7 +56,18 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
         assert row["ratio_to_reference"] > 0
         # Ten devices take longer than none, so the marks are around them.
         assert row["hooks_ms"] > (0.005 if row["devices"] else 0)
-    assert {row["what"] for row in result["microbenchmarks"]} >= {"get an attribute", "import"}
+    figures = {(row["what"], row["with"]) for row in result["microbenchmarks"]}
+    assert figures >= {
+        ("get an attribute", "layout class in a guard of a Migratable"),
+        ("save() call, 32 u32", "save(device)"),
+        ("load() call, 32 u32", "load(device)"),
+        ("import", "qemu_vmstate and a device class"),
+        ("64 MiB buffer part, idle", "native"),
+    }
+    # The names are those that the budgets look for.
+    judged = {budget.what for budget in budgets(result)}
+    assert judged >= {what for what, _ in figures if what.endswith("attribute")}
+    assert judged >= {"native, buffer 128 B, save", "import", "save() call, 32 u32"}
     assert picture.read_text().lstrip().startswith("<?xml")
 
 

@@ -20,8 +20,9 @@ import pytest
 
 from qemu_vmstate import StreamError, VMStateError, VMStruct, describe, load, save
 from qemu_vmstate.bindings.native import ffi as native_ffi
+from qemu_vmstate.inprocess import description_text
 from qemu_vmstate.natives.folders import version_numbers
-from qemu_vmstate.vmsd.description import VMStateDescription
+from qemu_vmstate.vmsd.description import VMStateDescription, walked
 
 from .. import c_reference
 from ..pages import blocks, run
@@ -285,7 +286,8 @@ MEMBERS = ("name", "info", "vmsd", "version_id", "struct_version_id", "tested")
 
 @per_macro
 def test_field_is_as_the_macro_fills_it(spelling: Spelling, row: c_reference.Row) -> None:
-    description = VMStateDescription(declare(spelling), "s", 3, 1)
+    with walked():
+        description = VMStateDescription(declare(spelling), "s", 3, 1)
     found = c_reference.fields(int(native_ffi.cast("uintptr_t", description.cdata)))
     expected = c_reference.fields(row.reference.vmsd)
     if spelling.macro == "VMSTATE_VALIDATE":
@@ -314,7 +316,7 @@ def test_bytes_and_description_are_as_c_has_them(spelling: Spelling, row: c_refe
     obj = python_object(spelling, python_values(row))
     assert save(obj) == data
     assert describe(obj) == description
-    assert c_reference.description_text(obj) == row.reference.save_as_text(c_object(row))[1]
+    assert description_text(obj) == row.reference.save_as_text(c_object(row))[1]
 
 
 @per_loaded

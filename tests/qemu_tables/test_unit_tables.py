@@ -38,9 +38,9 @@ from qemu_vmstate import (
     u64,
     zeroed,
 )
+from qemu_vmstate.inprocess import description_text
 
 from .. import c_reference
-from ..c_reference import description_text
 from ..release import loads_null
 from . import cases, section, wires
 

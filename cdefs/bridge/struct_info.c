@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The VMStateInfo with which QEMU saves and loads a struct as a whole. */
+#include "bridge/migration_error.h"
+#include "bridge/qemu_internal.h"
+#include "bridge/struct_load.h"
+#include "bridge/struct_save.h"
+
+static int get_struct(QEMUFile *f, void *pv, size_t size, const VMStateField *field)
+{
+    Error *err = NULL;
+    int ret = qv_struct_load(f, qv_packer_of(field), pv, &err);
+
+    if (unlikely(err)) {
+        qv_keep_error(err);
+    }
+    return ret;
+}
+
+static int put_struct(QEMUFile *f, void *pv, size_t size, const VMStateField *field,
+                      JSONWriter *vmdesc)
+{
+    const QvPacker *packer = qv_packer_of(field);
+
+    if (vmdesc) {
+        qv_internal.json_writer_start_object(vmdesc, "struct");
+        qv_struct_describe(vmdesc, packer, pv);
+        qv_internal.json_writer_end_object(vmdesc);
+    }
+    qv_struct_save(f, packer, pv);
+    return 0;
+}
+
+const VMStateInfo *qv_packer_use(const QvPacker *packer, VMStateField *field)
+{
+    int elements = VMS_ARRAY | VMS_VARRAY_UINT8 | VMS_VARRAY_UINT16 | VMS_VARRAY_UINT32
+                   | VMS_VARRAY_INT32 | qv_multiply_elements();
+    QvStructInfo *made;
+
+    if ((field->flags & ~elements) != VMS_STRUCT) {
+        return NULL;
+    }
+    made = g_new(QvStructInfo, 1);
+    made->info = (VMStateInfo){ .name = qv_struct_name, .get = get_struct, .put = put_struct };
+    made->packer = packer;
+    field->flags = field->flags == VMS_STRUCT ? VMS_SINGLE : field->flags & ~VMS_STRUCT;
+    field->info = &made->info;
+    return field->info;
+}
