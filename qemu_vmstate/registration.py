@@ -15,10 +15,11 @@ from collections import defaultdict
 from types import TracebackType
 from typing import Any
 
-from .bindings.native import ffi, in_vm, lib, take_text
+from .bindings.native import in_vm, lib
 from .device.device import staging_of
 from .errors import RegistrationError
 from .staging.staging import Staging
+from .state import lock_order
 from .state.bql import check_bql_order
 from .vmsd.description import VMStateDescription
 from .vmsd.dump import dump_device
@@ -48,11 +49,21 @@ class _Section:
         found = at < len(self.ids) and self.ids[at] == instance_id
         return self.stagings[at] if found else None
 
-    def add(self, instance_id: int, staging: Staging, owner: Any) -> None:
-        at = bisect_left(self.ids, instance_id)
-        self.ids.insert(at, instance_id)
-        self.stagings.insert(at, staging)
+    def add(self, instance_id: int, staging: Staging, owner: Any) -> bool:
+        """Add an object, or return ``False`` if there is one of this id."""
+        ids = self.ids
+        # Most are registered in the order of their ids.
+        if not ids or instance_id > ids[-1]:
+            ids.append(instance_id)
+            self.stagings.append(staging)
+        else:
+            at = bisect_left(ids, instance_id)
+            if ids[at] == instance_id:
+                return False
+            ids.insert(at, instance_id)
+            self.stagings.insert(at, staging)
         staging.owner = owner
+        return True
 
     def remove(self, instance_id: int) -> None:
         at = bisect_left(self.ids, instance_id)
@@ -94,12 +105,12 @@ class Registration:
                     f"{self.name} (instance {self.instance_id}) is not registered, or not any more"
                 )
             section.remove(self.instance_id)
-        errmsg = ffi.new("char **")
-        if lib().qv_unregister(self._staging.cdata, errmsg) != 0:
+        failure = self._staging.bridge_object.unregister()
+        if failure is not None:
             with _lock:
                 section.add(self.instance_id, self._staging, self.obj)
             raise RegistrationError(
-                f"{self.name} cannot be unregistered: {take_text(errmsg[0])}; try again after it"
+                f"{self.name} cannot be unregistered: {_reason(failure)}; try again after it"
             )
 
     def __enter__(self) -> Registration:
@@ -138,30 +149,37 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
         )
     if not 0 <= instance_id < 2**32 - 1:
         raise RegistrationError(f"instance_id {instance_id}: it must be from 0 to 4294967294")
-    check_bql_order()
+    if lock_order.state.on:
+        check_bql_order()
     staging = staging_of(obj, name)
     name = staging.description.name
     with _lock:
         section = _registered[name]
-        if section.get(instance_id) is not None:
-            raise RegistrationError(
-                f"{name} (instance {instance_id}) is registered already, and QEMU "
-                "ends on a duplicate; give another instance_id"
-            )
-        if staging.owner is not None:
-            raise RegistrationError(f"this {name} is registered already, as another instance")
-        section.add(instance_id, staging, obj)
-    errmsg = ffi.new("char **")
-    if lib().qv_register(staging.cdata, instance_id, errmsg) != 0:
+        added = staging.owner is None and section.add(instance_id, staging, obj)
+        taken = not added and section.get(instance_id) is not None
+    if taken:
+        raise RegistrationError(
+            f"{name} (instance {instance_id}) is registered already, and QEMU "
+            "ends on a duplicate; give another instance_id"
+        )
+    if not added:
+        raise RegistrationError(f"this {name} is registered already, as another instance")
+    failure = staging.bridge_object.register(instance_id)
+    if failure is not None:
         with _lock:
             section.remove(instance_id)
         raise RegistrationError(
-            f"{name} cannot be registered: {take_text(errmsg[0])}; try again after it"
+            f"{name} cannot be registered: {_reason(failure)}; try again after it"
         )
     if staging.needs_python:
         # Beside a busy thread a hook waits this long for the GIL, while the VM is stopped.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
     return Registration(obj, staging, instance_id)
+
+
+def _reason(failure: tuple[int, str, list[BaseException]]) -> str:
+    lib()  # raises what forbids all calls in a fork
+    return failure[1]
 
 
 def unregister(obj: Any) -> None:

@@ -2,38 +2,23 @@
 /* Saving and loading one object without a migration. */
 #include "bridge/inprocess.h"
 #include "bridge/bql.h"
+#include "bridge/memory_file.h"
 #include "bridge/migration_error.h"
 #include "bridge/snapshot.h"
-
-/*
- * The number of bytes that qv_load() puts behind the stream: after each struct QEMU peeks for
- * a subsection (a type byte, a length byte and a name of up to 255 bytes), and a peek past the
- * end would be an I/O error.
- */
-#define STREAM_TAIL (2 + 255)
-
-/* Return how many bytes are left of stream and tail; valid after a failure too. */
-static size_t left_over(QEMUFile *f, const QIOChannelBuffer *channel)
-{
-    uint8_t *next;
-    size_t buffered = qv.qemu_peek_buffer(f, &next, STREAM_TAIL + 1, 0);
-
-    return buffered + (channel->usage - channel->offset);
-}
 
 /*
  * One call of qv_save() or qv_load().  Calls nest, because a snapshot may save another object.
  * Guarded by the BQL.
  */
 typedef struct InprocessCall {
-    struct InprocessCall *outer;     /* owner: the outer call */
-    QvObject *object;                /* owner: Python */
-    QEMUFile *in;                    /* owner: qv_load(); or NULL */
-    const QIOChannelBuffer *channel; /* the channel that in reads from */
-    GString *reported;               /* owner: the outer call; its qv_reported */
-    unsigned char *waiting;          /* owner: this call; what object->waits is about; or NULL */
-    int error;                       /* the failing hook's errno */
-    char *errmsg;                    /* owner: this call; the failing hook's message */
+    struct InprocessCall *outer; /* owner: the outer call */
+    QvObject *object;            /* owner: Python */
+    QvMemoryFile *in;            /* owner: qv_load(); or NULL */
+    GString *reported;           /* owner: this call; what QEMU has reported, or NULL */
+    GString **outer_reported;    /* owner: the outer call; its qv_reported */
+    unsigned char *waiting;      /* owner: this call; what object->waits is about; or NULL */
+    int error;                   /* the failing hook's errno */
+    char *errmsg;                /* owner: this call; the failing hook's message */
 } InprocessCall;
 
 static InprocessCall *innermost_call;
@@ -47,14 +32,14 @@ static InprocessCall *inprocess_call_of(QvObject *object)
 int qv_check_all_read(QvObject *object, char **errmsg)
 {
     InprocessCall *load = inprocess_call_of(object);
-    size_t left = left_over(load->in, load->channel);
+    ssize_t left = qv_memory_file_left(load->in);
 
-    if (left == STREAM_TAIL) {
+    if (left == 0) {
         return 0;
     }
     *errmsg = g_strdup_printf("%s: the stream %s the last field", object->object_class->vmsd->name,
-                              left > STREAM_TAIL ? "goes on after" : "ends before");
-    return left > STREAM_TAIL ? -E2BIG : -ENODATA;
+                              left > 0 ? "goes on after" : "ends before");
+    return left > 0 ? -E2BIG : -ENODATA;
 }
 
 bool qv_hook_failed(void *opaque, int ret, const char *errmsg)
@@ -85,9 +70,9 @@ static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
     } else if (qv_refusal) {
         *errmsg = g_steal_pointer(&qv_refusal);
         ret = -EINVAL;
-    } else if (qv_reported && qv_reported->len) {
+    } else if (call->reported && call->reported->len) {
         /* In 10.2 the Error has the place and error_report() the reason. */
-        g_auto(GStrv) lines = g_strsplit(g_strstrip(qv_reported->str), "\n", -1);
+        g_auto(GStrv) lines = g_strsplit(g_strstrip(call->reported->str), "\n", -1);
         g_autofree char *reported = g_strjoinv("; ", lines);
 
         *errmsg = err ? g_strdup_printf("%s: %s", qv.error_get_pretty(err), reported)
@@ -105,7 +90,8 @@ static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
 
 static void begin_inprocess(InprocessCall *call, QvObject *object)
 {
-    *call = (InprocessCall){ .outer = innermost_call, .object = object, .reported = qv_reported };
+    *call =
+        (InprocessCall){ .outer = innermost_call, .object = object, .outer_reported = qv_reported };
     innermost_call = call;
     object->inprocess = true;
     /* A load of the VM has read this object's section, and goes on after this call. */
@@ -113,7 +99,7 @@ static void begin_inprocess(InprocessCall *call, QvObject *object)
         call->waiting = g_memdup2(object->staging, object->object_class->size);
         object->waits = false;
     }
-    qv_reported = g_string_new(NULL);
+    qv_reported = &call->reported;
 }
 
 static void end_inprocess(InprocessCall *call)
@@ -129,53 +115,46 @@ static void end_inprocess(InprocessCall *call)
     innermost_call = call->outer;
     g_clear_pointer(&qv_refusal, g_free);
     g_clear_pointer(&qv_walk_error, qv.error_free);
-    g_string_free(qv_reported, true);
-    qv_reported = call->reported;
+    if (call->reported) {
+        g_string_free(call->reported, true);
+    }
+    qv_reported = call->outer_reported;
     g_free(call->errmsg);
 }
 
-int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **errmsg)
+void qv_end_save(QvSaved *saved)
+{
+    qv_memory_file_end_write(saved->file);
+    g_free(saved->vmdesc);
+}
+
+int qv_save(QvObject *object, bool describe, QvSaved *saved, char **errmsg)
 {
     bool taken = qv_bql_enter();
-    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(4096);
-    QEMUFile *f = qv.qemu_file_new_output((QIOChannel *)channel);
-    JSONWriter *json = NULL;
+    QvMemoryFile *file = qv_memory_file_to_write();
+    JSONWriter *json = describe ? qv_vmdesc_begin() : NULL;
     InprocessCall call;
     Error *err = NULL;
     int ret;
 
     begin_inprocess(&call, object);
-    if (vmdesc) {
-        json = qv_vmdesc_begin();
-    }
-    ret = qv_save_state(f, object->object_class->vmsd, object->staging, json, &err);
-    qv.qemu_fflush(f);
+    ret = qv_save_state(file->f, object->object_class->vmsd, object->staging, json, &err);
+    qv.qemu_fflush(file->f);
     if (ret == 0) {
         ret = call.error; /* of a post_save() whose failure QEMU does not take */
     }
     if (ret == 0) {
-        ret = qv.qemu_file_get_error(f);
+        ret = qv.qemu_file_get_error(file->f);
     }
-    if (ret == 0) {
-        out->data = channel->data;
-        out->size = channel->usage;
-        channel->data = NULL;
-        channel->usage = 0;
-    } else {
+    if (ret) {
         ret = failure(&call, err, ret, errmsg);
     }
     end_inprocess(&call);
-    if (json) {
-        char *text = qv_vmdesc_end(json);
-
-        if (ret == 0) {
-            *vmdesc = text;
-        } else {
-            g_free(text);
-        }
+    *saved = (QvSaved){ file->channel->data, file->channel->usage, file,
+                        json ? qv_vmdesc_end(json) : NULL };
+    if (ret) {
+        qv_end_save(saved);
     }
-    qv.qemu_fclose(f);
-    qv.object_unref((void *)channel);
     qv_bql_leave(taken);
     return ret;
 }
@@ -183,23 +162,19 @@ int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **errmsg)
 int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id, char **errmsg)
 {
     bool taken = qv_bql_enter();
-    QIOChannelBuffer *channel = qv.qio_channel_buffer_new(size + STREAM_TAIL);
-    QEMUFile *f;
+    const VMStateDescription *vmsd = object->object_class->vmsd;
+    QvMemoryFile *file = qv_memory_file_to_read(data, size);
     InprocessCall call;
     Error *err = NULL;
     int ret;
 
-    memcpy(channel->data, data, size);
-    memset(channel->data + size, 0, STREAM_TAIL);
-    channel->usage = size + STREAM_TAIL;
-    f = qv.qemu_file_new_input((QIOChannel *)channel);
     begin_inprocess(&call, object);
-    call.in = f;
-    call.channel = channel;
-    ret = qv_load_state(f, object->object_class->vmsd, object->staging, version_id, &err);
+    call.in = file;
+    ret = qv_load_state(file->f, vmsd, object->staging,
+                        version_id < 0 ? vmsd->version_id : version_id, &err);
     if (ret != 0) {
         /* QEMU read into the tail: the error is that the stream is too short. */
-        bool ended = !call.errmsg && left_over(f, channel) < STREAM_TAIL;
+        bool ended = !call.errmsg && qv_memory_file_left(file) < 0;
 
         ret = failure(&call, err, ret, errmsg);
         ret = ended ? -ENODATA : ret;
@@ -207,8 +182,10 @@ int qv_load(QvObject *object, const unsigned char *data, size_t size, int versio
         ret = qv_object_call_python(object, QV_HOOK_LOAD_COMPLETE, true, errmsg);
     }
     end_inprocess(&call);
-    qv.qemu_fclose(f);
-    qv.object_unref((void *)channel);
+    qv_memory_file_end_read(file);
+    if (ret == 0) {
+        qv_object_release_pages(object);
+    }
     qv_bql_leave(taken);
     return ret;
 }

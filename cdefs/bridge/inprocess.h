@@ -3,7 +3,13 @@
 #define QV_INPROCESS_H
 
 #include "bridge/object.h"
+#include "shared/object_functions.h"
 
+/* Call vmstate_save_state() or vmstate_load_state(); see shared/object_functions.h. */
+int qv_save(QvObject *object, bool describe, QvSaved *saved, char **errmsg);
+void qv_end_save(QvSaved *saved);
+int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id,
+            char **errmsg);
 /*
  * Check that qv_load() has read its stream to the end and not past it.  To be called before
  * anything is committed, so that a wrong length changes nothing.

@@ -100,6 +100,15 @@ static inline QvCell **qv_cells(QvObject *object)
     return object->object_class->n_parts > 1 ? object->cells : &object->only.cell;
 }
 
+/*
+ * Return a new object, or NULL if there is no memory for its staging struct.  The callbacks
+ * get handle; hooks is a set of QvHook.
+ */
+QvObject *qv_object_new(QvObjectClass *object_class, void *handle, int hooks);
+void qv_object_free(QvObject *object);
+/* Set the lock (a QvCell) and the memory of a part of its class; both outlive the object. */
+void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory);
+void *qv_object_staging(QvObject *object);
 /* Reset the staging struct to its initial content: everything, or all but the native parts. */
 void qv_object_reset(QvObject *object, bool all);
 /* Prepare for a save or a load of the object. */

@@ -11,7 +11,7 @@
 #include <dlfcn.h>
 
 QvQemu qv;
-GString *qv_reported;
+GString **qv_reported;
 QvQemuInternal qv_internal;
 
 static void *library_handle; /* owner: the process, never closed; NULL in a VM */
@@ -205,7 +205,7 @@ int qv_put(const VMStateInfo *info, QEMUFile *f, void *pv, size_t size, const VM
 int qv_capabilities(void)
 {
     return (QV_HAS_ERRP_HOOKS ? QV_CAP_ERRP_HOOKS : 0)
-           | (QV_HAS_EARLY_SETUP ? QV_CAP_EARLY_SETUP : 0) | (qv.in_vm ? QV_CAP_IN_VM : 0);
+           | (QV_HAS_EARLY_SETUP ? QV_CAP_EARLY_SETUP : 0);
 }
 
 void qv_complete(VMStateDescription *vmsd, const VMStateDescription **subsections, int unmigratable,
@@ -230,7 +230,8 @@ bool qv_is_early(const VMStateDescription *vmsd)
 static void report_sink(const char *text)
 {
     if (qv_reported) {
-        g_string_append(qv_reported, text);
+        *qv_reported = *qv_reported ? *qv_reported : g_string_new(NULL);
+        g_string_append(*qv_reported, text);
     } else {
         fputs(text, stderr);
     }

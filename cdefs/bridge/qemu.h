@@ -49,8 +49,11 @@ typedef struct QvQemu {
 
 extern QvQemu qv;
 
-/* Collects what error_report() prints while it is not NULL; guarded by the BQL. */
-extern GString *qv_reported;
+/*
+ * Where what error_report() prints is collected, in a string that the first text makes, while it
+ * is not NULL; guarded by the BQL.
+ */
+extern GString **qv_reported;
 
 int qv_save_state(QEMUFile *f, const VMStateDescription *vmsd, void *opaque, JSONWriter *vmdesc,
                   Error **errp);

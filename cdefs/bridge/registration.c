@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Adding objects to a VM's savevm list and removing them. */
+#include "bridge/registration.h"
 #include "bridge/bql.h"
 #include "bridge/load_watch.h"
 #include "bridge/restore_batch.h"

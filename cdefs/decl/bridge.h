@@ -7,18 +7,12 @@
  */
 
 enum QvCapability {
-    QV_CAP_ERRP_HOOKS = 1,  /* hooks report failures through an Error ** */
-    QV_CAP_EARLY_SETUP = 2, /* VMStateDescription has early_setup */
-    QV_CAP_IN_VM = 4        /* inside a qemu-system-*, with a savevm list */
+    QV_CAP_ERRP_HOOKS = 1, /* hooks report failures through an Error ** */
+    QV_CAP_EARLY_SETUP = 2 /* VMStateDescription has early_setup */
 };
 
 /* An object that can be saved and loaded: its class, its hooks' data, its staging struct. */
 typedef struct QvObject QvObject;
-
-typedef struct QvBytes {
-    unsigned char *data; /* owner: the caller, release with qv_free() */
-    size_t size;
-} QvBytes;
 
 /* Bind QEMU's functions.  library: our build of QEMU's migration code, or NULL inside a QEMU. */
 int qv_init(const char *library, char **errmsg);
@@ -121,17 +115,6 @@ int qv_object_class_add_subsection(QvObjectClass *object_class, size_t offset, s
 typedef bool QvNeeded(void *opaque);
 QvNeeded *qv_needed_at(int number);
 
-/*
- * Return a new object, or NULL if there is no memory for its staging struct.  The callbacks
- * get handle; hooks is a set of QvHook.
- */
-QvObject *qv_object_new(QvObjectClass *object_class, void *handle, int hooks);
-/* Set the hooks of the object's description; to be called for each new object. */
-void qv_object_set_hooks(QvObject *object);
-void qv_object_free(QvObject *object);
-/* Set the lock (a QvCell) and the memory of a part of its class; both outlive the object. */
-void qv_object_set_part(QvObject *object, size_t index, void *cell, void *memory);
-void *qv_object_staging(QvObject *object);
 /* Set the table that _state.python() returns; fast paths and snapshot batches need it. */
 void qv_set_python(void *table);
 /* Set the object's _state.FastPath, which must outlive the object. */
@@ -153,19 +136,6 @@ void qv_object_set_left_out(QvObject *object, int left_out);
 void qv_object_set_needed(QvObject *object, int number, int needed);
 /* Make the save or load that runs fail, because a predicate failed during QEMU's walk. */
 void qv_object_fail(QvObject *object, int error, const char *errmsg);
-
-/* Call vmstate_save_state() into memory.  vmdesc: where to put the JSON, or NULL. */
-int qv_save(QvObject *object, QvBytes *out, char **vmdesc, char **errmsg);
-/* Call vmstate_load_state(), which must read exactly size bytes. */
-int qv_load(QvObject *object, const unsigned char *data, size_t size, int version_id,
-            char **errmsg);
-
-/*
- * Call vmstate_register_with_alias_id() or vmstate_unregister().  Take the BQL unless this
- * thread has it.
- */
-int qv_register(QvObject *object, uint32_t instance_id, char **errmsg);
-int qv_unregister(QvObject *object, char **errmsg);
 
 enum QvClock { QV_CLOCK_REALTIME, QV_CLOCK_VIRTUAL, QV_CLOCK_HOST, QV_CLOCK_VIRTUAL_RT };
 
@@ -189,3 +159,5 @@ int qv_call_on_large_stack(void *handle);
 const void *qv_bql_functions(void);
 /* The QvBridge of bridge_functions.h, for the benchmark's C, which is an extension of its own. */
 const void *qv_bridge_functions(void);
+/* The QvObjectFunctions for _state, with which it saves, loads and registers an object. */
+const void *qv_object_functions(void);

@@ -133,12 +133,6 @@ PyObject *qv_unlock_cells(PyObject *module, PyObject *tuple)
     Py_RETURN_NONE;
 }
 
-static PyObject *cell_get_address(PyObject *obj, void *closure)
-{
-    (void)closure;
-    return PyLong_FromVoidPtr(&((Cell *)obj)->cell);
-}
-
 static PyObject *cell_get_held_by_group(PyObject *obj, void *closure)
 {
     QvCell *cell = &((Cell *)obj)->cell;
@@ -197,7 +191,6 @@ static PyMethodDef cell_methods[] = {
 };
 
 static PyGetSetDef cell_getset[] = {
-    { "_address", cell_get_address, NULL, "The address of the QvCell, for the bridge.", NULL },
     { "_held_by_group", cell_get_held_by_group, NULL,
       "Whether this thread holds all cells of an object, and may lock this one again.", NULL },
     { "_poisoned", cell_get_poisoned, cell_set_poisoned,

@@ -2,6 +2,7 @@
 /* The module qemu_vmstate.bindings._state; see types.h. */
 #include "state/array.h"
 #include "state/bql.h"
+#include "state/bridge_object.h"
 #include "state/cell.h"
 #include "state/fast_path.h"
 #include "state/field.h"
@@ -9,7 +10,7 @@
 #include "state/memory.h"
 #include "state/values.h"
 
-static PyTypeObject *fast_path_type;
+static PyTypeObject *fast_path_type, *bridge_object_type;
 
 static PyObject *state_view(PyObject *module, PyObject *args)
 {
@@ -37,16 +38,6 @@ static PyObject *state_view(PyObject *module, PyObject *args)
         ((Memory *)view)->size = size;
     }
     return view;
-}
-
-static PyObject *state_address(PyObject *module, PyObject *obj)
-{
-    (void)module;
-    if (!PyObject_TypeCheck(obj, qv_memory_type)) {
-        PyErr_SetString(PyExc_TypeError, "address() takes a layout class instance");
-        return NULL;
-    }
-    return PyLong_FromVoidPtr(((Memory *)obj)->mem);
 }
 
 static PyObject *state_assign(PyObject *module, PyObject *args)
@@ -99,8 +90,6 @@ static PyObject *state_python(PyObject *module, PyObject *unused)
 static PyMethodDef state_methods[] = {
     { "view", state_view, METH_VARARGS,
       "view(cls, address, size, owner): return an instance over memory that owner keeps alive." },
-    { "address", state_address, METH_O,
-      "address(memory): return the address of an instance's memory." },
     { "assign", state_assign, METH_VARARGS,
       "assign(target, source): copy source's memory into target, an instance of the same class." },
     { "raw", state_raw, METH_O,
@@ -125,6 +114,10 @@ static PyMethodDef state_methods[] = {
     { "bql_unlock", qv_state_bql_unlock, METH_NOARGS, "bql_unlock(): release the BQL." },
     { "bql_locked", qv_state_bql_locked, METH_NOARGS,
       "bql_locked(): return whether this thread has the BQL." },
+    { "set_object_functions", qv_set_object_functions, METH_O,
+      "set_object_functions(address): set the QvObjectFunctions that BridgeObjects use." },
+    { "forbid_object_calls", qv_forbid_object_calls, METH_NOARGS,
+      "forbid_object_calls(): let BridgeObjects refuse each call from now on." },
     { "set_guard", qv_set_guard, METH_O,
       "set_guard(cls): set the class of the guards that mutex_lock() returns, derived from Guard." },
     { "track_locks", qv_track_locks, METH_O,
@@ -170,6 +163,7 @@ PyMODINIT_FUNC PyInit__state(void)
         || add_type(module, &qv_array_type, &qv_array_spec) < 0
         || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
         || add_type(module, &fast_path_type, &qv_fast_path_spec) < 0
+        || add_type(module, &bridge_object_type, &qv_bridge_object_spec) < 0
         || add(module, "Guard", Py_XNewRef((PyObject *)qv_new_guard_type())) < 0
         || add(module, "mutex_lock", qv_new_mutex_lock()) < 0
         || add(module, "memory_snapshot", qv_new_memory_snapshot()) < 0

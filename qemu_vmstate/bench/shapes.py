@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..bindings import native
 from ..derive.decorator import derive_to_migration_state
 from ..device.device import Device, staging_of
 from ..errors import VMStateError
@@ -252,7 +251,7 @@ class Python(Subject):
         self.device = make_device(shape, path)
         self._staging = staging_of(self.device)
         self._vmsd = ffi.cast("void *", self._staging.description.cdata)
-        self._opaque = native.lib().qv_object_staging(self._staging.cdata)
+        self._opaque = ffi.cast("void *", self._staging.address)
 
 
 @functools.cache

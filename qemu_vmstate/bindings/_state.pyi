@@ -5,7 +5,12 @@ tests/bindings/test_stubs.py compares this file with the compiled module.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+from typing_extensions import Buffer
+
+_Failure: TypeAlias = tuple[int, str, list[BaseException]]
+"""The errno, 0 if nothing was called, the message, and the exceptions of hooks."""
 
 class Memory:
     """Memory with the layout that QEMU's C code saves; the base of layout classes."""
@@ -57,8 +62,6 @@ class Cell:
     _poisoned: bool
     _borrows: int
     @property
-    def _address(self) -> int: ...
-    @property
     def _held_by_group(self) -> bool: ...
     def _acquire(self, timeout: float = -1, /) -> int: ...
     def _release(self) -> int: ...
@@ -68,6 +71,28 @@ class Guard:
 
     _mutex: Any
     def __init__(self, mutex: Cell, /) -> None: ...
+
+class BridgeObject:
+    """An object in the bridge, which QEMU's code saves, loads and registers."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def staging(self) -> int: ...
+    def __init__(
+        self, object_class: int, handle: int, hooks: int, cells: tuple[Cell, ...], /
+    ) -> None: ...
+    @classmethod
+    def of_types(
+        cls, types: tuple[type, ...], cells: tuple[Cell, ...], object_class: int, /
+    ) -> BridgeObject | None: ...
+    def save(self) -> bytes | _Failure: ...
+    def describe(self) -> str | _Failure: ...
+    def load(self, data: Buffer, version_id: int, /) -> _Failure | None: ...
+    def register(self, instance_id: int, /) -> _Failure | None: ...
+    def unregister(self) -> _Failure | None: ...
+    def raised(self) -> list[BaseException] | None: ...
+    def stands_for(self, state: object, /) -> None: ...
 
 mutex_lock: Any
 memory_snapshot: Any
@@ -85,6 +110,12 @@ def bql_unlock() -> None:
 def bql_locked() -> bool:
     """Return whether this thread has the BQL."""
 
+def set_object_functions(address: int, /) -> None:
+    """Set the QvObjectFunctions that BridgeObjects use, by its address."""
+
+def forbid_object_calls() -> None:
+    """Let BridgeObjects refuse each call from now on."""
+
 def set_guard(cls: type[Guard], /) -> None:
     """Set the class of the guards that ``mutex_lock()`` returns, derived from Guard."""
 
@@ -95,9 +126,6 @@ _M = TypeVar("_M", bound=Memory)
 
 def view(cls: type[_M], address: int, size: int, owner: object, /) -> _M:
     """Return an instance over *size* bytes of memory at *address*, which *owner* keeps alive."""
-
-def address(memory: Memory, /) -> int:
-    """Return the address of an instance's memory."""
 
 def raw(memory: Memory, /) -> memoryview:
     """Return a writable view of the bytes, without checks; it must not be kept."""

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import BqlError, NativeError
 from ..natives.choice import chosen
@@ -19,7 +18,6 @@ __all__ = [
     "capabilities",
     "enter_vm",
     "ffi",
-    "free_object",
     "in_vm",
     "lib",
     "take_text",
@@ -30,12 +28,8 @@ load_chosen("_native")
 from ._native import ffi  # noqa: E402
 from ._native import lib as _lib  # noqa: E402
 
-# Not bound through lib(), because it is also called in a fork and at Python's end.
-free_object = _lib.qv_object_free
 
-
-@dataclass(frozen=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """Properties of the QEMU that the native parts are for; ``qemu`` is its version, ``"10.2.2"``.
 
     *errp_hooks*: hooks can report an ``Error **errp``; *early_setup*: VMStateDescription has
@@ -68,6 +62,7 @@ def _bind(library: CData) -> None:
         raise NativeError(take_text(errmsg[0]))
     _lib.qv_set_python(ffi.cast("void *", _state.python()))
     _state.set_bql(int(ffi.cast("uintptr_t", _lib.qv_bql_functions())))
+    _state.set_object_functions(int(ffi.cast("uintptr_t", _lib.qv_object_functions())))
 
 
 _bound = False
@@ -77,6 +72,7 @@ _qemu_process = 0
 def _in_a_fork() -> None:
     global _bound
     _bound = False
+    _state.forbid_object_calls()
 
 
 def lib() -> Lib:
@@ -115,7 +111,7 @@ def enter_vm() -> None:
 
 def in_vm() -> bool:
     """Return whether this Python runs inside a ``qemu-system-*``."""
-    return bool(_lib.qv_capabilities() & _lib.QV_CAP_IN_VM)
+    return _qemu_process != 0
 
 
 def capabilities() -> Capabilities:
@@ -125,5 +121,5 @@ def capabilities() -> Capabilities:
         qemu=_decode(_lib.qv_built_for()),
         errp_hooks=bool(flags & _lib.QV_CAP_ERRP_HOOKS),
         early_setup=bool(flags & _lib.QV_CAP_EARLY_SETUP),
-        in_vm=bool(flags & _lib.QV_CAP_IN_VM),
+        in_vm=in_vm(),
     )

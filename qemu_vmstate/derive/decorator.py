@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -25,6 +24,7 @@ from ..layout.annotations import own_annotations
 from ..state.to_migration_state import ToMigrationState
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
+from ..wire.record import replace
 from .codegen import ClassWriter
 from .fields import conversion_of
 from .functions import CONVERSIONS
@@ -118,13 +118,13 @@ def derive_to_migration_state(
     ``DeclarationError`` for a class that cannot be saved or restored like this.
     """
     # The annotations of a local class use names of the calling function.
-    namespace = caller_locals(inspect.currentframe())
+    namespace = caller_locals()
     keywords = {"name": name, "version_id": version_id, "minimum_version_id": minimum_version_id}
     if cls is not None:
         return _derive(cls, namespace, rename, keywords)
 
     def decorate(decorated: C) -> C:
-        return _derive(decorated, caller_locals(inspect.currentframe()), rename, keywords)
+        return _derive(decorated, caller_locals(), rename, keywords)
 
     return decorate
 
@@ -236,9 +236,9 @@ def _hints(cls: type, namespace: Any) -> dict[str, Any]:
 def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
     options: FieldOptions = item.metadata.get(FieldOptions, NO_OPTIONS)
     if item.default is not dataclasses.MISSING:
-        options = dataclasses.replace(options, default=item.default)
+        options = replace(options, default=item.default)
     elif item.default_factory is not dataclasses.MISSING:
-        options = dataclasses.replace(options, default_factory=item.default_factory)
+        options = replace(options, default_factory=item.default_factory)
     given = options.given(*(set(vars(options)) - {"omit", "default", "default_factory"}))
     if options.omit and given:
         raise DeclarationError(

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 import weakref
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from ..errors import DeclarationError
 from ..layout.annotations import check_name, check_versions, own_annotations
 from ..layout.validation import Validator, validators_of
 from ..layout.vmstruct import VMStruct, VMStructMeta
+from ..staging.bridge_object import NativeKind
 from ..staging.build import make_staging
 from ..staging.parts import Hooks, Part, StatePart
 from ..staging.staging import Staging
@@ -104,6 +105,7 @@ class Device:
     __plain_class__: ClassVar[type[VMStruct]] = VMStruct
     __plain__: VMStruct
     __staging__: Staging | None = None
+    __native_kind__: ClassVar[NativeKind | None] = None
 
     def __init_subclass__(
         cls,
@@ -130,13 +132,14 @@ class Device:
         cls.__options__ = dict(cls.__options__)
         migrated: dict[str, Any] = {}
         plain: dict[str, Any] = {}
-        for attribute, hint in own_annotations(cls, caller_locals(inspect.currentframe())).items():
+        for attribute, hint in own_annotations(cls, caller_locals()).items():
             value = cls.__dict__.get(attribute, FieldOptions())
             options = value if isinstance(value, FieldOptions) else FieldOptions(default=value)
             cls.__add_field(attribute, hint, options, migrated, plain)
         _limit_counts(plain, migrated)
         cls.__vmsd_flags__ = {"unmigratable": unmigratable, "early_setup": early_setup}
         cls.__validators__ = validators_of(cls)
+        cls.__native_kind__ = None
         cls.Migrated = _layout_class(
             f"{cls.__name__}Migration",
             *(cls.Migrated, cls, migrated),
@@ -327,6 +330,12 @@ class Device:
         return value
 
     def __make_staging__(self) -> Staging:
+        cls = type(self)
+        kind = cls.__native_kind__
+        if kind is not None and are_packed() and _hooks_of(cls) == _NO_HOOKS:
+            known = kind.make(self)
+            if known is not None:
+                return known
         name = self.__description__[0]
         parts: list[Part] = []
         if self.__plain_class__.__layout__.fields:
@@ -346,7 +355,11 @@ class Device:
         hooks = self._hooks()
         flags = self.__vmsd_flags__ | {"asks_needed": hooks is not None and bool(hooks.needed)}
         description = _description(self.Migrated, *self.__description__, **flags)
-        return make_staging(description, parts, hooks)
+        made = make_staging(description, parts, hooks)
+        states = [part for part in parts if isinstance(part, StatePart) and part.index is None]
+        if type(made) is Staging and 0 < len(states) == len(parts) and are_packed():
+            cls.__native_kind__ = NativeKind(description, states)
+        return made
 
     def _hooks(self) -> Hooks | None:
         """Return the class's hooks by weak references, because the device owns the struct."""
@@ -361,6 +374,10 @@ class Device:
     def _validate(self, source: Any) -> None:
         for validator in self.__validators__:
             validator.check(self, self.__description__[0], source)
+
+
+_hooks_of = attrgetter(*_HOOKS)
+_NO_HOOKS = _hooks_of(Device)
 
 
 def _weakly(method: Any) -> Any:
@@ -497,14 +514,18 @@ def staging_of(obj: Any, name: str | None = None) -> Staging:
     ``Migrated``.
     """
     if isinstance(obj, Device):
-        if obj.__staging__ is None:
+        found = obj.__staging__
+        if found is None:
             made = obj.__make_staging__()
             with _store_lock:
-                obj.__staging__ = obj.__staging__ or made
-        return obj.__staging__
+                found = obj.__staging__ or made
+                object.__setattr__(obj, "__staging__", found)
+        return found
     value = unwrap(obj)
     cls = migrated_class(value)
     layout = cls.__layout__
     section = check_name(layout.name if name is None else name, f"this {cls.__name__}")
     description = _description(cls, section, layout.version_id, layout.minimum_version_id)
-    return make_staging(description, [StatePart(section, None, value)])
+    staging = make_staging(description, [StatePart(section, None, value)])
+    staging.bridge_object.stands_for(value)
+    return staging

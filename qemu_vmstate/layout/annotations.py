@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, get_origin
@@ -37,10 +36,20 @@ def check_versions(version_id: int, minimum_version_id: int, what: str) -> None:
         )
 
 
+if sys.version_info >= (3, 14):
+    from annotationlib import get_annotations as _get_annotations
+else:
+
+    def _get_annotations(cls: type) -> dict[str, Any]:
+        """Do what ``inspect.get_annotations()`` does for a class; inspect takes 6 ms to import."""
+        own: dict[str, Any] = cls.__dict__.get("__annotations__", {})  # noqa: RUF063
+        return own
+
+
 def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return a class's own annotations, evaluated with the names in ``namespace``."""
     hints = {}
-    for name, hint in inspect.get_annotations(cls).items():
+    for name, hint in _get_annotations(cls).items():
         if isinstance(hint, str):
             scope = vars(sys.modules[cls.__module__])
             try:

@@ -8,10 +8,8 @@ assigning a value out of range raises an exception.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABCMeta
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
@@ -22,6 +20,7 @@ from ..wire.base import Limits
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.lookup import wire_type
+from ..wire.record import replace
 from ..wire.structs import plain_struct
 from ..wire.types import FieldInfo, Layout, Scalar, WireType, up
 from .annotations import check_name, check_versions, own_annotations
@@ -72,7 +71,7 @@ class VMStructMeta(ABCMeta):
                 "top of each other; make one of them a field"
             )
         cls = super().__new__(mcls, cls_name, bases, namespace)
-        hints = own_annotations(cls, caller_locals(inspect.currentframe()))
+        hints = own_annotations(cls, caller_locals())
         values = {key: namespace[key] for key in hints if key in namespace}
         wire_name = check_name(cls_name if name is None else name, f"class {cls_name}")
         check_versions(version_id, minimum_version_id, f"class {cls_name}")

@@ -10,13 +10,11 @@ Nothing compiled is imported here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = [
     "PACKAGE",
@@ -42,8 +40,7 @@ _ROOT_VARIABLE = "QEMU_VMSTATE_NATIVE"
 _DEVELOPMENT_MICRO = 50
 
 
-@dataclass(frozen=True)
-class Native:
+class Native(NamedTuple):
     """The native parts of one QEMU version.
 
     *qemu* is the version, such as ``"10.0.13"``, and *folder* where the files are.  *build* is the
@@ -108,6 +105,9 @@ def source() -> Path:
 @cache
 def source_digest() -> str:
     """Return a digest of the C sources, which tells whether native parts were built from them."""
+    # Imported here, because only a user's own native parts need it, and it takes 3 ms.
+    import hashlib
+
     folder = source() / "cdefs"
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.[ch]")):
@@ -126,13 +126,22 @@ def user_natives() -> list[Native]:
     found = []
     for record in data_folder().glob(f"*/{RECORD}"):
         try:
-            written = json.loads(record.read_text())
-            build, usable = Path(written["build"]), written["sources"] == source_digest()
+            build, sources = _read_record(record)
+            usable = sources == source_digest()
         except (OSError, ValueError, KeyError, TypeError):
             continue
         versions = _versions(record.parent)
         found += [Native(version, record.parent, build, usable) for version in versions]
     return _newest_first(found)
+
+
+def _read_record(record: Path) -> tuple[Path, str]:
+    """Return the QEMU build directory and the digest of the C sources."""
+    # Imported here, because most users have no record, and it takes 2 ms.
+    import json
+
+    written = json.loads(record.read_text())
+    return Path(written["build"]), written["sources"]
 
 
 def all_natives() -> list[Native]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ..vmsd.description import VMStateDescription
+from .bridge_object import make_bridge_object
 from .fast_path import attach_fast_path
 from .object_class import NativePart, class_data_of
 from .parts import Hooks, Part, StatePart, copied_by_c
@@ -33,7 +34,7 @@ def make_staging(
             python_parts.append(part)
     validated = cls.__validated__ or class_data_of(cls).has_predicates
     if not (python_parts or hooks or validated) and not description.numbered:
-        return Staging(description, native_parts)
+        return Staging(description, *make_bridge_object(description, native_parts))
     made = PythonStaging(description, parts, native_parts, tuple(python_parts), hooks or Hooks())
     attach_fast_path(made)
     return made

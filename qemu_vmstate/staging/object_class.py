@@ -47,12 +47,15 @@ def class_data_of(cls: type[VMStruct]) -> ClassData:
     return found
 
 
-def object_class_of(description: VMStateDescription, native_parts: list[NativePart]) -> Any:
-    """Return the ``QvObjectClass *`` of objects with these native parts."""
-    key = tuple((part.attribute, part.index, type(cell)) for part, cell, _ in native_parts)
-    if key not in description.object_classes:
-        description.object_classes[key] = _make_object_class(description, native_parts)
-    return description.object_classes[key]
+def object_class_of(description: VMStateDescription, native_parts: list[NativePart]) -> int:
+    """Return the address of the ``QvObjectClass`` of objects with these native parts."""
+    key = tuple([(part.attribute, part.index, type(cell)) for part, cell, _ in native_parts])
+    found = description.object_classes.get(key)
+    if found is None:
+        made = _make_object_class(description, native_parts)
+        found = made, int(ffi.cast("uintptr_t", made))
+        description.object_classes[key] = found
+    return found[1]
 
 
 def _make_object_class(description: VMStateDescription, native_parts: list[NativePart]) -> Any:

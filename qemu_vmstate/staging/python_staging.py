@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any
 
 from ..bindings.loader import _state
-from ..bindings.native import ffi, free_object, lib
+from ..bindings.native import ffi, lib
 from ..errors import InvalidError, to_errno
 from ..layout.traversal import check_struct, path_at, structs
 from ..layout.vmstruct import VMStruct
@@ -33,7 +33,7 @@ from ..state.cells import Mutex, lock_all, pointee
 from ..state.undo import Undo, roll_back_all
 from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks, forget, watch
-from .failures import running
+from .bridge_object import make_bridge_object
 from .object_class import ClassData, NativePart, class_data_of
 from .parts import Hooks, Part, StatePart
 from .staging import Staging
@@ -56,7 +56,6 @@ class PythonStaging(Staging):
         "_handle",
         "_hooks",
         "_locks",
-        "_memory",
         "_native_memory",
         "_needed",
         "_validated",
@@ -93,11 +92,12 @@ class PythonStaging(Staging):
         hook_flags = self._needed_hooks(class_data)
         # A weak reference, because this object owns the handle and would never be freed.
         self._handle = ffi.new_handle(weakref.ref(self)) if hook_flags else ffi.NULL
-        super().__init__(description, native_parts, self._handle, hook_flags)
-        # Views of the struct refer to this; the struct is freed with it.
-        self._memory = ffi.gc(self.cdata, free_object)
+        handle = int(ffi.cast("uintptr_t", self._handle))
+        made = make_bridge_object(description, native_parts, handle, hook_flags)
+        super().__init__(description, *made)
         self.needs_python = hook_flags != 0
-        self._view = self.view(self._memory)
+        # Views of the struct keep it alive, so that they may outlive the object.
+        self._view = self.view(self.bridge_object)
         if class_data.has_predicates:
             failed = weakref.WeakMethod(self._predicate_failed)
             watch(
@@ -145,9 +145,6 @@ class PythonStaging(Staging):
             needed = asks(info)
             if needed:
                 yield number, f"{description.name}.{info.attribute}.needed()", needed
-
-    def __del__(self, free: Any = None) -> None:
-        """Do nothing: ``_memory`` frees the struct."""
 
     @property
     def migration_state(self) -> Any:
@@ -223,7 +220,7 @@ class PythonStaging(Staging):
                 self.roll_back(undos, exc)
                 self._tell_rolled_back(exc)
                 raise
-        if id(self) not in running.failures and lib().qv_object_undoes(self.cdata):
+        if lib().qv_object_undoes(self.cdata):
             address = ffi.cast("void *", _state.hand_over((weakref.ref(self), undos)))
             lib().qv_object_set_undo(self.cdata, address)
 
@@ -275,7 +272,7 @@ class PythonStaging(Staging):
         self._locate(exc)
         message = self._message(exc)
         errmsg[0] = lib().qv_strdup(message.replace("\0", "\\0").encode(errors="backslashreplace"))
-        raised = running.failures.get(id(self))
+        raised = self.bridge_object.raised()
         if raised is None:
             traceback.print_exception(exc, file=sys.stderr)
         elif not any(exc is earlier for earlier in raised):

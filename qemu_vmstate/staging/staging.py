@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bindings.loader import _state
-from ..bindings.native import ffi, free_object, lib
+from ..bindings.native import ffi
 from ..layout.vmstruct import VMStruct
-from ..state.cells import address_of
 from ..vmsd.description import VMStateDescription
-from .object_class import NativePart, object_class_of
+
+if TYPE_CHECKING:
+    from ..bindings._native import CData
 
 __all__ = ["Staging"]
 
@@ -18,12 +19,12 @@ __all__ = ["Staging"]
 class Staging:
     """The staging struct of one object, and its description.
 
-    ``native_parts`` are the parts that C copies.  ``owner`` keeps the registered object alive,
-    or is ``None``.
+    ``bridge_object`` has the struct, and QEMU's code saves, loads and registers that; ``cells`` are
+    those of the parts that C copies.  ``owner`` keeps the registered object alive, or is ``None``.
     """
 
     # A VM may have ten thousand objects.
-    __slots__ = ("_guards", "cdata", "description", "owner")
+    __slots__ = ("_cells", "bridge_object", "description", "owner")
 
     needs_python = False
     """Whether a save or load calls Python."""
@@ -31,29 +32,19 @@ class Staging:
     def __init__(
         self,
         description: VMStateDescription,
-        native_parts: list[NativePart],
-        handle: Any = ffi.NULL,
-        hook_flags: int = 0,
+        bridge_object: _state.BridgeObject,
+        cells: tuple[_state.Cell, ...],
     ) -> None:
         self.description = description
+        self.bridge_object = bridge_object
+        # Keeps the locks and states alive that C points to; a tuple would take 48 bytes more.
+        self._cells = cells[0] if len(cells) == 1 else cells
         self.owner: Any = None
-        object_class = object_class_of(description, native_parts)
-        self.cdata = lib().qv_object_new(object_class, handle, hook_flags)
-        if self.cdata == ffi.NULL:
-            size = self.cls.__layout__.size
-            raise MemoryError(f"{description.name}: no memory for a staging struct of {size} bytes")
-        lib().qv_object_set_hooks(self.cdata)
-        # Keeps the locks and states alive that C points to.
-        guards = tuple(cell for _, cell, _ in native_parts)
-        self._guards = guards[0] if len(guards) == 1 else guards
-        for index, (_, cell, inner) in enumerate(native_parts):
-            lock = ffi.cast("void *", address_of(cell))
-            memory = ffi.cast("void *", _state.address(inner))
-            lib().qv_object_set_part(self.cdata, index, lock, memory)
 
-    def __del__(self, free: Any = free_object) -> None:
-        if getattr(self, "cdata", None):
-            free(self.cdata)
+    @property
+    def cdata(self) -> CData:
+        """The ``QvObject *``, for the bridge's functions that no call in the common case uses."""
+        return ffi.cast("QvObject *", self.bridge_object.address)
 
     @property
     def cls(self) -> type[VMStruct]:
@@ -63,7 +54,7 @@ class Staging:
     @property
     def address(self) -> int:
         """The address of the struct."""
-        return int(ffi.cast("uintptr_t", lib().qv_object_staging(self.cdata)))
+        return self.bridge_object.staging
 
     def view(self, owner: Any) -> Any:
         """Return a view of the struct that keeps ``owner`` alive."""

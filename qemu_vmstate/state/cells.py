@@ -26,7 +26,6 @@ __all__ = [
     "BqlRefCell",
     "Mutex",
     "MutexGuard",
-    "address_of",
     "inner_of",
     "lock_all",
     "pointee",
@@ -42,8 +41,6 @@ _MOST_BORROWS = 2**15 - 1  # the limit of QvCell.borrow in cdefs/shared/cell.h
 # The C members of a Cell.  Properties would take longer.
 inner_of: Callable[[Any], Any] = vars(_state.Cell)["_value"].__get__
 """Return the state that a ``Mutex`` or ``BqlRefCell`` guards, without its guard."""
-address_of: Callable[[Any], int] = vars(_state.Cell)["_address"].__get__
-"""Return the address of the ``QvCell`` of a ``Mutex`` or ``BqlRefCell``."""
 _held_by_group: Callable[[Any], bool] = vars(_state.Cell)["_held_by_group"].__get__
 _unlock: Callable[[Any], int] = vars(_state.Cell)["_release"]
 

@@ -16,6 +16,7 @@ from .cells import Arc, BqlRefCell, Mutex
 from .to_migration_state import ToMigrationStateShared, migrated_class
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from .cells import MutexGuard
@@ -95,6 +96,14 @@ class Migratable(Generic[T]):
         @overload
         def borrow_mut(self: Migratable[Arc[BqlRefCell[S]]]) -> AbstractContextManager[S]: ...
         def borrow_mut(self) -> Any: ...
+
+
+def getter_of_wrapped(attributes: list[str]) -> Callable[[Any], Any]:
+    """Return a function that returns what the ``Migratable`` in each attribute wraps.
+
+    It is a tuple, but of a single attribute the state itself.
+    """
+    return attrgetter(*[f"{attribute}._value" for attribute in attributes])
 
 
 def unwrap(value: Any) -> Any:

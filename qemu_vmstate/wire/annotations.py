@@ -35,12 +35,12 @@ a layout class                       VMSTATE_STRUCT; ``Tmp[...]``: VMSTATE_WITH_
 from __future__ import annotations
 
 import builtins
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeAlias, TypeVar, overload
 
 from ..errors import DeclarationError
 from .lookup import EQUAL, SUBSECTION, TMP, find_wire_type, length_of, wire_type
+from .record import replace
 from .types import (
     SCALARS,
     ArrayType,
@@ -115,16 +115,12 @@ f64: TypeAlias = Annotated[float, SCALARS["d"]]
 
 QEMU's ``float64`` (``fpu/softfloat-types.h``) is a ``uint64_t``.
 """
-cpudouble: TypeAlias = Annotated[
-    float, dataclasses.replace(SCALARS["d"], name="cpudouble", info="cpudouble")
-]
+cpudouble: TypeAlias = Annotated[float, replace(SCALARS["d"], name="cpudouble", info="cpudouble")]
 """A ``CPU_DoubleU`` (``qemu/cpu-float.h``), which is 8 bytes on the wire as an ``f64``.
 
 In C it is an element of an array (``migration/vmstate.h: VMSTATE_CPUDOUBLE_ARRAY``).
 """
-timer: TypeAlias = Annotated[
-    int, dataclasses.replace(SCALARS["q"], name="timer", info="timer", default=-1)
-]
+timer: TypeAlias = Annotated[int, replace(SCALARS["q"], name="timer", info="timer", default=-1)]
 """The time in ns when a timer expires, 8 bytes (``migration/vmstate.h: VMSTATE_TIMER``).
 
 It is -1, its default, if the timer is not armed.
@@ -133,7 +129,7 @@ For a timer that QEMU runs see :class:`~qemu_vmstate.QEMUTimer`.
 """
 i32_positive_le: TypeAlias = Annotated[
     int,
-    dataclasses.replace(SCALARS["i"], name="i32_positive_le", info="int32_le", low=0, live=True),
+    replace(SCALARS["i"], name="i32_positive_le", info="int32_le", low=0, live=True),
 ]
 """An ``i32`` from 0 to the value that the object has when it is loaded, else the load fails.
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from ..errors import DeclarationError
-from .field_options import NO_OPTIONS, FieldOptions
+from .field_options import FieldOptions
+from .record import record
 
 __all__ = [
     "LONGEST_NAME",
@@ -228,7 +228,7 @@ Limits = tuple[int | None, int | None]
 """The least and the greatest value of a number; ``None`` is the type's own limit."""
 
 
-@dataclass(frozen=True)
+@record()
 class FieldInfo:
     """A field: its attribute, its name in the description, its offset in memory.
 
@@ -239,7 +239,7 @@ class FieldInfo:
     name: str
     type: WireType
     offset: int
-    options: FieldOptions = NO_OPTIONS
+    options: FieldOptions
     num: FieldInfo | None = None
 
     @property
@@ -282,7 +282,7 @@ class FieldInfo:
         return not self.options.given(*_PARTLY) and self.type.fully_overwritten()
 
 
-@dataclass(frozen=True)
+@record()
 class Layout:
     """The memory and the description of a layout class; ``size`` and ``align`` are in bytes."""
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
 from ..errors import DeclarationError
+from .record import defaults_of, record, replace
+
+if TYPE_CHECKING:
+    import inspect
 
 __all__ = ["FieldOptions", "field", "zeroed"]
 
@@ -18,7 +19,25 @@ _MISSING: Any = object()
 _CONVERSIONS = ("into", "try_into", "clone", "length", "none")
 
 
-@dataclass(frozen=True, kw_only=True)
+class _Signature:
+    """The signature of ``field()``, made when it is asked for: inspect takes 6 ms to import."""
+
+    def __get__(self, _instance: object, owner: type) -> inspect.Signature:
+        import inspect
+
+        parameters = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=owner.__annotations__[name],
+            )
+            for name, default in defaults_of(owner).items()
+        ]
+        return inspect.Signature(parameters, return_annotation="Any")
+
+
+@record(kw_only=True, called="field")
 class FieldOptions:
     """The options that :func:`field` was given."""
 
@@ -44,6 +63,8 @@ class FieldOptions:
     needed: bool | Callable[[Any], bool] | None = None
     err_hint: str | None = None
 
+    __signature__: ClassVar[_Signature] = _Signature()
+
     @property
     def has_default(self) -> bool:
         """Whether either kind of default was given."""
@@ -60,7 +81,7 @@ class FieldOptions:
     def of_wire(self, **changes: Any) -> FieldOptions:
         """Return a copy without the options of a dataclass's attribute, and with ``changes``."""
         rest = {name: getattr(NO_OPTIONS, name) for name in (*_CONVERSIONS, "default_factory")}
-        return dataclasses.replace(self, **rest, **changes)
+        return replace(self, **rest, **changes)
 
     def refuse_conversions(self, where: str) -> None:
         """Raise ``DeclarationError`` for options that only a dataclass can have."""
@@ -75,6 +96,8 @@ class FieldOptions:
         # about to become a dataclass, which reads dataclasses.field() only.
         if hasattr(owner, "__layout__") or hasattr(owner, "__parts__"):
             return
+        import dataclasses  # here, because that class has imported it already
+
         known: dict[str, Any] = {"metadata": {FieldOptions: self}}
         if self.default_factory is not None:
             known["default_factory"] = self.default_factory
@@ -96,8 +119,7 @@ def _with_parameters_of(
     """Give a function the parameters of ``FieldOptions``, for type checkers and ``help()``."""
 
     def decorate(function: Callable[..., Any]) -> Callable[P, Any]:
-        signature = inspect.signature(options).replace(return_annotation="Any")
-        function.__signature__ = signature  # type: ignore[attr-defined]
+        function.__wrapped__ = options  # type: ignore[attr-defined]
         return function
 
     return decorate
@@ -152,10 +174,6 @@ def field(**options: Any) -> Any:
     if made.default is not _MISSING and made.default_factory is not None:
         raise DeclarationError("field() takes default or default_factory, not both")
     return made
-
-
-# The error for an unknown option must name the function that the user called.
-FieldOptions.__init__.__qualname__ = "field"
 
 
 def zeroed() -> Any:

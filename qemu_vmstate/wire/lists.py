@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType, up
 from .field_options import FieldOptions
+from .record import record, replace
 from .rows import Row
 from .structs import StructType
 
 __all__ = ["ListType"]
 
 
-@dataclass(frozen=True)
+@record()
 class ListType(Row):
     """A count and room for ``length`` structs; ``info`` is qtailq, qlist or gtree.
 

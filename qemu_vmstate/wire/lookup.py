@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Literal, get_args, get_origin
 
 from ..errors import DeclarationError
+from .record import replace
 from .types import SCALARS, Scalar, StatesType, StructType, SubsectionType, TmpType, WireType
 
 __all__ = [
@@ -56,9 +56,7 @@ def _annotated(inner: object, *extras: object) -> WireType | None:
     if EQUAL in extras:
         if not isinstance(found, Scalar) or found.kind not in "BHIQi" or found.live:
             raise DeclarationError("Equal takes u8, u16, u32, u64 or i32, as C does")
-        return dataclasses.replace(
-            found, name=f"Equal[{found.name}]", info=f"{found.info}_equal", live=True
-        )
+        return replace(found, name=f"Equal[{found.name}]", info=f"{found.info}_equal", live=True)
     for marker, cls in ((TMP, TmpType), (SUBSECTION, SubsectionType)):
         if marker in extras:
             return cls(found.cls) if type(found) is StructType else None

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..errors import DeclarationError
 from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType
 from .field_options import FieldOptions
+from .record import record, replace
 from .scalar import SCALARS
 
 __all__ = ["BitmapType", "UnusedType"]
 
 
-@dataclass(frozen=True)
+@record()
 class BitmapType(WireType):
     """``bits`` bits in 64-bit words; with ``own_size``, memory has their number before them."""
 
@@ -78,7 +78,7 @@ class BitmapType(WireType):
             writer.field.size_offset = writer.base + info.offset
 
 
-@dataclass(frozen=True)
+@record()
 class UnusedType(WireType):
     """``length`` bytes that are on the wire and not in memory."""
 

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DeclarationError
 from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType
 from .field_options import FieldOptions
+from .record import record
 from .scalar import Scalar
 
 __all__ = ["ArrayType", "CountedType", "Row"]
 
 
-@dataclass(frozen=True)
+@record()
 class Row(WireType):
     """Room for ``length`` elements in a row; the base of all types with elements."""
 
@@ -71,7 +71,7 @@ class Row(WireType):
             yield from self.element.walk_value(item, f"{path}[{index}]")
 
 
-@dataclass(frozen=True)
+@record()
 class _Elements(Row):
     """A row whose memory has nothing but its elements."""
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import struct
 import sys
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .base import Descriptors, FieldInfo, FieldWriter, Limits, WireType
+from .record import record
 
 __all__ = ["SCALARS", "Scalar"]
 
 _U64 = 2**64 - 1
 
 
-@dataclass(frozen=True)
+@record()
 class Scalar(WireType):
     """A number of a fixed width.
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import DeclarationError
 from .base import Descriptors, FieldInfo, FieldWriter, Layout, WireType
 from .field_options import FieldOptions
+from .record import record
 
 __all__ = ["StructType", "SubsectionType", "TmpType", "plain_struct"]
 
@@ -24,7 +24,7 @@ def plain_struct(struct: Any) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
+@record()
 class StructType(WireType):
     """A layout class inside another."""
 

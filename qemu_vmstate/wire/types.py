@@ -7,13 +7,13 @@ annotation in :mod:`~qemu_vmstate.wire.annotations`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from .base import LONGEST_NAME, POINTER, FieldInfo, HasLayout, Layout, WireType, up
 from .lists import ListType
 from .pointers import PointersType
 from .raw import BitmapType, UnusedType
+from .record import record
 from .rows import ArrayType, CountedType
 from .scalar import SCALARS, Scalar
 from .structs import StructType, SubsectionType, TmpType
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@record()
 class StatesType:
     """An ``Array``, ``VArray`` or ``Subsection`` whose element is no wire type.
 

@@ -14,7 +14,7 @@ CDEFS = Path(__file__).resolve().parents[2] / "cdefs"
 BRIDGE = (
     ("symbols", "shim_abi", "stack_switch", "byte_order"),
     ("qemu",),
-    ("bql", "python_call", "object_class", "migration_error", "timer"),
+    ("bql", "python_call", "object_class", "migration_error", "memory_file", "timer"),
     ("vmstate_infos", "object", "bridge_functions"),
     ("struct_packer",),
     ("struct_save",),
@@ -27,13 +27,14 @@ BRIDGE = (
     ("load_end",),
     ("load_watch",),
     ("registration", "vmsd_hooks"),
+    ("object_functions",),
 )
 STATE = (
     ("object_util",),
     ("types",),
     ("memory",),
     ("values", "cell", "bql"),
-    ("guard", "field", "array"),
+    ("guard", "field", "array", "bridge_object"),
     ("fast_path",),
     ("module",),
 )
