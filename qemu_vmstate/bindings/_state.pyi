@@ -50,6 +50,19 @@ class Field:
 class ArrayView:
     """An array inside a layout class: a view, not a copy."""
 
+class NumberRun:
+    """Several numbers of a layout class, which one call stores or loads."""
+
+    def __init__(self, fields: tuple[Field, ...], /) -> None: ...
+    def pack(self, memory: Memory, /, *values: object) -> None:
+        """Store each value as an assignment to its field would."""
+
+    def pack_at(self, memory: Memory, offset: int, /, *values: object) -> None:
+        """Do what ``pack()`` does, into a struct that is at *offset* inside *memory*."""
+
+    def unpack(self, memory: Memory, /) -> tuple[Any, ...]:
+        """Return the values."""
+
 class Cell:
     """The lock in a Mutex or BqlRefCell, shared with the bridge."""
 
@@ -99,9 +112,6 @@ def view(cls: type[_M], address: int, size: int, owner: object, /) -> _M:
 def address(memory: Memory, /) -> int:
     """Return the address of an instance's memory."""
 
-def raw(memory: Memory, /) -> memoryview:
-    """Return a writable view of the bytes, without checks; it must not be kept."""
-
 def fill(memory: Memory, data: bytes, /) -> None:
     """Copy raw bytes into an instance, without checks."""
 
@@ -122,6 +132,9 @@ def hand_over(obj: object, /) -> int:
 
 def take_over(address: int, /) -> Any:
     """Return the object of ``hand_over()``, whose reference C gives back."""
+
+def states_of(states: object, cls: type, count: int, /) -> tuple[Any, ...] | None:
+    """Return the elements of a list of *count* objects of *cls* itself, else ``None``."""
 
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None:
     """Set the function that makes the exception of a refused store.

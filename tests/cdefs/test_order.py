@@ -29,7 +29,7 @@ STATE = (
     ("types",),
     ("memory",),
     ("values", "cell", "bql"),
-    ("guard", "field", "array"),
+    ("guard", "field", "array", "number_run"),
     ("fast_path",),
     ("module",),
 )
