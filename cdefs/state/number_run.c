@@ -2,9 +2,12 @@
 /*
  * NumberRun: several numbers of a layout class, stored and loaded by one call each.
  *
- * The generated conversions of derived dataclasses read and set the attributes themselves: the
- * limited API has no function that is as fast as the interpreter's specialised LOAD_ATTR and
- * STORE_ATTR, and whatever a class does with its attributes stays Python's business.
+ * The generated conversion of a single state reads and sets the attributes itself: the limited API
+ * has no function that is as fast as the interpreter's specialised LOAD_ATTR and STORE_ATTR.  For
+ * a list of states a loop in C is as fast, and no signal handler can end it half-way.
+ *
+ * Attributes are read and set as Python does it, not in __dict__: CPython 3.11 gives an object a
+ * dict only when somebody asks for it, and from then on each access to its attributes takes longer.
  */
 #include "state/number_run.h"
 #include "state/memory.h"
@@ -12,15 +15,24 @@
 #include "state/values.h"
 
 typedef struct {
-    PyObject_HEAD PyObject *owner; /* strong: the tuple of the fields */
-    Field **fields;                /* owner: this object; the fields themselves: owner */
+    PyObject *name; /* strong: the attribute, interned */
+    Field *field;   /* strong */
+} Number;
+
+typedef struct {
+    PyObject_HEAD Number *numbers; /* owner: this object */
     Py_ssize_t count;
     Py_ssize_t end; /* behind the last byte of a number */
 } NumberRun;
 
 static int number_run_traverse(PyObject *obj, visitproc visit, void *arg)
 {
-    Py_VISIT(((NumberRun *)obj)->owner);
+    NumberRun *self = (NumberRun *)obj;
+    Py_ssize_t i;
+
+    for (i = 0; i < self->count; i++) {
+        Py_VISIT(self->numbers[i].field);
+    }
     Py_VISIT(Py_TYPE(obj));
     return 0;
 }
@@ -30,50 +42,55 @@ static void number_run_dealloc(PyObject *obj)
     NumberRun *self = (NumberRun *)obj;
 
     PyObject_GC_UnTrack(obj);
-    Py_CLEAR(self->owner);
-    PyMem_Free(self->fields);
+    while (self->count) {
+        self->count--;
+        Py_CLEAR(self->numbers[self->count].name);
+        Py_CLEAR(self->numbers[self->count].field);
+    }
+    PyMem_Free(self->numbers);
     qv_free_object(obj);
 }
 
-/* Add a field, or return false if it is no number. */
-static bool add_field(NumberRun *self, PyObject *field)
+/* Add a field and its attribute; -1 with an exception. */
+static int add(NumberRun *self, PyObject *name, PyObject *field)
 {
     Field *number = (Field *)field;
 
-    if (!PyObject_TypeCheck(field, qv_field_type) || !strchr(QV_NUMBERS, number->kind)) {
-        return false;
+    if (!PyUnicode_Check(name) || !PyObject_TypeCheck(field, qv_field_type)
+        || !strchr(QV_NUMBERS, number->kind)) {
+        PyErr_SetString(PyExc_TypeError, "NumberRun() takes a dict of Fields of numbers");
+        return -1;
     }
-    self->fields[self->count++] = number;
+    Py_INCREF(name);
+    PyUnicode_InternInPlace(&name);
+    self->numbers[self->count++] = (Number){ name, (Field *)Py_NewRef(field) };
     if (number->offset + number->size > self->end) {
         self->end = number->offset + number->size;
     }
-    return true;
+    return 0;
 }
 
 static PyObject *number_run_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *fields;
-    Py_ssize_t i, count;
+    PyObject *fields, *name, *field;
+    Py_ssize_t pos = 0;
     NumberRun *self;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &fields)) {
+    if (!PyArg_ParseTuple(args, "O!", &PyDict_Type, &fields)) {
         return NULL;
     }
     self = (NumberRun *)PyType_GenericAlloc(type, 0);
     if (!self) {
         return NULL;
     }
-    count = PyTuple_Size(fields);
-    self->owner = Py_NewRef(fields);
-    self->fields = PyMem_Calloc(count + 1, sizeof(*self->fields));
-    if (!self->fields) {
+    self->numbers = PyMem_Calloc(PyDict_Size(fields) + 1, sizeof(*self->numbers));
+    if (!self->numbers) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
-    for (i = 0; i < count; i++) {
-        if (!add_field(self, PyTuple_GetItem(fields, i))) {
-            PyErr_SetString(PyExc_TypeError, "NumberRun() takes a tuple of Fields of numbers");
+    while (PyDict_Next(fields, &pos, &name, &field)) {
+        if (add(self, name, field) < 0) {
             Py_DECREF(self);
             return NULL;
         }
@@ -97,56 +114,29 @@ static Memory *memory_of(NumberRun *self, PyObject *obj, Py_ssize_t at)
     return memory;
 }
 
-/* Store values from an offset on; memory->mem may move while a value's __index__() runs. */
-static PyObject *store(NumberRun *self, Memory *memory, Py_ssize_t at, PyObject *const *values,
-                       Py_ssize_t count)
+/* memory->mem may move while a value's __index__() runs. */
+static int store(const Number *number, Memory *memory, Py_ssize_t at, PyObject *value)
 {
-    Py_ssize_t i;
-
-    if (count != self->count) {
-        PyErr_Format(PyExc_TypeError, "%zd values for a run of %zd numbers", count, self->count);
-        return NULL;
-    }
-    for (i = 0; i < count; i++) {
-        Field *field = self->fields[i];
-
-        if (qv_store_value(field, memory->mem + at + field->offset, values[i], -1) < 0) {
-            return NULL;
-        }
-    }
-    Py_RETURN_NONE;
+    return qv_store_value(number->field, memory->mem + at + number->field->offset, value, -1);
 }
 
 static PyObject *number_run_pack(PyObject *obj, PyObject *const *args, Py_ssize_t count)
 {
     NumberRun *self = (NumberRun *)obj;
     Memory *memory;
+    Py_ssize_t i;
 
-    if (count < 1) {
-        PyErr_SetString(PyExc_TypeError, "pack() takes a layout class instance and the values");
+    if (count != self->count + 1) {
+        PyErr_Format(PyExc_TypeError, "pack() takes an instance and %zd values", self->count);
         return NULL;
     }
     memory = memory_of(self, args[0], 0);
-    return memory ? store(self, memory, 0, args + 1, count - 1) : NULL;
-}
-
-static PyObject *number_run_pack_at(PyObject *obj, PyObject *const *args, Py_ssize_t count)
-{
-    NumberRun *self = (NumberRun *)obj;
-    Memory *memory;
-    Py_ssize_t at;
-
-    if (count < 2) {
-        PyErr_SetString(PyExc_TypeError, "pack_at() takes a layout class instance, an offset and "
-                                         "the values");
-        return NULL;
+    for (i = 0; memory && i < self->count; i++) {
+        if (store(&self->numbers[i], memory, 0, args[i + 1]) < 0) {
+            return NULL;
+        }
     }
-    at = PyLong_AsSsize_t(args[1]);
-    if (at == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    memory = memory_of(self, args[0], at);
-    return memory ? store(self, memory, at, args + 2, count - 2) : NULL;
+    return memory ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *number_run_unpack(PyObject *obj, PyObject *source)
@@ -157,7 +147,7 @@ static PyObject *number_run_unpack(PyObject *obj, PyObject *source)
     Py_ssize_t i;
 
     for (i = 0; values && i < self->count; i++) {
-        Field *field = self->fields[i];
+        Field *field = self->numbers[i].field;
         PyObject *value = qv_load_value(field, memory->mem + field->offset, source);
 
         if (!value || PyTuple_SetItem(values, i, value) < 0) {
@@ -165,6 +155,127 @@ static PyObject *number_run_unpack(PyObject *obj, PyObject *source)
         }
     }
     return values;
+}
+
+/* Return the memory of an array of count structs, each with the run; NULL with an exception. */
+static Memory *array_of(NumberRun *self, PyObject *obj, Py_ssize_t at, Py_ssize_t size,
+                        Py_ssize_t count)
+{
+    if (size < 1 || size < self->end || count > PY_SSIZE_T_MAX / size
+        || at > PY_SSIZE_T_MAX - count * size) {
+        PyErr_SetString(PyExc_ValueError, "a struct is smaller than its numbers");
+        return NULL;
+    }
+    return memory_of(self, obj, at) && memory_of(self, obj, at + (count ? count - 1 : 0) * size)
+               ? (Memory *)obj
+               : NULL;
+}
+
+/* Store the attributes of one state; -1 with an exception. */
+static int pack_state(NumberRun *self, PyObject *state, Memory *memory, Py_ssize_t at)
+{
+    getattrofunc get = (getattrofunc)PyType_GetSlot(Py_TYPE(state), Py_tp_getattro);
+    Py_ssize_t i;
+
+    for (i = 0; i < self->count; i++) {
+        PyObject *value = get(state, self->numbers[i].name);
+        int ret = value ? store(&self->numbers[i], memory, at, value) : -1;
+
+        Py_XDECREF(value);
+        if (ret < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *number_run_pack_states(PyObject *obj, PyObject *args)
+{
+    NumberRun *self = (NumberRun *)obj;
+    PyObject *states, *target;
+    Py_ssize_t at, size, count, i;
+    Memory *memory;
+
+    if (!PyArg_ParseTuple(args, "O!Onn", &PyTuple_Type, &states, &target, &at, &size)) {
+        return NULL;
+    }
+    count = PyTuple_Size(states);
+    memory = array_of(self, target, at, size, count);
+    for (i = 0; memory && i < count; i++) {
+        if (pack_state(self, PyTuple_GetItem(states, i), memory, at + i * size) < 0) {
+            return NULL;
+        }
+    }
+    return memory ? Py_NewRef(Py_None) : NULL;
+}
+
+/* Load the numbers of count structs into values; return how many could be loaded. */
+static Py_ssize_t load_values(NumberRun *self, char *p, Py_ssize_t size, Py_ssize_t count,
+                              PyObject **values)
+{
+    Py_ssize_t loaded = 0, i, j;
+
+    for (i = 0; i < count; i++, p += size) {
+        for (j = 0; j < self->count; j++) {
+            Field *field = self->numbers[j].field;
+
+            values[loaded] = qv_load_value(field, p + field->offset, NULL);
+            if (!values[loaded]) {
+                return loaded;
+            }
+            loaded++;
+        }
+    }
+    return loaded;
+}
+
+/* Set the attributes of one state; -1 with an exception. */
+static int set_attributes(NumberRun *self, PyObject *state, PyObject **values)
+{
+    setattrofunc set = (setattrofunc)PyType_GetSlot(Py_TYPE(state), Py_tp_setattro);
+    Py_ssize_t i;
+
+    for (i = 0; i < self->count; i++) {
+        if (set(state, self->numbers[i].name, values[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *number_run_unpack_states(PyObject *obj, PyObject *args)
+{
+    NumberRun *self = (NumberRun *)obj;
+    PyObject *states, *source;
+    PyObject **values; /* owner: this call, with the references in it */
+    Py_ssize_t at, size, count, loaded, i;
+    Memory *memory;
+    int ret = 0;
+
+    if (!PyArg_ParseTuple(args, "O!Onn", &PyTuple_Type, &states, &source, &at, &size)) {
+        return NULL;
+    }
+    count = PyTuple_Size(states);
+    memory = array_of(self, source, at, size, count);
+    if (!memory) {
+        return NULL;
+    }
+    values = PyMem_Calloc(count * self->count + 1, sizeof(*values));
+    if (!values) {
+        return PyErr_NoMemory();
+    }
+    loaded = load_values(self, memory->mem + at, size, count, values);
+    if (loaded < count * self->count) {
+        ret = -1;
+    }
+    for (i = 0; ret == 0 && i < count; i++) {
+        ret = set_attributes(self, PyTuple_GetItem(states, i), values + i * self->count);
+    }
+    while (loaded--) {
+        Py_DECREF(values[loaded]);
+    }
+    PyMem_Free(values);
+    return ret < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *qv_states_of(PyObject *module, PyObject *args)
@@ -192,14 +303,19 @@ PyObject *qv_states_of(PyObject *module, PyObject *args)
 static PyMethodDef number_run_methods[] = {
     { "pack", (PyCFunction)(void (*)(void))number_run_pack, METH_FASTCALL,
       "pack(memory, *values): store each value as an assignment to its field would." },
-    { "pack_at", (PyCFunction)(void (*)(void))number_run_pack_at, METH_FASTCALL,
-      "pack_at(memory, offset, *values): pack() into a struct inside memory." },
     { "unpack", number_run_unpack, METH_O, "unpack(memory): return the values, as a tuple." },
+    { "pack_states", number_run_pack_states, METH_VARARGS,
+      "pack_states(states, memory, offset, size): store the attributes of a tuple of states into an\n"
+      "array of structs of that size at the offset." },
+    { "unpack_states", number_run_unpack_states, METH_VARARGS,
+      "unpack_states(states, memory, offset, size): load all numbers of such an array, then set the\n"
+      "attributes of the states." },
     { 0 }
 };
 
 static PyType_Slot number_run_slots[] = {
-    { Py_tp_doc, "NumberRun(fields): numbers of a layout class that one call stores or loads." },
+    { Py_tp_doc,
+      "NumberRun({attribute: Field}): numbers of a layout class that one call stores or loads." },
     { Py_tp_new, number_run_new },
     { Py_tp_dealloc, number_run_dealloc },
     { Py_tp_traverse, number_run_traverse },

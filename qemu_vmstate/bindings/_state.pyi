@@ -53,15 +53,22 @@ class ArrayView:
 class NumberRun:
     """Several numbers of a layout class, which one call stores or loads."""
 
-    def __init__(self, fields: tuple[Field, ...], /) -> None: ...
+    def __init__(self, fields: dict[str, Field], /) -> None: ...
     def pack(self, memory: Memory, /, *values: object) -> None:
         """Store each value as an assignment to its field would."""
 
-    def pack_at(self, memory: Memory, offset: int, /, *values: object) -> None:
-        """Do what ``pack()`` does, into a struct that is at *offset* inside *memory*."""
-
     def unpack(self, memory: Memory, /) -> tuple[Any, ...]:
         """Return the values."""
+
+    def pack_states(
+        self, states: tuple[Any, ...], memory: Memory, offset: int, size: int, /
+    ) -> None:
+        """Store the attributes of states into an array of structs of *size* bytes."""
+
+    def unpack_states(
+        self, states: tuple[Any, ...], memory: Memory, offset: int, size: int, /
+    ) -> None:
+        """Load all numbers of such an array, then set the attributes of the states."""
 
 class Cell:
     """The lock in a Mutex or BqlRefCell, shared with the bridge."""

@@ -27,7 +27,6 @@ from .runtime import (
     copy_rows,
     prepare_state,
     prepare_states,
-    put_under,
     refill,
     restore_all,
     roll_items_back,
@@ -44,7 +43,6 @@ __all__ = ["ClassWriter"]
 
 _NAMES: dict[str, Any] = {
     "_InvalidError": InvalidError,
-    "_put_under": put_under,
     "_states_of": _state.states_of,
     "_plain_value": plain_value,
     "_as_kind_of": as_kind_of,
@@ -117,7 +115,7 @@ class ClassWriter:
         restore.all_or_nothing = self._lines.only_assigns and assigned
         restore.forgets_source = True
         if self._lines.only_numbers and self._runs and assigned:
-            self.numbers = NumberList.of_class(migrated, self._runs)
+            self.numbers = NumberList.of_class(migrated, list(offsets))
         return made
 
     def _const(self, value: Any) -> str:
@@ -337,51 +335,35 @@ class ClassWriter:
         self._undo(f"_undos_of_states({listed}, own_version)", "_roll_states_back({})")
 
     def _states_of_numbers(self, field: FieldConversion, numbers: NumberList) -> None:
-        """Convert derived states that have nothing but numbers, one or a list, in one loop."""
+        """Convert derived states that have nothing but numbers, one or a list, by one call."""
         attribute, type_, path = field.attribute, field.type, self._const(field.path)
-        many = isinstance(type_, ArrayType)
+        many = "s" if isinstance(type_, ArrayType) else ""
         listed = f"self.{attribute}" if many else f"[self.{attribute}]"
-        cls = self._const(field.element)
+        cls, run = self._const(field.element), self._const(numbers.run)
         fit = f"_states_of({listed}, {cls}, {type_.size // numbers.size})"
-        offset, size = self._offset(attribute), numbers.size
-        states, at, other = self._local(), self._local(), self._local()
-        index = f"({at} - {offset}) // {size}" if many else "None"
-        values = ", ".join(f"e.{name}" for run in numbers.runs for name in run)
-        packs = [
-            f"{self._const(number_run(numbers.migrated, run).pack_at)}(target, {at}, "
-            f"{', '.join(f'e.{name}' for name in run)})"
-            for run in numbers.runs
-        ]
+        place = f"{self._offset(attribute)}, {numbers.size}"
+        states, other = self._local(), self._local()
         self._lines.snapshot += [
             f"{states} = {fit}",
-            f"if {states} is None:",
-            f"    _snapshot_state{'s' * many}(self.{attribute}, target.{attribute}, {path})",
-            "else:",
-            f"    {at} = {offset}",
-            "    try:",
-            f"        for e in {states}:",
-            *(f"            {pack}" for pack in packs),
-            f"            {at} += {size}",
-            "    except _InvalidError as exc:",
-            f"        _put_under(exc, {self._const(numbers.migrated)}, {path}, {index})",
-            "        raise",
+            "try:",
+            f"    if {states} is None: raise _InvalidError",
+            f"    {run}.pack_states({states}, target, {place})",
+            "except _InvalidError:  # each by its own conversion, which reports the error",
+            f"    _snapshot_state{many}(self.{attribute}, target.{attribute}, {path})",
         ]
         self._lines.prepare += [
             f"{states}, {other} = {fit}, None",
             f"if {states} is None:",
-            f"    {other} = _prepare_state{'s' * many}(self.{attribute}, source.{attribute}, "
+            f"    {other} = _prepare_state{many}(self.{attribute}, source.{attribute}, "
             f"version_id, foreign, {path})",
-            f"    foreign.append((self, None, {path}))  # other commits can fail",
         ]
-        unpack = self._const(numbers.rows.iter_unpack)
-        memory = f"memoryview(source)[{offset}:{offset} + {type_.size}]"
         self._lines.commit += [
             f"if {other} is None:",
-            f"    for e, ({values},) in zip({states}, {unpack}({memory})):",
-            "        pass",
+            f"    {run}.unpack_states({states}, source, {place})",
             "else:",
             f"    {other}()",
         ]
+        values = ", ".join(f"e.{name}" for name in numbers.attributes)
         self._undo(
             f"() if ({states} := {fit}) is None else [(e, {values}) for e in {states}]",
             f"for e, {values} in {{}}: pass",

@@ -18,7 +18,7 @@ from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
 from ..layout.refusals import short_repr
 from ..layout.vmstruct import VMStruct
-from ..state.to_migration_state import migrated_class, restore_without_undo, undo_of
+from ..state.to_migration_state import restore_without_undo, undo_of
 from ..state.undo import Undo, roll_back_all
 from .values import attempt
 
@@ -29,7 +29,6 @@ __all__ = [
     "copy_rows",
     "prepare_state",
     "prepare_states",
-    "put_under",
     "refill",
     "restore_all",
     "roll_items_back",
@@ -162,7 +161,7 @@ def snapshot_state(state: Any, target: Any, path: str, index: int | None = None)
     try:
         state.snapshot_migration_state(target)
     except InvalidError as exc:
-        put_under(exc, cls, path, index)
+        _put_under(exc, cls, path, index)
         raise
 
 
@@ -170,7 +169,7 @@ def _element_path(path: str, index: int | None) -> str:
     return path if index is None else f"{path}[{index}]"
 
 
-def put_under(exc: InvalidError, cls: type[Any], path: str, index: int | None = None) -> None:
+def _put_under(exc: InvalidError, cls: type[Any], path: str, index: int | None = None) -> None:
     """Make the path of ``exc``, which begins at ``cls``, begin at ``path`` or an element of it."""
     path = path if index is None else f"{path}[{index}]"
     first, dot, rest = exc.path.partition(".")
@@ -224,10 +223,7 @@ def _is_derived(cls: type) -> bool:
 
 
 _Foreign = list[tuple[Any, Any, str]]
-"""States that only their own restore can validate, each with its source and path.
-
-A state with ``None`` as its source is undone with them, because its own commit can fail.
-"""
+"""States that only their own restore can validate, each with its source and path."""
 
 
 def prepare_state(
@@ -256,7 +252,7 @@ def prepare_state(
                 state, source, version_id, foreign
             )
         except InvalidError as exc:
-            put_under(exc, cls, path, index)
+            _put_under(exc, cls, path, index)
             raise
         return commit
     # Its restore may keep the struct that it gets, and the source is QEMU's memory.
@@ -292,14 +288,12 @@ def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) 
     undos: list[tuple[str, Undo]] = []
     try:
         for state, source, path in foreign:
-            own_version = migrated_class(state).__layout__.version_id
+            own_version = type(source).__layout__.version_id
             undos.append((path, undo_of(state, own_version)))
-            if source is None:
-                continue
             try:
                 restore_without_undo(state, source, version_id)
             except InvalidError as exc:
-                put_under(exc, type(source), path)
+                _put_under(exc, type(source), path)
                 raise
         commit()
     except BaseException as exc:
