@@ -245,7 +245,7 @@ static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index
     if (field->kind == 'f' || field->kind == 'd') {
         return store_float(field, p, value, index);
     }
-    if (PyLong_Check(value)) {
+    if (PyLong_CheckExact(value) || PyLong_Check(value)) {
         return store_whole(field, p, value, index);
     }
     if (PyIndex_Check(value)) {

@@ -159,7 +159,7 @@ class FastPath:
         roll_back: Callable[[Any, tuple[Any, ...], BaseException], object],
         undo_of_memory: Callable[[Any, bytes, int], Callable[[], object]],
         own_version: int,
-        conversions: tuple[tuple[Any, Memory, int, bool], ...],
+        conversions: tuple[tuple[Any, Memory, int, int], ...],
         cells: tuple[Cell, ...],
         /,
     ) -> None: ...
