@@ -365,8 +365,12 @@ def test_saves_and_loads_keep_no_reference() -> None:
     load(mutex, wire)
     fresh = int("987654")
     assert sys.getrefcount(value) == sys.getrefcount(fresh)
+    load(mutex, struct.pack(">BiBiBiBi", *[10**6 if index % 2 else 1 for index in range(8)]))
+    for part in (outer.one, *outer.many):
+        loaded = part.second
+        assert sys.getrefcount(loaded) == sys.getrefcount(fresh) + 1
     gone = [weakref.ref(item) for item in (outer, *outer.many)]
-    del mutex, outer
+    del mutex, outer, part
     gc.collect()
     assert [reference() for reference in gone] == [None] * 4
 
