@@ -4,7 +4,8 @@
  *
  * The generated conversion of a single state reads and sets the attributes itself: the limited API
  * has no function that is as fast as the interpreter's specialised LOAD_ATTR and STORE_ATTR.  For
- * a list of states a loop in C is as fast, and no signal handler can end it half-way.
+ * a list of states a loop in C is as fast, and no signal handler can end it half-way.  It is an
+ * item assignment, because after a call, unlike that, the interpreter runs signal handlers.
  *
  * Attributes are read and set as Python does it, not in __dict__: CPython 3.11 gives an object a
  * dict only when somebody asks for it, and from then on each access to its attributes takes longer.
@@ -139,29 +140,11 @@ static PyObject *number_run_pack(PyObject *obj, PyObject *const *args, Py_ssize_
     return memory ? Py_NewRef(Py_None) : NULL;
 }
 
-static PyObject *number_run_unpack(PyObject *obj, PyObject *source)
-{
-    NumberRun *self = (NumberRun *)obj;
-    Memory *memory = memory_of(self, source, 0);
-    PyObject *values = memory ? PyTuple_New(self->count) : NULL;
-    Py_ssize_t i;
-
-    for (i = 0; values && i < self->count; i++) {
-        Field *field = self->numbers[i].field;
-        PyObject *value = qv_load_value(field, memory->mem + field->offset, source);
-
-        if (!value || PyTuple_SetItem(values, i, value) < 0) {
-            Py_CLEAR(values);
-        }
-    }
-    return values;
-}
-
 /* Return the memory of an array of count structs, each with the run; NULL with an exception. */
 static Memory *array_of(NumberRun *self, PyObject *obj, Py_ssize_t at, Py_ssize_t size,
                         Py_ssize_t count)
 {
-    if (size < 1 || size < self->end || count > PY_SSIZE_T_MAX / size
+    if (size < 1 || size < self->end || count < 0 || count > PY_SSIZE_T_MAX / size
         || at > PY_SSIZE_T_MAX - count * size) {
         PyErr_SetString(PyExc_ValueError, "a struct is smaller than its numbers");
         return NULL;
@@ -209,73 +192,80 @@ static PyObject *number_run_pack_states(PyObject *obj, PyObject *args)
     return memory ? Py_NewRef(Py_None) : NULL;
 }
 
-/* Load the numbers of count structs into values; return how many could be loaded. */
-static Py_ssize_t load_values(NumberRun *self, char *p, Py_ssize_t size, Py_ssize_t count,
-                              PyObject **values)
+/* Add the values of one struct to a tuple, from index on; -1 with an exception. */
+static int load_values(NumberRun *self, Memory *memory, Py_ssize_t at, PyObject *values,
+                       Py_ssize_t index)
 {
-    Py_ssize_t loaded = 0, i, j;
-
-    for (i = 0; i < count; i++, p += size) {
-        for (j = 0; j < self->count; j++) {
-            Field *field = self->numbers[j].field;
-
-            values[loaded] = qv_load_value(field, p + field->offset, NULL);
-            if (!values[loaded]) {
-                return loaded;
-            }
-            loaded++;
-        }
-    }
-    return loaded;
-}
-
-/* Set the attributes of one state; -1 with an exception. */
-static int set_attributes(NumberRun *self, PyObject *state, PyObject **values)
-{
-    setattrofunc set = (setattrofunc)PyType_GetSlot(Py_TYPE(state), Py_tp_setattro);
     Py_ssize_t i;
 
     for (i = 0; i < self->count; i++) {
-        if (set(state, self->numbers[i].name, values[i]) < 0) {
+        Field *field = self->numbers[i].field;
+        PyObject *value = qv_load_value(field, memory->mem + at + field->offset, NULL);
+
+        if (!value || PyTuple_SetItem(values, index + i, value) < 0) {
             return -1;
         }
     }
     return 0;
 }
 
+static PyObject *number_run_unpack(PyObject *obj, PyObject *source)
+{
+    NumberRun *self = (NumberRun *)obj;
+    Memory *memory = memory_of(self, source, 0);
+    PyObject *values = memory ? PyTuple_New(self->count) : NULL;
+
+    if (values && load_values(self, memory, 0, values, 0) < 0) {
+        Py_CLEAR(values);
+    }
+    return values;
+}
+
 static PyObject *number_run_unpack_states(PyObject *obj, PyObject *args)
 {
     NumberRun *self = (NumberRun *)obj;
-    PyObject *states, *source;
-    PyObject **values; /* owner: this call, with the references in it */
-    Py_ssize_t at, size, count, loaded, i;
+    PyObject *source, *values = NULL;
+    Py_ssize_t at, size, count, i;
     Memory *memory;
-    int ret = 0;
 
-    if (!PyArg_ParseTuple(args, "O!Onn", &PyTuple_Type, &states, &source, &at, &size)) {
+    if (!PyArg_ParseTuple(args, "Onnn", &source, &at, &size, &count)) {
         return NULL;
     }
-    count = PyTuple_Size(states);
     memory = array_of(self, source, at, size, count);
-    if (!memory) {
-        return NULL;
+    if (memory) {
+        values = PyTuple_New(count * self->count);
     }
-    values = PyMem_Calloc(count * self->count + 1, sizeof(*values));
-    if (!values) {
-        return PyErr_NoMemory();
+    for (i = 0; values && i < count; i++) {
+        if (load_values(self, memory, at + i * size, values, i * self->count) < 0) {
+            Py_CLEAR(values);
+        }
     }
-    loaded = load_values(self, memory->mem + at, size, count, values);
-    if (loaded < count * self->count) {
-        ret = -1;
+    return values;
+}
+
+/* run[states] = values: set the attributes of the states. */
+static int number_run_set_states(PyObject *obj, PyObject *states, PyObject *values)
+{
+    NumberRun *self = (NumberRun *)obj;
+    Py_ssize_t i, j;
+
+    if (!PyTuple_Check(states) || !values || !PyTuple_Check(values)
+        || PyTuple_Size(values) != PyTuple_Size(states) * self->count) {
+        PyErr_SetString(PyExc_TypeError, "a tuple of states needs a tuple of all their values");
+        return -1;
     }
-    for (i = 0; ret == 0 && i < count; i++) {
-        ret = set_attributes(self, PyTuple_GetItem(states, i), values + i * self->count);
+    for (i = 0; i < PyTuple_Size(states); i++) {
+        PyObject *state = PyTuple_GetItem(states, i);
+        setattrofunc set = (setattrofunc)PyType_GetSlot(Py_TYPE(state), Py_tp_setattro);
+
+        for (j = 0; j < self->count; j++) {
+            if (set(state, self->numbers[j].name, PyTuple_GetItem(values, i * self->count + j))
+                < 0) {
+                return -1;
+            }
+        }
     }
-    while (loaded--) {
-        Py_DECREF(values[loaded]);
-    }
-    PyMem_Free(values);
-    return ret < 0 ? NULL : Py_NewRef(Py_None);
+    return 0;
 }
 
 PyObject *qv_states_of(PyObject *module, PyObject *args)
@@ -308,18 +298,20 @@ static PyMethodDef number_run_methods[] = {
       "pack_states(states, memory, offset, size): store the attributes of a tuple of states into an\n"
       "array of structs of that size at the offset." },
     { "unpack_states", number_run_unpack_states, METH_VARARGS,
-      "unpack_states(states, memory, offset, size): load all numbers of such an array, then set the\n"
-      "attributes of the states." },
+      "unpack_states(memory, offset, size, count): return all values of such an array, as one tuple." },
     { 0 }
 };
 
 static PyType_Slot number_run_slots[] = {
     { Py_tp_doc,
-      "NumberRun({attribute: Field}): numbers of a layout class that one call stores or loads." },
+      "NumberRun({attribute: Field}): numbers of a layout class that one call stores or loads.\n"
+      "``run[states] = values`` sets the attributes of a tuple of states to the values of\n"
+      "unpack_states()." },
     { Py_tp_new, number_run_new },
     { Py_tp_dealloc, number_run_dealloc },
     { Py_tp_traverse, number_run_traverse },
     { Py_tp_methods, number_run_methods },
+    { Py_mp_ass_subscript, number_run_set_states },
     { 0, NULL }
 };
 

@@ -66,9 +66,12 @@ class NumberRun:
         """Store the attributes of states into an array of structs of *size* bytes."""
 
     def unpack_states(
-        self, states: tuple[Any, ...], memory: Memory, offset: int, size: int, /
-    ) -> None:
-        """Load all numbers of such an array, then set the attributes of the states."""
+        self, memory: Memory, offset: int, size: int, count: int, /
+    ) -> tuple[Any, ...]:
+        """Return all values of such an array of *count* structs, as one tuple."""
+
+    def __setitem__(self, states: tuple[Any, ...], values: tuple[Any, ...], /) -> None:
+        """Set the attributes of states to the values of ``unpack_states()``."""
 
 class Cell:
     """The lock in a Mutex or BqlRefCell, shared with the bridge."""

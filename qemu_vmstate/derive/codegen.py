@@ -340,28 +340,32 @@ class ClassWriter:
         many = "s" if isinstance(type_, ArrayType) else ""
         listed = f"self.{attribute}" if many else f"[self.{attribute}]"
         cls, run = self._const(field.element), self._const(numbers.run)
-        fit = f"_states_of({listed}, {cls}, {type_.size // numbers.size})"
+        count = type_.size // numbers.size
+        fit = f"_states_of({listed}, {cls}, {count})"
         place = f"{self._offset(attribute)}, {numbers.size}"
-        states, other = self._local(), self._local()
+        states, loaded = self._local(), self._local()
         self._lines.snapshot += [
             f"{states} = {fit}",
             "try:",
-            f"    if {states} is None: raise _InvalidError",
-            f"    {run}.pack_states({states}, target, {place})",
+            f"    if {states}: {run}.pack_states({states}, target, {place})",
             "except _InvalidError:  # each by its own conversion, which reports the error",
+            f"    {states} = None",
+            f"if {states} is None:",
             f"    _snapshot_state{many}(self.{attribute}, target.{attribute}, {path})",
         ]
         self._lines.prepare += [
-            f"{states}, {other} = {fit}, None",
+            f"{states} = {fit}",
             f"if {states} is None:",
-            f"    {other} = _prepare_state{many}(self.{attribute}, source.{attribute}, "
+            f"    {loaded} = _prepare_state{many}(self.{attribute}, source.{attribute}, "
             f"version_id, foreign, {path})",
+            "else:",
+            f"    {loaded} = {run}.unpack_states(source, {place}, {count})",
         ]
         self._lines.commit += [
-            f"if {other} is None:",
-            f"    {run}.unpack_states({states}, source, {place})",
+            f"if {states} is None:",
+            f"    {loaded}()",
             "else:",
-            f"    {other}()",
+            f"    {run}[{states}] = {loaded}",
         ]
         values = ", ".join(f"e.{name}" for name in numbers.attributes)
         self._undo(

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
+import functools
 import gc
+import signal
 import struct
 import sys
 import weakref
@@ -43,6 +46,8 @@ from qemu_vmstate import (
 )
 from qemu_vmstate.bindings.loader import _state
 from qemu_vmstate.derive.number_list import number_run
+
+from ..staging.states import raising_signal
 
 
 class Level(enum.IntEnum):
@@ -375,37 +380,60 @@ def test_saves_and_loads_keep_no_reference() -> None:
     assert [reference() for reference in gone] == [None] * 4
 
 
-def test_a_run_is_of_numbers_and_inside_its_memory() -> None:
-    run = number_run(Limited.Migrated, ["low", "high"])
+def test_a_signal_in_a_restore_is_handled_when_it_is_complete() -> None:
+    class Sends:
+        """An object whose end sends a signal, which C handles no earlier than Python can."""
+
+        __del__ = functools.partial(getattr(ctypes.PyDLL(None), "raise"), signal.SIGUSR1)
+
+    outer = Outer()
+    outer.one.first = any_number(Sends())
+    with raising_signal(), pytest.raises(KeyboardInterrupt):
+        load(Mutex(outer), struct.pack(">BiBiBiBi", *range(1, 9)))
+    assert outer == Outer(Small(1, 2), [Small(3, 4), Small(5, 6), Small(7, 8)])
+
+
+def limited_run() -> tuple[_state.NumberRun, Any, int]:
+    """Return a run of two numbers, an object of its layout class, and that object's size."""
     target = Limited.Migrated()
-    size = len(bytes(target))
+    return number_run(Limited.Migrated, ["low", "high"]), target, len(bytes(target))
+
+
+def test_a_run_stays_inside_its_memory() -> None:
+    run, target, size = limited_run()
     states = (Limited(7, 8), Limited(9, 10))
-    for at in (-1, 1, 2**31, 2**63 - 1):
-        for call in (run.pack_states, run.unpack_states):
+
+    def pack(at: int, size: int) -> None:
+        run.pack_states(states, target, at, size)
+
+    def unpack(at: int, size: int, count: int = 2) -> None:
+        run.unpack_states(target, at, size, count)
+
+    for call in (pack, unpack):
+        for at in (-1, 0, 1, 2**31, 2**63 - 1):
             with pytest.raises((TypeError, ValueError)):
-                call(states[:1], target, at, size)
-    for each in (-1, 0, size - 1, 2**62, 2**63 - 1):
-        for call in (run.pack_states, run.unpack_states):
+                call(at, size)
+        for each in (-1, 0, size - 1, 2**62, 2**63 - 1):
             with pytest.raises(ValueError, match="smaller than its numbers"):
-                call(states, target, 0, each)
-    for call in (run.pack_states, run.unpack_states):
-        with pytest.raises(TypeError, match="outside this object's memory"):
-            call(states, target, 0, size)
+                call(0, each)
+    for count in (-1, 2, 2**62, 2**63 - 1):
+        with pytest.raises((TypeError, ValueError)):
+            unpack(0, size, count)
     with pytest.raises(TypeError, match="outside this object's memory"):
         run.unpack(Word())
-    for wrong in (any_number(b"bytes"), any_number(None)):
-        with pytest.raises(TypeError, match="in a layout class instance"):
-            run.pack(wrong, 5, 6)
-        with pytest.raises(TypeError, match="in a layout class instance"):
-            run.unpack(wrong)
-        with pytest.raises(TypeError):
-            run.pack_states([Limited()], wrong, 0, size)  # type: ignore[arg-type]
+
+
+def test_a_run_takes_as_many_values_as_it_has_numbers() -> None:
+    run, target, _size = limited_run()
+    states = (Limited(7, 8), Limited(9, 10))
+    for number in (0, 1, 3, 5):
+        with pytest.raises(TypeError, match="a tuple of all their values"):
+            run[states] = tuple(range(number))
+    with pytest.raises(TypeError, match="a tuple of all their values"):
+        del run[states]  # type: ignore[attr-defined]
     for values in ((), (5,), (5, 6, 7)):
         with pytest.raises(TypeError, match="an instance and 2 values"):
             run.pack(target, *values)
-    for key, no_number in (("one", vars(Outer.Migrated)["one"]), ("x", 3), (3, None)):
-        with pytest.raises(TypeError, match="dict of Fields of numbers"):
-            _state.NumberRun({any_number(key): any_number(no_number)})
     empty = _state.NumberRun({})
     assert empty.unpack(target) == ()
     empty.pack(target)
@@ -413,3 +441,19 @@ def test_a_run_is_of_numbers_and_inside_its_memory() -> None:
         empty.pack_states(states, target, 0, 0)
     assert [vars(state) for state in states] == [{"low": 7, "high": 8}, {"low": 9, "high": 10}]
     assert bytes(target) == bytes(Limited.Migrated())
+    run[states] = (1, 2, 3, 4)
+    assert states == (Limited(1, 2), Limited(3, 4))
+
+
+def test_a_run_is_of_numbers_in_layout_objects() -> None:
+    run, _target, size = limited_run()
+    for wrong in (any_number(b"bytes"), any_number(None)):
+        with pytest.raises(TypeError, match="in a layout class instance"):
+            run.pack(wrong, 5, 6)
+        with pytest.raises(TypeError, match="in a layout class instance"):
+            run.unpack(wrong)
+        with pytest.raises(TypeError, match="in a layout class instance"):
+            run.pack_states((Limited(),), wrong, 0, size)
+    for key, no_number in (("one", vars(Outer.Migrated)["one"]), ("x", 3), (3, None)):
+        with pytest.raises(TypeError, match="dict of Fields of numbers"):
+            _state.NumberRun({any_number(key): any_number(no_number)})
