@@ -358,6 +358,7 @@ class ClassWriter:
             f"if {states} is None:",
             f"    {loaded} = _prepare_state{many}(self.{attribute}, source.{attribute}, "
             f"version_id, foreign, {path})",
+            f"    foreign.insert(0, (self, None, {path}))  # a signal can end their commit",
             "else:",
             f"    {loaded} = {run}.unpack_states(source, {place}, {count})",
         ]

@@ -18,7 +18,7 @@ from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
 from ..layout.refusals import short_repr
 from ..layout.vmstruct import VMStruct
-from ..state.to_migration_state import restore_without_undo, undo_of
+from ..state.to_migration_state import migrated_class, restore_without_undo, undo_of
 from ..state.undo import Undo, roll_back_all
 from .values import attempt
 
@@ -223,7 +223,10 @@ def _is_derived(cls: type) -> bool:
 
 
 _Foreign = list[tuple[Any, Any, str]]
-"""States that only their own restore can validate, each with its source and path."""
+"""States that only their own restore can validate, each with its source and path.
+
+A state without a source comes before them: it is undone if its own commit does not end.
+"""
 
 
 def prepare_state(
@@ -288,8 +291,10 @@ def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) 
     undos: list[tuple[str, Undo]] = []
     try:
         for state, source, path in foreign:
-            own_version = type(source).__layout__.version_id
+            own_version = migrated_class(state).__layout__.version_id
             undos.append((path, undo_of(state, own_version)))
+            if source is None:
+                continue
             try:
                 restore_without_undo(state, source, version_id)
             except InvalidError as exc:

@@ -380,17 +380,17 @@ def test_saves_and_loads_keep_no_reference() -> None:
     assert [reference() for reference in gone] == [None] * 4
 
 
-def test_a_signal_in_a_restore_is_handled_when_it_is_complete() -> None:
+@pytest.mark.parametrize("container", [list, tuple])
+def test_a_signal_in_a_restore_is_handled_when_it_is_complete(container: Any) -> None:
     class Sends:
         """An object whose end sends a signal, which C handles no earlier than Python can."""
 
         __del__ = functools.partial(getattr(ctypes.PyDLL(None), "raise"), signal.SIGUSR1)
 
-    outer = Outer()
-    outer.one.first = any_number(Sends())
+    outer = Outer(many=container([Small(), Small(any_number(Sends())), Small()]))
     with raising_signal(), pytest.raises(KeyboardInterrupt):
         load(Mutex(outer), struct.pack(">BiBiBiBi", *range(1, 9)))
-    assert outer == Outer(Small(1, 2), [Small(3, 4), Small(5, 6), Small(7, 8)])
+    assert outer == Outer(Small(1, 2), container([Small(3, 4), Small(5, 6), Small(7, 8)]))
 
 
 def limited_run() -> tuple[_state.NumberRun, Any, int]:
