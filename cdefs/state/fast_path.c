@@ -26,7 +26,7 @@ enum { STAGED, LENT, LENT_ONCE };
 typedef struct {
     PyObject *state; /* strong; a ToMigrationState */
     Memory *staged;  /* strong; its part of the staging struct */
-    PyObject *lent;  /* strong; the source of an earlier restore, to be used again; or NULL */
+    PyObject *lent;  /* strong; with LENT the source of the next restore; NULL during one */
     int undo;
     int source;
 } Conversion;
@@ -113,8 +113,9 @@ static int add_conversion(FastPath *self, PyObject *item)
     conversion->staged = (Memory *)Py_NewRef(staged);
     conversion->undo = undo;
     conversion->source = source;
+    conversion->lent = source == LENT ? qv_memory_borrow(conversion->staged) : NULL;
     self->count++;
-    return 0;
+    return source == LENT && !conversion->lent ? -1 : 0;
 }
 
 /* False with an exception. */
@@ -368,20 +369,30 @@ static PyObject *take_source(Conversion *conversion)
     return lent ? lent : qv_memory_borrow(conversion->staged);
 }
 
+/* Return whether the source is as it was lent, and nothing refers to it any more. */
+static bool is_unused(Conversion *conversion, PyObject *source)
+{
+    return Py_REFCNT(source) == 1 && ((Memory *)source)->borrowed
+           && Py_TYPE(source) == Py_TYPE((PyObject *)conversion->staged);
+}
+
 /* Drop the reference, or keep it for the next restore; -1 with an exception. */
 static int return_source(Conversion *conversion, PyObject *source)
 {
+    bool wanted = conversion->source == LENT && !conversion->lent;
+
     if (conversion->source == STAGED) {
         Py_DECREF(source);
         return 0;
     }
-    if (conversion->source == LENT && !conversion->lent && Py_REFCNT(source) == 1
-        && ((Memory *)source)->borrowed
-        && Py_TYPE(source) == Py_TYPE((PyObject *)conversion->staged)) {
+    if (wanted && is_unused(conversion, source)) {
         conversion->lent = source;
         return 0;
     }
-    return qv_memory_end_borrow(source);
+    if (wanted) {
+        conversion->lent = qv_memory_borrow(conversion->staged);
+    }
+    return qv_memory_end_borrow(source) < 0 || (wanted && !conversion->lent) ? -1 : 0;
 }
 
 /* Return 0, or -1 with an exception. */
