@@ -17,11 +17,19 @@
  */
 enum { UNDO_CALL, UNDO_MEMORY, ALL_OR_NOTHING };
 
+/*
+ * What a restore gets as its source: with STAGED the staging struct itself, because it keeps no
+ * reference; with LENT and LENT_ONCE an instance that borrows it.  Nothing tells two uses of one
+ * with LENT apart, because the class has neither attributes of its own nor weak references.
+ */
+enum { STAGED, LENT, LENT_ONCE };
+
 typedef struct {
     PyObject *state; /* strong; a ToMigrationState */
     Memory *staged;  /* strong; its part of the staging struct */
+    PyObject *lent;  /* strong; with LENT the source of the next restore; NULL during one */
     int undo;
-    int forgets; /* its restore keeps no reference to its source */
+    int source;
 } Conversion;
 
 /* A snapshot's members come first: with ten thousand objects, each cache line counts. */
@@ -55,6 +63,7 @@ static int fast_path_clear(PyObject *obj)
     for (i = 0; i < self->count; i++) {
         Py_CLEAR(self->conversions[i].state);
         Py_CLEAR(self->conversions[i].staged);
+        Py_CLEAR(self->conversions[i].lent);
     }
     self->count = 0;
     return 0;
@@ -75,6 +84,7 @@ static int fast_path_traverse(PyObject *obj, visitproc visit, void *arg)
     for (i = 0; i < self->count; i++) {
         Py_VISIT(self->conversions[i].state);
         Py_VISIT(self->conversions[i].staged);
+        Py_VISIT(self->conversions[i].lent);
     }
     return 0;
 }
@@ -91,21 +101,22 @@ static int add_conversion(FastPath *self, PyObject *item)
 {
     Conversion *conversion = &self->conversions[self->count];
     PyObject *state, *staged;
-    int undo, forgets;
+    int undo, source;
 
-    if (!PyArg_ParseTuple(item, "OOip", &state, &staged, &undo, &forgets)) {
+    if (!PyArg_ParseTuple(item, "OOii", &state, &staged, &undo, &source)) {
         return -1;
     }
     if (!PyObject_TypeCheck(staged, qv_memory_type)) {
-        PyErr_SetString(PyExc_TypeError, "a conversion is (state, Memory, undo, forgets)");
+        PyErr_SetString(PyExc_TypeError, "a conversion is (state, Memory, undo, source)");
         return -1;
     }
     conversion->state = Py_NewRef(state);
     conversion->staged = (Memory *)Py_NewRef(staged);
     conversion->undo = undo;
-    conversion->forgets = forgets;
+    conversion->source = source;
+    conversion->lent = source == LENT ? qv_memory_borrow(conversion->staged) : NULL;
     self->count++;
-    return 0;
+    return source == LENT && !conversion->lent ? -1 : 0;
 }
 
 /* False with an exception. */
@@ -347,20 +358,54 @@ static PyObject *make_undo(FastPath *self)
     return made;
 }
 
+/* Return the source of a restore, with a reference; NULL with an exception. */
+static PyObject *take_source(Conversion *conversion)
+{
+    PyObject *lent = conversion->lent;
+
+    if (conversion->source == STAGED) {
+        return Py_NewRef((PyObject *)conversion->staged);
+    }
+    conversion->lent = NULL;
+    return lent ? lent : qv_memory_borrow(conversion->staged);
+}
+
+/* Return whether the source is as it was lent, and nothing refers to it any more. */
+static bool is_unused(Conversion *conversion, PyObject *source)
+{
+    return Py_REFCNT(source) == 1 && ((Memory *)source)->borrowed
+           && Py_TYPE(source) == Py_TYPE((PyObject *)conversion->staged);
+}
+
+/* Drop the reference, or keep it for the next restore; -1 with an exception. */
+static int return_source(Conversion *conversion, PyObject *source)
+{
+    bool wanted = conversion->source == LENT && !conversion->lent;
+
+    if (conversion->source == STAGED) {
+        Py_DECREF(source);
+        return 0;
+    }
+    if (wanted && is_unused(conversion, source)) {
+        conversion->lent = source;
+        return 0;
+    }
+    if (wanted) {
+        conversion->lent = qv_memory_borrow(conversion->staged);
+    }
+    return qv_memory_end_borrow(source) < 0 || (wanted && !conversion->lent) ? -1 : 0;
+}
+
 /* Return 0, or -1 with an exception. */
 static int restore_conversion(Conversion *conversion, PyObject *version)
 {
-    PyObject *staged = (PyObject *)conversion->staged, *done = NULL;
-    PyObject *source =
-        conversion->forgets ? Py_NewRef(staged) : qv_memory_borrow(conversion->staged);
+    PyObject *source = take_source(conversion), *done = NULL;
 
     if (source) {
         done = PyObject_CallMethodObjArgs(conversion->state, restore_name, source, version, NULL);
-    }
-    if (conversion->forgets) {
-        Py_XDECREF(source);
-    } else if (source && qv_memory_end_borrow(source) < 0) {
-        Py_CLEAR(done);
+        if (return_source(conversion, source) < 0) {
+            Py_CLEAR(done);
+        }
     }
     Py_XDECREF(done);
     return done ? 0 : -1;
@@ -496,7 +541,7 @@ const QvPython qv_python = {
 static PyType_Slot fast_path_slots[] = {
     { Py_tp_doc,
       "FastPath(owner_ref, failed, roll_back, undo_of_memory, own_version, "
-      "((state, staged, undo, forgets), ...), cells): the fast path from the bridge to states in Mutexes." },
+      "((state, staged, undo, source), ...), cells): the fast path from the bridge to states in Mutexes." },
     { Py_tp_new, fast_path_new },
     { Py_tp_dealloc, fast_path_dealloc },
     { Py_tp_traverse, fast_path_traverse },

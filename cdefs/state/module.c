@@ -8,9 +8,10 @@
 #include "state/field.h"
 #include "state/guard.h"
 #include "state/memory.h"
+#include "state/number_run.h"
 #include "state/values.h"
 
-static PyTypeObject *fast_path_type, *bridge_object_type;
+static PyTypeObject *fast_path_type, *number_run_type, *bridge_object_type;
 
 static PyObject *state_view(PyObject *module, PyObject *args)
 {
@@ -48,17 +49,6 @@ static PyObject *state_assign(PyObject *module, PyObject *args)
     return PyArg_ParseTuple(args, "OO", &target, &source) ? qv_assign(target, source) : NULL;
 }
 
-/* Only for generated code, which checks values itself and drops the view after one call. */
-static PyObject *state_raw(PyObject *module, PyObject *obj)
-{
-    (void)module;
-    if (!PyObject_TypeCheck(obj, qv_memory_type)) {
-        PyErr_SetString(PyExc_TypeError, "raw() takes a layout class instance");
-        return NULL;
-    }
-    return PyMemoryView_FromMemory(((Memory *)obj)->mem, ((Memory *)obj)->size, PyBUF_WRITE);
-}
-
 /* Bypasses every check: the caller has to check the content afterwards. */
 static PyObject *state_fill(PyObject *module, PyObject *args)
 {
@@ -92,8 +82,6 @@ static PyMethodDef state_methods[] = {
       "view(cls, address, size, owner): return an instance over memory that owner keeps alive." },
     { "assign", state_assign, METH_VARARGS,
       "assign(target, source): copy source's memory into target, an instance of the same class." },
-    { "raw", state_raw, METH_O,
-      "raw(memory): return a writable view without checks; do not keep it." },
     { "fill", state_fill, METH_VARARGS,
       "fill(memory, data): copy raw bytes into an instance, without checks." },
     { "python", state_python, METH_NOARGS,
@@ -122,6 +110,9 @@ static PyMethodDef state_methods[] = {
       "set_guard(cls): set the class of the guards that mutex_lock() returns, derived from Guard." },
     { "track_locks", qv_track_locks, METH_O,
       "track_locks(on): let mutex_lock() and the release of a Guard go through Python." },
+    { "states_of", qv_states_of, METH_VARARGS,
+      "states_of(states, cls, count): return the elements of a list of count objects of cls itself,\n"
+      "as a tuple; None if it is another sequence." },
     { "set_error_factory", qv_set_error_factory, METH_O,
       "set_error_factory(f): f(Field, index, value, reason) returns a refused store's exception." },
     { 0 }
@@ -162,6 +153,7 @@ PyMODINIT_FUNC PyInit__state(void)
         || add_type(module, &qv_field_type, &qv_field_spec) < 0
         || add_type(module, &qv_array_type, &qv_array_spec) < 0
         || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
+        || add_type(module, &number_run_type, &qv_number_run_spec) < 0
         || add_type(module, &fast_path_type, &qv_fast_path_spec) < 0
         || add_type(module, &bridge_object_type, &qv_bridge_object_spec) < 0
         || add(module, "Guard", Py_XNewRef((PyObject *)qv_new_guard_type())) < 0

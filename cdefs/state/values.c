@@ -60,7 +60,7 @@ PyObject *qv_load_value(Field *field, char *p, PyObject *owner)
     case 'i':
         return PyLong_FromLong(*(int32_t *)p);
     case 'I':
-        return PyLong_FromUnsignedLong(*(uint32_t *)p);
+        return PyLong_FromLongLong(*(uint32_t *)p);
     case 'q':
         return PyLong_FromLongLong(*(int64_t *)p);
     case 'Q':
@@ -224,18 +224,29 @@ static bool is_numpy_bool(PyObject *value)
     return found;
 }
 
+static int store_whole(Field *field, char *p, PyObject *value, Py_ssize_t index)
+{
+    switch (field->kind) {
+    case 'b':
+    case 'h':
+    case 'i':
+    case 'q':
+        return store_signed(field, p, value, index);
+    default:
+        return store_unsigned(field, p, value, index);
+    }
+}
+
 static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index)
 {
-    bool is_signed = strchr("bhiq", field->kind) != NULL;
     PyObject *number;
     int ret;
 
     if (field->kind == 'f' || field->kind == 'd') {
         return store_float(field, p, value, index);
     }
-    if (PyLong_Check(value)) {
-        return is_signed ? store_signed(field, p, value, index)
-                         : store_unsigned(field, p, value, index);
+    if (PyLong_CheckExact(value) || PyLong_Check(value)) {
+        return store_whole(field, p, value, index);
     }
     if (PyIndex_Check(value)) {
         number = PyNumber_Index(value);
@@ -248,8 +259,7 @@ static int store_scalar(Field *field, char *p, PyObject *value, Py_ssize_t index
     if (!number) {
         return -1;
     }
-    ret =
-        is_signed ? store_signed(field, p, number, index) : store_unsigned(field, p, number, index);
+    ret = store_whole(field, p, number, index);
     Py_DECREF(number);
     return ret;
 }

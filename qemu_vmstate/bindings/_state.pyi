@@ -55,6 +55,29 @@ class Field:
 class ArrayView:
     """An array inside a layout class: a view, not a copy."""
 
+class NumberRun:
+    """Several numbers of a layout class, which one call stores or loads."""
+
+    def __init__(self, fields: dict[str, Field], /) -> None: ...
+    def pack(self, memory: Memory, /, *values: object) -> None:
+        """Store each value as an assignment to its field would."""
+
+    def unpack(self, memory: Memory, /) -> tuple[Any, ...]:
+        """Return the values."""
+
+    def pack_states(
+        self, states: tuple[Any, ...], memory: Memory, offset: int, size: int, /
+    ) -> None:
+        """Store the attributes of states into an array of structs of *size* bytes."""
+
+    def unpack_states(
+        self, memory: Memory, offset: int, size: int, count: int, /
+    ) -> tuple[Any, ...]:
+        """Return all values of such an array of *count* structs, as one tuple."""
+
+    def __setitem__(self, states: tuple[Any, ...], values: tuple[Any, ...], /) -> None:
+        """Set the attributes of states to the values of ``unpack_states()``."""
+
 class Cell:
     """The lock in a Mutex or BqlRefCell, shared with the bridge."""
 
@@ -127,8 +150,6 @@ _M = TypeVar("_M", bound=Memory)
 def view(cls: type[_M], address: int, size: int, owner: object, /) -> _M:
     """Return an instance over *size* bytes of memory at *address*, which *owner* keeps alive."""
 
-def raw(memory: Memory, /) -> memoryview:
-    """Return a writable view of the bytes, without checks; it must not be kept."""
 
 def fill(memory: Memory, data: bytes, /) -> None:
     """Copy raw bytes into an instance, without checks."""
@@ -151,6 +172,9 @@ def hand_over(obj: object, /) -> int:
 def take_over(address: int, /) -> Any:
     """Return the object of ``hand_over()``, whose reference C gives back."""
 
+def states_of(states: object, cls: type, count: int, /) -> tuple[Any, ...] | None:
+    """Return the elements of a list of *count* objects of *cls* itself, else ``None``."""
+
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None:
     """Set the function that makes the exception of a refused store.
 
@@ -167,7 +191,7 @@ class FastPath:
         roll_back: Callable[[Any, tuple[Any, ...], BaseException], object],
         undo_of_memory: Callable[[Any, bytes, int], Callable[[], object]],
         own_version: int,
-        conversions: tuple[tuple[Any, Memory, int, bool], ...],
+        conversions: tuple[tuple[Any, Memory, int, int], ...],
         cells: tuple[Cell, ...],
         /,
     ) -> None: ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Generates the code of one class's conversions: one ``struct`` call for each run of numbers."""
+"""Generates the code of one class's conversions: one call of C for each run of numbers."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from types import MemberDescriptorType, MethodType
 from typing import Any
 
 from ..bindings.loader import _state
+from ..errors import InvalidError
 from ..layout.vmstruct import VMStruct
 from ..state.to_migration_state import undo_by_snapshot
 from ..wire.field_options import FieldOptions
 from ..wire.types import SCALARS, ArrayType, Scalar
-from .functions import Lines, Read, compile_functions
+from .functions import Lines, compile_functions
 from .migrated import MigratedFields
-from .packing import NumberList, PackedNumber, packer
+from .number_list import NumberList, number_run
 from .runtime import (
-    UNFIT,
-    all_are,
     as_kind_of,
     check_classes,
     copy_items,
     copy_rows,
     prepare_state,
     prepare_states,
-    raise_unfit,
     refill,
     restore_all,
     roll_items_back,
-    roll_numbers_back,
     roll_rows_back,
     roll_states_back,
     snapshot_state,
@@ -45,8 +42,8 @@ from .values import plain_value
 __all__ = ["ClassWriter"]
 
 _NAMES: dict[str, Any] = {
-    "_raise_unfit": raise_unfit,
-    "_raw": _state.raw,
+    "_InvalidError": InvalidError,
+    "_states_of": _state.states_of,
     "_plain_value": plain_value,
     "_as_kind_of": as_kind_of,
     "_refill": refill,
@@ -55,8 +52,6 @@ _NAMES: dict[str, Any] = {
     "_prepare_state": prepare_state,
     "_prepare_states": prepare_states,
     "_restore_all": restore_all,
-    "_all_are": all_are,
-    "_roll_numbers_back": roll_numbers_back,
     "_copy_items": copy_items,
     "_roll_items_back": roll_items_back,
     "_copy_rows": copy_rows,
@@ -65,9 +60,12 @@ _NAMES: dict[str, Any] = {
     "_roll_states_back": roll_states_back,
     "_undo_by_snapshot": undo_by_snapshot,
     "_MethodType": MethodType,
-    "_unfit": UNFIT,
 }
 """The names that the generated code can use."""
+
+
+_MOST_VALUES = 24
+"""CPython makes a list and a tuple of the arguments of a call that has more than 30."""
 
 
 class ClassWriter:
@@ -79,9 +77,9 @@ class ClassWriter:
         self._names = dict(_NAMES)
         self._lines = Lines()
         self._attributes: list[str] = []  # the attributes that a restore assigns
-        self._run: list[PackedNumber] = []
+        self._run: dict[str, str] = {}  # the numbers of the run, with the values that are stored
         self._pending: list[str] = []  # statements that convert the loaded numbers of the run
-        self._runs: list[list[PackedNumber]] = []
+        self._runs: list[list[str]] = []
         self._count = 0
 
     def add(self, field: FieldConversion) -> None:
@@ -103,13 +101,8 @@ class ClassWriter:
         offsets = {info.attribute: info.offset for info in migrated.__layout__.fields}
         self._names |= {self._offset(name): offset for name, offset in offsets.items()}
         for index, run in enumerate(self._runs):
-            items = [(offsets[item.attribute], item.type.kind, item.type.size) for item in run]
-            self._names |= {
-                f"_at{index}": offsets[run[0].attribute],
-                f"_pack{index}": packer(items).pack_into,
-            }
-        if reads := [(offsets[r.attribute], r.format, r.size) for r in self._lines.reads]:
-            self._names |= {"_first": reads[0][0], "_unpack": packer(reads).unpack_from}
+            self._names[f"_pack{index}"] = number_run(migrated, run).pack
+        self._names["_unpack"] = number_run(migrated, self._lines.reads).unpack
         checker = partial(check_classes, cls, migrated, weakref.WeakSet({cls}))
         self._names |= {"__name__": cls.__module__, "_cls": cls, "_migrated": migrated}
         self._names["_check"] = checker
@@ -117,17 +110,12 @@ class ClassWriter:
         assigned = inspect.getattr_static(cls, "__setattr__") is own_setattr and not any(
             _is_computed(cls, name) for name in self._attributes
         )
-        made = compile_functions(
-            cls, self._lines, self._names, assigned=assigned, checked=migrated.__checked__
-        )
-        # With nothing but assignments after the last step that can fail, there is nothing to undo.
-        simple = all(line.startswith("self.") for line in self._lines.commit)
+        made = compile_functions(cls, self._lines, self._names, assigned=assigned)
         restore: Any = made["restore_migrated_state_mut"]
-        restore.all_or_nothing = simple and assigned
+        restore.all_or_nothing = self._lines.only_assigns and assigned
         restore.forgets_source = True
         if self._lines.only_numbers and self._runs and assigned:
-            size = migrated.__layout__.size
-            self.numbers = NumberList.of_run(self._runs[0], offsets, size)
+            self.numbers = NumberList.of_class(migrated, list(offsets))
         return made
 
     def _const(self, value: Any) -> str:
@@ -158,45 +146,23 @@ class ClassWriter:
 
     # Runs of numbers
 
-    def _pack(self, attribute: str, type_: Scalar, value: str) -> str:
+    def _pack(self, attribute: str, value: str) -> str:
         """Add a number to the run; return the local variable that has it in a restore."""
-        packed = value
-        options = self.migrated.options_of(attribute)
-        if options.given("minimum", "maximum"):
-            # struct checks only the limits of the type.
-            low = type_.low if options.minimum is None else options.minimum
-            high = type_.high if options.maximum is None else options.maximum
-            held = self._local()
-            fits = f"type({held} := {value}) is int and {low} <= {held} <= {high}"
-            packed = f"({held} if {fits} else _raise_unfit())"
-        if type_.kind == "?":
-            # struct packs the truth of any object; a field refuses all but True, False, 1 and 0.
-            held = self._local()
-            is_bool = f"({held} := {value}) is True or {held} is False"
-            packed = f"({held} if {is_bool} else _raise_unfit())"
-        self._run.append(PackedNumber(attribute, type_, packed, value))
-        return self._read(attribute, type_.kind, type_.size)
-
-    def _read(self, attribute: str, format_: str, size: int) -> str:
-        """Return the local variable that a restore unpacks the field into."""
+        self._run[attribute] = value
         local = self._local()
-        self._lines.reads.append(Read(attribute, format_, size, local))
+        self._lines.reads[attribute] = local
         return local
 
     def _flush(self) -> None:
         """End the run of numbers, because what follows has another shape."""
         self._lines.only_numbers = self._lines.only_numbers and not self._runs
-        if self._run:
-            index = len(self._runs)
-            self._runs.append(self._run)
-            packed = ", ".join(item.packed for item in self._run)
-            self._lines.snapshot += [
-                "try:",
-                f"    _pack{index}(@target@, _at{index}, {packed})",
-                "except _unfit:  # each by its own assignment, which reports the error",
-                *(f"    target.{item.attribute} = {item.value}" for item in self._run),
-            ]
-            self._run = []
+        names = list(self._run)
+        for first in range(0, len(names), _MOST_VALUES):
+            run = names[first : first + _MOST_VALUES]
+            values = ", ".join(self._run[name] for name in run)
+            self._lines.snapshot.append(f"_pack{len(self._runs)}(target, {values})")
+            self._runs.append(run)
+        self._run = {}
         self._lines.prepare += self._pending
         self._pending = []
 
@@ -209,7 +175,7 @@ class ClassWriter:
         self.migrated.add(
             attribute, SCALARS["?"], field.where, options, lambda value: value is not None
         )
-        return self._pack(attribute, SCALARS["?"], f"self.{field.attribute} is not None")
+        return self._pack(attribute, f"self.{field.attribute} is not None")
 
     def _number(self, field: FieldConversion) -> None:
         type_, codec = field.type, field.codec
@@ -228,7 +194,7 @@ class ClassWriter:
             return absent if has and value is None else convert(value)
 
         self.migrated.add(field.attribute, type_, field.where, field.options, to_wire)
-        local = self._pack(field.attribute, type_, source)
+        local = self._pack(field.attribute, source)
         back = f"{self._const(codec.back)}({local})" if codec.back else local
         if has:
             back = f"{back} if {has} else None"
@@ -292,13 +258,14 @@ class ClassWriter:
         self.migrated.add(attribute, type_, field.where, field.options, _same)
         self._flush()
         self._lines.only_numbers = False
+        self._lines.only_assigns = False
         local, current = self._local(), self._local()
-        if type_.is_buffer:
-            local = self._read(attribute, f"{type_.length}s", type_.length)
-        else:
-            unpack = self._const(struct.Struct(f"={type_.length}{type_.element.kind}").unpack_from)
-            offset = self._offset(attribute)
-            self._lines.prepare.append(f"{local} = [*{unpack}(source, {offset})]")
+        letter = "s" if type_.is_buffer else type_.element.kind
+        unpack = self._const(struct.Struct(f"={type_.length}{letter}").unpack_from)
+        loaded = f"{unpack}(source, {self._offset(attribute)})"
+        self._lines.prepare.append(
+            f"({local},) = {loaded}" if type_.is_buffer else f"{local} = [*{loaded}]"
+        )
         usual, commit = ("bytes", "self.{} = {}") if type_.is_buffer else ("list", "{2}[:] = {1}")
         self._lines.snapshot.append(f"target.{attribute} = self.{attribute}")
         self._lines.prepare += [
@@ -325,6 +292,7 @@ class ClassWriter:
         if field.options.clone:
             self._store(field, loaded, f"self.{attribute} = {{}}")
             return
+        self._lines.only_assigns = False
         filled = f"_as_kind_of(getattr(self, {attribute!r}, None), {loaded}, {path})"
         self._store(field, filled, f"_refill(self, {attribute!r}, {{}})")
         self._undo(f"_copy_rows(self.{attribute})", f"_roll_rows_back(self.{attribute}, {{}})")
@@ -348,14 +316,13 @@ class ClassWriter:
         self._flush()
         self._lines.only_numbers = False
         self._lines.has_states = True
-        path = self._const(field.path)
-        many = "s" if isinstance(type_, ArrayType) else ""
-        numbers = NumberList.of_class(field.element)
-        if isinstance(type_, ArrayType) and numbers:
-            self._list_of_numbers(field, type_, numbers, path)
+        if numbers := NumberList.of_states(field.element):
+            self._states_of_numbers(field, numbers)
             return
-        attribute = field.attribute
+        attribute, path = field.attribute, self._const(field.path)
+        many = "s" if isinstance(type_, ArrayType) else ""
         local = self._local()
+        self._lines.only_assigns = False
         self._lines.snapshot.append(
             f"_snapshot_state{many}(self.{attribute}, target.{attribute}, {path})"
         )
@@ -367,44 +334,48 @@ class ClassWriter:
         listed = f"self.{attribute}" if many else f"[self.{attribute}]"
         self._undo(f"_undos_of_states({listed}, own_version)", "_roll_states_back({})")
 
-    def _list_of_numbers(
-        self, field: FieldConversion, type_: ArrayType, element: NumberList, path: str
-    ) -> None:
-        """Convert a list of derived states that have nothing but numbers, in one loop."""
-        attribute = field.attribute
-        cls, offset = self._const(field.element), self._offset(attribute)
-        fit = f"_all_are(self.{attribute}, {cls}, {type_.length})"
-        values = ", ".join(f"e.{name}" for name in element.attributes)
-        pack = self._const(element.packer.pack_into)
+    def _states_of_numbers(self, field: FieldConversion, numbers: NumberList) -> None:
+        """Convert derived states that have nothing but numbers, one or a list, by one call."""
+        attribute, type_, path = field.attribute, field.type, self._const(field.path)
+        many = "s" if isinstance(type_, ArrayType) else ""
+        listed = f"self.{attribute}" if many else f"[self.{attribute}]"
+        cls, run = self._const(field.element), self._const(numbers.run)
+        count = type_.size // numbers.size
+        fit = f"_states_of({listed}, {cls}, {count})"
+        place = f"{self._offset(attribute)}, {numbers.size}"
+        states, loaded = self._local(), self._local()
         self._lines.snapshot += [
+            f"{states} = {fit}",
             "try:",
-            f"    {fit} or _raise_unfit()",
-            f"    at, memory = {offset}, @view@",
-            f"    for e in self.{attribute}:",
-            f"        {pack}(@memory@, at, {', '.join(element.packed)})",
-            f"        at += {element.packer.size}",
-            "except _unfit:  # each by its own assignment, which reports the error",
-            f"    _snapshot_states(self.{attribute}, target.{attribute}, {path})",
+            f"    if {states}: {run}.pack_states({states}, target, {place})",
+            "except _InvalidError:  # each by its own conversion, which reports the error",
+            f"    {states} = None",
+            f"if {states} is None:",
+            f"    _snapshot_state{many}(self.{attribute}, target.{attribute}, {path})",
         ]
-        states, other = self._local(), self._local()
         self._lines.prepare += [
-            f"{states} = self.{attribute}",
-            f"{other} = None if {fit} else _prepare_states({states}, source.{attribute}, "
+            f"{states} = {fit}",
+            f"if {states} is None:",
+            f"    {loaded} = _prepare_state{many}(self.{attribute}, source.{attribute}, "
             f"version_id, foreign, {path})",
-        ]
-        unpack = self._const(element.packer.iter_unpack)
-        memory = f"memoryview(source)[{offset}:{offset} + {type_.size}]"
-        self._lines.commit += [
-            f"if {other} is None:",
-            f"    for e, ({values},) in zip({states}, {unpack}({memory})):",
-            "        pass",
+            f"    foreign.insert(0, (self, None, {path}))  # a signal can end their commit",
             "else:",
-            f"    {other}()",
+            f"    {loaded} = {run}.unpack_states(source, {place}, {count})",
         ]
+        self._lines.commit += [
+            f"if {states} is None:",
+            f"    {loaded}()",
+            "else:",
+            f"    {run}[{states}] = {loaded}",
+        ]
+        values = ", ".join(f"e.{name}" for name in numbers.attributes)
         self._undo(
-            f"(self.{attribute}[:], [x for e in self.{attribute} for x in ({values},)]) "
-            f"if {fit} else _undos_of_states(self.{attribute}, own_version)",
-            f"_roll_numbers_back({{}}, {tuple(element.attributes)})",
+            f"() if ({states} := {fit}) is None else [(e, {values}) for e in {states}]",
+            f"for e, {values} in {{}}: pass",
+        )
+        self._undo(
+            f"() if {states} else _undos_of_states({listed}, own_version)",
+            "_roll_states_back({})",
         )
 
 

@@ -59,7 +59,7 @@ class _Field:
         self.path = f"{migrated_name}.{attribute}"
         self.options = options
         self.hint, self.optional = self._without_none(hint)
-        self.element = get_args(self.hint)[0] if get_origin(self.hint) is list else None
+        self.element = get_args(self.hint)[0] if get_origin(self.hint) is list else self.hint
 
     def conversion(self) -> FieldConversion:
         """Return the conversion; raise ``DeclarationError`` if there is none."""

@@ -7,9 +7,9 @@ import linecache
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["CONVERSIONS", "Lines", "Read", "compile_functions"]
+__all__ = ["CONVERSIONS", "Lines", "compile_functions"]
 
 CONVERSIONS = ("snapshot_migration_state", "restore_migrated_state_mut")
 _FUNCTIONS = (
@@ -19,25 +19,13 @@ _FUNCTIONS = (
 )
 
 
-class Read(NamedTuple):
-    """A value that one call of ``struct`` unpacks with others, into a local variable."""
-
-    attribute: str
-    format: str
-    size: int
-    local: str
-
-
 @dataclass
 class Lines:
-    """The statements of each step, in the order of the fields.
-
-    In ``snapshot``, ``@target@`` stands for what ``pack_into`` writes to, ``@view@`` for a
-    view of the target or ``None``, and ``@memory@`` for what a loop with that view writes to.
-    """
+    """The statements of each step, in the order of the fields."""
 
     snapshot: list[str] = field(default_factory=list)
-    reads: list[Read] = field(default_factory=list)
+    reads: dict[str, str] = field(default_factory=dict)
+    """The numbers on the wire, each with the local variable that a restore loads it into."""
     prepare: list[str] = field(default_factory=list)
     """Convert and check the values that were read; can fail."""
     commit: list[str] = field(default_factory=list)
@@ -48,21 +36,22 @@ class Lines:
     """Reset the state to the previous values."""
     has_states: bool = False
     """Whether there are nested states."""
+    only_assigns: bool = True
+    """Whether ``commit`` only assigns to attributes, of this state and of those in its lists."""
     only_numbers: bool = True
-    """Whether all fields are one run of numbers that need no conversion."""
+    """Whether all fields are numbers that need no conversion."""
 
 
 def compile_functions(
-    cls: type, lines: Lines, names: dict[str, Any], *, assigned: bool, checked: bool
+    cls: type, lines: Lines, names: dict[str, Any], *, assigned: bool
 ) -> dict[str, Callable[..., Any]]:
     """Return the functions of ``cls`` by name; ``names`` are the globals of ``lines``.
 
     ``assigned``: each attribute returns the same object that was assigned to it.
-    ``checked``: the target's buffer cannot be written without checks.
     """
     source = "\n\n".join(
         [
-            _snapshot(lines, checked),
+            _snapshot(lines),
             _restore(lines),
             _prepare(lines),
             _undo(lines, assigned),
@@ -87,32 +76,20 @@ def _check(struct: str) -> list[str]:
     ]
 
 
-def _snapshot(lines: Lines, checked: bool) -> str:
-    # A view of raw memory must not outlive the call, not even in a traceback.
-    known = {
-        "@target@": "_raw(target)" if checked else "target",
-        "@view@": "None" if checked else "memoryview(target)",
-        "@memory@": "_raw(target)" if checked else "memory",
-    }
-
-    def filled_in(line: str) -> str:
-        for name, value in known.items():
-            line = line.replace(name, value)
-        return line
-
+def _snapshot(lines: Lines) -> str:
     return _function(
         "snapshot_migration_state(self, target)",
         [
             '"""Fill ``target`` with a copy of this state."""',
             *_check("target"),
-            *map(filled_in, lines.snapshot),
+            *lines.snapshot,
         ],
     )
 
 
 def _read(lines: Lines) -> list[str]:
-    locals_ = "".join(f"{item.local}, " for item in lines.reads)
-    return [f"{locals_}= _unpack(source, _first)"] if locals_ else []
+    locals_ = "".join(f"{local}, " for local in lines.reads.values())
+    return [f"{locals_}= _unpack(source)"] if locals_ else []
 
 
 def _restore(lines: Lines) -> str:
@@ -124,8 +101,8 @@ def _restore(lines: Lines) -> str:
             "_restore_all(foreign, version_id, commit)",
         ]
     elif lines.only_numbers and lines.reads:
-        attributes = "".join(f"self.{item.attribute}, " for item in lines.reads)
-        body.append(f"{attributes}= _unpack(source, _first)")
+        attributes = "".join(f"self.{name}, " for name in lines.reads)
+        body.append(f"{attributes}= _unpack(source)")
     else:
         body += [*_read(lines), *lines.prepare, *lines.commit]
     return _function("restore_migrated_state_mut(self, source, version_id)", body)

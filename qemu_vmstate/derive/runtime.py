@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import struct
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -19,24 +18,20 @@ from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
 from ..layout.refusals import short_repr
 from ..layout.vmstruct import VMStruct
-from ..state.to_migration_state import restore_without_undo, undo_of
+from ..state.to_migration_state import migrated_class, restore_without_undo, undo_of
 from ..state.undo import Undo, roll_back_all
 from .values import attempt
 
 __all__ = [
-    "UNFIT",
-    "all_are",
     "as_kind_of",
     "check_classes",
     "copy_items",
     "copy_rows",
     "prepare_state",
     "prepare_states",
-    "raise_unfit",
     "refill",
     "restore_all",
     "roll_items_back",
-    "roll_numbers_back",
     "roll_rows_back",
     "roll_states_back",
     "snapshot_state",
@@ -44,14 +39,6 @@ __all__ = [
     "undos_of_states",
     "wrong_state",
 ]
-
-UNFIT = (struct.error, OverflowError)
-"""The exceptions of a value that ``struct`` cannot pack; an assignment then reports it."""
-
-
-def raise_unfit() -> Any:
-    """Raise an exception of ``UNFIT``, for a value that ``struct`` packs and its field refuses."""
-    raise struct.error("not what the field holds")
 
 
 def check_classes(
@@ -174,7 +161,7 @@ def snapshot_state(state: Any, target: Any, path: str, index: int | None = None)
     try:
         state.snapshot_migration_state(target)
     except InvalidError as exc:
-        _put_under(exc, cls, _element_path(path, index))
+        _put_under(exc, cls, path, index)
         raise
 
 
@@ -182,8 +169,9 @@ def _element_path(path: str, index: int | None) -> str:
     return path if index is None else f"{path}[{index}]"
 
 
-def _put_under(exc: InvalidError, cls: type[Any], path: str) -> None:
-    """Make the path of ``exc``, which begins at the nested class, begin at ``path``."""
+def _put_under(exc: InvalidError, cls: type[Any], path: str, index: int | None = None) -> None:
+    """Make the path of ``exc``, which begins at ``cls``, begin at ``path`` or an element of it."""
+    path = path if index is None else f"{path}[{index}]"
     first, dot, rest = exc.path.partition(".")
     if first in [base.__name__ for base in cls.__mro__]:
         exc.path = f"{path}{dot}{rest}"
@@ -234,33 +222,11 @@ def _is_derived(cls: type) -> bool:
     return "__prepare_migrated_state__" in own and "restore_migrated_state_mut" in own
 
 
-def all_are(states: Any, cls: type, count: int) -> bool:
-    """Return whether ``states`` is a list of ``count`` objects of ``cls`` itself."""
-    if states.__class__ is not list or len(states) != count:
-        return False
-    for state in states:  # noqa: SIM110 - all() takes twice as long
-        if state.__class__ is not cls:
-            return False
-    return True
-
-
-def roll_numbers_back(previous: Any, attributes: Sequence[str]) -> None:
-    """Undo the restore of a list of states whose only fields are the numbers ``attributes``.
-
-    ``previous`` is a pair of the states and all their numbers, or a result of ``undos_of_states``.
-    """
-    if previous.__class__ is not tuple:
-        roll_states_back(previous)
-        return
-    states, numbers = previous
-    each = zip(*[iter(numbers)] * len(attributes), strict=True)
-    for state, values in zip(states, each, strict=True):
-        for attribute, value in zip(attributes, values, strict=True):
-            setattr(state, attribute, value)
-
-
 _Foreign = list[tuple[Any, Any, str]]
-"""States that only their own restore can validate, each with its source and path."""
+"""States that only their own restore can validate, each with its source and path.
+
+A state without a source comes before them: it is undone if its own commit does not end.
+"""
 
 
 def prepare_state(
@@ -289,7 +255,7 @@ def prepare_state(
                 state, source, version_id, foreign
             )
         except InvalidError as exc:
-            _put_under(exc, cls, _element_path(path, index))
+            _put_under(exc, cls, path, index)
             raise
         return commit
     # Its restore may keep the struct that it gets, and the source is QEMU's memory.
@@ -325,8 +291,10 @@ def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) 
     undos: list[tuple[str, Undo]] = []
     try:
         for state, source, path in foreign:
-            own_version = type(source).__layout__.version_id
+            own_version = migrated_class(state).__layout__.version_id
             undos.append((path, undo_of(state, own_version)))
+            if source is None:
+                continue
             try:
                 restore_without_undo(state, source, version_id)
             except InvalidError as exc:

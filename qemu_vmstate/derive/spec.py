@@ -40,8 +40,8 @@ class FieldConversion(NamedTuple):
     """The conversion of one field.
 
     ``where`` names the field in errors about the declaration (``Ticks.count``), ``path`` in
-    errors about its value (``TicksMigration.count``).  ``element`` is the class of a list's
-    elements, or ``None``.
+    errors about its value (``TicksMigration.count``).  ``element`` is the annotation without
+    ``None``, or that of a list's elements.
     """
 
     attribute: str

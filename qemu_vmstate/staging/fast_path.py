@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["attach_fast_path"]
 
-# The enum of cdefs/state/fast_path.c.
+# The enums of cdefs/state/fast_path.c.
 _UNDO_CALL, _UNDO_MEMORY, _ALL_OR_NOTHING = range(3)
+_STAGED, _LENT, _LENT_ONCE = range(3)
 
 
 def attach_fast_path(staging: PythonStaging) -> None:
@@ -57,9 +58,7 @@ def _fast_path(staging: PythonStaging, parts: list[tuple[Any, Any]]) -> _state.F
         state = inner_of(value)
         if not hasattr(state, "__undo_migrated_state__"):
             return None
-        restore = type(state).restore_migrated_state_mut
-        forgets = getattr(restore, "forgets_source", False)
-        conversions.append((state, staged, _undo_kind(state), forgets))
+        conversions.append((state, staged, _undo_kind(state), _source_kind(state, staged)))
     return _state.FastPath(
         weakref.ref(staging),
         _failed,
@@ -75,11 +74,23 @@ def _undo_kind(state: ToMigrationState[Any]) -> int:
     """Return how the fast path undoes a restore of the state."""
     cls = type(state)
     if isinstance(state, VMStruct):
-        # A layout object has nothing but its memory, unless a subclass adds attributes.
-        return _UNDO_MEMORY if cls.__basicsize__ == VMStruct.__basicsize__ else _UNDO_CALL
+        return _UNDO_MEMORY if _is_only_memory(cls) else _UNDO_CALL
     # A subclass that inherits its restore may change more than the base class.
     restore = cls.__dict__.get("restore_migrated_state_mut")
     return _ALL_OR_NOTHING if getattr(restore, "all_or_nothing", False) else _UNDO_CALL
+
+
+def _source_kind(state: ToMigrationState[Any], staged: VMStruct) -> int:
+    """Return what the fast path restores the state from."""
+    if getattr(type(state).restore_migrated_state_mut, "forgets_source", False):
+        return _STAGED
+    cls = type(staged)
+    return _LENT if _is_only_memory(cls) and not cls.__weakrefoffset__ else _LENT_ONCE
+
+
+def _is_only_memory(cls: type) -> bool:
+    """Return whether objects of a layout class have no attributes beside their memory."""
+    return cls.__basicsize__ == VMStruct.__basicsize__ and not cls.__dictoffset__
 
 
 def _undo_of_memory(state: VMStruct, memory: bytes, own_version: int) -> Undo:

@@ -34,7 +34,7 @@ STATE = (
     ("types",),
     ("memory",),
     ("values", "cell", "bql"),
-    ("guard", "field", "array", "bridge_object"),
+    ("guard", "field", "array", "number_run", "bridge_object"),
     ("fast_path",),
     ("module",),
 )

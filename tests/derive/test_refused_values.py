@@ -96,7 +96,7 @@ def test_missing_attribute_is_named_in_a_traceback_of_the_generated_source() -> 
         bare.to_migration_state()
     shown = "".join(traceback.format_exception(caught.value))
     assert 'File "<derived ToMigrationState of tests.derive.test_refused_values.Bare>"' in shown
-    assert "_pack0(target, _at0, self.first, self.second)" in shown
+    assert "_pack0(target, self.first, self.second)" in shown
 
 
 def test_generated_source_goes_with_its_class() -> None:

@@ -7,6 +7,7 @@ A device takes the slow path if it has a validation.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ from .states import (
     make_class,
     messages,
     raising_signal,
+    refuse,
     refused,
     seen,
     shape,
@@ -272,6 +274,50 @@ def test_sources_may_be_kept() -> None:
     load(dev, wire_of([4, 5, 6]))
     assert [source.value for source in kept] == [2, 3, 5, 6]
     assert dev.part2.into_inner().value == 6
+
+
+def test_a_source_that_one_load_keeps_is_not_that_of_the_next() -> None:
+    kept: list[Any] = []
+
+    class Sometimes(Own):
+        def restore_migrated_state_mut(self, source: Word, version_id: int) -> None:
+            if source.value % 3 == 1:
+                kept.append(source)
+            elif source.value % 3 == 2:
+                kept.append(memoryview(source))
+            refuse(source.value)
+
+    KINDS["sometimes"] = Sometimes
+    dev = device(["sometimes", "sometimes"])
+    for number in range(9):
+        load(dev, wire_of([number, number + 1]))
+    refused(dev, wire_of([1, BAD]), 2)
+    numbers = [int.from_bytes(bytes(source), sys.byteorder) for source in kept]
+    assert numbers == [1, 1, 2, 2, 4, 4, 5, 5, 7, 7, 8, 8, 1]
+    assert len({id(source) for source in kept}) == len(kept)
+
+
+class Attributes(Echo):
+    """A layout class whose objects have attributes beside their memory."""
+
+    __slots__ = ("__dict__",)
+
+    def restore_migrated_state_mut(self, source: Any, version_id: int) -> None:
+        assert vars(source) == {}
+        source.mark = self.mark = source.value
+        super().restore_migrated_state_mut(source, version_id)
+
+
+def test_attributes_of_a_layout_object_are_undone_and_not_lent() -> None:
+    KINDS["attributes"] = Attributes
+    for slow in (False, True):
+        dev = device(["attributes", "own"], slow=slow)
+        load(dev, wire_of([3, 3]))
+        load(dev, wire_of([4, 4]))
+        for numbers in ([5, BAD], [BAD, 5]):
+            refused(dev, wire_of(numbers), 2)
+            assert vars(dev.part0.into_inner()) == {"mark": 4}
+            assert dev.part0.into_inner().value == 4
 
 
 def test_loads_that_are_refused_or_not_leak_no_memory() -> None:
