@@ -60,10 +60,7 @@ bool qv_hook_failed(void *opaque, int ret, const char *errmsg)
 static int failure(InprocessCall *call, Error *err, int ret, char **errmsg)
 {
     ret = ret < 0 ? ret : -EINVAL;
-    if (qv_walk_error) { /* says more than QEMU's Error about the field that it is in */
-        qv.error_free(err);
-        err = g_steal_pointer(&qv_walk_error);
-    }
+    err = qv_reason_of(err);
     if (call->errmsg) {
         *errmsg = g_steal_pointer(&call->errmsg);
         ret = call->error;

@@ -43,3 +43,19 @@ void qv_keep_error(Error *err)
     }
     qv.error_free(err);
 }
+
+Error *qv_reason_of(Error *err)
+{
+    const char *text = err ? qv.error_get_pretty(err) : "";
+    const char *own = strstr(text, "Failed to load element of type struct ");
+    Error *reason = NULL;
+
+    if (!qv_walk_error) {
+        return err;
+    }
+    qv.error_setg_internal(&reason, __FILE__, __LINE__, __func__, "%.*s%s",
+                           own ? (int)(own - text) : 0, text, qv.error_get_pretty(qv_walk_error));
+    g_clear_pointer(&qv_walk_error, qv.error_free);
+    qv.error_free(err);
+    return reason;
+}

@@ -18,6 +18,11 @@ void qv_refuse(const char *format, ...) G_GNUC_PRINTF(1, 2);
  */
 extern Error *qv_walk_error;
 void qv_keep_error(Error *err);
+/*
+ * Return the kept Error if there is one, which has the reason of err, after what err has in front of
+ * QEMU's own words for it; else return err.  Takes err over.
+ */
+Error *qv_reason_of(Error *err);
 
 /* Report that a migration fails: to QEMU's log, and as the error-desc of query-migrate. */
 void qv_report_failure(bool saving, const char *errmsg);

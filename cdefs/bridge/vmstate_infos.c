@@ -112,6 +112,7 @@ static int load_struct(QEMUFile *f, const VMStateField *field, const VMStateDesc
     int ret = qv_load_state(f, vmsd, opaque, version_id, &err);
 
     if (err) {
+        err = qv_reason_of(err);
         qv_refuse("%s: %s", field->name, qv.error_get_pretty(err));
         qv.error_free(err);
     }
