@@ -51,6 +51,7 @@ static LoadResult load_result(void)
 static int begin(QEMUFile *f, char **errmsg)
 {
     qv_whole_load_begin(f);
+    qv_restore_batch_begin_load();
     return qv_whole_load.of_migration ? 0 : qv_clear_stale_error(errmsg);
 }
 
@@ -89,7 +90,7 @@ static int on_load_cleanup(void *opaque)
     } else if (result == FAILED) {
         qv_load_failed();
     }
-    qv_restore_batch_forget();
+    qv_restore_batch_end_load();
     qv_whole_load.stream = NULL;
     qv_undo_release();
     qv_bql_leave(taken);

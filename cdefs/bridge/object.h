@@ -37,12 +37,6 @@ static inline void qv_failure_clear(QvFailure *failure)
     g_clear_pointer(&failure->errmsg, g_free);
 }
 
-/* What a section of the stream is found by. */
-typedef struct QvSection {
-    const char *name; /* owner: Python */
-    uint32_t instance_id;
-} QvSection;
-
 /* What only objects that need more than a copy of native parts have. */
 typedef struct QvExtras {
     void *handle;              /* owner: Python */
@@ -70,7 +64,7 @@ struct QvObject {
         };
     };
     QTAILQ_ENTRY(QvObject) entry; /* in whole_load.c's list, while it is registered */
-    QvSection section;            /* while it is registered */
+    uint32_t instance_id;         /* of its section, while it is registered */
     unsigned n_cells;
     uint16_t hooks;  /* a set of QvHook */
     bool mapped : 1; /* staging is a mapping, whose pages are released between uses */

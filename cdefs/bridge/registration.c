@@ -44,8 +44,8 @@ int qv_register(QvObject *object, uint32_t instance_id, char **errmsg)
             g_clear_pointer(&err, qv.error_free);
         } else {
             object->registered = true;
+            object->instance_id = instance_id;
             qv_whole_load_add(object);
-            qv_restore_batch_add(object, instance_id);
             if (can_batch(object)) {
                 qv_snapshot_batch_add(object);
             }

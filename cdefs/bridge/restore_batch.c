@@ -35,21 +35,28 @@ typedef struct Waiting {
     int version_id;
 } Waiting;
 
-static GHashTable *objects;     /* owner: the process; the objects that may wait */
-static GArray *row;             /* owner: the process; of Waiting, in stream order */
+/* What a section of the stream is found by. */
+typedef struct Section {
+    const char *name; /* owner: Python */
+    uint32_t instance_id;
+} Section;
+
+/* Owner: this file; a Section of each object that may wait, while a load of the VM runs, else NULL. */
+static GHashTable *objects;
+static GArray *row;             /* owner: this file, with objects; of Waiting, in stream order */
 static QvObject *next;          /* the object that row waits for; or NULL */
 static const uint8_t *position; /* of the stream when the load of an object began; or NULL */
 
 static guint hash_section(gconstpointer key)
 {
-    const QvSection *section = key;
+    const Section *section = key;
 
     return g_str_hash(section->name) + section->instance_id * 2654435761u;
 }
 
 static gboolean is_same_section(gconstpointer a, gconstpointer b)
 {
-    const QvSection *one = a, *other = b;
+    const Section *one = a, *other = b;
 
     return one->instance_id == other->instance_id && !strcmp(one->name, other->name);
 }
@@ -66,15 +73,55 @@ static bool may_wait(const QvObject *object)
            && !qv_is_early(object->object_class->vmsd);
 }
 
-void qv_restore_batch_add(QvObject *object, uint32_t instance_id)
+static bool some_wait(void)
 {
-    if (!objects) {
-        objects = g_hash_table_new(hash_section, is_same_section);
-        row = g_array_new(false, false, sizeof(Waiting));
+    return row && row->len;
+}
+
+/* Let none wait: their restores were made, or will not be made. */
+static void forget(void)
+{
+    guint i;
+
+    for (i = 0; row && i < row->len; i++) {
+        g_array_index(row, Waiting, i).object->waits = false;
     }
-    object->section = (QvSection){ object->object_class->vmsd->name, instance_id };
-    if (may_wait(object)) {
-        g_hash_table_insert(objects, &object->section, object);
+    if (row) {
+        g_array_set_size(row, 0);
+    }
+    next = NULL;
+    position = NULL;
+}
+
+static Section section_of(const QvObject *object)
+{
+    return (Section){ object->object_class->vmsd->name, object->instance_id };
+}
+
+void qv_restore_batch_begin_load(void)
+{
+    QvObject *object;
+
+    qv_restore_batch_end_load();
+    objects = g_hash_table_new_full(hash_section, is_same_section, g_free, NULL);
+    row = g_array_new(false, false, sizeof(Waiting));
+    QTAILQ_FOREACH(object, &qv_whole_load.objects, entry)
+    {
+        if (may_wait(object)) {
+            Section section = section_of(object);
+
+            g_hash_table_insert(objects, g_memdup2(&section, sizeof(section)), object);
+        }
+    }
+}
+
+void qv_restore_batch_end_load(void)
+{
+    forget();
+    g_clear_pointer(&objects, g_hash_table_destroy);
+    if (row) {
+        g_array_free(row, true);
+        row = NULL;
     }
 }
 
@@ -93,8 +140,10 @@ static void leave_row(QvObject *object)
 
 void qv_restore_batch_remove(QvObject *object)
 {
-    if (may_wait(object)) {
-        g_hash_table_remove(objects, &object->section);
+    if (objects && may_wait(object)) {
+        Section section = section_of(object);
+
+        g_hash_table_remove(objects, &section);
     }
     if (object->waits) {
         leave_row(object);
@@ -107,7 +156,7 @@ void qv_restore_batch_remove(QvObject *object)
 /* Return whether the stream of the load that runs is the one that this thread reads from. */
 static bool can_peek(void)
 {
-    return qv_whole_load.stream && qv_whole_load.of_migration == qv_in_coroutine()
+    return objects && qv_whole_load.stream && qv_whole_load.of_migration == qv_in_coroutine()
            && !qv_in_postcopy();
 }
 
@@ -146,14 +195,14 @@ static QvObject *peek_object(void)
     bytes += at + HEADER_SIZE;
     memcpy(name, bytes, length);
     name[length] = 0;
-    return g_hash_table_lookup(objects, &(QvSection){ name, ldl_be_p(bytes + length) });
+    return g_hash_table_lookup(objects, &(Section){ name, ldl_be_p(bytes + length) });
 }
 
 /* Return the object that the one whose fields were just loaded may wait for, or NULL. */
 static QvObject *find_next(QvObject *object)
 {
     /* If others wait already, this object's header was found in the same file. */
-    bool certain = row->len || (position && can_peek() && peek(1) && peek(1) != position);
+    bool certain = some_wait() || (position && can_peek() && peek(1) && peek(1) != position);
     QvObject *found = certain ? peek_object() : NULL;
 
     return found != object ? found : NULL;
@@ -178,8 +227,8 @@ static void explain(const QvObject *failed, const QvObject *last, char **errmsg)
 
     *errmsg = g_strdup_printf("%s (this is '%s', instance %u; it is restored together with the "
                               "devices behind it in the stream, so QEMU names the last one, '%s')",
-                              reason, failed->section.name, failed->section.instance_id,
-                              last->section.name);
+                              reason, failed->object_class->vmsd->name, failed->instance_id,
+                              last->object_class->vmsd->name);
 }
 
 /* A QvPythonHook, because it has to run on the large stack. */
@@ -204,31 +253,17 @@ static int commit_row(void *unused, int unused_too, char **errmsg)
 
 int qv_restore_batch_flush(char **errmsg)
 {
-    int ret = row && row->len ? qv_call_python(commit_row, NULL, 0, errmsg) : 0;
+    int ret = some_wait() ? qv_call_python(commit_row, NULL, 0, errmsg) : 0;
 
-    qv_restore_batch_forget();
+    forget();
     return ret;
-}
-
-void qv_restore_batch_forget(void)
-{
-    guint i;
-
-    for (i = 0; row && i < row->len; i++) {
-        g_array_index(row, Waiting, i).object->waits = false;
-    }
-    if (row) {
-        g_array_set_size(row, 0);
-    }
-    next = NULL;
-    position = NULL;
 }
 
 int qv_restore_batch_begin(QvObject *object, char **errmsg)
 {
     int ret = 0;
 
-    if (row->len) {
+    if (some_wait()) {
         if (object == next) {
             return 0;
         }
@@ -243,11 +278,11 @@ int qv_restore_batch_commit(QvObject *object, int version_id, char **errmsg)
 {
     Waiting one = { object, version_id };
 
-    if (!row->len && !position) {
+    if (!some_wait() && !position) {
         return commit(object, version_id, NULL, errmsg);
     }
     next = find_next(object);
-    if (!next && !row->len) {
+    if (!next && !some_wait()) {
         return commit(object, version_id, NULL, errmsg);
     }
     g_array_append_val(row, one);

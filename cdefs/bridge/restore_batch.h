@@ -10,8 +10,10 @@
 
 #include "bridge/object.h"
 
-/* Add a registered object, and remove it again. */
-void qv_restore_batch_add(QvObject *object, uint32_t instance_id);
+/* Note that QEMU begins to load the VM, and that it has ended that. */
+void qv_restore_batch_begin_load(void);
+void qv_restore_batch_end_load(void);
+/* Forget an object that is registered no more. */
 void qv_restore_batch_remove(QvObject *object);
 /*
  * Prepare for the load of an object, as part of a load of the VM.  This restores what waits, should
@@ -22,7 +24,5 @@ int qv_restore_batch_begin(QvObject *object, char **errmsg);
 int qv_restore_batch_commit(QvObject *object, int version_id, char **errmsg);
 /* Restore what still waits. */
 int qv_restore_batch_flush(char **errmsg);
-/* Forget what waits, because the load has failed. */
-void qv_restore_batch_forget(void);
 
 #endif
