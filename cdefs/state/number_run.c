@@ -14,10 +14,13 @@
 #include "state/memory.h"
 #include "state/object_util.h"
 #include "state/values.h"
+#include <limits.h>
 
 typedef struct {
     PyObject *name; /* strong: the attribute, interned */
     Field *field;   /* strong */
+    /* The ints that store_int() stores; none if low is greater. */
+    long long low, high;
 } Number;
 
 typedef struct {
@@ -52,6 +55,21 @@ static void number_run_dealloc(PyObject *obj)
     qv_free_object(obj);
 }
 
+static void set_limits(Number *number)
+{
+    const Field *field = number->field;
+
+    if (strchr("?fd", field->kind)) {
+        number->low = 1;
+        number->high = 0;
+        return;
+    }
+    number->low = field->low;
+    number->high = strchr("bhiq", field->kind) ? (long long)field->high
+                   : field->high > LLONG_MAX   ? LLONG_MAX
+                                               : (long long)field->high;
+}
+
 /* Add a field and its attribute; -1 with an exception. */
 static int add(NumberRun *self, PyObject *name, PyObject *field)
 {
@@ -64,7 +82,8 @@ static int add(NumberRun *self, PyObject *name, PyObject *field)
     }
     Py_INCREF(name);
     PyUnicode_InternInPlace(&name);
-    self->numbers[self->count++] = (Number){ name, (Field *)Py_NewRef(field) };
+    self->numbers[self->count] = (Number){ .name = name, .field = (Field *)Py_NewRef(field) };
+    set_limits(&self->numbers[self->count++]);
     if (number->offset + number->size > self->end) {
         self->end = number->offset + number->size;
     }
@@ -115,9 +134,45 @@ static Memory *memory_of(NumberRun *self, PyObject *obj, Py_ssize_t at)
     return memory;
 }
 
+/*
+ * Store what nearly all values are, an int that is within the limits, in half the time that
+ * qv_store_value() takes.  False: that decides.
+ */
+static bool store_int(const Number *number, char *p, PyObject *value)
+{
+    long long whole;
+    int overflow;
+
+    if (!PyLong_CheckExact(value)) {
+        return false;
+    }
+    whole = PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (overflow || whole < number->low || whole > number->high) {
+        return false;
+    }
+    switch (number->field->size) {
+    case 1:
+        *(uint8_t *)p = whole;
+        break;
+    case 2:
+        *(uint16_t *)p = whole;
+        break;
+    case 4:
+        *(uint32_t *)p = whole;
+        break;
+    default:
+        *(uint64_t *)p = whole;
+        break;
+    }
+    return true;
+}
+
 /* memory->mem may move while a value's __index__() runs. */
 static int store(const Number *number, Memory *memory, Py_ssize_t at, PyObject *value)
 {
+    if (store_int(number, memory->mem + at + number->field->offset, value)) {
+        return 0;
+    }
     return qv_store_value(number->field, memory->mem + at + number->field->offset, value, -1);
 }
 
