@@ -43,7 +43,7 @@ int qv_call_python(QvPythonHook *hook, void *handle, int argument, char **errmsg
     int ret;
 
     /* A thread's own stack is large enough, and a nested hook is on the large stack already. */
-    if (in_use || !qv_in_coroutine()) {
+    if (!qv_in_coroutine() || in_use) {
         return hook(handle, argument, errmsg);
     }
     if (!stack) {

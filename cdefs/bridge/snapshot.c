@@ -126,8 +126,12 @@ static void copy_in(void *opaque)
 
 static int copy_parts(QvObject *object, bool out, int *gil, char **errmsg)
 {
-    int ret = lock_parts(object, gil, errmsg);
+    int ret;
 
+    if (!object->object_class->n_parts) {
+        return 0;
+    }
+    ret = lock_parts(object, gil, errmsg);
     if (ret == 0) {
         ret = out ? check_parts(object, false, errmsg) : 0;
         if (ret == 0) {
