@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import errno
-import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from ..bindings.loader import _state
 from ..bindings.native import ffi, lib
 from ..errors import VMStateError
+from ..state.uncaught import print_exception
 from .python_staging import PythonStaging
 
 __all__ = [
@@ -35,7 +34,7 @@ def _plain_hooks() -> dict[int, str]:
 
 def _print_exception(_type: object, exc: BaseException, _trace: object) -> None:
     """Print an exception raised outside the ``try`` of a callback, as by a signal handler."""
-    traceback.print_exception(exc, file=sys.stderr)
+    print_exception(exc)
 
 
 def _run_hook(handle: Any, errmsg: Any, name: str, call: Callable[[PythonStaging], object]) -> int:
@@ -85,5 +84,5 @@ def qv_py_roll_back(undo: Any, _unused: int, _errmsg: Any) -> int:
         staging.roll_back(undos, failed)
     if not hasattr(failed, "__notes__"):
         return 0
-    traceback.print_exception(failed, file=sys.stderr)
+    print_exception(failed)
     return -errno.EINVAL

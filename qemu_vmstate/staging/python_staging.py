@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import sys
-import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -30,6 +28,7 @@ from ..errors import InvalidError, to_errno
 from ..layout.traversal import check_struct, path_at, structs
 from ..layout.vmstruct import VMStruct
 from ..state.cells import Mutex, lock_all, pointee
+from ..state.uncaught import print_exception
 from ..state.undo import Undo, roll_back_all
 from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks, forget, watch
@@ -274,7 +273,7 @@ class PythonStaging(Staging):
         errmsg[0] = lib().qv_strdup(message.replace("\0", "\\0").encode(errors="backslashreplace"))
         raised = self.bridge_object.raised()
         if raised is None:
-            traceback.print_exception(exc, file=sys.stderr)
+            print_exception(exc)
         elif not any(exc is earlier for earlier in raised):
             place = f"in the {hook} hook of {self.description.name}, at {self._current}"
             if raised:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bindings.loader import _state
 from ..errors import LockError
+
+if TYPE_CHECKING:
+    import traceback
+    from types import FrameType
 
 __all__ = ["check_lock_order"]
 
@@ -64,6 +66,8 @@ def check_lock_order(on: bool = True) -> None:
 
 def _stack() -> traceback.StackSummary:
     """Return the stack of the call into this package, innermost frame last."""
+    import traceback  # here, because few programs switch the check on
+
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 - inspect takes 6 ms to import
     while frame and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import enum
-import sys
-import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +12,7 @@ from ..bindings.native import ffi, in_vm, lib
 from ..errors import OutOfRangeError
 from ..wire.types import SCALARS
 from .bql import bql_locked
+from .uncaught import print_exception
 
 __all__ = ["QEMUClockType", "QEMUTimer", "clock_get_ns"]
 
@@ -132,7 +131,7 @@ def _free_dead() -> None:
             lib().qv_timer_free(timer)
 
 
-@ffi.def_extern(onerror=lambda _type, exc, _trace: traceback.print_exception(exc, file=sys.stderr))  # type: ignore[untyped-decorator]
+@ffi.def_extern(onerror=lambda _type, exc, _trace: print_exception(exc))  # type: ignore[untyped-decorator]
 def qv_py_timer(handle: Any) -> None:
     """Run the callback of a timer that has expired."""
     timer: QEMUTimer | None = ffi.from_handle(handle)()

@@ -12,8 +12,6 @@ user's function on a large stack (cdefs/bridge/python_call.c).
 from __future__ import annotations
 
 import errno
-import sys
-import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +20,7 @@ from ..bindings.loader import _state
 from ..bindings.native import ffi, in_vm, lib
 from ..layout.traversal import has_subsections, memory_is_value, structs_in
 from ..layout.vmstruct import VMStruct, asdict
+from ..state.uncaught import print_exception
 from ..wire.types import FieldInfo, StructType
 
 __all__ = ["asks", "differs", "exists_callback", "forget", "needed_callback", "watch"]
@@ -52,7 +51,7 @@ def _failed(address: int, cls_ref: ClassRef, what: str, exc: BaseException) -> N
             report(exc, address - start, cls_ref(), what)
             return
     # Memory that is not watched is part of no save or load that could fail.
-    traceback.print_exception(exc, file=sys.stderr)
+    print_exception(exc)
 
 
 def _answer(
