@@ -54,7 +54,14 @@ static bool need(Window *window, size_t n)
     }
     skip_used(window);
     window->size = qv.qemu_peek_buffer(window->f, &window->bytes, n, 0);
-    return window->size >= n;
+    if (window->size >= n) {
+        return true;
+    }
+    if (window->size) {
+        /* At the end of the stream QEMU has moved the bytes and returns where they were before. */
+        window->size = qv.qemu_peek_buffer(window->f, &window->bytes, window->size, 0);
+    }
+    return false;
 }
 
 static const unsigned char *take(Window *window, size_t n)

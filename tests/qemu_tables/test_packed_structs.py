@@ -218,6 +218,32 @@ def test_random_bytes_with_heads(data: bytes, draw: st.DataObject) -> None:
     both.compare(bytes(stream))
 
 
+# ------------------------------------------------------------------------- the end of the stream
+class Before(VMStruct, name="before"):
+    number: u32 = 0x01020304
+
+
+class Numbers(VMStruct, name="numbers"):
+    limited: u16 = field(default=2, minimum=2, maximum=9)
+    numbers: Array[u16, Literal[170]]
+
+
+class TwoParts(Device, name="two"):
+    before: Migratable[Mutex[Before]]
+    part: Migratable[Mutex[Numbers]]
+
+
+def test_a_stream_that_ends_behind_other_bytes_of_its_buffer() -> None:
+    """QEMU moves what is buffered when it looks for more, and there is no more."""
+    source: Any = TwoParts()
+    with source.part.lock() as part:
+        part.numbers = range(1000, 1170)
+    data = save(source)
+    both = Pair(TwoParts(), TwoParts())
+    for length in range(len(data)):
+        assert both.compare(data[:length]).error.startswith("StreamError")
+
+
 # ------------------------------------------------------------------------------------ the JSON
 class Gaps(VMStruct, name="gaps", version_id=2):
     before: Unused[Literal[3]]
