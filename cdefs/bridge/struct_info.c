@@ -32,8 +32,7 @@ static int put_struct(QEMUFile *f, void *pv, size_t size, const VMStateField *fi
 
 const VMStateInfo *qv_packer_use(const QvPacker *packer, VMStateField *field)
 {
-    int elements = VMS_ARRAY | VMS_VARRAY_UINT8 | VMS_VARRAY_UINT16 | VMS_VARRAY_UINT32
-                   | VMS_VARRAY_INT32 | qv_multiply_elements();
+    int elements = QV_ELEMENT_FLAGS | qv_multiply_elements();
     QvStructInfo *made;
 
     if ((field->flags & ~elements) != VMS_STRUCT) {

@@ -29,14 +29,20 @@ static const struct {
     { "cpudouble", 8, false, QV_ANY },
 };
 
+/* Each is looked up once: in a QEMU that exports no symbols that is a search through all of them. */
+static const VMStateInfo *look_up(const VMStateInfo **found, const char *name)
+{
+    if (!*found) {
+        *found = qv_vmstate_info(name);
+    }
+    return *found;
+}
+
 static const VMStateInfo *number_info(size_t i)
 {
     static const VMStateInfo *found[G_N_ELEMENTS(number_infos)];
 
-    if (!found[i]) {
-        found[i] = qv_vmstate_info(number_infos[i].name);
-    }
-    return found[i];
+    return look_up(&found[i], number_infos[i].name);
 }
 
 const QvPacker *qv_packer_of(const VMStateField *field)
@@ -50,10 +56,11 @@ const QvPacker *qv_packer_of(const VMStateField *field)
 
 static bool set_number(QvStep *step, const VMStateField *field)
 {
+    static const VMStateInfo *bool_info;
     size_t i = 0;
 
     step->kind = QV_NUMBERS;
-    if (field->info == qv_vmstate_info("bool")) {
+    if (field->info == look_up(&bool_info, "bool")) {
         step->kind = QV_BOOLS;
         step->width = 1;
     } else if (qv_info_is_timer(field->info)) {
@@ -91,9 +98,10 @@ static bool set_struct(QvStep *step, const VMStateField *field)
 
 static bool set_bytes(QvStep *step, const VMStateField *field, size_t n)
 {
-    bool unused = field->info == qv_vmstate_info("unused_buffer");
+    static const VMStateInfo *unused_info, *buffer_info;
+    bool unused = field->info == look_up(&unused_info, "unused_buffer");
 
-    if (!unused && field->info != qv_vmstate_info("buffer")) {
+    if (!unused && field->info != look_up(&buffer_info, "buffer")) {
         return false;
     }
     step->kind = unused ? QV_UNUSED : QV_BYTES;
@@ -130,9 +138,7 @@ static int set_elements(QvStep *step, const VMStateField *field)
         step->n = field->num;
         flags &= ~qv_multiply_elements();
     }
-    return flags
-           & ~(VMS_ARRAY | VMS_VARRAY_UINT8 | VMS_VARRAY_UINT16 | VMS_VARRAY_UINT32
-               | VMS_VARRAY_INT32);
+    return flags & ~QV_ELEMENT_FLAGS;
 }
 
 /* False: QEMU has to walk the struct. */
@@ -315,7 +321,7 @@ size_t qv_packer_wire_size(const QvPacker *packer, const unsigned char *pv)
     }
     for (i = 0; i < packer->n_steps; i++) {
         const QvStep *step = &packer->steps[i];
-        size_t n = MIN(qv_step_items(step, pv), step->room);
+        size_t n = qv_step_items_with_room(step, pv);
 
         if (!step->element) {
             size += n * step->width;

@@ -12,6 +12,10 @@
 
 #include "bridge/qemu.h"
 
+/* The flags that say how many elements a field has. */
+#define QV_ELEMENT_FLAGS \
+    (VMS_ARRAY | VMS_VARRAY_UINT8 | VMS_VARRAY_UINT16 | VMS_VARRAY_UINT32 | VMS_VARRAY_INT32)
+
 typedef enum QvStepKind {
     QV_NUMBERS, /* in the host's byte order in memory */
     QV_BOOLS,
@@ -100,6 +104,12 @@ static inline size_t qv_step_items(const QvStep *step, const unsigned char *pv)
         count = step->count_is_signed ? (int64_t)ldl_he_p(at) : (int64_t)(uint32_t)ldl_he_p(at);
     }
     return count < 0 ? 0 : count * step->n;
+}
+
+/* Return the same, but no more than there is memory for. */
+static inline size_t qv_step_items_with_room(const QvStep *step, const unsigned char *pv)
+{
+    return MIN(qv_step_items(step, pv), step->room);
 }
 
 /* Return the bytes on the wire of the struct at pv. */

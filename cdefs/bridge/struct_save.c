@@ -131,7 +131,7 @@ static void put_struct(Sink *sink, const QvPacker *packer, const unsigned char *
     for (i = 0; i < packer->n_steps && (sink->f || sink->left); i++) {
         const QvStep *step = &packer->steps[i];
         const unsigned char *from = pv + step->offset;
-        size_t n = MIN(qv_step_items(step, pv), step->room);
+        size_t n = qv_step_items_with_room(step, pv);
 
         switch (step->kind) {
         case QV_NUMBERS:
@@ -192,7 +192,7 @@ void qv_struct_save_prefix(const QvPacker *packer, const unsigned char *pv, unsi
 static size_t measure(const QvFieldText *text, const unsigned char *pv, size_t *n)
 {
     const QvStep *step = &text->step;
-    size_t items = MIN(qv_step_items(step, pv), step->room);
+    size_t items = qv_step_items_with_room(step, pv);
 
     if (text->field->flags & (VMS_BUFFER | VMS_VBUFFER)) {
         *n = 1;

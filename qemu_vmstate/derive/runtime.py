@@ -171,7 +171,7 @@ def _element_path(path: str, index: int | None) -> str:
 
 def _put_under(exc: InvalidError, cls: type[Any], path: str, index: int | None = None) -> None:
     """Make the path of ``exc``, which begins at ``cls``, begin at ``path`` or an element of it."""
-    path = path if index is None else f"{path}[{index}]"
+    path = _element_path(path, index)
     first, dot, rest = exc.path.partition(".")
     if first in [base.__name__ for base in cls.__mro__]:
         exc.path = f"{path}{dot}{rest}"
