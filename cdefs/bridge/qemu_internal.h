@@ -69,8 +69,8 @@
 /* clang-format off */
 #define QV_INTERNAL_SYMBOLS(X)                                          \
     X(json_writer_end_array) X(json_writer_end_object)                  \
-    X(json_writer_free) X(json_writer_get) X(json_writer_int64)         \
-    X(json_writer_new) X(json_writer_start_array)                       \
+    X(json_writer_free) X(json_writer_get) X(json_writer_get_and_free)  \
+    X(json_writer_int64) X(json_writer_new) X(json_writer_start_array)  \
     X(json_writer_start_object) X(json_writer_str) X(module_call_init)  \
     X(vmstate_load_state) QV_SAVE_SYMBOL(X)
 /* clang-format on */

@@ -2,6 +2,7 @@
 /* The VMStateInfo with which QEMU saves and loads a struct as a whole. */
 #include "bridge/migration_error.h"
 #include "bridge/qemu_internal.h"
+#include "bridge/struct_json.h"
 #include "bridge/struct_load.h"
 #include "bridge/struct_save.h"
 

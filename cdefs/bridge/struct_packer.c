@@ -293,6 +293,7 @@ QvPacker *qv_packer_new(const VMStateDescription *vmsd, size_t size)
     }
     set_walked(packer, n);
     set_wire_sizes(packer);
+    packer->json = packer->fixed ? g_new0(QvPackerJson, 1) : NULL;
     packer->flat = packer->n_steps == 1 && packer->fixed && packer->steps->check == QV_ANY
                    && (packer->steps->kind == QV_NUMBERS || packer->steps->kind == QV_BYTES)
                    && packer->steps->offset == 0 && packer->wire == size;
@@ -307,6 +308,10 @@ void qv_packer_free(QvPacker *packer)
         g_free(packer->texts[i].name);
     }
     g_free(packer->texts);
+    if (packer->json && packer->json->members) {
+        g_string_free(packer->json->members, true);
+    }
+    g_free(packer->json);
     g_free(packer->steps);
     g_free(packer->walked_fields);
     g_free(packer);

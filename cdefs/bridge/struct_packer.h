@@ -58,6 +58,11 @@ typedef struct QvFieldText {
     QvStep step;               /* of this field alone */
 } QvFieldText;
 
+/* The JSON of a struct whose size is fixed. */
+typedef struct QvPackerJson {
+    GString *members; /* owner: the packer; NULL until they are needed; see struct_json.c */
+} QvPackerJson;
+
 struct QvPacker {
     const VMStateDescription *vmsd; /* owner: Python */
     /* The same without packed structs, for QEMU to walk. */
@@ -67,6 +72,7 @@ struct QvPacker {
     size_t n_steps;
     QvFieldText *texts; /* owner: this packer */
     size_t n_texts;
+    QvPackerJson *json; /* owner: this packer; NULL if the JSON is not always the same */
     size_t name_length; /* of vmsd->name */
     bool fixed;         /* it has always wire bytes on the wire */
     size_t wire;

@@ -2,7 +2,6 @@
 /* Saving structs as a whole. */
 #include "bridge/struct_save.h"
 #include "bridge/byte_order.h"
-#include "bridge/qemu_internal.h"
 
 #define CHUNK 4096
 /* From this size on, bytes go to QEMU's buffer without a stop in the chunk. */
@@ -184,53 +183,4 @@ void qv_struct_save_prefix(const QvPacker *packer, const unsigned char *pv, unsi
     sink.used = 0;
     put_struct(&sink, packer, pv);
     drain(&sink);
-}
-
-/* ------------------------------------------------------------------------ the JSON */
-
-/* Put the number of a field's elements into *n; return the size on the wire of the first one. */
-static size_t measure(const QvFieldText *text, const unsigned char *pv, size_t *n)
-{
-    const QvStep *step = &text->step;
-    size_t items = qv_step_items_with_room(step, pv);
-
-    if (text->field->flags & (VMS_BUFFER | VMS_VBUFFER)) {
-        *n = 1;
-        return items;
-    }
-    *n = items;
-    return step->element && items ? qv_packer_wire_size(step->element, pv + step->offset)
-                                  : step->width;
-}
-
-void qv_struct_describe(JSONWriter *vmdesc, const QvPacker *packer, const unsigned char *pv)
-{
-    size_t i, n, size;
-
-    qv_internal.json_writer_str(vmdesc, "vmsd_name", packer->vmsd->name);
-    qv_internal.json_writer_int64(vmdesc, "version", packer->vmsd->version_id);
-    qv_internal.json_writer_start_array(vmdesc, "fields");
-    for (i = 0; i < packer->n_texts; i++) {
-        const QvFieldText *text = &packer->texts[i];
-        const QvPacker *element = text->step.element;
-
-        size = measure(text, pv, &n);
-        if (!n) {
-            continue;
-        }
-        qv_internal.json_writer_start_object(vmdesc, NULL);
-        qv_internal.json_writer_str(vmdesc, "name", text->name);
-        if (n > 1) {
-            qv_internal.json_writer_int64(vmdesc, "array_len", n);
-        }
-        qv_internal.json_writer_str(vmdesc, "type", text->field->info->name);
-        if (element) {
-            qv_internal.json_writer_start_object(vmdesc, "struct");
-            qv_struct_describe(vmdesc, element, pv + text->step.offset);
-            qv_internal.json_writer_end_object(vmdesc);
-        }
-        qv_internal.json_writer_int64(vmdesc, "size", size);
-        qv_internal.json_writer_end_object(vmdesc);
-    }
-    qv_internal.json_writer_end_array(vmdesc);
 }

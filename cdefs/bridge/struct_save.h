@@ -9,7 +9,5 @@ void qv_struct_save(QEMUFile *f, const QvPacker *packer, const unsigned char *pv
 /* Put the first size bytes of what qv_struct_save() would save into memory. */
 void qv_struct_save_prefix(const QvPacker *packer, const unsigned char *pv, unsigned char *memory,
                            size_t size);
-/* Write what vmstate_save_state() writes with packer->walked into the current JSON object. */
-void qv_struct_describe(JSONWriter *vmdesc, const QvPacker *packer, const unsigned char *pv);
 
 #endif

@@ -17,7 +17,7 @@ BRIDGE = (
     ("bql", "python_call", "object_class", "migration_error", "memory_file", "timer"),
     ("vmstate_infos", "object", "bridge_functions"),
     ("struct_packer",),
-    ("struct_save",),
+    ("struct_save", "struct_json"),
     ("struct_load",),
     ("struct_info",),
     ("subsections", "undo_log"),

@@ -261,6 +261,27 @@ def test_names_that_are_not_the_only_ones_get_a_number() -> None:
     ]
 
 
+class Fixed(VMStruct, name='fi"xed'):
+    point: Point
+    points: Array[Point, Literal[2]]
+    numbers: Array[u16, Literal[3]]
+
+
+class AmongOthers(Device, name="outer"):
+    before: u8 = 1
+    part: Migratable[Mutex[Fixed]]
+    after: u8 = 2
+
+
+def test_the_json_of_a_struct_of_fixed_size_is_the_same_each_time() -> None:
+    both = pair(AmongOthers)
+    with walked():
+        expected = description_text(both.walked)
+    assert expected.count('"vmsd_name": "fi\\"xed"') == 1
+    # The first time it is written member by member, and then at once.
+    assert [description_text(device) for device in (both.packed, AmongOthers())] == 2 * [expected]
+
+
 # ---------------------------------------------------------------------------------- large structs
 class Large(VMStruct, name="large"):
     numbers: Array[u64, Literal[5000]]

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef QV_STRUCT_JSON_H
+#define QV_STRUCT_JSON_H
+
+#include "bridge/struct_packer.h"
+
+/* Write what vmstate_save_state() writes with packer->walked into the current JSON object. */
+void qv_struct_describe(JSONWriter *vmdesc, const QvPacker *packer, const unsigned char *pv);
+
+#endif
