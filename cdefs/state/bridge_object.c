@@ -106,7 +106,7 @@ static PyObject *save(BridgeObject *self, bool describe)
     } else {
         result = describe
                      ? PyUnicode_DecodeUTF8(saved.vmdesc, strlen(saved.vmdesc), "backslashreplace")
-                     : PyBytes_FromStringAndSize((const char *)saved.data, saved.size);
+                     : qv_new_bytes(saved.data, saved.size);
         functions->end_save(&saved);
     }
     end(&call);

@@ -293,7 +293,7 @@ static bool keep_undo(FastPath *self, Py_ssize_t index, bool needed)
     PyObject *undo = NULL;
 
     if (conversion->undo == UNDO_MEMORY) {
-        undo = PyBytes_FromStringAndSize(state->mem, state->size);
+        undo = qv_new_bytes(state->mem, state->size);
     } else if (needed || conversion->undo == UNDO_CALL) {
         undo = PyObject_CallMethodObjArgs(conversion->state, undo_name, self->own_version, NULL);
     } else {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Helpers for types and methods of the _state extension. */
 #include "state/object_util.h"
+#include <sys/mman.h>
 
 void qv_free_object(PyObject *obj)
 {
@@ -32,4 +33,25 @@ PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssi
     Py_XDECREF(tuple);
     Py_XDECREF(keywords);
     return result;
+}
+
+/* From this size on malloc() maps new memory each time, which the system clears when it is used. */
+#define ALWAYS_MAPPED (32 * 1024 * 1024)
+#define HUGE_PAGE (2 * 1024 * 1024)
+
+PyObject *qv_new_bytes(const void *memory, size_t size)
+{
+    PyObject *made = PyBytes_FromStringAndSize(NULL, size);
+    char *bytes = made ? PyBytes_AsString(made) : NULL;
+
+    if (bytes && size >= ALWAYS_MAPPED) {
+        uintptr_t start = ((uintptr_t)bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        uintptr_t end = ((uintptr_t)bytes + size) / HUGE_PAGE * HUGE_PAGE;
+
+        madvise((void *)start, end - start, MADV_HUGEPAGE);
+    }
+    if (bytes) {
+        memcpy(bytes, memory, size);
+    }
+    return made;
 }

@@ -16,5 +16,7 @@ void qv_free_object(PyObject *obj);
 /* Call obj.name() with the arguments of a METH_FASTCALL | METH_KEYWORDS function. */
 PyObject *qv_call(PyObject *obj, const char *name, PyObject *const *args, Py_ssize_t count,
                   PyObject *names);
+/* Return bytes with a copy of the memory, which may be large; NULL with an exception. */
+PyObject *qv_new_bytes(const void *memory, size_t size);
 
 #endif
