@@ -256,15 +256,18 @@ int qv_object_fill(QvObject *object, bool preserve, int *gil, char **errmsg)
 static bool copy_only_part(QvObject *object, bool out)
 {
     const QvObjectClass *object_class = object->object_class;
+    const QvPart *part = object_class->parts;
     QvCell *cell = object->only.cell;
     bool usable;
 
-    if (object_class->n_parts != 1 || object_class->parts->is_ref_cell || qv_cell_trylock(cell)) {
+    if (object_class->n_parts != 1 || part->is_ref_cell || qv_cell_trylock(cell)) {
         return false;
     }
     usable = !cell->poisoned;
-    if (usable) {
-        (out ? copy_out : copy_in)(object);
+    if (usable && out) {
+        memcpy(object->staging + part->offset, object->only.memory, part->size);
+    } else if (usable) {
+        copy_in(object);
     }
     qv_cell_unlock(cell);
     return usable;

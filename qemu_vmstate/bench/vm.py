@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ def in_vms(
     registrations: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qemu-vmstate-")))
+        sink = stack.enter_context(_sink(folder / "sink"))
 
         def incoming(path: str) -> VM:
             script, name = vm_script.__file__, f"{path.replace(' ', '-')}-incoming"
@@ -68,7 +71,8 @@ def in_vms(
             for busy in threads:
                 say(f"in VMs: {devices} devices beside {busy} busy threads")
                 measured = _Measured(vms, busy)
-                rounds({path: measured.migration(path) for path in VM_PATHS}, turns, seconds)
+                calls = {path: measured.migration(path, sink) for path in VM_PATHS}
+                rounds(calls, turns, seconds)
                 if devices in load_counts:
                     rounds({path: measured.snapshot(path) for path in VM_PATHS}, turns, seconds)
                     calls = {
@@ -81,6 +85,35 @@ def in_vms(
             say("in VMs: registering C devices that QEMU numbers")
             registrations.append(_numbered_by_qemu(counts[-1], vms[REFERENCE], grown))
     return rows, registrations
+
+
+@contextlib.contextmanager
+def _sink(path: Path) -> Iterator[str]:
+    """Give the URI of a socket at ``path`` that reads everything and keeps nothing.
+
+    QEMU forks for ``exec:``, and then copies each page that the save writes to: no live migration
+    does.
+    """
+
+    def drain() -> None:
+        memory = bytearray(1 << 20)
+        with contextlib.suppress(OSError):  # the listening socket was shut down
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    while connection.recv_into(memory):
+                        pass
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        thread = threading.Thread(target=drain)
+        thread.start()
+        try:
+            yield f"unix:{path}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def _numbered_by_qemu(
@@ -117,13 +150,13 @@ class _Measured:
         for name, value in values.items():
             self._samples.setdefault(name, Samples()).add(path, value)
 
-    def migration(self, path: str) -> Any:
-        """Return a function that migrates the VM of ``path`` to /dev/null."""
+    def migration(self, path: str, uri: str) -> Any:
+        """Return a function that migrates the VM of ``path`` to ``uri``."""
         vm = self._vms[path]
 
         def call() -> float:
             with self._with_threads(vm):
-                vm.migrate("exec:cat >/dev/null")
+                vm.migrate(uri)
                 info = vm.wait_migration()
             span = vm.python.call("span_ms")
             vm.cont()
