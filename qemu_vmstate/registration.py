@@ -135,7 +135,7 @@ def register(obj: Any, instance_id: int = 0, *, name: str | None = None) -> Regi
 
     If the snapshot or restore of the object needs Python, this reduces the interpreter's switch
     interval (``sys.setswitchinterval()``) to half a millisecond: so long can a busy Python thread
-    delay a migration.
+    delay a migration.  While an incoming migration is loaded, it is a tenth of a millisecond.
 
     Raises ``RegistrationError`` outside a VM, for a name and instance that are
     registered already, while a migration runs, and from inside a snapshot or restore.

@@ -46,6 +46,7 @@ static GHashTable *objects;
 static GArray *row;             /* owner: this file, with objects; of Waiting, in stream order */
 static QvObject *next;          /* the object that row waits for; or NULL */
 static const uint8_t *position; /* of the stream when the load of an object began; or NULL */
+static bool python_waits;       /* begin_load() of qv_python_table was called */
 
 static guint hash_section(gconstpointer key)
 {
@@ -98,8 +99,22 @@ static Section section_of(const QvObject *object)
     return (Section){ object->object_class->vmsd->name, object->instance_id };
 }
 
+/* These are QvPythonHooks, because they have to run on the large stack. */
+static int begin_python(void *unused, int unused_too, char **unused_errmsg)
+{
+    qv_python_table->begin_load();
+    return 0;
+}
+
+static int end_python(void *unused, int unused_too, char **unused_errmsg)
+{
+    qv_python_table->end_load();
+    return 0;
+}
+
 void qv_restore_batch_begin_load(void)
 {
+    bool needs_python = false;
     QvObject *object;
 
     qv_restore_batch_end_load();
@@ -111,12 +126,21 @@ void qv_restore_batch_begin_load(void)
             Section section = section_of(object);
 
             g_hash_table_insert(objects, g_memdup2(&section, sizeof(section)), object);
+            needs_python = needs_python || (object->hooks & QV_HOOK_RESTORE);
         }
+    }
+    /* At the begin of a snapshot's load the machine has stopped, and it would be one more wait. */
+    if (needs_python && qv_whole_load.of_migration) {
+        python_waits = qv_call_python(begin_python, NULL, 0, NULL) == 0;
     }
 }
 
 void qv_restore_batch_end_load(void)
 {
+    if (python_waits) {
+        python_waits = false;
+        qv_call_python(end_python, NULL, 0, NULL);
+    }
     forget();
     g_clear_pointer(&objects, g_hash_table_destroy);
     if (row) {

@@ -22,6 +22,9 @@ typedef struct QvPython {
     int (*enter_batch)(void);
     void (*keep)(void);
     void (*leave_batch)(int state);
+    /* Between these, threads that wait for the GIL, as a batch will, get it sooner. */
+    void (*begin_load)(void);
+    void (*end_load)(void);
     /*
      * Return 0, a negative errno with a message in *errmsg, or QV_FALL_BACK.  The caller has
      * the GIL; with_locks may be NULL.  preserve: not for a save, but for a load to begin with.

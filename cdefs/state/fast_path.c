@@ -6,9 +6,9 @@
 #include "state/fast_path.h"
 #include "shared/cells.h"
 #include "state/cell.h"
+#include "state/gil.h"
 #include "state/memory.h"
 #include "state/object_util.h"
-#include <time.h>
 
 /*
  * How a restore is undone: UNDO_CALL with the result of __undo_migrated_state__(), UNDO_MEMORY
@@ -456,83 +456,14 @@ static int restore(void *context, int version_id, void **undo, QvWithLocks *with
     return i < self->count ? fail(self, i, "post_load", errmsg) : 0;
 }
 
-static int enter(void)
-{
-    return PyGILState_Ensure();
-}
-
-static void leave(int state)
-{
-    PyGILState_Release(state);
-}
-
-/*
- * A thread that waits for the GIL asks for it after a switch interval in which it has not changed
- * hands.  Whoever is asked gives it up, and beside four busy threads gets it back after as many
- * intervals, which happens several times in a batch of a thousand objects.  So shortly before that
- * the GIL changes hands here, between two thread states of this thread, and those that wait begin
- * to wait anew.  One of them is woken each time, but finds that this thread has the GIL again,
- * unless it is scheduled in the instant between; so this is done no oftener than necessary.
- */
-#define KEEP_NS 400000 /* register() makes the interval 500,000 ns at most */
-
-/* The GIL guards these. */
-static PyThreadState *other; /* owner: the batch that runs; or NULL */
-static int64_t kept_at;
-
-static int64_t now(void)
-{
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return at.tv_sec * 1000000000LL + at.tv_nsec;
-}
-
-static int enter_batch(void)
-{
-    int state = enter();
-
-    kept_at = now();
-    return state;
-}
-
-static void keep(void)
-{
-    PyThreadState *own;
-
-    if (now() - kept_at < KEEP_NS) {
-        return;
-    }
-    own = PyThreadState_Get();
-    /* A debug build of CPython 3.11 ends if a thread uses a second thread state. */
-    if (!other && !PySys_GetObject("gettotalrefcount")) {
-        other = PyThreadState_New(PyThreadState_GetInterpreter(own));
-    }
-    if (other) {
-        PyEval_ReleaseThread(own);
-        PyEval_AcquireThread(other);
-        PyEval_ReleaseThread(other);
-        PyEval_AcquireThread(own);
-    }
-    kept_at = now();
-}
-
-static void leave_batch(int state)
-{
-    if (other) {
-        PyThreadState_Clear(other);
-        PyThreadState_Delete(other);
-        other = NULL;
-    }
-    leave(state);
-}
-
 const QvPython qv_python = {
-    .enter = enter,
-    .leave = leave,
-    .enter_batch = enter_batch,
-    .keep = keep,
-    .leave_batch = leave_batch,
+    .enter = qv_gil_enter,
+    .leave = qv_gil_leave,
+    .enter_batch = qv_gil_enter_batch,
+    .keep = qv_gil_keep,
+    .leave_batch = qv_gil_leave_batch,
+    .begin_load = qv_gil_begin_load,
+    .end_load = qv_gil_end_load,
     .snapshot = snapshot,
     .restore = restore,
     .release = release,

@@ -31,7 +31,7 @@ BRIDGE = (
 )
 STATE = (
     ("object_util",),
-    ("types",),
+    ("gil", "types"),
     ("memory",),
     ("values", "cell", "bql"),
     ("guard", "field", "array", "number_run", "bridge_object"),

@@ -58,6 +58,18 @@ def test_an_incoming_migration_restores_a_row_together(start: StartVM) -> None:
     assert values(there) == {10}
 
 
+def test_busy_threads_give_the_gil_up_sooner_while_a_migration_comes_in(start: StartVM) -> None:
+    """The interval is short when a row waits for the GIL, but not while it works."""
+    here, there = start("here", script=SCRIPT), start("there", script=SCRIPT, incoming=True)
+    for vm in (here, there):
+        vm.python.exec("watch()")
+    there.python.exec("sys.setswitchinterval(0.25)")
+    here.migrate_to(there)
+    assert there.python.eval("intervals") == [0.25] * len(PYTHON)
+    assert there.python.eval("outside") == [pytest.approx(0.0001)]
+    assert there.python.eval("sys.getswitchinterval()") == 0.25
+
+
 def test_a_snapshot_restores_a_row_together(start: StartVM) -> None:
     vm = start(script=SCRIPT, disk=True)
     vm.python.exec("assign(1)")

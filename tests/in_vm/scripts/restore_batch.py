@@ -30,6 +30,10 @@ restored: list[tuple[int, int, int]] = []
 """``(number, ticks, time)`` of each restore that Python made."""
 staged: list[list[int]] = []
 """What the staging structs of a device's row had at each restore, as in ``values()``."""
+intervals: list[float] = []
+"""The interpreter's switch interval at each of these restores."""
+outside: list[float] = []
+"""The same in a hook outside of the rows."""
 refuse: set[int] = set()
 ticks = 0
 
@@ -42,6 +46,7 @@ class State(VMStruct):
         frame = inspect.currentframe()
         if frame and frame.f_back is None:  # QEMU calls, not an undo
             restored.append((source.number, ticks, time.monotonic_ns()))
+            intervals.append(sys.getswitchinterval())
             if source.number < 8:
                 first = source.number // 4 * 4
                 staged.append([loaded(first + number) for number in (0, 2, 3)])
@@ -74,6 +79,15 @@ class Native(Device, name="row-native"):
     state: Migratable[Mutex[Plain]]
 
 
+class Watcher(Device, name="row-watcher"):
+    """A device that is in no row, because its load calls Python before the restore."""
+
+    state: Migratable[Mutex[Plain]]
+
+    def pre_load(self) -> None:
+        outside.append(sys.getswitchinterval())
+
+
 devices: dict[int, Any] = {}
 registrations = {}
 lib().qv_mark_register(0)
@@ -98,6 +112,12 @@ def add(numbers: list[int]) -> None:
     for number in numbers:
         devices[number] = Part(state=Mutex(State(number=number)))
         registrations[number] = register(devices[number], number)
+
+
+def watch() -> None:
+    """Add a device that is in no row."""
+    devices[200] = Watcher()
+    registrations[200] = register(devices[200], 200)
 
 
 def assign(value: int) -> None:
