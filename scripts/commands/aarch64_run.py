@@ -21,6 +21,8 @@ from .checks import ONCE, Result, Run, summary
 # Emulated Python takes about 15 times as long.
 STEP_SECONDS = 3 * 3600
 TEST_SECONDS = 3600
+# QEMU's user-mode emulation has a buffer of 128 MiB for translated code, and tables for it.
+CODE_MIB = 160
 
 USAGE = """\
 usage: scripts/test-aarch64 [PYTEST ARGUMENT ...]
@@ -84,6 +86,7 @@ def _run(extra: Sequence[str]) -> tuple[Environment, list[Result]]:
         build = _configured(root, tree.source, tree.version)
         native = _built(root, build, tree.version)
     os.environ["QEMU_VMSTATE_NATIVE"] = str(native)
+    os.environ["QEMU_VMSTATE_FUZZ_EMULATOR_MIB"] = str(CODE_MIB)
     environment = Environment("test", str(root.python))
     steps = Run(environment, extra, STEP_SECONDS)
     options = ["-m", "not measured", "-o", f"timeout={TEST_SECONDS}", "-n", "2"]
