@@ -153,7 +153,9 @@ class Module:
         if cls.members:
             lines.append("")
         # A class attribute would hide the type of that name from the declarations after it.
-        taken = {*_VOCABULARY, *self._classes, *ATTRIBUTES[cls.base]}
+        # A device's fields are those of a layout class, its Migrated, too.
+        own = ATTRIBUTES[cls.base] | ATTRIBUTES["VMStruct"]
+        taken = {*_VOCABULARY, *self._classes, *own}
         names: set[str] = set()
         for member in cls.members:
             wire_name = _fitting(member.name)

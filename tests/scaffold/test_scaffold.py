@@ -265,6 +265,14 @@ def test_names_that_python_does_not_take(parse: Parse) -> None:
     assert [info.name for info in layout.fields] == names
 
 
+@pytest.mark.parametrize("name", sorted(ATTRIBUTES["Device"] | ATTRIBUTES["VMStruct"]))
+def test_a_field_with_the_name_of_a_classs_attribute_gets_another(parse: Parse, name: str) -> None:
+    """A device's fields are those of its Migrated, a layout class, too."""
+    source = scaffold(parse(stream_of(b"\0", entry(name, "uint8", 1))))
+    assert declared(source).startswith(f"{name}_: u8")
+    assert imported(source)["Dev"].Migrated.__layout__.fields[0].name == name
+
+
 @pytest.mark.parametrize("cls", [Device, VMStruct])
 def test_names_that_the_classes_have_themselves(cls: type) -> None:
     """A field of such a name would hide the attribute; no name begins with an underscore."""
