@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import BqlError, NativeError
@@ -67,6 +68,7 @@ def _bind(library: CData) -> None:
 
 _bound = False
 _qemu_process = 0
+_binding = threading.Lock()
 
 
 def _in_a_fork() -> None:
@@ -90,8 +92,11 @@ def lib() -> Lib:
                 "and the savevm list are that one's; do what needs them there, or start a program "
                 "with subprocess"
             )
-        _bind(ffi.new("char[]", os.fsencode(chosen().library)))
-        _bound = True
+        with _binding:
+            # Another thread may have done it meanwhile; QEMU ends if it is done twice.
+            if not _bound:
+                _bind(ffi.new("char[]", os.fsencode(chosen().library)))
+                _bound = True
     return _lib
 
 

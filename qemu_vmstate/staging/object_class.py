@@ -50,11 +50,11 @@ def class_data_of(cls: type[VMStruct]) -> ClassData:
 def object_class_of(description: VMStateDescription, native_parts: list[NativePart]) -> int:
     """Return the address of the ``QvObjectClass`` of objects with these native parts."""
     key = tuple([(part.attribute, part.index, type(cell)) for part, cell, _ in native_parts])
-    found = description.object_classes.get(key)
+    found: tuple[Any, int] | None = description.object_classes.get(key)
     if found is None:
         made = _make_object_class(description, native_parts)
-        found = made, int(ffi.cast("uintptr_t", made))
-        description.object_classes[key] = found
+        # If two threads make one at the same time, the second is not used: it is freed.
+        found = description.object_classes.setdefault(key, (made, int(ffi.cast("uintptr_t", made))))
     return found[1]
 
 

@@ -91,7 +91,7 @@ class VMStateDescription:
         self.cls = cls
         self._base = base
         self._owned = owned
-        self._packer: Any = None
+        self._packer: dict[int, Any] = {}
         self.numbered: list[FieldInfo] = []
         self.object_classes: dict[Any, Any] = {}
         self._keep: list[Any] = []
@@ -172,10 +172,13 @@ class VMStateDescription:
     @property
     def packer(self) -> Any:
         """What packs the struct, a ``QvPacker *``, or ``NULL`` if QEMU has to walk it."""
-        if self._packer is None:
+        if not self._packer:
             made = lib().qv_packer_new(self.cdata, self.cls.__layout__.size)
-            self._packer = made if made == ffi.NULL else ffi.gc(made, lib().qv_packer_free)
-        return self._packer
+            # C has the address of the first one, if two threads make one at the same time.
+            self._packer.setdefault(
+                0, made if made == ffi.NULL else ffi.gc(made, lib().qv_packer_free)
+            )
+        return self._packer[0]
 
 
 class _FieldWriter(FieldWriter):

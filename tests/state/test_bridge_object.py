@@ -9,7 +9,7 @@ import pickle
 import signal
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
@@ -169,6 +169,15 @@ def test_another_threads_call_waits_for_the_end_of_one_of_the_same_device(run: R
 # --------------------------------------------------------------- interruption
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt: shells let programs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_in_a_snapshot_ends_the_save_and_the_next_one_succeeds() -> None:
     dev, state = calling()
     state.in_snapshot = state.in_restore = lambda: signal.raise_signal(signal.SIGINT)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,15 @@ def test_a_torn_state_and_a_lost_update_are_found() -> None:
         counts.by_thread[3] += 1
     assert "torn" in str(dev.fault())
     assert "the threads made" in str(dev.lost())
+
+
+def test_threads_that_use_a_class_first_at_the_same_time_share_what_is_made() -> None:
+    """A program of its own, whose first use of the native parts is one of these, too."""
+    program = Path(__file__).with_name("first_use.py")
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_two_threads_that_create_a_field_at_once_get_the_same_object() -> None:
