@@ -99,16 +99,10 @@ static Section section_of(const QvObject *object)
     return (Section){ object->object_class->vmsd->name, object->instance_id };
 }
 
-/* These are QvPythonHooks, because they have to run on the large stack. */
-static int begin_python(void *unused, int unused_too, char **unused_errmsg)
+/* A QvPythonHook, because it has to run on the large stack. */
+static int tell_python(void *unused, int begins, char **errmsg)
 {
-    qv_python_table->begin_load();
-    return 0;
-}
-
-static int end_python(void *unused, int unused_too, char **unused_errmsg)
-{
-    qv_python_table->end_load();
+    (begins ? qv_python_table->begin_load : qv_python_table->end_load)();
     return 0;
 }
 
@@ -131,7 +125,7 @@ void qv_restore_batch_begin_load(void)
     }
     /* At the begin of a snapshot's load the machine has stopped, and it would be one more wait. */
     if (needs_python && qv_whole_load.of_migration) {
-        python_waits = qv_call_python(begin_python, NULL, 0, NULL) == 0;
+        python_waits = qv_call_python(tell_python, NULL, true, NULL) == 0;
     }
 }
 
@@ -139,7 +133,7 @@ void qv_restore_batch_end_load(void)
 {
     if (python_waits) {
         python_waits = false;
-        qv_call_python(end_python, NULL, 0, NULL);
+        qv_call_python(tell_python, NULL, false, NULL);
     }
     forget();
     g_clear_pointer(&objects, g_hash_table_destroy);

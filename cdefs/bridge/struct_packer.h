@@ -58,7 +58,7 @@ typedef struct QvFieldText {
     QvStep step;               /* of this field alone */
 } QvFieldText;
 
-/* The JSON of a struct whose size is fixed. */
+/* The JSON of a struct whose size is fixed; apart, because it is written when the packer is const. */
 typedef struct QvPackerJson {
     GString *members; /* owner: the packer; NULL until they are needed; see struct_json.c */
 } QvPackerJson;

@@ -65,7 +65,8 @@ class VMStateDescription:
     staging struct, and the object decides which subsections are needed.  ``cdata``
     is the C struct, which lives as long as this object, as all that it points to.
     ``nested`` are the descriptions that its fields refer to, ``subsections`` those of
-    its subsections.
+    its subsections.  ``packer``, a ``QvPacker *``, packs the struct, or is ``NULL`` if QEMU has
+    to walk it.
 
     Raises ``DeclarationError`` for what QEMU cannot walk or this version lacks.
     """
@@ -91,7 +92,7 @@ class VMStateDescription:
         self.cls = cls
         self._base = base
         self._owned = owned
-        self._packer: dict[int, Any] = {}
+        self.packer: Any = ffi.NULL
         self.numbered: list[FieldInfo] = []
         self.object_classes: dict[Any, Any] = {}
         self._keep: list[Any] = []
@@ -169,16 +170,11 @@ class VMStateDescription:
         info.type.describe(writer, info)
         writer.pack()
 
-    @property
-    def packer(self) -> Any:
-        """What packs the struct, a ``QvPacker *``, or ``NULL`` if QEMU has to walk it."""
-        if not self._packer:
-            made = lib().qv_packer_new(self.cdata, self.cls.__layout__.size)
-            # C has the address of the first one, if two threads make one at the same time.
-            self._packer.setdefault(
-                0, made if made == ffi.NULL else ffi.gc(made, lib().qv_packer_free)
-            )
-        return self._packer[0]
+    def make_packer(self) -> None:
+        """Set ``packer``, unless QEMU has to walk the struct."""
+        made = lib().qv_packer_new(self.cdata, self.cls.__layout__.size)
+        if made != ffi.NULL:
+            self.packer = ffi.gc(made, lib().qv_packer_free)
 
 
 class _FieldWriter(FieldWriter):
@@ -233,7 +229,7 @@ class _FieldWriter(FieldWriter):
 
     def pack(self) -> None:
         """Let the structs of the field be packed, if the field has structs that can be."""
-        if self._struct is None or not are_packed() or self._struct.packer == ffi.NULL:
+        if self._struct is None or self._struct.packer == ffi.NULL:
             return
         info = lib().qv_packer_use(self._struct.packer, ffi.addressof(self.field))
         if info != ffi.NULL:
@@ -294,7 +290,9 @@ def _nested(cls: type[VMStruct]) -> VMStateDescription:
     of_class, key = descriptions_of(cls), (are_packed(),)
     if key not in of_class:
         layout = cls.__layout__
-        of_class[key] = VMStateDescription(
-            cls, layout.name, layout.version_id, layout.minimum_version_id
-        )
+        made = VMStateDescription(cls, layout.name, layout.version_id, layout.minimum_version_id)
+        if are_packed():
+            made.make_packer()
+        # Only now, because another thread that finds it uses its packer.
+        of_class.setdefault(key, made)
     return of_class[key]
