@@ -101,6 +101,7 @@ __all__ = [
     "in_vm",
     "load",
     "register",
+    "register_converter",
     "save",
     "timer",
     "u8",

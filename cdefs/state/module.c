@@ -4,6 +4,7 @@
 #include "state/bql.h"
 #include "state/bridge_object.h"
 #include "state/cell.h"
+#include "state/conversion.h"
 #include "state/fast_path.h"
 #include "state/field.h"
 #include "state/guard.h"
@@ -113,6 +114,9 @@ static PyMethodDef state_methods[] = {
     { "states_of", qv_states_of, METH_VARARGS,
       "states_of(states, cls, count): return the elements of a list of count objects of cls itself,\n"
       "as a tuple; None if it is another sequence." },
+    { "set_conversion_errors", qv_set_conversion_errors, METH_VARARGS,
+      "set_conversion_errors(InvalidError, f): f(reason, value, detail, limit) returns the exception\n"
+      "of a value that a Conversion refuses." },
     { "set_error_factory", qv_set_error_factory, METH_O,
       "set_error_factory(f): f(Field, index, value, reason) returns a refused store's exception." },
     { 0 }
@@ -154,6 +158,7 @@ PyMODINIT_FUNC PyInit__state(void)
         || add_type(module, &qv_array_type, &qv_array_spec) < 0
         || add_type(module, &qv_cell_type, &qv_cell_spec) < 0
         || add_type(module, &number_run_type, &qv_number_run_spec) < 0
+        || add_type(module, &qv_conversion_type, &qv_conversion_spec) < 0
         || add_type(module, &fast_path_type, &qv_fast_path_spec) < 0
         || add_type(module, &bridge_object_type, &qv_bridge_object_spec) < 0
         || add(module, "Guard", Py_XNewRef((PyObject *)qv_new_guard_type())) < 0

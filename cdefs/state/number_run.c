@@ -12,19 +12,17 @@
  */
 #include "state/number_run.h"
 #include "state/memory.h"
+#include "state/number.h"
 #include "state/object_util.h"
 #include "state/values.h"
-#include <limits.h>
 
 typedef struct {
     PyObject *name; /* strong: the attribute, interned */
-    Field *field;   /* strong */
-    /* The ints that store_int() stores; none if low is greater. */
-    long long low, high;
-} Number;
+    Number number;
+} NamedNumber;
 
 typedef struct {
-    PyObject_HEAD Number *numbers; /* owner: this object */
+    PyObject_HEAD NamedNumber *numbers; /* owner: this object */
     Py_ssize_t count;
     Py_ssize_t end; /* behind the last byte of a number */
 } NumberRun;
@@ -35,7 +33,7 @@ static int number_run_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_ssize_t i;
 
     for (i = 0; i < self->count; i++) {
-        Py_VISIT(self->numbers[i].field);
+        Py_VISIT(self->numbers[i].number.field);
     }
     Py_VISIT(Py_TYPE(obj));
     return 0;
@@ -49,25 +47,10 @@ static void number_run_dealloc(PyObject *obj)
     while (self->count) {
         self->count--;
         Py_CLEAR(self->numbers[self->count].name);
-        Py_CLEAR(self->numbers[self->count].field);
+        Py_CLEAR(self->numbers[self->count].number.field);
     }
     PyMem_Free(self->numbers);
     qv_free_object(obj);
-}
-
-static void set_limits(Number *number)
-{
-    const Field *field = number->field;
-
-    if (strchr("?fd", field->kind)) {
-        number->low = 1;
-        number->high = 0;
-        return;
-    }
-    number->low = field->low;
-    number->high = strchr("bhiq", field->kind) ? (long long)field->high
-                   : field->high > LLONG_MAX   ? LLONG_MAX
-                                               : (long long)field->high;
 }
 
 /* Add a field and its attribute; -1 with an exception. */
@@ -82,8 +65,8 @@ static int add(NumberRun *self, PyObject *name, PyObject *field)
     }
     Py_INCREF(name);
     PyUnicode_InternInPlace(&name);
-    self->numbers[self->count] = (Number){ .name = name, .field = (Field *)Py_NewRef(field) };
-    set_limits(&self->numbers[self->count++]);
+    self->numbers[self->count].name = name;
+    qv_number_set(&self->numbers[self->count++].number, field);
     if (number->offset + number->size > self->end) {
         self->end = number->offset + number->size;
     }
@@ -134,48 +117,6 @@ static Memory *memory_of(NumberRun *self, PyObject *obj, Py_ssize_t at)
     return memory;
 }
 
-/*
- * Store what nearly all values are, an int that is within the limits, in half the time that
- * qv_store_value() takes.  False: that decides.
- */
-static bool store_int(const Number *number, char *p, PyObject *value)
-{
-    long long whole;
-    int overflow;
-
-    if (!PyLong_CheckExact(value)) {
-        return false;
-    }
-    whole = PyLong_AsLongLongAndOverflow(value, &overflow);
-    if (overflow || whole < number->low || whole > number->high) {
-        return false;
-    }
-    switch (number->field->size) {
-    case 1:
-        *(uint8_t *)p = whole;
-        break;
-    case 2:
-        *(uint16_t *)p = whole;
-        break;
-    case 4:
-        *(uint32_t *)p = whole;
-        break;
-    default:
-        *(uint64_t *)p = whole;
-        break;
-    }
-    return true;
-}
-
-/* memory->mem may move while a value's __index__() runs. */
-static int store(const Number *number, Memory *memory, Py_ssize_t at, PyObject *value)
-{
-    if (store_int(number, memory->mem + at + number->field->offset, value)) {
-        return 0;
-    }
-    return qv_store_value(number->field, memory->mem + at + number->field->offset, value, -1);
-}
-
 static PyObject *number_run_pack(PyObject *obj, PyObject *const *args, Py_ssize_t count)
 {
     NumberRun *self = (NumberRun *)obj;
@@ -188,7 +129,7 @@ static PyObject *number_run_pack(PyObject *obj, PyObject *const *args, Py_ssize_
     }
     memory = memory_of(self, args[0], 0);
     for (i = 0; memory && i < self->count; i++) {
-        if (store(&self->numbers[i], memory, 0, args[i + 1]) < 0) {
+        if (qv_number_store(&self->numbers[i].number, memory, 0, args[i + 1]) < 0) {
             return NULL;
         }
     }
@@ -217,7 +158,7 @@ static int pack_state(NumberRun *self, PyObject *state, Memory *memory, Py_ssize
 
     for (i = 0; i < self->count; i++) {
         PyObject *value = get(state, self->numbers[i].name);
-        int ret = value ? store(&self->numbers[i], memory, at, value) : -1;
+        int ret = value ? qv_number_store(&self->numbers[i].number, memory, at, value) : -1;
 
         Py_XDECREF(value);
         if (ret < 0) {
@@ -254,7 +195,7 @@ static int load_values(NumberRun *self, Memory *memory, Py_ssize_t at, PyObject 
     Py_ssize_t i;
 
     for (i = 0; i < self->count; i++) {
-        Field *field = self->numbers[i].field;
+        Field *field = self->numbers[i].number.field;
         PyObject *value = qv_load_value(field, memory->mem + at + field->offset, NULL);
 
         if (!value || PyTuple_SetItem(values, index + i, value) < 0) {

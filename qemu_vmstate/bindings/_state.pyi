@@ -78,6 +78,31 @@ class NumberRun:
     def __setitem__(self, states: tuple[Any, ...], values: tuple[Any, ...], /) -> None:
         """Set the attributes of states to the values of ``unpack_states()``."""
 
+class Conversion:
+    """The conversion of a Python value to the memory of a layout class, and back."""
+
+    end: int
+    def __init__(
+        self,
+        kind: str,
+        path: str = "",
+        *,
+        field: Field | None = None,
+        data: int = 0,
+        room: int = 0,
+        stride: int = 0,
+        parts: tuple[tuple[str | None, Conversion, int], ...] = ...,
+        cls: type | None = None,
+        to: Callable[..., Any] | None = None,
+        back: Callable[..., Any] | None = None,
+        table: dict[Any, Any] | None = None,
+    ) -> None: ...
+    def pack(self, value: object, memory: Memory, /) -> None:
+        """Store a value in an instance of the conversion's layout class."""
+
+    def unpack(self, memory: Memory, version_id: int, /) -> Any:
+        """Return a new object with the value in the instance, as of a version."""
+
 class Cell:
     """The lock in a Mutex or BqlRefCell, shared with the bridge."""
 
@@ -175,6 +200,9 @@ def take_over(address: int, /) -> Any:
 def states_of(states: object, cls: type, count: int, /) -> tuple[Any, ...] | None:
     """Return the elements of a list of *count* objects of *cls* itself, else ``None``."""
 
+def set_conversion_errors(
+    invalid_error: type[Exception], factory: Callable[..., Exception], /
+) -> None: ...
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None:
     """Set the function that makes the exception of a refused store.
 

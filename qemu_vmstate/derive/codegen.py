@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import struct
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import MemberDescriptorType, MethodType
 from typing import Any
@@ -16,7 +17,10 @@ from ..errors import InvalidError
 from ..layout.vmstruct import VMStruct
 from ..state.to_migration_state import undo_by_snapshot
 from ..wire.field_options import FieldOptions
+from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, Scalar
+from .contents import copy_contents, fillable, refill_contents, roll_contents_back
+from .forms import Form, ObjectParts
 from .functions import Lines, compile_functions
 from .migrated import MigratedFields
 from .number_list import NumberList, number_run
@@ -59,10 +63,17 @@ _NAMES: dict[str, Any] = {
     "_undos_of_states": undos_of_states,
     "_roll_states_back": roll_states_back,
     "_undo_by_snapshot": undo_by_snapshot,
+    "_fillable": fillable,
+    "_refill_contents": refill_contents,
+    "_copy_contents": copy_contents,
+    "_roll_contents_back": roll_contents_back,
     "_MethodType": MethodType,
 }
 """The names that the generated code can use."""
 
+
+_EXISTENCE = ("version_id", "field_exists", "keep")
+"""The options that each field of a form gets."""
 
 _MOST_VALUES = 24
 """CPython makes a list and a tuple of the arguments of a call that has more than 30."""
@@ -80,6 +91,8 @@ class ClassWriter:
         self._run: dict[str, str] = {}  # the numbers of the run, with the values that are stored
         self._pending: list[str] = []  # statements that convert the loaded numbers of the run
         self._runs: list[list[str]] = []
+        self._formed: dict[str, FieldConversion] = {}  # by the global name of its conversion
+        self._inside: dict[str, Form | None] = {}  # the forms of all attributes
         self._count = 0
 
     def add(self, field: FieldConversion) -> None:
@@ -93,7 +106,9 @@ class ClassWriter:
             Shape.ARRAY: self._array,
             Shape.VALUE: self._value,
             Shape.STATES: self._states,
+            Shape.FORM: self._form,
         }[field.shape](field)
+        self._inside[field.attribute] = field.form
 
     def functions(self, cls: type, migrated: type[VMStruct]) -> dict[str, Any]:
         """Return the functions by name; ``migrated`` is the layout class of ``self.migrated``."""
@@ -103,6 +118,11 @@ class ClassWriter:
         for index, run in enumerate(self._runs):
             self._names[f"_pack{index}"] = number_run(migrated, run).pack
         self._names["_unpack"] = number_run(migrated, self._lines.reads).unpack
+        for name, field in self._formed.items():
+            assert field.form
+            conversion = field.form.conversion(migrated, field.attribute, field.path)
+            self._names |= {f"{name}_pack": conversion.pack, f"{name}_unpack": conversion.unpack}
+            self.migrated.set_default(migrated, field, conversion)
         checker = partial(check_classes, cls, migrated, weakref.WeakSet({cls}))
         self._names |= {"__name__": cls.__module__, "_cls": cls, "_migrated": migrated}
         self._names["_check"] = checker
@@ -297,6 +317,52 @@ class ClassWriter:
         self._store(field, filled, f"_refill(self, {attribute!r}, {{}})")
         self._undo(f"_copy_rows(self.{attribute})", f"_roll_rows_back(self.{attribute}, {{}})")
 
+    # Forms
+
+    def _form(self, field: FieldConversion) -> None:
+        form, attribute = field.form, field.attribute
+        assert form
+        exists = {name: getattr(field.options, name) for name in _EXISTENCE}
+        for name, type_, options in form.fields(attribute):
+            own_name = field.options.name if name == attribute else None
+            options = replace(options, name=own_name, **exists)
+            self.migrated.add(name, type_, field.where, options, _same)
+        self._flush()
+        self._lines.only_numbers = False
+        name, local = f"_form_{attribute}", self._local()
+        self._formed[name] = field
+        self._lines.snapshot.append(f"{name}_pack(self.{attribute}, target)")
+        self._lines.prepare.append(f"{local} = {name}_unpack(source, version_id)")
+        self._undo_assignment(attribute)
+        if not form.replaces_contents:
+            self._lines.commit.append(f"self.{attribute} = {local}")
+            return
+        current, path = self._local(), self._const(field.path)
+        self._lines.only_assigns = False
+        self._lines.prepare.append(
+            f"{current} = _fillable(getattr(self, {attribute!r}, None), {local}, {path})"
+        )
+        self._lines.commit += [
+            f"if {current} is None:",
+            f"    self.{attribute} = {local}",
+            "else:",
+            f"    _refill_contents({current}, {local})",
+        ]
+        self._undo(
+            f"_copy_contents(self.{attribute})", f"_roll_contents_back(self.{attribute}, {{}})"
+        )
+
+    def object_parts(self, cls: type, migrated: type[VMStruct]) -> ObjectParts | None:
+        """Return what makes an object of ``cls`` in a collection, or ``None``."""
+        parts = []
+        for attribute, form in self._inside.items():
+            if form is None:
+                return None
+            parts.append((attribute, form.conversion(migrated, attribute), 0))
+        others = others_of(cls, self._inside)
+        post_init = getattr(cls, "__post_init__", None)
+        return None if others is None else ObjectParts(cls, tuple(parts), others, post_init)
+
     # Nested states
 
     def _states(self, field: FieldConversion) -> None:
@@ -396,3 +462,21 @@ def _nearest_to_zero(type_: Scalar, options: FieldOptions) -> int:
     low = type_.low if options.minimum is None else options.minimum
     high = type_.high if options.maximum is None else options.maximum
     return min(max(0, low), high)
+
+
+def others_of(cls: type, migrated: Iterable[str]) -> dict[str, Callable[[], Any]] | None:
+    """Return functions for the values of a dataclass's other attributes in a new object.
+
+    ``None``: one has no default, so that no object can be made.
+    """
+    found: dict[str, Callable[[], Any]] = {}
+    for item in dataclasses.fields(cls):
+        if item.name in migrated:
+            continue
+        if item.default_factory is not dataclasses.MISSING:
+            found[item.name] = item.default_factory
+        elif item.default is not dataclasses.MISSING:
+            found[item.name] = partial(_same, item.default)
+        elif not hasattr(cls, "__post_init__"):
+            return None
+    return found

@@ -24,10 +24,13 @@ from ..layout.annotations import own_annotations
 from ..state.to_migration_state import ToMigrationState
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
+from ..wire.lookup import find_wire_type, length_of
 from ..wire.record import replace
+from ..wire.types import Scalar
 from .codegen import ClassWriter
 from .fields import conversion_of
 from .functions import CONVERSIONS
+from .lookup import ClassOptions
 
 __all__ = ["DerivedState", "derive_to_migration_state"]
 
@@ -43,6 +46,8 @@ def derive_to_migration_state(
     name: str | None = None,
     version_id: int = 1,
     minimum_version_id: int = 1,
+    int_type: Any = None,
+    max_length: int | None = None,
 ) -> Callable[[C], C]: ...
 def derive_to_migration_state(
     cls: C | None = None,
@@ -52,6 +57,8 @@ def derive_to_migration_state(
     name: str | None = None,
     version_id: int = 1,
     minimum_version_id: int = 1,
+    int_type: Any = None,
+    max_length: int | None = None,
 ) -> C | Callable[[C], C]:
     """Make a dataclass a ``ToMigrationState`` whose fields go on the wire in their order.
 
@@ -120,11 +127,12 @@ def derive_to_migration_state(
     # The annotations of a local class use names of the calling function.
     namespace = caller_locals()
     keywords = {"name": name, "version_id": version_id, "minimum_version_id": minimum_version_id}
+    given = _class_options(int_type, max_length)
     if cls is not None:
-        return _derive(cls, namespace, rename, keywords)
+        return _derive(cls, namespace, rename, keywords, given)
 
     def decorate(decorated: C) -> C:
-        return _derive(decorated, caller_locals(), rename, keywords)
+        return _derive(decorated, caller_locals(), rename, keywords, given)
 
     return decorate
 
@@ -165,7 +173,18 @@ def _not_derived(cls: type) -> DeclarationError:
     )
 
 
-def _derive(cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any]) -> C:
+def _class_options(int_type: Any, max_length: int | None) -> ClassOptions:
+    where = "derive_to_migration_state()"
+    scalar = None if int_type is None else find_wire_type(int_type)
+    if int_type is not None and not (isinstance(scalar, Scalar) and scalar.is_whole):
+        raise DeclarationError(f"{where}: int_type={int_type!r}; take u8 to u64 or i8 to i64")
+    most = None if max_length is None else length_of(where, max_length)
+    return ClassOptions(scalar if isinstance(scalar, Scalar) else None, most)
+
+
+def _derive(
+    cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any], given: ClassOptions
+) -> C:
     what = f"class {getattr(cls, '__name__', cls)}"
     if "__dataclass_fields__" not in getattr(cls, "__dict__", {}):
         raise DeclarationError(
@@ -192,7 +211,7 @@ def _derive(cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any]
         options = _options(item, f"{cls.__name__}.{item.name}")
         if not options.omit:
             hint = hints[item.name]
-            writer.add(conversion_of(cls, migrated_name, item.name, hint, options))
+            writer.add(conversion_of(cls, migrated_name, item.name, hint, options, given))
     migrated = writer.migrated.layout_class(cls, keywords)
     generated = writer.functions(cls, migrated)
     if not issubclass(cls, ToMigrationState):
@@ -204,6 +223,7 @@ def _derive(cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any]
     target.Migrated = migrated
     target.__migration_hints__ = hints
     target.__migration_numbers__ = writer.numbers
+    target.__migration_object__ = writer.object_parts(cls, migrated)
     abc.update_abstractmethods(target)
     return cls
 

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import enum
-import types
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from ..errors import DeclarationError
 from ..layout.refusals import short_repr
@@ -17,7 +15,11 @@ from ..state.cells import Arc, BqlRefCell, Mutex
 from ..state.to_migration_state import migrated_class
 from ..wire.field_options import FieldOptions
 from ..wire.lookup import find_wire_type, length_of, wire_type
+from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
+from .converters import converter_of
+from .forms import FixedForm, Form, FunctionForm, NumberForm, OptionalForm
+from .lookup import UNIONS, ClassOptions, enum_scalar, find_form, plain_hint, remedy
 from .runtime import wrong_state
 from .spec import Codec, FieldConversion, Shape
 from .values import (
@@ -33,32 +35,45 @@ from .values import (
 
 __all__ = ["conversion_of"]
 
-_UNIONS = (Union, types.UnionType)
-"""The possible origins of ``A | None``, which depend on A."""
-
 
 def conversion_of(
-    cls: type, migrated_name: str, attribute: str, hint: Any, options: FieldOptions
+    cls: type,
+    migrated_name: str,
+    attribute: str,
+    hint: Any,
+    options: FieldOptions,
+    given: ClassOptions,
 ) -> FieldConversion:
     """Return the conversion of an attribute with annotation ``hint``.
 
-    ``migrated_name`` is the name that the ``Migrated`` of ``cls`` will have.
+    ``migrated_name`` is the name that the ``Migrated`` of ``cls`` will have, ``given`` what its
+    decorator says about annotations without options.
     Raises ``DeclarationError`` for a field that cannot be converted as declared.
     """
-    return _Field(cls, migrated_name, attribute, hint, options).conversion()
+    return _Field(cls, migrated_name, attribute, hint, options, given).conversion()
 
 
 class _Field:
     """Decides how one field is converted."""
 
     def __init__(
-        self, cls: type, migrated_name: str, attribute: str, hint: Any, options: FieldOptions
+        self,
+        cls: type,
+        migrated_name: str,
+        attribute: str,
+        hint: Any,
+        options: FieldOptions,
+        given: ClassOptions,
     ) -> None:
         self.attribute = attribute
         self.where = f"{cls.__name__}.{attribute}"
         self.path = f"{migrated_name}.{attribute}"
         self.options = options
-        self.hint, self.optional = self._without_none(hint)
+        self.given = given
+        self.whole_hint = hint
+        self.struct_name = f"{migrated_name}{attribute.title().replace('_', '')}"
+        self.hint, self.optional = self._without_none(plain_hint(hint))
+        self.hint = plain_hint(self.hint)
         self.element = get_args(self.hint)[0] if get_origin(self.hint) is list else self.hint
 
     def conversion(self) -> FieldConversion:
@@ -69,12 +84,47 @@ class _Field:
 
     def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
         return FieldConversion(
-            self.attribute, self.where, self.path, self.options, shape, type_, codec, self.element
+            *(self.attribute, self.where, self.path, self.options, shape, type_, codec),
+            *(self.element, self._form_inside(shape, type_, codec)),
+        )
+
+    def _form_inside(self, shape: Shape, type_: WireType, codec: Codec) -> Form | None:
+        """Return the form of a field that is not converted by one unless it is in a collection."""
+        form: Form | None = None
+        if shape is Shape.NUMBER and isinstance(type_, Scalar):
+            form = NumberForm(type_)
+            if codec.to or codec.back:
+                form = FunctionForm(form, codec.to or _same, codec.back or _same, None)
+        elif shape is Shape.ARRAY and isinstance(type_, ArrayType):
+            if isinstance(type_.element, Scalar) and not self.options.clone:
+                cls = bytes if type_.is_buffer else list
+                form = FixedForm(type_, bytearray if self.hint is bytearray else cls)
+        elif shape is Shape.STATES and not self.optional:
+            form = self._find_form()
+        return OptionalForm(form) if form and self.options.none is bool else form
+
+    def _find_form(self) -> Form | None:
+        return find_form(self.whole_hint, self.options, self.where, self.struct_name, self.given)
+
+    def _formed(self) -> FieldConversion | None:
+        """Return the conversion by a form; ``None`` if the annotation has none."""
+        form = self._find_form()
+        if form is None:
+            return None
+        self._presence_only()
+        if self.options.clone:
+            raise DeclarationError(
+                f"{self.where}: clone is for wire types and layout classes; a restore makes new "
+                f"values for {type_name(self.hint)} anyway, so leave clone out"
+            )
+        _, first, _ = next(iter(form.fields(self.attribute)))
+        return FieldConversion(
+            *(self.attribute, self.where, self.path, self.options, Shape.FORM, first), form=form
         )
 
     def _without_none(self, hint: Any) -> tuple[Any, bool]:
         none = self.options.none
-        is_union = get_origin(hint) in _UNIONS
+        is_union = get_origin(hint) in UNIONS
         members = [arg for arg in get_args(hint) if arg is not type(None)] if is_union else []
         if not is_union or len(members) == len(get_args(hint)):
             if none is not None:
@@ -84,14 +134,15 @@ class _Field:
                 )
             return hint, False
         if none is None:
-            raise DeclarationError(
-                f"{self.where}: nothing says how None goes on the wire; add none= and the number "
-                "that stands for it, or none=bool for a bool before the value"
-            )
+            self.options = replace(self.options, none=bool)
         return (members[0] if len(members) == 1 else hint), True
 
     def _as_annotated(self) -> FieldConversion:
         """Return the conversion of a field whose annotation is its wire type or a state."""
+        if number := self._plain_number():
+            return number
+        if self._is_formed() and (formed := self._formed()):
+            return formed
         type_ = self._fixed(self._annotated_type())
         if isinstance(type_, Scalar):
             return self._number(type_, Codec())
@@ -99,12 +150,33 @@ class _Field:
             return self._array(type_)
         if self.options.clone:
             return self._cloned(type_)
-        if self.optional:
-            raise DeclarationError(
-                f"{self.where}: a state that can be None has no place to be restored to; write "
-                "snapshot_migration_state and restore_migrated_state_mut by hand"
-            )
         return self._conversion(Shape.STATES, type_, Codec())
+
+    def _plain_number(self) -> FieldConversion | None:
+        """Return the conversion of an annotation that has no width but is made a number."""
+        if converter_of(self.hint):
+            return None
+        if self.hint is int and self.given.int_type:
+            return self._number(self.given.int_type, Codec())
+        if self.hint is float:
+            return self._number(SCALARS["d"], Codec())
+        if isinstance(self.hint, type) and issubclass(self.hint, enum.Enum):
+            scalar = enum_scalar(self.hint)
+            return (
+                self._number(scalar, self._enum_codec(self.hint, scalar, True)) if scalar else None
+            )
+        return None
+
+    def _is_formed(self) -> bool:
+        """Return whether a form, and no wire type of a fixed length, converts the field."""
+        if find_wire_type(self.hint) is not None:
+            return self.optional and isinstance(find_wire_type(self.hint), StructType)
+        if self.options.length is not None:
+            inner = plain_hint(self.element)
+            return self.hint not in (bytes, bytearray) and not (
+                get_origin(self.hint) is list and (find_wire_type(inner) or _is_state(inner))
+            )
+        return self.optional or not _is_state(self.hint)
 
     def _cloned(self, type_: WireType) -> FieldConversion:
         innermost = type_
@@ -138,16 +210,6 @@ class _Field:
     def _annotated_type(self) -> WireType:
         hint, length = self.hint, self.options.length
         if length is None:
-            if hint in (bytes, bytearray):
-                raise DeclarationError(
-                    f"{self.where}: {hint.__name__} has no length on the wire; add "
-                    "field(length=16), or annotate it Buffer[Literal[16]]"
-                )
-            if hint is list or get_origin(hint) is list:
-                raise DeclarationError(
-                    f"{self.where}: a list has no length on the wire; add field(length=16), or "
-                    "leave it out with field(omit=True)"
-                )
             return self._element(hint)
         if hint in (bytes, bytearray):
             return ArrayType(SCALARS["B"], length_of(self.where, length), is_buffer=True)
@@ -169,20 +231,7 @@ class _Field:
         is_state = isinstance(hint, type) and getattr(hint, "Migrated", None) is not None
         if is_state and not hasattr(hint, "__parts__"):
             return StructType(migrated_class(hint))
-        raise DeclarationError(f"{self.where}: {self._remedy(hint)}")
-
-    def _remedy(self, hint: Any) -> str:
-        name = type_name(hint)
-        if hint is int:
-            return "int has no width on the wire; annotate it u8 to u64 or i8 to i64"
-        if isinstance(hint, type) and issubclass(hint, enum.Enum):
-            return f"{name} has no width on the wire; add field(try_into=u8), or a wider type"
-        if dataclasses.is_dataclass(hint):
-            return f"{name} is no ToMigrationState; write @derive_to_migration_state above it too"
-        return (
-            f"{name} has no form on the wire; add field(try_into=...) with a wire type that it "
-            "converts to and from, or leave it out with field(omit=True)"
-        )
+        raise DeclarationError(f"{self.where}: {remedy(hint)}")
 
     # The options into and try_into
 
@@ -198,7 +247,7 @@ class _Field:
         type_ = self._fixed(wire_type(wire, f"{self.where}: {keyword}"))
         hinted = find_wire_type(self.hint)
         plain = self.hint
-        while get_origin(plain) not in (None, *_UNIONS):
+        while get_origin(plain) not in (None, *UNIONS):
             plain = get_args(plain)[0] if get_origin(plain) is Annotated else get_origin(plain)
         if not isinstance(plain, type) or get_origin(plain) is not None:
             raise DeclarationError(
@@ -309,3 +358,13 @@ class _Field:
     def _value(self, type_: WireType, codec: Codec) -> FieldConversion:
         self._presence_only()
         return self._conversion(Shape.VALUE, type_, codec)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _is_state(hint: Any) -> bool:
+    """Return whether an annotation is a state, or one in a cell, which a restore keeps."""
+    is_class = isinstance(hint, type) and getattr(hint, "Migrated", None) is not None
+    return is_class or get_origin(hint) in (Mutex, BqlRefCell, Arc)

@@ -7,12 +7,14 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from ..bindings.loader import _state
 from ..errors import BqlError, DeclarationError, InvalidError
 from ..layout.descriptors import compact
 from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..state.bql import bql_lock_guard
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.types import WireType
+from .spec import FieldConversion
 
 __all__ = ["MigratedFields"]
 
@@ -61,6 +63,27 @@ class MigratedFields:
             self._fields[attribute] = (type_, options.of_wire(default=default))
         else:
             self._defaults[attribute] = default
+
+    def set_default(
+        self, migrated: type[VMStruct], field: FieldConversion, conversion: _state.Conversion
+    ) -> None:
+        """Put the default of a field with a form into the layout class's initial memory.
+
+        Raises ``DeclarationError`` if it is needed and cannot be converted.
+        """
+        if not field.options.has_default:
+            return
+        initial = migrated()
+        try:
+            conversion.pack(field.options.make_default(), initial)
+        except Exception as exc:
+            if not field.options.given("version_id", "field_exists"):
+                return  # a placeholder, which a snapshot refuses if it is still there
+            raise DeclarationError(
+                f"{field.where}: an older stream asks for its default, which has no form on the "
+                f"wire ({exc}); give it another"
+            ) from exc
+        migrated.__image__ = compact(bytes(initial))
 
     def options_of(self, attribute: str) -> FieldOptions:
         """Return the options of a field that was added."""

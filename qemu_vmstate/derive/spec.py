@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..wire.field_options import FieldOptions
 from ..wire.types import WireType
+from .forms import Form
 
 __all__ = ["Codec", "FieldConversion", "Shape"]
 
@@ -34,13 +35,16 @@ class Shape(enum.Enum):
     """A value of any other kind, converted by a codec."""
     STATES = "states"
     """A ``ToMigrationState``, or a list of them, that is restored in place."""
+    FORM = "form"
+    """A value of a :class:`~.forms.Form`."""
 
 
 class FieldConversion(NamedTuple):
     """The conversion of one field.
 
     ``where`` names the field in errors about the declaration (``Ticks.count``), ``path`` in
-    errors about its value (``TicksMigration.count``).  ``element`` is the annotation without
+    errors about its value (``TicksMigration.count``).  ``type`` is that of its value, or of the first
+    field of a form.  ``element`` is the annotation without
     ``None``, or that of a list's elements.
     """
 
@@ -52,6 +56,8 @@ class FieldConversion(NamedTuple):
     type: WireType
     codec: Codec = Codec()
     element: Any = None
+    form: Form | None = None
+    """The form by which the field is converted in an object inside a collection, if it has one."""
 
     @property
     def has_presence(self) -> bool:

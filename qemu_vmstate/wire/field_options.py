@@ -16,7 +16,7 @@ __all__ = ["FieldOptions", "field", "zeroed"]
 
 _MISSING: Any = object()
 
-_CONVERSIONS = ("into", "try_into", "clone", "length", "none")
+_CONVERSIONS = ("into", "try_into", "clone", "length", "max_length", "count_type", "none")
 
 
 class _Signature:
@@ -49,6 +49,8 @@ class FieldOptions:
     try_into: Any = None
     clone: bool = False
     length: int | None = None
+    max_length: int | None = None
+    count_type: Any = None
     none: Any = None
     version_id: int = 0
     field_exists: Callable[[Any, int], bool] | None = None
@@ -87,8 +89,9 @@ class FieldOptions:
         """Raise ``DeclarationError`` for options that only a dataclass can have."""
         if self.given(*_CONVERSIONS):
             raise DeclarationError(
-                f"{where}: into, try_into, clone, length and none are for dataclasses with "
-                "@derive_to_migration_state; a layout class and a device have the wire's own types"
+                f"{where}: into, try_into, clone, length, max_length, count_type and none are for "
+                "dataclasses with @derive_to_migration_state; a layout class and a device have the "
+                "wire's own types"
             )
 
     def __set_name__(self, owner: type, attribute: str) -> None:
@@ -164,8 +167,8 @@ def field(**options: Any) -> Any:
     - ``multiply``: the number of elements or bytes for each one that is counted.
     - ``struct_version_id``: the version of a struct (VMSTATE_VSTRUCT).
 
-    ``into``, ``try_into``, ``clone``, ``length`` and ``none`` are for dataclasses;
-    see :func:`~qemu_vmstate.derive_to_migration_state`.
+    ``into``, ``try_into``, ``clone``, ``length``, ``max_length``, ``count_type`` and ``none``
+    are for dataclasses; see :func:`~qemu_vmstate.derive_to_migration_state`.
 
     Raises ``DeclarationError`` for both kinds of default; the class that has
     the field raises it for options that do not fit the annotation.

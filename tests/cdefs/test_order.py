@@ -34,8 +34,10 @@ STATE = (
     ("gil", "types"),
     ("memory",),
     ("values", "cell", "bql"),
-    ("guard", "field", "array", "number_run", "bridge_object"),
-    ("fast_path",),
+    ("guard", "field", "array", "number", "bridge_object"),
+    ("number_run", "convert"),
+    ("convert_value", "convert_collection", "convert_object"),
+    ("conversion", "fast_path"),
     ("module",),
 )
 # The folders whose headers a folder may include, besides its own.

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What all conversions use: errors with paths, parts and counts. */
+#include "state/convert.h"
+
+/* Strong references, never dropped. */
+static PyObject *invalid_error, *factory;
+
+PyObject *qv_set_conversion_errors(PyObject *module, PyObject *args)
+{
+    PyObject *cls, *function;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OO", &cls, &function)) {
+        return NULL;
+    }
+    Py_XDECREF(invalid_error);
+    Py_XDECREF(factory);
+    invalid_error = Py_NewRef(cls);
+    factory = Py_NewRef(function);
+    Py_RETURN_NONE;
+}
+
+static void raise(PyObject *exc)
+{
+    if (exc) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+        Py_DECREF(exc);
+    }
+}
+
+void qv_refuse_value(const char *reason, PyObject *value, PyObject *detail, Py_ssize_t limit)
+{
+    raise(PyObject_CallFunction(factory, "sOOn", reason, value, detail ? detail : Py_None, limit));
+}
+
+void qv_refuse_number(const char *reason, PyObject *value, Py_ssize_t number, Py_ssize_t limit)
+{
+    raise(PyObject_CallFunction(factory, "sOnn", reason, value, number, limit));
+}
+
+/* Return the exception that is set, normalised, and clear it; owner: the caller. */
+static PyObject *take_exception(void)
+{
+    PyObject *type, *exc, *traceback;
+
+    PyErr_Fetch(&type, &exc, &traceback);
+    PyErr_NormalizeException(&type, &exc, &traceback);
+    if (traceback) {
+        PyException_SetTraceback(exc, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return exc;
+}
+
+static void put_back(PyObject *exc)
+{
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+}
+
+void qv_refuse_because(const char *reason, PyObject *value, PyObject *detail)
+{
+    PyObject *cause, *exc;
+
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(invalid_error)) {
+        return;
+    }
+    cause = take_exception();
+    exc = PyObject_CallFunction(factory, "sOOO", reason, value, detail ? detail : Py_None, cause);
+    if (!exc) {
+        Py_DECREF(cause);
+        return;
+    }
+    PyException_SetContext(exc, Py_NewRef(cause));
+    PyException_SetCause(exc, cause);
+    raise(exc);
+}
+
+/* Set the path to before + path, or to before alone; before is stolen. */
+static void set_path(PyObject *before, bool keeps)
+{
+    PyObject *exc, *path, *made = NULL;
+
+    if (!before) {
+        return;
+    }
+    if (!PyErr_ExceptionMatches(invalid_error)) {
+        Py_DECREF(before);
+        return;
+    }
+    exc = take_exception();
+    path = keeps ? PyObject_GetAttrString(exc, "path") : PyUnicode_FromString("");
+    if (path) {
+        made = PyUnicode_FromFormat("%U%S", before, path);
+    }
+    if (!made || PyObject_SetAttrString(exc, "path", made) < 0) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(made);
+    Py_XDECREF(path);
+    Py_DECREF(before);
+    put_back(exc);
+}
+
+void qv_put_under(PyObject *text)
+{
+    set_path(text, true);
+}
+
+void qv_clear_path(void)
+{
+    set_path(PyUnicode_FromString(""), false);
+}
+
+int qv_pack_part(const Part *part, Memory *memory, Py_ssize_t at, PyObject *value)
+{
+    return part->conversion->kind->pack(part->conversion, memory, at + part->offset, value);
+}
+
+PyObject *qv_unpack_part(const Part *part, Memory *memory, Py_ssize_t at, int version_id)
+{
+    return part->conversion->kind->unpack(part->conversion, memory, at + part->offset, version_id);
+}
+
+void qv_clear_part(const Part *part, char *mem)
+{
+    part->conversion->kind->clear(part->conversion, mem + part->offset);
+}
+
+int qv_compare_part(const Part *part, const char *a, const char *b)
+{
+    return part->conversion->kind->compare(part->conversion, a + part->offset, b + part->offset);
+}
+
+void qv_clear_parts(Conversion *self, char *mem)
+{
+    Py_ssize_t i;
+
+    for (i = 0; i < self->count; i++) {
+        qv_clear_part(&self->parts[i], mem);
+    }
+}
+
+int qv_compare_parts(Conversion *self, const char *a, const char *b)
+{
+    Py_ssize_t i;
+    int order = 0;
+
+    for (i = 0; i < self->count && !order; i++) {
+        order = qv_compare_part(&self->parts[i], a, b);
+    }
+    return order;
+}
+
+Py_ssize_t qv_read_count(const Conversion *self, const char *mem)
+{
+    if (!self->number.field) {
+        return self->room;
+    }
+    mem += self->number.field->offset;
+    switch (self->number.field->kind) {
+    case 'B':
+        return *(const uint8_t *)mem;
+    case 'H':
+        return *(const uint16_t *)mem;
+    case 'I':
+        return *(const uint32_t *)mem;
+    case 'Q':
+        return *(const uint64_t *)mem > INT32_MAX ? INT32_MAX : *(const uint64_t *)mem;
+    default:
+        return *(const int32_t *)mem < 0 ? 0 : *(const int32_t *)mem;
+    }
+}
+
+void qv_write_count(const Conversion *self, char *mem, Py_ssize_t count)
+{
+    if (!self->number.field) {
+        return;
+    }
+    mem += self->number.field->offset;
+    switch (self->number.field->kind) {
+    case 'B':
+        *(uint8_t *)mem = count;
+        break;
+    case 'H':
+        *(uint16_t *)mem = count;
+        break;
+    case 'Q':
+        *(uint64_t *)mem = count;
+        break;
+    default:
+        *(uint32_t *)mem = count;
+        break;
+    }
+}
