@@ -193,7 +193,7 @@ class _CollectionForm(Form):
     def conversion(self, layout: type[Any], name: str, path: str = "") -> _state.Conversion:
         """Return the conversion of the elements."""
         array = _descriptor(layout, name)
-        element: Any = array.inner
+        element: Any = getattr(array, "inner")
         parts: list[Part] = []
         if self.direct:
             parts.append((None, self.direct.element_conversion(element), 0))
