@@ -19,7 +19,7 @@ from ..wire.field_options import FieldOptions
 from ..wire.lookup import find_wire_type, length_of, wire_type
 from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
 from .runtime import wrong_state
-from .spec import Codec, FieldConversion, Shape
+from .spec import Access, Codec, FieldConversion, Shape
 from .values import (
     attempt,
     enum_member,
@@ -55,6 +55,7 @@ class _Field:
         self, cls: type, migrated_name: str, attribute: str, hint: Any, options: FieldOptions
     ) -> None:
         self.attribute = attribute
+        self.access = Access.of_attribute(attribute)
         self.where = f"{cls.__name__}.{attribute}"
         self.path = f"{migrated_name}.{attribute}"
         self.options = options
@@ -69,7 +70,15 @@ class _Field:
 
     def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
         return FieldConversion(
-            self.attribute, self.where, self.path, self.options, shape, type_, codec, self.element
+            self.attribute,
+            self.access,
+            self.where,
+            self.path,
+            self.options,
+            shape,
+            type_,
+            codec,
+            self.element,
         )
 
     def _without_none(self, hint: Any) -> tuple[Any, bool]:
