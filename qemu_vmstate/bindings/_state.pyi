@@ -29,11 +29,12 @@ class Field:
     size: int
     count: int
     cls: type[Memory] | None
-    inner: Field | None
     multiply: int
     low: int
     high: int
     checked: bool
+    @property
+    def inner(self) -> Field | None: ...
     def __init__(
         self,
         name: str,

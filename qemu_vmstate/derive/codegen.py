@@ -20,7 +20,7 @@ from ..wire.field_options import FieldOptions
 from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, Scalar
 from .contents import copy_contents, fillable, refill_contents, roll_contents_back
-from .forms import Form, ObjectParts
+from .forms import ObjectParts
 from .functions import Lines, compile_functions
 from .migrated import MigratedFields
 from .number_list import NumberList, number_run
@@ -31,7 +31,7 @@ from .runtime import (
     copy_rows,
     prepare_state,
     prepare_states,
-    refill,
+    refilled,
     restore_all,
     roll_items_back,
     roll_rows_back,
@@ -50,7 +50,7 @@ _NAMES: dict[str, Any] = {
     "_states_of": _state.states_of,
     "_plain_value": plain_value,
     "_as_kind_of": as_kind_of,
-    "_refill": refill,
+    "_refilled": refilled,
     "_snapshot_state": snapshot_state,
     "_snapshot_states": snapshot_states,
     "_prepare_state": prepare_state,
@@ -87,12 +87,12 @@ class ClassWriter:
         self.numbers: NumberList | None = None
         self._names = dict(_NAMES)
         self._lines = Lines()
-        self._attributes: list[str] = []  # the attributes that a restore assigns
+        self._written: list[FieldConversion] = []  # the fields that a restore assigns
         self._run: dict[str, str] = {}  # the numbers of the run, with the values that are stored
         self._pending: list[str] = []  # statements that convert the loaded numbers of the run
         self._runs: list[list[str]] = []
         self._formed: dict[str, FieldConversion] = {}  # by the global name of its conversion
-        self._inside: dict[str, Form | None] = {}  # the forms of all attributes
+        self._fields: list[FieldConversion] = []
         self._count = 0
 
     def add(self, field: FieldConversion) -> None:
@@ -108,7 +108,7 @@ class ClassWriter:
             Shape.STATES: self._states,
             Shape.FORM: self._form,
         }[field.shape](field)
-        self._inside[field.attribute] = field.form
+        self._fields.append(field)
 
     def functions(self, cls: type, migrated: type[VMStruct]) -> dict[str, Any]:
         """Return the functions by name; ``migrated`` is the layout class of ``self.migrated``."""
@@ -128,14 +128,16 @@ class ClassWriter:
         self._names["_check"] = checker
         own_setattr = vars(object)["__setattr__"]
         assigned = inspect.getattr_static(cls, "__setattr__") is own_setattr and not any(
-            _is_computed(cls, name) for name in self._attributes
+            not field.access.attribute or _is_computed(cls, field.access.attribute)
+            for field in self._written
         )
         made = compile_functions(cls, self._lines, self._names, assigned=assigned)
         restore: Any = made["restore_migrated_state_mut"]
         restore.all_or_nothing = self._lines.only_assigns and assigned
         restore.forgets_source = True
         if self._lines.only_numbers and self._runs and assigned:
-            self.numbers = NumberList.of_class(migrated, list(offsets))
+            attributes = {field.access.attribute: field.attribute for field in self._written}
+            self.numbers = NumberList.of_class(migrated, attributes)
         return made
 
     def _const(self, value: Any) -> str:
@@ -160,9 +162,9 @@ class ClassWriter:
         self._lines.previous[local] = previous
         self._lines.roll_back.append(roll_back.format(local))
 
-    def _undo_assignment(self, attribute: str) -> None:
-        self._attributes.append(attribute)
-        self._undo(f"self.{attribute}", f"self.{attribute} = {{}}")
+    def _undo_assignment(self, field: FieldConversion) -> None:
+        self._written.append(field)
+        self._undo(field.access.read, field.access.write)
 
     # Runs of numbers
 
@@ -195,12 +197,12 @@ class ClassWriter:
         self.migrated.add(
             attribute, SCALARS["?"], field.where, options, lambda value: value is not None
         )
-        return self._pack(attribute, f"self.{field.attribute} is not None")
+        return self._pack(attribute, f"{field.access.read} is not None")
 
     def _number(self, field: FieldConversion) -> None:
         type_, codec = field.type, field.codec
         assert isinstance(type_, Scalar)
-        source = f"self.{field.attribute}"
+        source = field.access.read
         has = self._presence(field) if field.has_presence else None
         convert = codec.to or _same
         to = f"{self._const(codec.to)}({{}})" if codec.to else "{}"
@@ -221,8 +223,11 @@ class ClassWriter:
         if codec.to or codec.back or has:
             self._lines.only_numbers = False
             self._pending.append(f"{local} = {back}")
-        self._lines.commit.append(f"self.{field.attribute} = {local}")
-        self._undo_assignment(field.attribute)
+        if not field.access.attribute:
+            self._lines.only_numbers = False
+        self._lines.targets.append(field.access.read)
+        self._lines.commit.append(field.access.write.format(local))
+        self._undo_assignment(field)
 
     # Arrays and single values
 
@@ -230,12 +235,12 @@ class ClassWriter:
         self,
         field: FieldConversion,
         back: str,
-        commit: str,
+        commit: list[str],
         to: Callable[[Any], Any] | None = None,
     ) -> None:
         """Convert a field by an assignment to the layout class's attribute.
 
-        ``back`` is the expression of the loaded value, ``commit`` a statement that stores it,
+        ``back`` is the expression of the loaded value, ``commit`` the statements that store it,
         with ``{}`` in its place.
         """
         has = self._presence(field) if field.has_presence else None
@@ -247,119 +252,122 @@ class ClassWriter:
         self.migrated.add(field.attribute, field.type, field.where, field.options, to_wire)
         self._flush()
         self._lines.only_numbers = False
-        value = f"{self._const(to)}(self.{field.attribute})" if to else f"self.{field.attribute}"
+        current = field.access.read
+        value = f"{self._const(to)}({current})" if to else current
         store = f"target.{field.attribute} = {value}"
         local = self._local()
         result = f"{back} if {has} else None" if has else back
         self._lines.prepare.append(f"{local} = {result}")
         if has:
-            self._lines.snapshot += [f"if self.{field.attribute} is not None:", f"    {store}"]
+            self._lines.snapshot += [f"if {current} is not None:", f"    {store}"]
         else:
             self._lines.snapshot.append(store)
-        self._lines.commit.append(commit.format(local))
-        self._undo_assignment(field.attribute)
+        self._lines.commit += [line.format(local) for line in commit]
+        self._undo_assignment(field)
 
     def _value(self, field: FieldConversion) -> None:
         self._store(
             field,
             f"{self._const(field.codec.back)}(source.{field.attribute})",
-            f"self.{field.attribute} = {{}}",
+            [field.access.write],
             field.codec.to,
         )
 
     def _array(self, field: FieldConversion) -> None:
-        type_ = field.type
+        type_, access = field.type, field.access
         assert isinstance(type_, ArrayType)
-        attribute = field.attribute
         path = self._const(field.path)
         if field.has_presence or field.options.clone or not isinstance(type_.element, Scalar):
             self._array_of_arrays(field, path)
             return
-        self.migrated.add(attribute, type_, field.where, field.options, _same)
+        self.migrated.add(field.attribute, type_, field.where, field.options, _same)
         self._flush()
         self._lines.only_numbers = False
         self._lines.only_assigns = False
         local, current = self._local(), self._local()
         letter = "s" if type_.is_buffer else type_.element.kind
         unpack = self._const(struct.Struct(f"={type_.length}{letter}").unpack_from)
-        loaded = f"{unpack}(source, {self._offset(attribute)})"
+        loaded = f"{unpack}(source, {self._offset(field.attribute)})"
         self._lines.prepare.append(
             f"({local},) = {loaded}" if type_.is_buffer else f"{local} = [*{loaded}]"
         )
-        usual, commit = ("bytes", "self.{} = {}") if type_.is_buffer else ("list", "{2}[:] = {1}")
-        self._lines.snapshot.append(f"target.{attribute} = self.{attribute}")
+        usual, commit = (
+            ("bytes", access.write) if type_.is_buffer else ("list", f"{current}[:] = {{}}")
+        )
+        self._lines.snapshot.append(f"target.{field.attribute} = {access.read}")
         self._lines.prepare += [
-            f"{current} = getattr(self, {attribute!r}, None)",
+            f"{current} = {access.read_or_none}",
             f"if {current}.__class__ is not {usual}:",
             f"    {local} = _as_kind_of({current}, {local}, {path})",
         ]
         self._lines.commit += [
             f"if {current}.__class__ is {usual}:",
-            f"    {commit.format(attribute, local, current)}",
-            "else:",
-            f"    _refill(self, {attribute!r}, {local})",
+            f"    {commit.format(local)}",
+            f"elif not _refilled({current}, {local}):",
+            f"    {access.write.format(local)}",
         ]
-        self._undo_assignment(attribute)
+        self._undo_assignment(field)
         self._undo(
-            f"None if self.{attribute}.__class__ is bytes else _copy_items(self.{attribute})",
-            f"_roll_items_back(self.{attribute}, {{}})",
+            f"None if {access.read}.__class__ is bytes else _copy_items({access.read})",
+            f"_roll_items_back({access.read}, {{}})",
         )
 
     def _array_of_arrays(self, field: FieldConversion, path: str) -> None:
         """Convert an array that is nested, cloned or can be ``None``, too rare to be made fast."""
-        attribute = field.attribute
-        loaded = f"_plain_value({self._const(field.type)}, source.{attribute})"
+        access = field.access
+        loaded = f"_plain_value({self._const(field.type)}, source.{field.attribute})"
         if field.options.clone:
-            self._store(field, loaded, f"self.{attribute} = {{}}")
+            self._store(field, loaded, [access.write])
             return
         self._lines.only_assigns = False
-        filled = f"_as_kind_of(getattr(self, {attribute!r}, None), {loaded}, {path})"
-        self._store(field, filled, f"_refill(self, {attribute!r}, {{}})")
-        self._undo(f"_copy_rows(self.{attribute})", f"_roll_rows_back(self.{attribute}, {{}})")
+        filled = f"_as_kind_of({access.read_or_none}, {loaded}, {path})"
+        self._store(
+            field,
+            filled,
+            [f"if not _refilled({access.read_or_none}, {{}}):", f"    {access.write}"],
+        )
+        self._undo(f"_copy_rows({access.read})", f"_roll_rows_back({access.read}, {{}})")
 
     # Forms
 
     def _form(self, field: FieldConversion) -> None:
-        form, attribute = field.form, field.attribute
+        form, access = field.form, field.access
         assert form
         exists = {name: getattr(field.options, name) for name in _EXISTENCE}
-        for name, type_, options in form.fields(attribute):
-            own_name = field.options.name if name == attribute else None
+        for name, type_, options in form.fields(field.attribute):
+            own_name = field.options.name if name == field.attribute else None
             options = replace(options, name=own_name, **exists)
             self.migrated.add(name, type_, field.where, options, _same)
         self._flush()
         self._lines.only_numbers = False
-        name, local = f"_form_{attribute}", self._local()
+        name, local = f"_form_{field.attribute}", self._local()
         self._formed[name] = field
-        self._lines.snapshot.append(f"{name}_pack(self.{attribute}, target)")
+        self._lines.snapshot.append(f"{name}_pack({access.read}, target)")
         self._lines.prepare.append(f"{local} = {name}_unpack(source, version_id)")
-        self._undo_assignment(attribute)
+        self._undo_assignment(field)
         if not form.replaces_contents:
-            self._lines.commit.append(f"self.{attribute} = {local}")
+            self._lines.commit.append(access.write.format(local))
             return
         current, path = self._local(), self._const(field.path)
         self._lines.only_assigns = False
-        self._lines.prepare.append(
-            f"{current} = _fillable(getattr(self, {attribute!r}, None), {local}, {path})"
-        )
+        self._lines.prepare.append(f"{current} = _fillable({access.read_or_none}, {local}, {path})")
         self._lines.commit += [
             f"if {current} is None:",
-            f"    self.{attribute} = {local}",
+            f"    {access.write.format(local)}",
             "else:",
             f"    _refill_contents({current}, {local})",
         ]
-        self._undo(
-            f"_copy_contents(self.{attribute})", f"_roll_contents_back(self.{attribute}, {{}})"
-        )
+        self._undo(f"_copy_contents({access.read})", f"_roll_contents_back({access.read}, {{}})")
 
     def object_parts(self, cls: type, migrated: type[VMStruct]) -> ObjectParts | None:
-        """Return what makes an object of ``cls`` in a collection, or ``None``."""
+        """Return what makes an object of a dataclass in a collection, or ``None``."""
         parts = []
-        for attribute, form in self._inside.items():
-            if form is None:
+        for field in self._fields:
+            if field.form is None:
                 return None
-            parts.append((attribute, form.conversion(migrated, attribute), 0))
-        others = others_of(cls, self._inside)
+            conversion = field.form.conversion(migrated, field.attribute)
+            parts.append((field.access.attribute, conversion, 0))
+        others = others_of(cls, {name for name, _, _ in parts})
         post_init = getattr(cls, "__post_init__", None)
         return None if others is None else ObjectParts(cls, tuple(parts), others, post_init)
 
@@ -385,26 +393,25 @@ class ClassWriter:
         if numbers := NumberList.of_states(field.element):
             self._states_of_numbers(field, numbers)
             return
-        attribute, path = field.attribute, self._const(field.path)
+        attribute, value, path = field.attribute, field.access.read, self._const(field.path)
         many = "s" if isinstance(type_, ArrayType) else ""
         local = self._local()
         self._lines.only_assigns = False
-        self._lines.snapshot.append(
-            f"_snapshot_state{many}(self.{attribute}, target.{attribute}, {path})"
-        )
+        self._lines.snapshot.append(f"_snapshot_state{many}({value}, target.{attribute}, {path})")
         self._lines.prepare.append(
-            f"{local} = _prepare_state{many}(self.{attribute}, source.{attribute}, version_id, "
-            f"foreign, {path})"
+            f"{local} = _prepare_state{many}({value}, source.{attribute}, version_id, foreign, "
+            f"{path})"
         )
         self._lines.commit.append(f"{local}()")
-        listed = f"self.{attribute}" if many else f"[self.{attribute}]"
+        listed = value if many else f"[{value}]"
         self._undo(f"_undos_of_states({listed}, own_version)", "_roll_states_back({})")
 
     def _states_of_numbers(self, field: FieldConversion, numbers: NumberList) -> None:
         """Convert derived states that have nothing but numbers, one or a list, by one call."""
         attribute, type_, path = field.attribute, field.type, self._const(field.path)
+        value = field.access.read
         many = "s" if isinstance(type_, ArrayType) else ""
-        listed = f"self.{attribute}" if many else f"[self.{attribute}]"
+        listed = value if many else f"[{value}]"
         cls, run = self._const(field.element), self._const(numbers.run)
         count = type_.size // numbers.size
         fit = f"_states_of({listed}, {cls}, {count})"
@@ -417,13 +424,13 @@ class ClassWriter:
             "except _InvalidError:  # each by its own conversion, which reports the error",
             f"    {states} = None",
             f"if {states} is None:",
-            f"    _snapshot_state{many}(self.{attribute}, target.{attribute}, {path})",
+            f"    _snapshot_state{many}({value}, target.{attribute}, {path})",
         ]
         self._lines.prepare += [
             f"{states} = {fit}",
             f"if {states} is None:",
-            f"    {loaded} = _prepare_state{many}(self.{attribute}, source.{attribute}, "
-            f"version_id, foreign, {path})",
+            f"    {loaded} = _prepare_state{many}({value}, source.{attribute}, version_id, "
+            f"foreign, {path})",
             f"    foreign.insert(0, (self, None, {path}))  # a signal can end their commit",
             "else:",
             f"    {loaded} = {run}.unpack_states(source, {place}, {count})",

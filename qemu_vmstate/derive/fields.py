@@ -21,7 +21,7 @@ from .converters import converter_of
 from .forms import FixedForm, Form, FunctionForm, NumberForm, OptionalForm
 from .lookup import UNIONS, ClassOptions, enum_scalar, find_form, plain_hint, remedy
 from .runtime import wrong_state
-from .spec import Codec, FieldConversion, Shape
+from .spec import Access, Codec, FieldConversion, Shape
 from .values import (
     attempt,
     enum_member,
@@ -66,6 +66,7 @@ class _Field:
         given: ClassOptions,
     ) -> None:
         self.attribute = attribute
+        self.access = Access.of_attribute(attribute)
         self.where = f"{cls.__name__}.{attribute}"
         self.path = f"{migrated_name}.{attribute}"
         self.options = options
@@ -84,7 +85,8 @@ class _Field:
 
     def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
         return FieldConversion(
-            *(self.attribute, self.where, self.path, self.options, shape, type_, codec),
+            *(self.attribute, self.access, self.where, self.path, self.options),
+            *(shape, type_, codec),
             *(self.element, self._form_inside(shape, type_, codec)),
         )
 
@@ -119,7 +121,9 @@ class _Field:
             )
         _, first, _ = next(iter(form.fields(self.attribute)))
         return FieldConversion(
-            *(self.attribute, self.where, self.path, self.options, Shape.FORM, first), form=form
+            *(self.attribute, self.access, self.where, self.path, self.options),
+            *(Shape.FORM, first),
+            form=form,
         )
 
     def _without_none(self, hint: Any) -> tuple[Any, bool]:

@@ -193,7 +193,8 @@ class _CollectionForm(Form):
     def conversion(self, layout: type[Any], name: str, path: str = "") -> _state.Conversion:
         """Return the conversion of the elements."""
         array = _descriptor(layout, name)
-        element: Any = getattr(array, "inner")
+        element = array.inner
+        assert element
         parts: list[Part] = []
         if self.direct:
             parts.append((None, self.direct.element_conversion(element), 0))

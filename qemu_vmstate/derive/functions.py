@@ -26,6 +26,8 @@ class Lines:
     snapshot: list[str] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
     """The numbers on the wire, each with the local variable that a restore loads it into."""
+    targets: list[str] = field(default_factory=list)
+    """The targets of an assignment that puts each of ``reads`` into the state."""
     prepare: list[str] = field(default_factory=list)
     """Convert and check the values that were read; can fail."""
     commit: list[str] = field(default_factory=list)
@@ -101,8 +103,8 @@ def _restore(lines: Lines) -> str:
             "_restore_all(foreign, version_id, commit)",
         ]
     elif lines.only_numbers and lines.reads:
-        attributes = "".join(f"self.{name}, " for name in lines.reads)
-        body.append(f"{attributes}= _unpack(source)")
+        targets = "".join(f"{target}, " for target in lines.targets)
+        body.append(f"{targets}= _unpack(source)")
     else:
         body += [*_read(lines), *lines.prepare, *lines.commit]
     return _function("restore_migrated_state_mut(self, source, version_id)", body)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..bindings.loader import _state
@@ -13,7 +13,7 @@ __all__ = ["NumberList", "number_run"]
 
 
 class NumberList(NamedTuple):
-    """The numbers of one derived class, all of which are attributes without a conversion.
+    """The numbers of one derived class, all of which are ``attributes`` without a conversion.
 
     ``size`` is that of one object in memory.
     """
@@ -23,9 +23,13 @@ class NumberList(NamedTuple):
     size: int
 
     @classmethod
-    def of_class(cls, migrated: type[VMStruct], attributes: list[str]) -> NumberList:
-        """Return the list of a layout class that has no other fields than ``attributes``."""
-        return cls(attributes, number_run(migrated, attributes), migrated.__layout__.size)
+    def of_class(cls, migrated: type[VMStruct], attributes: Mapping[str, str]) -> NumberList:
+        """Return the list of a layout class that has no other fields than these.
+
+        ``attributes`` has those of the objects, each with the name of its field.
+        """
+        run = _state.NumberRun({name: getattr(migrated, attributes[name]) for name in attributes})
+        return cls(list(attributes), run, migrated.__layout__.size)
 
     @staticmethod
     def of_states(cls: object) -> NumberList | None:

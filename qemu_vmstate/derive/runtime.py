@@ -29,7 +29,7 @@ __all__ = [
     "copy_rows",
     "prepare_state",
     "prepare_states",
-    "refill",
+    "refilled",
     "restore_all",
     "roll_items_back",
     "roll_rows_back",
@@ -84,13 +84,12 @@ def as_kind_of(current: Any, loaded: Any, path: str) -> Any:
     return loaded
 
 
-def refill(state: Any, attribute: str, loaded: Any) -> None:
-    """Put ``loaded`` into the attribute's object if it is mutable, else into the attribute."""
-    current = getattr(state, attribute, None)
+def refilled(current: Any, loaded: Any) -> bool:
+    """Put ``loaded`` into ``current`` if it is mutable, else return ``False``."""
     if current is None or loaded is None or isinstance(current, tuple | bytes):
-        setattr(state, attribute, loaded)
-    else:
-        _fill(current, loaded)
+        return False
+    _fill(current, loaded)
+    return True
 
 
 def _fill(current: Any, loaded: Any) -> None:

@@ -11,7 +11,7 @@ from ..wire.field_options import FieldOptions
 from ..wire.types import WireType
 from .forms import Form
 
-__all__ = ["Codec", "FieldConversion", "Shape"]
+__all__ = ["Access", "Codec", "FieldConversion", "Shape"]
 
 
 class Codec(NamedTuple):
@@ -39,16 +39,37 @@ class Shape(enum.Enum):
     """A value of a :class:`~.forms.Form`."""
 
 
+class Access(NamedTuple):
+    """The code that reads and writes a field's value in the object ``self``.
+
+    ``read`` is an expression; ``read_or_none`` is one too, which is ``None`` if the object lacks
+    the value.  ``write`` is a statement, with ``{}`` for the new value.  ``attribute`` is the
+    attribute of ``self`` that has the value, or empty if it lies elsewhere.
+    """
+
+    read: str
+    read_or_none: str
+    write: str
+    attribute: str = ""
+
+    @classmethod
+    def of_attribute(cls, name: str) -> Access:
+        """Return the access to an attribute of ``self``."""
+        return cls(f"self.{name}", f"getattr(self, {name!r}, None)", f"self.{name} = {{}}", name)
+
+
 class FieldConversion(NamedTuple):
     """The conversion of one field.
 
+    ``attribute`` is its name in the layout class, and ``access`` finds its value in the state.
     ``where`` names the field in errors about the declaration (``Ticks.count``), ``path`` in
-    errors about its value (``TicksMigration.count``).  ``type`` is that of its value, or of the first
-    field of a form.  ``element`` is the annotation without
-    ``None``, or that of a list's elements.
+    errors about its value (``TicksMigration.count``).  ``type`` is that of its value, or of a
+    form's first field.  ``element`` is the annotation without ``None``, or that of a list's
+    elements.
     """
 
     attribute: str
+    access: Access
     where: str
     path: str
     options: FieldOptions
