@@ -16,10 +16,12 @@ from ..errors import InvalidError
 from ..layout.vmstruct import VMStruct
 from ..state.to_migration_state import undo_by_snapshot
 from ..wire.field_options import FieldOptions
+from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, Scalar
 from .functions import Lines, compile_functions
 from .migrated import MigratedFields
 from .number_list import NumberList, number_run
+from .packed import copy_contents, put_packed, roll_contents_back
 from .runtime import (
     as_kind_of,
     check_classes,
@@ -47,6 +49,9 @@ _NAMES: dict[str, Any] = {
     "_plain_value": plain_value,
     "_as_kind_of": as_kind_of,
     "_refill": refill,
+    "_put_packed": put_packed,
+    "_copy_contents": copy_contents,
+    "_roll_contents_back": roll_contents_back,
     "_snapshot_state": snapshot_state,
     "_snapshot_states": snapshot_states,
     "_prepare_state": prepare_state,
@@ -92,6 +97,7 @@ class ClassWriter:
             Shape.NUMBER: self._number,
             Shape.ARRAY: self._array,
             Shape.VALUE: self._value,
+            Shape.PACKED: self._packed,
             Shape.STATES: self._states,
         }[field.shape](field)
 
@@ -170,8 +176,7 @@ class ClassWriter:
         """Add the bool before a value that can be ``None``; return its local variable."""
         self._lines.only_numbers = False
         attribute = f"has_{field.attribute}"
-        names = ("default", "default_factory", "version_id", "field_exists", "keep")
-        options = FieldOptions(**{name: getattr(field.options, name) for name in names})
+        options = _options_before(field)
         self.migrated.add(
             attribute, SCALARS["?"], field.where, options, lambda value: value is not None
         )
@@ -297,6 +302,30 @@ class ClassWriter:
         self._store(field, filled, f"_refill(self, {attribute!r}, {{}})")
         self._undo(f"_copy_rows(self.{attribute})", f"_roll_rows_back(self.{attribute}, {{}})")
 
+    def _packed(self, field: FieldConversion) -> None:
+        """Convert an object to bytes and back, with their number in a field before it."""
+        attribute, encode = field.attribute, field.codec.to
+        assert encode is not None
+        size = f"size_{attribute}"
+
+        def size_of(value: Any) -> int:
+            return len(encode(value))
+
+        self.migrated.add(size, SCALARS["I"], field.where, _options_before(field), size_of)
+        options = replace(field.options, size=size)
+        self.migrated.add(attribute, field.type, field.where, options, encode)
+        self._flush()
+        self._lines.only_numbers = False
+        self._lines.only_assigns = False
+        local = self._local()
+        self._lines.snapshot.append(f"target.{attribute} = {self._const(encode)}(self.{attribute})")
+        self._lines.prepare.append(f"{local} = {self._const(field.codec.back)}(source.{attribute})")
+        self._lines.commit.append(f"_put_packed(self, {attribute!r}, {local})")
+        self._undo_assignment(attribute)
+        self._undo(
+            f"_copy_contents(self.{attribute})", f"_roll_contents_back(self.{attribute}, {{}})"
+        )
+
     # Nested states
 
     def _states(self, field: FieldConversion) -> None:
@@ -377,6 +406,12 @@ class ClassWriter:
             f"() if {states} else _undos_of_states({listed}, own_version)",
             "_roll_states_back({})",
         )
+
+
+def _options_before(field: FieldConversion) -> FieldOptions:
+    """Return the options of a field that exists whenever the one after it does."""
+    names = ("default", "default_factory", "version_id", "field_exists", "keep")
+    return FieldOptions(**{name: getattr(field.options, name) for name in names})
 
 
 def _is_computed(cls: type, name: str) -> bool:

@@ -17,7 +17,8 @@ from ..state.cells import Arc, BqlRefCell, Mutex
 from ..state.to_migration_state import migrated_class
 from ..wire.field_options import FieldOptions
 from ..wire.lookup import find_wire_type, length_of, wire_type
-from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
+from ..wire.types import SCALARS, ArrayType, PackedType, Scalar, StructType, WireType
+from .packed import packed_conversion
 from .runtime import wrong_state
 from .spec import Codec, FieldConversion, Shape
 from .values import (
@@ -63,6 +64,8 @@ class _Field:
 
     def conversion(self) -> FieldConversion:
         """Return the conversion; raise ``DeclarationError`` if there is none."""
+        if isinstance(self.hint, PackedType):
+            return packed_conversion(self.attribute, self.where, self.path, self.options, self.hint)
         if self.options.into is not None or self.options.try_into is not None:
             return self._converted()
         return self._as_annotated()

@@ -32,6 +32,8 @@ class Shape(enum.Enum):
     """An array of numbers, or of arrays of numbers, that keeps its values as they are."""
     VALUE = "value"
     """A value of any other kind, converted by a codec."""
+    PACKED = "packed"
+    """An object of any type, whose bytes a codec makes, after their number."""
     STATES = "states"
     """A ``ToMigrationState``, or a list of them, that is restored in place."""
 
