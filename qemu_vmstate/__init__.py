@@ -62,6 +62,7 @@ __all__ = [
     "MutexGuard",
     "NativeError",
     "OutOfRangeError",
+    "Packed",
     "PointerArray",
     "PoisonError",
     "QEMUClockType",

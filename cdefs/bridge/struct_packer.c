@@ -101,7 +101,8 @@ static bool set_bytes(QvStep *step, const VMStateField *field, size_t n)
     static const VMStateInfo *unused_info, *buffer_info;
     bool unused = field->info == look_up(&unused_info, "unused_buffer");
 
-    if (!unused && field->info != look_up(&buffer_info, "buffer")) {
+    if (!unused && !qv_info_is_bytes(field->info)
+        && field->info != look_up(&buffer_info, "buffer")) {
         return false;
     }
     step->kind = unused ? QV_UNUSED : QV_BYTES;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * VMStateInfos that replace QEMU's where those trust the stream, or need what a staging struct
- * does not have.  Their names and the bytes on the wire are the same.
+ * does not have.  Their names and the bytes on the wire are the same, but for the names of bytes
+ * whose content readers of the stream can show.
  *
  * Their parameters are in members of VMStateField that QEMU does not use for such a field;
  * vmsd/description.py sets them.
@@ -97,6 +98,29 @@ static int put_timer(QEMUFile *f, void *pv, size_t size, const VMStateField *fie
 }
 
 static const VMStateInfo timer_info = { .name = "timer", .get = get_timer, .put = put_timer };
+
+/* ------------------------------------------------------- bytes with a content */
+
+/* What vmstate_info_buffer does; the name tells readers of a stream what the bytes are. */
+static int get_bytes(QEMUFile *f, void *pv, size_t size, const VMStateField *field)
+{
+    qv.qemu_get_buffer(f, pv, size);
+    return 0;
+}
+
+static int put_bytes(QEMUFile *f, void *pv, size_t size, const VMStateField *field,
+                     JSONWriter *vmdesc)
+{
+    qv.qemu_put_buffer(f, pv, size);
+    return 0;
+}
+
+static const VMStateInfo messagepack_info = {
+    .name = "messagepack",
+    .get = get_bytes,
+    .put = put_bytes,
+};
+static const VMStateInfo utf8_info = { .name = "utf8", .get = get_bytes, .put = put_bytes };
 
 /* -------------------------------------------------------- structs and lists */
 
@@ -296,7 +320,7 @@ static int put_gtree(QEMUFile *f, void *pv, size_t size, const VMStateField *fie
 static const VMStateInfo gtree_info = { .name = "gtree", .get = get_gtree, .put = put_gtree };
 
 static const VMStateInfo *const plain[] = {
-    &timer_info, &tmp_info, &qtailq_info, &qlist_info, &gtree_info,
+    &timer_info, &tmp_info, &messagepack_info, &utf8_info, &qtailq_info, &qlist_info, &gtree_info,
 };
 static const VMStateInfo *const limited[] = {
     &bounded_int8,  &bounded_int16,  &bounded_int32,  &bounded_int64,
@@ -306,6 +330,11 @@ static const VMStateInfo *const limited[] = {
 bool qv_info_is_timer(const VMStateInfo *info)
 {
     return info->get == get_timer;
+}
+
+bool qv_info_is_bytes(const VMStateInfo *info)
+{
+    return info->get == get_bytes;
 }
 
 bool qv_info_is_bounded(const VMStateInfo *info, bool *is_signed)

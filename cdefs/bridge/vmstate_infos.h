@@ -8,5 +8,7 @@
 /* Return whether info checks the limits of a number, and put into *is_signed of which kind. */
 bool qv_info_is_bounded(const VMStateInfo *info, bool *is_signed);
 bool qv_info_is_timer(const VMStateInfo *info);
+/* Whether the field is bytes as they are, with a name that tells what they contain. */
+bool qv_info_is_bytes(const VMStateInfo *info);
 
 #endif

@@ -29,12 +29,11 @@ class Field:
     size: int
     count: int
     cls: type[Memory] | None
+    inner: Any  # a Field or None, which type checkers would take for a descriptor of this class
     multiply: int
     low: int
     high: int
     checked: bool
-    @property
-    def inner(self) -> Field | None: ...
     def __init__(
         self,
         name: str,

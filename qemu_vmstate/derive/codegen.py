@@ -192,7 +192,7 @@ class ClassWriter:
         """Add the bool before a value that can be ``None``; return its local variable."""
         self._lines.only_numbers = False
         attribute = f"has_{field.attribute}"
-        names = ("default", "default_factory", "version_id", "field_exists", "keep")
+        names = ("default", "default_factory", *_EXISTENCE)
         options = FieldOptions(**{name: getattr(field.options, name) for name in names})
         self.migrated.add(
             attribute, SCALARS["?"], field.where, options, lambda value: value is not None

@@ -129,16 +129,17 @@ class Room(NamedTuple):
 class BytesForm(Form):
     """Bytes or text: a size, and a VBUFFER."""
 
-    def __init__(self, cls: type, room: Room) -> None:
+    def __init__(self, cls: type, room: Room, content: str = "buffer") -> None:
         self.cls = cls
         self.room = room
+        self.content = "utf8" if cls is str else content
         self.replaces_contents = cls is bytearray
 
     def fields(self, name: str) -> Iterator[Field]:
         """Yield the size and the buffer."""
         assert self.room.counter
         yield f"size_{name}", self.room.counter, NO_OPTIONS
-        buffer = CountedType(SCALARS["B"], self.room.most, is_buffer=True)
+        buffer = CountedType(SCALARS["B"], self.room.most, is_buffer=True, content=self.content)
         yield name, buffer, FieldOptions(size=f"size_{name}")
 
     def conversion(self, layout: type[Any], name: str, path: str = "") -> _state.Conversion:
@@ -194,7 +195,6 @@ class _CollectionForm(Form):
         """Return the conversion of the elements."""
         array = _descriptor(layout, name)
         element = array.inner
-        assert element
         parts: list[Part] = []
         if self.direct:
             parts.append((None, self.direct.element_conversion(element), 0))

@@ -15,7 +15,7 @@ from ..state.to_migration_state import migrated_class, restore_without_undo
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.lookup import find_wire_type, length_of
 from ..wire.record import replace
-from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
+from ..wire.types import SCALARS, ArrayType, PackedType, Scalar, StructType, WireType
 from .converters import converter_of
 from .forms import (
     BytesForm,
@@ -32,6 +32,7 @@ from .forms import (
     StructForm,
     TupleForm,
 )
+from .packed import packed_form
 from .runtime import snapshot_state
 from .values import enum_member, enum_value, type_name
 
@@ -166,6 +167,8 @@ class _Finder:
             return NumberForm(self.given.int_type) if self.given.int_type else None
         if hint is float:
             return NumberForm(SCALARS["d"])
+        if isinstance(hint, PackedType):
+            return packed_form(hint, self.where, options)
         if (wire := find_wire_type(hint)) is not None:
             return self._wire(wire, hint)
         if isinstance(hint, type) and issubclass(hint, enum.Enum):

@@ -19,6 +19,7 @@ machine's byte order in memory.
 ``Buffer[Literal[64]]``              VMSTATE_BUFFER
 ``VArray[u32, Literal[8]]``          VMSTATE_VARRAY_UINT32, VMSTATE_STRUCT_VARRAY_UINT32
 ``VBuffer[Literal[64]]``             VMSTATE_VBUFFER
+``Packed[T, Literal[65536]]``        VMSTATE_VBUFFER_UINT32 of MessagePack
 ``Bitmap[Literal[100]]``             VMSTATE_BITMAP
 ``Unused[Literal[4]]``               VMSTATE_UNUSED
 ``PointerArray[Regs, Literal[4]]``   VMSTATE_ARRAY_OF_POINTER_TO_STRUCT
@@ -47,6 +48,7 @@ from .types import (
     BitmapType,
     CountedType,
     ListType,
+    PackedType,
     PointersType,
     Scalar,
     StatesType,
@@ -64,6 +66,7 @@ __all__ = [
     "Buffer",
     "Equal",
     "GTree",
+    "Packed",
     "PointerArray",
     "QList",
     "QTailQ",
@@ -191,7 +194,7 @@ class _Attribute(Generic[Read, Assigned]):
             return cls._wire_type(params)
 
     @classmethod
-    def _wire_type(cls, params: Any) -> WireType | StatesType:
+    def _wire_type(cls, params: Any) -> WireType | StatesType | PackedType:
         raise NotImplementedError
 
     @classmethod
@@ -314,6 +317,38 @@ class VBuffer(_Attribute["Array[int, N]", BytesLike], Generic[N]):
     @classmethod
     def _wire_type(cls, params: Any) -> WireType:
         return CountedType(SCALARS["B"], cls._length(params), is_buffer=True)
+
+
+class Packed(_Attribute[T, T], Generic[T, N]):
+    """``Packed[dict[str, int], Literal[65536]]``: an object as MessagePack of at most 65536 bytes.
+
+    For an attribute of a dataclass with :func:`~qemu_vmstate.derive_to_migration_state` that has
+    no fixed form on the wire.  The object is of any type that msgspec encodes and decodes:
+    dataclasses, attrs classes, ``TypedDict``, ``NamedTuple``, ``msgspec.Struct``, unions, ``dict``,
+    ``list``, ``tuple``, ``set``, ``str``, ``int`` (-2**63 to 2**64 - 1), ``float``, ``bytes``,
+    ``Enum``, ``datetime``, ``UUID``, ``Decimal``.  It needs the extra ``qemu-vmstate[packed]``.
+
+    A load decodes the declared type and nothing else.  A ``dict``, ``list``, ``set`` or
+    ``bytearray`` of the attribute remains the same object and gets other contents; an object of
+    another class, or of a subclass, is replaced.  A save does not compare the object with the
+    declared type.
+
+    Raises ``InvalidError`` with the path for an object that cannot be saved or loaded, and
+    ``DeclarationError`` for a type that msgspec does not support, and where msgspec is missing.
+
+    In C: ``migration/vmstate.h: VMSTATE_VBUFFER_UINT32``, after a field ``size_<attribute>`` with
+    the number of its bytes.
+    """
+
+    @classmethod
+    def _wire_type(cls, params: Any) -> PackedType:
+        if not isinstance(params, tuple) or len(params) != 2:
+            raise DeclarationError(
+                "Packed takes a type and the most bytes that it is packed into: "
+                "Packed[dict[str, int], Literal[65536]]"
+            )
+        hint, maximum = params
+        return PackedType(hint, cls._length(maximum))
 
 
 class Bitmap(_Attribute["Array[int, N]", Iterable[int]], Generic[N]):

@@ -7,7 +7,16 @@ from typing import Annotated, Literal, get_args, get_origin
 
 from ..errors import DeclarationError
 from .record import replace
-from .types import SCALARS, Scalar, StatesType, StructType, SubsectionType, TmpType, WireType
+from .types import (
+    SCALARS,
+    PackedType,
+    Scalar,
+    StatesType,
+    StructType,
+    SubsectionType,
+    TmpType,
+    WireType,
+)
 
 __all__ = [
     "EQUAL",
@@ -27,6 +36,12 @@ def wire_type(annotation: object, where: str) -> WireType:
     """Return the wire type of an annotation, or raise an error that begins with ``where``."""
     found = find_wire_type(annotation)
     if found is None:
+        if isinstance(annotation, PackedType):
+            raise DeclarationError(
+                f"{where}: Packed is the annotation of an attribute of a dataclass with "
+                "@derive_to_migration_state; a layout class and a device take such a dataclass, "
+                "or a VBuffer for bytes that you pack yourself"
+            )
         if isinstance(annotation, StatesType):
             annotation = annotation.hint
         raise DeclarationError(

@@ -181,8 +181,15 @@ class ArrayType(_Elements):
         element.describe_element(writer)
 
 
+@record()
 class CountedType(_Elements):
-    """Room for ``length`` elements; another field of the same class counts them."""
+    """Room for ``length`` elements; another field of the same class counts them.
+
+    ``content`` is the info of a buffer, which tells readers of a stream what its bytes are:
+    ``messagepack`` and ``utf8`` are this package's own.
+    """
+
+    content: str = "buffer"
 
     memory_is_value = False
     limits_own_count = True
@@ -221,7 +228,7 @@ class CountedType(_Elements):
     def describe(self, writer: FieldWriter, info: FieldInfo) -> None:
         """Fill VMSTATE_VARRAY_UINT32 or the macro of another count, or VMSTATE_VBUFFER."""
         if self.is_buffer:
-            writer.sized(info, "buffer")
+            writer.sized(info, self.content)
         else:
             writer.count(info)
             self.element.describe_element(writer)

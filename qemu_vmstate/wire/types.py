@@ -11,6 +11,7 @@ from typing import Any
 
 from .base import LONGEST_NAME, POINTER, FieldInfo, HasLayout, Layout, WireType, up
 from .lists import ListType
+from .packed import PackedType
 from .pointers import PointersType
 from .raw import BitmapType, UnusedType
 from .record import record
@@ -29,6 +30,7 @@ __all__ = [
     "HasLayout",
     "Layout",
     "ListType",
+    "PackedType",
     "PointersType",
     "Scalar",
     "StatesType",
