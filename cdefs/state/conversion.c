@@ -185,6 +185,9 @@ static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kw
         Py_DECREF(made);
         return NULL;
     }
+    if (self->kind == &qv_convert_dict && self->count) {
+        self->parts[0].conversion->is_key = true;
+    }
     reach(self, self->data + self->room * (self->stride ? self->stride : 1));
     if (!self->path || is_invalid(self)) {
         PyErr_SetString(PyExc_SystemError, "a Conversion that describes no memory");

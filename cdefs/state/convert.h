@@ -44,6 +44,7 @@ struct Conversion {
     PyObject *to, *back; /* strong: functions; or NULL */
     PyObject *table;     /* strong: dict; or NULL */
     Py_ssize_t end;      /* behind the last byte */
+    bool is_key;         /* the keys of a dict are often the same in each load */
 };
 
 /* The kinds; each file with conversions defines some. */

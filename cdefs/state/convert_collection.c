@@ -405,10 +405,11 @@ static PyObject *dict_unpack(Conversion *self, Memory *memory, Py_ssize_t at, in
     for (i = 0; made && i < count; i++) {
         if (unpack_item(self, memory, element(self, at, i), version_id, made) < 0) {
             Py_CLEAR(made);
-        } else if (PyDict_Size(made) != i + 1) {
-            qv_refuse_number("duplicate", made, i, 0);
-            Py_CLEAR(made);
         }
+    }
+    if (made && PyDict_Size(made) != count) {
+        qv_refuse_number("duplicate", made, count, 0);
+        Py_CLEAR(made);
     }
     return of_class(self, made);
 }

@@ -202,7 +202,9 @@ def states_of(states: object, cls: type, count: int, /) -> tuple[Any, ...] | Non
 
 def set_conversion_errors(
     invalid_error: type[Exception], factory: Callable[..., Exception], /
-) -> None: ...
+) -> None:
+    """Let a conversion raise what ``factory(reason, value, detail, limit)`` returns."""
+
 def set_error_factory(factory: Callable[[Field, int, object, str], Exception], /) -> None:
     """Set the function that makes the exception of a refused store.
 

@@ -4,13 +4,47 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import InvalidError
 
 __all__ = ["copy_contents", "fillable", "refill_contents", "roll_contents_back"]
 
-_PLAIN_DICTS = (dict, defaultdict, Counter)
+
+def _refill_row(current: Any, loaded: Any) -> None:
+    current[:] = loaded
+
+
+def _refill_deque(current: Any, loaded: Any) -> None:
+    current.clear()
+    current.extend(loaded)
+
+
+def _refill_with_update(current: Any, loaded: Any) -> None:
+    current.clear()
+    current.update(loaded)
+
+
+def _refill_dict(current: Any, loaded: Any) -> None:
+    # Counter.update() adds.
+    dict.clear(current)
+    dict.update(current, loaded)
+
+
+_REFILLS: dict[type, Callable[[Any, Any], None]] = {
+    list: _refill_row,
+    dict: _refill_with_update,
+    set: _refill_with_update,
+    bytearray: _refill_row,
+    deque: _refill_deque,
+    defaultdict: _refill_dict,
+    Counter: _refill_dict,
+    OrderedDict: _refill_with_update,
+}
+"""The classes without methods in Python that could fail."""
+
+_BASES = (dict, list, set, bytearray)
 
 
 def fillable(current: Any, loaded: Any, path: str) -> Any:
@@ -18,15 +52,18 @@ def fillable(current: Any, loaded: Any, path: str) -> Any:
 
     Raises ``InvalidError`` with ``path`` if a deque would drop elements.
     """
-    for cls in (list, dict, set, bytearray):
-        if isinstance(loaded, cls):
-            return current if isinstance(current, cls) else None
+    cls = loaded.__class__
+    if cls is current.__class__ and cls in _BASES:
+        return current
+    for base in _BASES:
+        if isinstance(loaded, base):
+            return current if isinstance(current, base) else None
     if not isinstance(loaded, deque) or not isinstance(current, deque):
         return None
     if current.maxlen is not None and len(loaded) > current.maxlen:
         raise InvalidError(
             f"the stream has {len(loaded)} elements, and the deque's maxlen is {current.maxlen}; "
-            "make its maxlen the max_length of the field",
+            "give it the max_length of the field",
             path,
         )
     return current
@@ -34,28 +71,20 @@ def fillable(current: Any, loaded: Any, path: str) -> Any:
 
 def refill_contents(current: Any, loaded: Any) -> None:
     """Replace what is in a collection by what ``loaded`` has."""
-    if isinstance(current, list | bytearray):
-        current[:] = loaded
-    elif type(current) in _PLAIN_DICTS:
-        # Counter.update() adds, and an update of a defaultdict that has a class of its own may
-        # do anything.
-        dict.clear(current)
-        dict.update(current, loaded)
-    elif isinstance(current, deque):
-        current.clear()
-        current.extend(loaded)
-    else:
-        current.clear()
-        current.update(loaded)
+    refill = _REFILLS.get(current.__class__)
+    if refill is None:
+        refill = next(_REFILLS[base] for base in (*_BASES, deque) if isinstance(current, base))
+    refill(current, loaded)
 
 
 def copy_contents(current: Any) -> Any:
-    """Return a copy of what is in a collection, or ``None`` if it is none."""
-    if current.__class__ in (list, set, deque, *_PLAIN_DICTS, OrderedDict):
+    """Return a copy of what is in a collection, or ``None`` if a restore replaces it.
+
+    Raises ``TypeError`` for an object of a subclass, whose methods may do anything.
+    """
+    if current.__class__ in _REFILLS:
         return current.copy()
-    if isinstance(current, bytearray):
-        return current[:]
-    if isinstance(current, list | dict | set | deque):
+    if isinstance(current, (*_BASES, deque)):
         raise TypeError
     return None
 

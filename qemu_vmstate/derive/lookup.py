@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from ..errors import DeclarationError
 from ..layout.refusals import short_repr
+from ..state.cells import Arc, BqlRefCell, Mutex
 from ..state.to_migration_state import migrated_class, restore_without_undo
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.lookup import find_wire_type, length_of
@@ -224,12 +225,12 @@ class _Finder:
                     f"bytearray, not for {cls.__name__}; take max_length"
                 )
             return Room(length_of(self.where, options.length), None)
-        most = options.max_length or self.given.max_length
+        most = self.given.max_length if options.max_length is None else options.max_length
         if most is None:
             always = ", length=16 for always 16" if cls in (list, bytes, bytearray) else ""
             unit = "bytes" if of_bytes else "elements"
             raise DeclarationError(
-                f"{self.where}: a {cls.__name__} has no length on the wire; add "
+                f"{self.where}: {cls.__name__} has no length on the wire; add "
                 f"field(max_length=64) for at most 64 {unit}{always}, or max_length= to the "
                 "decorator, or leave it out with field(omit=True)"
             )
@@ -326,6 +327,11 @@ def remedy(hint: Any) -> str:
     import dataclasses
 
     name = type_name(hint)
+    if get_origin(hint) in (Mutex, BqlRefCell, Arc):
+        return (
+            f"a {name} in a collection would be made anew by each load, and a lock has to stay; "
+            "put the lock around the collection"
+        )
     if hint is int:
         return (
             "int has no width on the wire; annotate it u8 to u64 or i8 to i64, or give the "

@@ -71,14 +71,11 @@ def _utf8(_value: object, _detail: object, cause: Any) -> Exception:
     )
 
 
-def _duplicate(value: Any, index: int, _limit: int) -> Exception:
+def _duplicate(value: Any, count: int, _limit: int) -> Exception:
     return InvalidError(
-        f"the stream has a key twice: that of item {index} is one of {_keys(value)}"
+        f"the stream has a key twice: its {count} items have {len(value)} keys, "
+        f"{short_repr(list(value))}"
     )
-
-
-def _keys(value: Any) -> str:
-    return short_repr(list(value))
 
 
 def _order(value: Any, _detail: object, _limit: int) -> Exception:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import copy
 import enum
+import types
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from ..errors import InvalidError
 from ..layout.refusals import short_repr
@@ -26,8 +27,22 @@ __all__ = [
 
 
 def type_name(hint: Any) -> str:
-    """Return an annotation as errors show it."""
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    """Return an annotation as errors show it, as it is written in a program."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        scalars = [extra for extra in arguments[1:] if isinstance(extra, Scalar)]
+        return scalars[0].name if scalars else type_name(arguments[0])
+    if isinstance(hint, Scalar):
+        return hint.name
+    if origin in (Union, types.UnionType):
+        return " | ".join(type_name(each) for each in arguments)
+    if hint is type(None):
+        return "None"
+    if hint is Ellipsis:
+        return "..."
+    if isinstance(origin, type) and arguments:
+        return f"{origin.__name__}[{', '.join(type_name(each) for each in arguments)}]"
+    return hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")
 
 
 def wire_name(type_: Any) -> str:

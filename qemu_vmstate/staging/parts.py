@@ -11,7 +11,7 @@ from ..state.cells import BqlRefCell, Mutex, inner_of, pointee
 from ..state.to_migration_state import ToMigrationState, restore_without_undo, undo_of
 from ..state.undo import Undo
 
-__all__ = ["Hooks", "Part", "StatePart", "copied_by_c"]
+__all__ = ["Hooks", "Part", "StatePart", "copied_by_c", "forgets_source"]
 
 
 class Hooks(NamedTuple):
@@ -93,6 +93,16 @@ class StatePart:
     def undo(self, own_version: int) -> Undo:
         """Return the undo of the state."""
         return undo_of(pointee(self.value), own_version)
+
+
+def forgets_source(part: Part) -> bool:
+    """Return whether a part keeps nothing of the struct that it is restored from."""
+    if not isinstance(part, StatePart):
+        return False
+    value = pointee(part.value)
+    state = inner_of(value) if type(value) in (Mutex, BqlRefCell) else value
+    restore = getattr(type(state), "restore_migrated_state_mut", None)
+    return getattr(restore, "forgets_source", False)
 
 
 def copied_by_c(value: Any) -> tuple[Any, Any] | None:

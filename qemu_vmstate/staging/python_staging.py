@@ -34,7 +34,7 @@ from ..vmsd.description import VMStateDescription
 from ..vmsd.predicates import asks, forget, watch
 from .bridge_object import make_bridge_object
 from .object_class import ClassData, NativePart, class_data_of
-from .parts import Hooks, Part, StatePart
+from .parts import Hooks, Part, StatePart, forgets_source
 from .staging import Staging
 
 __all__ = ["PythonStaging"]
@@ -191,7 +191,8 @@ class PythonStaging(Staging):
     def restore(self, version_id: int) -> None:
         """Restore every part that Python copies from the staging struct, or none if one fails."""
         self._validate()
-        source = copy.copy(self._view)
+        forgotten = all(forgets_source(part) for part in self.python_parts)
+        source = self._view if forgotten else copy.copy(self._view)
         undos: list[Undo | None] = []
         with self._lock_all():
             try:
