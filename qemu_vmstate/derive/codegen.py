@@ -369,7 +369,9 @@ class ClassWriter:
             parts.append((field.access.attribute, conversion, 0))
         others = others_of(cls, {name for name, _, _ in parts})
         post_init = getattr(cls, "__post_init__", None)
-        return None if others is None else ObjectParts(cls, tuple(parts), others, post_init)
+        return (
+            None if others is None else ObjectParts(cls, migrated, tuple(parts), others, post_init)
+        )
 
     # Nested states
 

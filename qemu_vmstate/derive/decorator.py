@@ -191,11 +191,6 @@ def _derive(
             f"{what} is no dataclass, whose fields could be derived; write @dataclass below "
             "@derive_to_migration_state"
         )
-    if cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise DeclarationError(
-            f"{what} is frozen, so it cannot be restored; leave frozen=True out, or make it a "
-            "field of another class with field(into=...)"
-        )
     for method in CONVERSIONS:
         if method in cls.__dict__:
             raise DeclarationError(
@@ -204,28 +199,43 @@ def _derive(
             )
     if rename is not None and not (isinstance(rename, str) and rename.isidentifier()):
         raise DeclarationError(f"{what}: rename={rename!r} is no name for a class")
-    migrated_name = rename or f"{cls.__name__}Migration"
     hints = _hints(cls, namespace)
+    writer = _writer(cls, rename or f"{cls.__name__}Migration", hints, given)
+    migrated = writer.migrated.layout_class(cls, keywords)
+    generated = writer.functions(cls, migrated)
+    target: Any = cls
+    target.__migration_hints__ = hints
+    target.__migration_object__ = writer.object_parts(cls, migrated)
+    if target.__dataclass_params__.frozen:
+        # It is no state, because it cannot be restored; others have objects of it, made anew.
+        if target.__migration_object__ is None:
+            raise DeclarationError(
+                f"{what} is frozen, so each load makes a new object of it, and a field of it has "
+                "no form for that; leave frozen=True out"
+            )
+        return cls
+    if not issubclass(cls, ToMigrationState):
+        ToMigrationState.register(cls)
+        generated["to_migration_state"] = ToMigrationState.to_migration_state
+    for method, function in generated.items():
+        setattr(target, method, function)
+    target.Migrated = migrated
+    target.__migration_numbers__ = writer.numbers
+    abc.update_abstractmethods(target)
+    return cls
+
+
+def _writer(
+    cls: type, migrated_name: str, hints: dict[str, Any], given: ClassOptions
+) -> ClassWriter:
+    """Return the writer of the code of all fields."""
     writer = ClassWriter(migrated_name)
     for item in dataclasses.fields(cls):
         options = _options(item, f"{cls.__name__}.{item.name}")
         if not options.omit:
             hint = hints[item.name]
             writer.add(conversion_of(cls, migrated_name, item.name, hint, options, given))
-    migrated = writer.migrated.layout_class(cls, keywords)
-    generated = writer.functions(cls, migrated)
-    if not issubclass(cls, ToMigrationState):
-        ToMigrationState.register(cls)
-        generated["to_migration_state"] = ToMigrationState.to_migration_state
-    target: Any = cls
-    for method, function in generated.items():
-        setattr(target, method, function)
-    target.Migrated = migrated
-    target.__migration_hints__ = hints
-    target.__migration_numbers__ = writer.numbers
-    target.__migration_object__ = writer.object_parts(cls, migrated)
-    abc.update_abstractmethods(target)
-    return cls
+    return writer
 
 
 def _hints(cls: type, namespace: Any) -> dict[str, Any]:

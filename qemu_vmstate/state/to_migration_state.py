@@ -131,6 +131,11 @@ def migrated_class(value: object) -> type[Any]:
     migrated = getattr(value, "Migrated", None)
     name = value.__name__ if isinstance(value, type) else type(value).__name__
     if migrated is None:
+        if getattr(getattr(value, "__dataclass_params__", None), "frozen", False):
+            raise DeclarationError(
+                f"{name} is frozen, so it cannot be restored; leave frozen=True out, or make it a "
+                "field of another class, which each load replaces"
+            )
         raise DeclarationError(
             f"{name} has no Migrated: derive it from VMStruct, or from "
             "ToMigrationState[ALayoutClass] with snapshot_migration_state and "
