@@ -110,6 +110,19 @@ def _convert(value: object, cls: type | None, cause: BaseException) -> Exception
     return InvalidError(f"{short_repr(value)} is no {wanted}: {type(cause).__name__}: {cause}")
 
 
+def _setter(value: object, cls: type, cause: BaseException) -> Exception:
+    return InvalidError(
+        f"a new {cls.__name__} refuses {short_repr(value)}: {type(cause).__name__}: {cause}"
+    )
+
+
+def _hash(value: object, _detail: object, cause: BaseException) -> Exception:
+    return InvalidError(
+        f"{short_repr(value)} cannot be looked up: {type(cause).__name__}: {cause}; keep it out "
+        "of sets and of the keys of dicts"
+    )
+
+
 def _post_init(_value: object, cls: type, cause: BaseException) -> Exception:
     return InvalidError(
         f"{cls.__name__}.__post_init__() refuses what was loaded: {type(cause).__name__}: {cause}"
@@ -131,6 +144,8 @@ _REASONS: dict[str, Callable[[Any, Any, Any], Exception]] = {
     "class": _cls,
     "attribute": _attribute,
     "convert": _convert,
+    "setter": _setter,
+    "hash": _hash,
     "post_init": _post_init,
 }
 
