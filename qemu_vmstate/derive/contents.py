@@ -50,9 +50,12 @@ _BASES = (dict, list, set, bytearray)
 def fillable(current: Any, loaded: Any, path: str) -> Any:
     """Return ``current`` if it can be filled with ``loaded``, or ``None`` if that replaces it.
 
-    Raises ``InvalidError`` with ``path`` if a deque would drop elements.
+    Raises ``InvalidError`` with ``path`` if a deque would drop elements, or a bytearray cannot
+    change its size.
     """
     cls = loaded.__class__
+    if cls is bytearray and isinstance(current, bytearray) and len(loaded) != len(current):
+        _check_resizable(current, path)
     if cls is current.__class__ and cls in _BASES:
         return current
     for base in _BASES:
@@ -67,6 +70,18 @@ def fillable(current: Any, loaded: Any, path: str) -> Any:
             path,
         )
     return current
+
+
+def _check_resizable(current: bytearray, path: str) -> None:
+    try:
+        current.append(0)
+    except BufferError as exc:
+        raise InvalidError(
+            f"a memoryview of its {len(current)} bytes is in use, so that their number cannot "
+            "change; release it",
+            path,
+        ) from exc
+    current.pop()
 
 
 def refill_contents(current: Any, loaded: Any) -> None:
