@@ -90,6 +90,9 @@ class _DeviceDrawing(LayoutDrawing):
         return f"Migratable[{hint}]"
 
     def device(self) -> Drawn:
+        if self.chance(0.3):
+            self.has_all_fields = True
+            return self.of_derived_states()
         if self.chance(0.15):
             self.sources.append(f"def make():\n    return Migratable(Mutex({self.state(0)}()))")
             return Drawn("\n\n".join(self.sources) + "\n", "make")
@@ -105,6 +108,19 @@ class _DeviceDrawing(LayoutDrawing):
             self.hooks(device)
         lines = [f"class Dev(Device, {device.head}):", *(device.lines or ["pass"])]
         self.sources.append("\n    ".join(lines))
+        return Drawn("\n\n".join(self.sources) + "\n", "Dev")
+
+    def of_derived_states(self) -> Drawn:
+        """Draw a derived dataclass, or a device with some, of which one may refuse a load."""
+        self.sources.append(IMPORTS)
+        names = [derived(self, None, 0) for _ in range(self.rng.choice((1, 1, 2)))]
+        if len(names) == 1:
+            self.sources.append(f"def make():\n    return Migratable(Mutex({names[0]}()))")
+            return Drawn("\n\n".join(self.sources) + "\n", "make")
+        if self.chance(0.5):
+            names.append(self.custom(self.struct(1, simple=True)))
+        lines = [f"f{index}: Migratable[Mutex[{name}]]" for index, name in enumerate(names)]
+        self.sources.append("\n    ".join(["class Dev(Device, name='dev'):", *lines]))
         return Drawn("\n\n".join(self.sources) + "\n", "Dev")
 
     def parts(self, device: Layout) -> None:

@@ -58,6 +58,8 @@ class LayoutDrawing:
         self.made = 0
         # The limit on the number of fields limits the size of a payload.
         self.left = rng.choice((4, 8, 16, 24, 40))
+        # Without options that leave a field out of some streams, more can be checked.
+        self.has_all_fields = False
 
     def chance(self, probability: float) -> bool:
         """Return True with that probability."""
@@ -97,7 +99,7 @@ class LayoutDrawing:
 
     def finish(self, cls: Layout, depth: int) -> None:
         """Add subsections and a validator at random, and the source of the class to the others."""
-        if depth < 2 and self.chance(0.2) and self.left > 0:
+        if depth < 2 and self.chance(0.2) and self.left > 0 and not self.has_all_fields:
             for _ in range(self.rng.randint(1, 2)):
                 self.subsection(cls, depth)
         if cls.numbers and self.chance(0.15):
@@ -129,7 +131,9 @@ class LayoutDrawing:
 
     def common(self, cls: Layout, absent: bool = True) -> list[str]:
         """Draw options of any field; with ``absent`` also those that omit it in some streams."""
-        options = []
+        options: list[str] = []
+        if self.has_all_fields:
+            return options
         if absent and cls.version > 1 and self.chance(0.25):
             options.append(f"version_id={self.rng.randint(1, cls.version)}")
         if absent and cls.numbers and self.chance(0.12):
