@@ -100,6 +100,7 @@ __all__ = [
     "i64",
     "in_vm",
     "load",
+    "migrates",
     "register",
     "save",
     "timer",

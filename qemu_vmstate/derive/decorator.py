@@ -14,7 +14,6 @@ whose source tracebacks show::
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -25,9 +24,7 @@ from ..state.to_migration_state import ToMigrationState
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.record import replace
-from .codegen import ClassWriter
-from .fields import conversion_of
-from .functions import CONVERSIONS
+from .conversions import Declared, add_conversions, foreign_fields
 
 __all__ = ["DerivedState", "derive_to_migration_state"]
 
@@ -177,35 +174,29 @@ def _derive(cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any]
             f"{what} is frozen, so it cannot be restored; leave frozen=True out, or make it a "
             "field of another class with field(into=...)"
         )
-    for method in CONVERSIONS:
-        if method in cls.__dict__:
-            raise DeclarationError(
-                f"{what} has a {method} of its own; leave it to the decorator, or write both "
-                "conversions and leave the decorator out"
-            )
-    if rename is not None and not (isinstance(rename, str) and rename.isidentifier()):
-        raise DeclarationError(f"{what}: rename={rename!r} is no name for a class")
-    migrated_name = rename or f"{cls.__name__}Migration"
     hints = _hints(cls, namespace)
-    writer = ClassWriter(migrated_name)
-    for item in dataclasses.fields(cls):
-        options = _options(item, f"{cls.__name__}.{item.name}")
-        if not options.omit:
-            hint = hints[item.name]
-            writer.add(conversion_of(cls, migrated_name, item.name, hint, options))
-    migrated = writer.migrated.layout_class(cls, keywords)
-    generated = writer.functions(cls, migrated)
-    if not issubclass(cls, ToMigrationState):
-        ToMigrationState.register(cls)
-        generated["to_migration_state"] = ToMigrationState.to_migration_state
+    fields = [
+        Declared(item.name, hints[item.name], options)
+        for item in dataclasses.fields(cls)
+        if not (options := _options(item, f"{cls.__name__}.{item.name}")).omit
+    ]
+    _refuse_lost(cls, [field.name for field in fields])
+    add_conversions(cls, fields, rename, keywords)
     target: Any = cls
-    for method, function in generated.items():
-        setattr(target, method, function)
-    target.Migrated = migrated
     target.__migration_hints__ = hints
-    target.__migration_numbers__ = writer.numbers
-    abc.update_abstractmethods(target)
     return cls
+
+
+def _refuse_lost(cls: type, names: list[str]) -> None:
+    """Raise ``DeclarationError`` if the fields of a ``migrates()`` base would not be migrated."""
+    for base in cls.__mro__[1:]:
+        lost = [name for name in foreign_fields(base) if name not in names]
+        if lost:
+            raise DeclarationError(
+                f"class {cls.__name__} would lose the migrated fields {', '.join(lost)} of "
+                f"{base.__name__}, which are no fields of a dataclass; make {base.__name__} a "
+                f"field instead of a base, or write migrates({cls.__name__}, fields=...) with all"
+            )
 
 
 def _hints(cls: type, namespace: Any) -> dict[str, Any]:
@@ -235,6 +226,7 @@ def _hints(cls: type, namespace: Any) -> dict[str, Any]:
 
 def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
     options: FieldOptions = item.metadata.get(FieldOptions, NO_OPTIONS)
+    options.refuse_foreign(where)
     if item.default is not dataclasses.MISSING:
         options = replace(options, default=item.default)
     elif item.default_factory is not dataclasses.MISSING:
@@ -244,10 +236,5 @@ def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
         raise DeclarationError(
             f"{where}: omit stands alone, and {', '.join(given)} would have no meaning; "
             "leave out one or the other"
-        )
-    if options.into is not None and options.try_into is not None:
-        raise DeclarationError(
-            f"{where}: into and try_into together; take into if the conversion cannot fail, "
-            "else try_into"
         )
     return options

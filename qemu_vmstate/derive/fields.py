@@ -18,8 +18,9 @@ from ..state.to_migration_state import migrated_class
 from ..wire.field_options import FieldOptions
 from ..wire.lookup import find_wire_type, length_of, wire_type
 from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
+from .access import access_of
 from .runtime import wrong_state
-from .spec import Access, Codec, FieldConversion, Shape
+from .spec import Codec, FieldConversion, Shape
 from .values import (
     attempt,
     enum_member,
@@ -55,9 +56,9 @@ class _Field:
         self, cls: type, migrated_name: str, attribute: str, hint: Any, options: FieldOptions
     ) -> None:
         self.attribute = attribute
-        self.access = Access.of_attribute(attribute)
         self.where = f"{cls.__name__}.{attribute}"
         self.path = f"{migrated_name}.{attribute}"
+        self.access = access_of(cls, attribute, options.attribute, self.where, self.path)
         self.options = options
         self.hint, self.optional = self._without_none(hint)
         self.element = get_args(self.hint)[0] if get_origin(self.hint) is list else self.hint
@@ -69,6 +70,12 @@ class _Field:
         return self._as_annotated()
 
     def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
+        if self.access.lacks_setter and shape is not Shape.STATES:
+            raise DeclarationError(
+                f"{self.where}: {self.access.lacks_setter}, so it cannot be restored; say with "
+                "attribute= where its value is stored, or give two functions, get(obj) and "
+                "set(obj, value)"
+            )
         return FieldConversion(
             self.attribute,
             self.access,
@@ -196,6 +203,11 @@ class _Field:
     # The options into and try_into
 
     def _converted(self) -> FieldConversion:
+        if self.options.into is not None and self.options.try_into is not None:
+            raise DeclarationError(
+                f"{self.where}: into and try_into together; take into if the conversion cannot "
+                "fail, else try_into"
+            )
         fallible = self.options.try_into is not None
         wire = self.options.try_into if fallible else self.options.into
         keyword = "try_into" if fallible else "into"
