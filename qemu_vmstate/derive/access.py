@@ -86,7 +86,7 @@ def access_of(cls: type, name: str, place: Any, where: str, path: str) -> Access
     def locate(state: Any) -> Location:
         return Location(partial(getter, state), partial(setter or _refuse, state), None, False)
 
-    lacks = "" if setter else "attribute= has no function that sets it; give (get, set)"
+    lacks = "" if setter else "its attribute= has no function that sets it"
     return _slow(name, f"_get_{name}(self)", locate, path, lacks)
 
 

@@ -42,10 +42,10 @@ def add_conversions(
     what = f"class {cls.__name__}"
     for method in CONVERSIONS:
         if method in cls.__dict__:
+            maker = "migrates()" if foreign else "the decorator"
             raise DeclarationError(
-                f"{what} has a {method} of its own; leave it to the "
-                f"{'migrates()' if foreign else 'decorator'}, or write both conversions and leave "
-                f"the {'migrates()' if foreign else 'decorator'} out"
+                f"{what} has a {method} of its own; leave it to {maker}, or write both conversions "
+                f"and leave {maker} out"
             )
     if rename is not None and not (isinstance(rename, str) and rename.isidentifier()):
         raise DeclarationError(f"{what}: rename={rename!r} is no name for a class")

@@ -72,9 +72,13 @@ class _Field:
     def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
         if self.access.lacks_setter and shape is not Shape.STATES:
             raise DeclarationError(
-                f"{self.where}: {self.access.lacks_setter}, so it cannot be restored; say with "
-                "attribute= where its value is stored, or give two functions, get(obj) and "
-                "set(obj, value)"
+                f"{self.where}: {self.access.lacks_setter}, so it cannot be restored; "
+                + (
+                    "say with attribute= where its value is stored, or give two functions, "
+                    "get(obj) and set(obj, value)"
+                    if self.options.given("annotation")
+                    else "write one, or leave the field out with field(omit=True)"
+                )
             )
         return FieldConversion(
             self.attribute,

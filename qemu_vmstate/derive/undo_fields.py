@@ -62,10 +62,9 @@ def undo_of_fields(fields: Iterable[FieldConversion], state: Any, own_version: i
 
     def roll_back() -> None:
         # In this order each setter finds the other values as they were when it was called.
-        for place in reversed(computed):
-            with contextlib.suppress(Exception):
-                place.set_again()
-        failures = _call_all(ordinary)
+        refused = _call_all(place.set_again for place in reversed(computed))
+        failures = [exc for exc in refused if not isinstance(exc, Exception)]
+        failures += _call_all(ordinary)
         # A setter may have changed another field's value: in the order of the wire, as a restore.
         changed = [place.set_again for place in computed if not place.is_previous()]
         failures += _call_all(changed)
@@ -79,7 +78,7 @@ def undo_of_fields(fields: Iterable[FieldConversion], state: Any, own_version: i
 
 def _call_all(undos: Iterable[Undo]) -> list[BaseException]:
     """Call each of ``undos``; return what was raised."""
-    failures = []
+    failures: list[BaseException] = []
     for undo in undos:
         try:
             undo()
@@ -130,12 +129,18 @@ def _previous(field: FieldConversion, state: Any) -> tuple[Location, Any]:
             if not (is_absent or location.is_ordinary):
                 raise
             return location, _ABSENT
+    except VMStateError:
+        raise
     except Exception as exc:
-        raise InvalidError(
-            "the value cannot be read before the load, so it could not be set again if the load "
-            f"fails: {type(exc).__name__}: {exc}",
-            field.path,
-        ) from exc
+        raise _lost(field, exc) from exc
+
+
+def _lost(field: FieldConversion, exc: Exception) -> InvalidError:
+    return InvalidError(
+        "the value cannot be read before the load, so it could not be set again if the load fails: "
+        f"{type(exc).__name__}: {exc}",
+        field.path,
+    )
 
 
 def _delete(location: Location) -> None:
@@ -157,13 +162,8 @@ def prepare_array(field: FieldConversion, state: Any, loaded: Any) -> Callable[[
 
     Raises ``InvalidError`` if the value has no place, or one that cannot hold it.
     """
-    try:
-        location = field.access.locate(state)
-    except AttributeError as exc:
-        raise InvalidError(f"the value has no place in this object: {exc}", field.path) from exc
-    try:
-        current = location.get()
-    except AttributeError:
+    location, current = _previous(field, state)
+    if current is _ABSENT:
         current = None
     if location.is_ordinary:
         loaded = as_kind_of(current, loaded, field.path)

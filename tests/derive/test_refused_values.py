@@ -94,8 +94,8 @@ def test_missing_attribute_is_named_in_a_traceback_of_the_generated_source() -> 
     del bare.second
     with pytest.raises(
         InvalidError,
-        match=r"^BareMigration\.second: the value cannot be read, because of AttributeError: 'Bare' "
-        r"object has no attribute 'second'; set it first$",
+        match=r"^BareMigration\.second: the value cannot be read, because of AttributeError: "
+        r"'Bare' object has no attribute 'second'; set it first$",
     ) as caught:
         bare.to_migration_state()
     assert isinstance(caught.value.__cause__, AttributeError)
