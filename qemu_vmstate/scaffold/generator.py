@@ -50,8 +50,8 @@ _BUFFER_ROOM = 1 << 16
 """The minimum capacity of a buffer whose size is in the stream, in bytes."""
 
 _MADE_BY = {
-    "messagepack": "in a dataclass it is Packed[T, ...] of the T that was packed",
-    "utf8": "in a dataclass it is a str",
+    "messagepack": "a dataclass declares it as Packed",
+    "utf8": "a dataclass declares it as str",
 }
 
 UNDESCRIBED = "not described"

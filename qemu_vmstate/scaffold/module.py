@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..stream.sections import Section
@@ -54,8 +54,8 @@ class Type:
     """Whether a load depends on the default: QEMU compares it, or looks for NULLs in it."""
     options: tuple[str, ...] = ()
     comment: str = ""
-    size: str = ""
-    """The name of the field before it with its number of bytes; empty if there is none."""
+    size: str | None = None
+    """The name of the field before it that has the number of its bytes, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,17 @@ class Module:
             attribute = attribute_name(member.attribute or member.name, taken, room)
             taken.add(attribute)
             attributes[member.name] = attribute
-            size = attributes.get(member.type.size, "")
-            lines += _declared(attribute, wire_name, member, used, cls.base, size)
+            lines += _declared(attribute, wire_name, member, used, cls.base, attributes)
         return lines
 
 
 def _declared(
-    attribute: str, name: str, member: Member, used: set[str], base: str, size: str
+    attribute: str,
+    name: str,
+    member: Member,
+    used: set[str],
+    base: str,
+    attributes: Mapping[str, str],
 ) -> list[str]:
     made = member.type
     used |= _tokens(made.annotation)
@@ -183,8 +187,8 @@ def _declared(
     options = list(made.options)
     if attribute != name and not member.attribute:
         options.insert(0, f"name={quoted(name)}")
-    if size:
-        options.append(f"size={quoted(size)}")
+    if made.size is not None:
+        options.append(f"size={quoted(attributes[made.size])}")
     is_row = "[" in made.annotation.removeprefix("Equal[")
     # Type checkers need the other defaults for the constructor, which devices do not have.
     if made.default and (is_row or (options and (made.needs_default or base != "Device"))):
