@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 
 from qemu_vmstate import (
     DerivedState,
+    Device,
     InvalidError,
+    Migratable,
+    Mutex,
     Packed,
     StreamError,
     VMStruct,
@@ -28,7 +31,9 @@ from qemu_vmstate import (
     u16,
     u32,
 )
+from qemu_vmstate.bindings.native import ffi
 from qemu_vmstate.inprocess import description_text
+from qemu_vmstate.staging import staging_of
 from qemu_vmstate.vmsd.description import walked
 from qemu_vmstate.wire.types import SCALARS, CountedType
 
@@ -106,6 +111,14 @@ def test_in_nested_structs_as_in_c(mailbox: Mailbox) -> None:
     other = Mailbox()
     load(other, data)
     assert other == mailbox
+
+
+def test_a_nested_content_does_not_make_qemu_walk_the_struct() -> None:
+    class Dev(Device, name="outer"):
+        message: Migratable[Mutex[Message]]
+
+    (nested,) = staging_of(Dev()).description.nested
+    assert nested.packer != ffi.NULL
 
 
 def test_a_packer_and_qemus_walk_describe_nested_contents_the_same() -> None:
