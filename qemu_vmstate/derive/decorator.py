@@ -95,7 +95,8 @@ def derive_to_migration_state(
     (``bytes``, or a ``bytearray``), a ``ToMigrationState`` class, such a class in a
     ``Mutex``, ``BqlRefCell`` or ``Arc``, and with ``field(length=N)`` a ``list`` of
     any of these, ``bytes`` or ``bytearray``.  A restore changes objects, lists and
-    bytearrays in place, so that other references to them stay valid.
+    bytearrays in place, so that other references to them stay valid.  What has no
+    such form is a :class:`~qemu_vmstate.Packed`.
 
     The options of ``field()`` are these, the first four as in upstream's
     ``#[migration_state(...)]``:

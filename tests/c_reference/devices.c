@@ -157,6 +157,32 @@ static const VMStateDescription vmstate_cells = {
     }
 };
 
+/* --------------------------------------- bytes after their number, in structs too */
+static const VMStateDescription vmstate_message = {
+    .name = "message",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT8(a, Message),
+        VMSTATE_UINT32(n, Message),
+        VMSTATE_VBUFFER_UINT32(data, Message, 0, NULL, n),
+        VMSTATE_UINT16(b, Message),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static const VMStateDescription vmstate_mailbox = {
+    .name = "mailbox",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_STRUCT(first, Mailbox, 0, vmstate_message, Message),
+        VMSTATE_UINT8(c, Mailbox),
+        VMSTATE_STRUCT_ARRAY(rest, Mailbox, 2, 0, vmstate_message, Message),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
 /* -------------------------------------------------------------------- versions */
 static const VMStateDescription vmstate_grown_pair = {
     .name = "pair",
@@ -190,6 +216,8 @@ static Device devices[] = {
     DEVICE(mixed, Mixed),
     DEVICE(subs, Subs),
     DEVICE(cells, Cells),
+    DEVICE(message, Message),
+    DEVICE(mailbox, Mailbox),
     DEVICE(grown, Grown),
 };
 
