@@ -24,49 +24,54 @@ static GString *contents_of(JSONWriter *writer)
     return ((WriterStart *)writer)->contents;
 }
 
-/* Put the number of a field's elements into *n; return the size on the wire of the first one. */
-static size_t measure(const QvFieldText *text, const unsigned char *pv, size_t *n)
+static size_t measure(const QvFieldText *text, const unsigned char *element, size_t items)
 {
-    const QvStep *step = &text->step;
-    size_t items = qv_step_items_with_room(step, pv);
-
     if (text->field->flags & (VMS_BUFFER | VMS_VBUFFER)) {
-        *n = 1;
         return items;
     }
-    *n = items;
-    return step->element && items ? qv_packer_wire_size(step->element, pv + step->offset)
-                                  : step->width;
+    return text->step.element ? qv_packer_wire_size(text->step.element, element) : text->step.width;
+}
+
+/* Write the entry of an array of n elements, or of one of them: that at index. */
+static void describe_field(JSONWriter *vmdesc, const QvFieldText *text,
+                           const unsigned char *element, size_t items, size_t n, size_t index,
+                           bool each)
+{
+    qv_internal.json_writer_start_object(vmdesc, NULL);
+    qv_internal.json_writer_str(vmdesc, "name", text->name);
+    if (each && (index + 1 < n || QV_DESCRIBES_LAST_INDEX)) {
+        qv_internal.json_writer_int64(vmdesc, "index", index);
+    } else if (n > 1 && !each) {
+        qv_internal.json_writer_int64(vmdesc, "array_len", n);
+    }
+    qv_internal.json_writer_str(vmdesc, "type", text->field->info->name);
+    if (text->step.element) {
+        qv_internal.json_writer_start_object(vmdesc, "struct");
+        qv_struct_describe(vmdesc, text->step.element, element);
+        qv_internal.json_writer_end_object(vmdesc);
+    }
+    qv_internal.json_writer_int64(vmdesc, "size", measure(text, element, items));
+    qv_internal.json_writer_end_object(vmdesc);
 }
 
 static void describe_fields(JSONWriter *vmdesc, const QvPacker *packer, const unsigned char *pv)
 {
-    size_t i, n, size;
+    size_t i, j;
 
     qv_internal.json_writer_str(vmdesc, "vmsd_name", packer->vmsd->name);
     qv_internal.json_writer_int64(vmdesc, "version", packer->vmsd->version_id);
     qv_internal.json_writer_start_array(vmdesc, "fields");
     for (i = 0; i < packer->n_texts; i++) {
         const QvFieldText *text = &packer->texts[i];
-        const QvPacker *element = text->step.element;
+        const QvStep *step = &text->step;
+        const unsigned char *at = pv + step->offset;
+        size_t items = qv_step_items_with_room(step, pv);
+        size_t n = text->field->flags & (VMS_BUFFER | VMS_VBUFFER) ? 1 : items;
+        bool each = n > 1 && step->element && !step->element->fixed;
 
-        size = measure(text, pv, &n);
-        if (!n) {
-            continue;
+        for (j = 0; j < (each ? n : MIN(n, 1)); j++) {
+            describe_field(vmdesc, text, at + j * step->stride, items, n, j, each);
         }
-        qv_internal.json_writer_start_object(vmdesc, NULL);
-        qv_internal.json_writer_str(vmdesc, "name", text->name);
-        if (n > 1) {
-            qv_internal.json_writer_int64(vmdesc, "array_len", n);
-        }
-        qv_internal.json_writer_str(vmdesc, "type", text->field->info->name);
-        if (element) {
-            qv_internal.json_writer_start_object(vmdesc, "struct");
-            qv_struct_describe(vmdesc, element, pv + text->step.offset);
-            qv_internal.json_writer_end_object(vmdesc);
-        }
-        qv_internal.json_writer_int64(vmdesc, "size", size);
-        qv_internal.json_writer_end_object(vmdesc);
     }
     qv_internal.json_writer_end_array(vmdesc);
 }

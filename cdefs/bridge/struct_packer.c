@@ -189,7 +189,7 @@ static bool continues(const QvStep *last, const QvStep *step)
 static bool set_step(QvStep *step, const VMStateField *field, size_t size)
 {
     *step = (QvStep){ .n = 1, .offset = field->offset, .name = field->name };
-    return !field->field_exists && set_kind(step, field) && set_room(step, size);
+    return !qv_field_asks(field) && set_kind(step, field) && set_room(step, size);
 }
 
 static void add_step(QvPacker *packer, const QvStep *step)
@@ -277,8 +277,8 @@ QvPacker *qv_packer_new(const VMStateDescription *vmsd, size_t size)
     for (field = vmsd->fields; field->name && packable; field++) {
         QvFieldText *text = &packer->texts[packer->n_texts];
 
-        /* A nested struct is always of its newest version. */
-        if (field->version_id > vmsd->version_id) {
+        /* A nested struct is always of its newest version.  A condition has no bytes. */
+        if (field->version_id > vmsd->version_id || field->flags & VMS_MUST_EXIST) {
             continue;
         }
         packable = set_step(&text->step, field, size);
