@@ -37,7 +37,7 @@ const VMStateInfo *qv_packer_use(const QvPacker *packer, VMStateField *field)
     int elements = QV_ELEMENT_FLAGS | qv_multiply_elements();
     QvStructInfo *made;
 
-    if ((field->flags & ~elements) != VMS_STRUCT) {
+    if ((field->flags & ~elements) != VMS_STRUCT || !qv_can_append_json()) {
         return NULL;
     }
     if (!packer->fixed && (field->flags & elements) && !field->field_exists) {

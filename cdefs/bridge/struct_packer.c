@@ -293,11 +293,26 @@ QvPacker *qv_packer_new(const VMStateDescription *vmsd, size_t size)
     }
     set_walked(packer, n);
     set_wire_sizes(packer);
-    packer->json = packer->fixed ? g_new0(QvPackerJson, 1) : NULL;
+    packer->json = g_new0(QvPackerJson, 1);
     packer->flat = packer->n_steps == 1 && packer->fixed && packer->steps->check == QV_ANY
                    && (packer->steps->kind == QV_NUMBERS || packer->steps->kind == QV_BYTES)
                    && packer->steps->offset == 0 && packer->wire == size;
     return packer;
+}
+
+void qv_struct_json_free(const QvPacker *packer, QvStructJson *json)
+{
+    size_t i;
+
+    for (i = 0; i < packer->n_texts; i++) {
+        g_string_free(json->fields[i].start, true);
+        if (json->fields[i].type) {
+            g_string_free(json->fields[i].type, true);
+        }
+    }
+    g_free(json->fields);
+    g_string_free(json->start, true);
+    g_free(json);
 }
 
 void qv_packer_free(QvPacker *packer)
@@ -308,8 +323,8 @@ void qv_packer_free(QvPacker *packer)
         g_free(packer->texts[i].name);
     }
     g_free(packer->texts);
-    if (packer->json && packer->json->members) {
-        g_string_free(packer->json->members, true);
+    if (packer->json && packer->json->made) {
+        qv_struct_json_free(packer, packer->json->made);
     }
     g_free(packer->json);
     g_free(packer->steps);
