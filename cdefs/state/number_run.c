@@ -173,7 +173,8 @@ static int store(const Number *number, Memory *memory, Py_ssize_t at, PyObject *
     if (store_int(number, memory->mem + at + number->field->offset, value)) {
         return 0;
     }
-    return qv_store_value(number->field, memory->mem + at + number->field->offset, value, -1);
+    return qv_store_value(number->field, memory->mem + at + number->field->offset, value, -1,
+                          (PyObject *)memory);
 }
 
 static PyObject *number_run_pack(PyObject *obj, PyObject *const *args, Py_ssize_t count)
