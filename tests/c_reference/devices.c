@@ -3,6 +3,11 @@
 #include "internal.h"
 
 /* ------------------------------------------- variable lengths, in structs too */
+static bool always(void *opaque, int version_id)
+{
+    return true;
+}
+
 static const VMStateDescription vmstate_channel = {
     .name = "channel",
     .version_id = 1,
@@ -11,6 +16,8 @@ static const VMStateDescription vmstate_channel = {
         VMSTATE_BOOL(active, Channel),
         VMSTATE_UINT16(used, Channel),
         VMSTATE_VARRAY_UINT16_UNSAFE(fifo, Channel, used, 0, vmstate_info_uint16, uint16_t),
+        /* Without a condition, QEMU describes an array of channels by the first one. */
+        VMSTATE_VALIDATE("", always),
         VMSTATE_END_OF_LIST()
     }
 };
