@@ -19,7 +19,7 @@ from .values import type_name
 __all__ = ["packed_form"]
 
 _UNFIT = (
-    *("clone", "length", "max_length", "count_type", "none"),
+    *("into", "try_into", "clone", "length", "max_length", "count_type", "none"),
     *("num", "size", "multiply", "start"),
 )
 """The options that cannot go with ``Packed``, which are accepted beside other annotations."""
@@ -58,8 +58,6 @@ class PackedCodec:
                     f"{where}: {self._type_name} cannot be packed: msgspec does not support "
                     f"{type_name(part.cls)}; take a type that it supports, as a dataclass"
                 )
-            if kind in ("RawType", "MemoryViewType"):
-                self._decode = _decode_copy(self._decode)
 
     def encode(self, value: Any) -> bytes:
         """Return the MessagePack of ``value``.
@@ -134,11 +132,6 @@ def _parts(info: Any, seen: set[int]) -> Iterator[Any]:
             # A field's default may be any object.
             if not name.startswith("default"):
                 yield from _parts(getattr(info, name), seen)
-
-
-def _decode_copy(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a ``decode`` whose result may refer to the bytes, which are QEMU's otherwise."""
-    return lambda data: decode(bytes(data))
 
 
 def _next_power_of_2(number: int) -> int:
