@@ -67,8 +67,8 @@ def test_a_complete_module(parse: Parse) -> None:
 """The devices of a migration file, to start from.
 
 Each class loads and saves its section as it stands there. The stream does not say which
-field counts another's elements (VArray, VBuffer), which version added a field, or when
-a subsection is needed.
+field counts another's elements and how many there can be (VArray, VBuffer: both are
+guesses), which version added a field, or when a subsection is needed.
 """
 
 from qemu_vmstate import Device, Subsection, VMStruct, field, u8, zeroed
@@ -346,11 +346,24 @@ def test_sections_are_chosen_by_their_names(parse: Parse) -> None:
 def wide(parse: Parse) -> str:
     """Return a module with lines to wrap, names to sort and characters to escape."""
     long = "a_rather_long_name." * 2 + "with_an_end"
+    head = [entry(f"has_{long}", "bool", 1), entry("size_key", "uint32", 4)]
+    varying = [
+        vmsd("varying", *head, entry("key", "buffer", 1)),
+        vmsd("varying", *head, entry("key", "buffer", 0), entry(long, "uint8", 1)),
+    ]
     inner = vmsd(f'{long}/it\'s "q"', entry(long, "uint32", 4), entry("b", "bool", 1))
     return scaffold(
         parse(
             stream_of(
-                bytes(5 * 9 + 4 + 8 + 8 + 1) + b"\x30\x05" + counted("dev/x") + be32(0) + bytes(4),
+                b"\0\0\0\0\1k"
+                + b"\1\0\0\0\0v"
+                + bytes(5 * 9 + 4 + 8 + 8 + 1)
+                + b"\x30\x05"
+                + counted("dev/x")
+                + be32(0)
+                + bytes(4),
+                entry("varying", "struct", 6, index=0, struct=varying[0]),
+                entry("varying", "struct", 6, struct=varying[1]),
                 entry(f"{long}.structs", "struct", 5, array_len=9, struct=inner),
                 entry(long, "uint32", 4),
                 entry("t", "timer", 8),
