@@ -169,7 +169,6 @@ def conversions(state: Any) -> TimedCalls:
     """Return the two conversions between a state and a migrated form that exists."""
     migrated = type(state).Migrated()
     snapshot = partial(state.snapshot_migration_state, migrated)
-    snapshot()
     return TimedCalls(snapshot, partial(state.restore_migrated_state_mut, migrated, 1))
 
 
