@@ -101,6 +101,7 @@ __all__ = [
     "i64",
     "in_vm",
     "load",
+    "migrates",
     "register",
     "register_converter",
     "save",

@@ -107,7 +107,8 @@ static PyObject *field_unpack(Conversion *self, Memory *memory, Py_ssize_t at, i
 static int field_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value)
 {
     Field *field = self->number.field;
-    int ret = qv_store_value(field, memory->mem + at + field->offset, value, -1);
+    int ret =
+        qv_store_value(field, memory->mem + at + field->offset, value, -1, (PyObject *)memory);
 
     if (ret < 0) {
         qv_clear_path();

@@ -49,6 +49,9 @@ class Field:
         low: int | None = None,
         high: int | None = None,
     ) -> None: ...
+    def counted_by(self, number: Field, /) -> None:
+        """Set the Field of the number that counts this array."""
+
     def __get__(self, instance: Memory | None, owner: type) -> Any: ...
     def __set__(self, instance: Memory, value: object) -> None: ...
 

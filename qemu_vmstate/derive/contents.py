@@ -84,9 +84,9 @@ def copy_contents(current: Any) -> Any:
 
     Raises ``TypeError`` for an object of a subclass, whose methods may do anything.
     """
-    cls: type[Any] = current.__class__
-    if cls in _REFILLS:
-        return current.copy()
+    copy = getattr(current, "copy", None)
+    if copy is not None and current.__class__ in _REFILLS:
+        return copy()
     if isinstance(current, _FILLED):
         raise TypeError
     return None

@@ -14,7 +14,6 @@ whose source tracebacks show::
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -24,13 +23,9 @@ from ..layout.annotations import own_annotations
 from ..state.to_migration_state import ToMigrationState
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
-from ..wire.lookup import find_wire_type, length_of
 from ..wire.record import replace
-from ..wire.types import Scalar
-from .codegen import ClassWriter
-from .fields import conversion_of
-from .functions import CONVERSIONS
-from .lookup import ClassOptions
+from .conversions import Declared, add_conversions, foreign_fields
+from .lookup import ClassOptions, class_options
 
 __all__ = ["DerivedState", "derive_to_migration_state"]
 
@@ -100,7 +95,8 @@ def derive_to_migration_state(
     (``bytes``, or a ``bytearray``), a ``ToMigrationState`` class, such a class in a
     ``Mutex``, ``BqlRefCell`` or ``Arc``, and with ``field(length=N)`` a ``list`` of
     any of these, ``bytes`` or ``bytearray``.  A restore changes objects, lists and
-    bytearrays in place, so that other references to them stay valid.
+    bytearrays in place, so that other references to them stay valid.  What has no
+    such form is a :class:`~qemu_vmstate.Packed`.
 
     The options of ``field()`` are these, the first four as in upstream's
     ``#[migration_state(...)]``:
@@ -127,7 +123,7 @@ def derive_to_migration_state(
     # The annotations of a local class use names of the calling function.
     namespace = caller_locals()
     keywords = {"name": name, "version_id": version_id, "minimum_version_id": minimum_version_id}
-    given = _class_options(int_type, max_length)
+    given = class_options("derive_to_migration_state()", int_type, max_length)
     if cls is not None:
         return _derive(cls, namespace, rename, keywords, given)
 
@@ -173,15 +169,6 @@ def _not_derived(cls: type) -> DeclarationError:
     )
 
 
-def _class_options(int_type: Any, max_length: int | None) -> ClassOptions:
-    where = "derive_to_migration_state()"
-    scalar = None if int_type is None else find_wire_type(int_type)
-    if int_type is not None and not (isinstance(scalar, Scalar) and scalar.is_whole):
-        raise DeclarationError(f"{where}: int_type={int_type!r}; take u8 to u64 or i8 to i64")
-    most = None if max_length is None else length_of(where, max_length)
-    return ClassOptions(scalar if isinstance(scalar, Scalar) else None, most)
-
-
 def _derive(
     cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any], given: ClassOptions
 ) -> C:
@@ -191,41 +178,29 @@ def _derive(
             f"{what} is no dataclass, whose fields could be derived; write @dataclass below "
             "@derive_to_migration_state"
         )
-    if cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise DeclarationError(
-            f"{what} is frozen, so it cannot be restored; leave frozen=True out, or make it a "
-            "field of another class with field(into=...)"
-        )
-    for method in CONVERSIONS:
-        if method in cls.__dict__:
-            raise DeclarationError(
-                f"{what} has a {method} of its own; leave it to the decorator, or write both "
-                "conversions and leave the decorator out"
-            )
-    if rename is not None and not (isinstance(rename, str) and rename.isidentifier()):
-        raise DeclarationError(f"{what}: rename={rename!r} is no name for a class")
-    migrated_name = rename or f"{cls.__name__}Migration"
     hints = _hints(cls, namespace)
-    writer = ClassWriter(migrated_name)
-    for item in dataclasses.fields(cls):
-        options = _options(item, f"{cls.__name__}.{item.name}")
-        if not options.omit:
-            hint = hints[item.name]
-            writer.add(conversion_of(cls, migrated_name, item.name, hint, options, given))
-    migrated = writer.migrated.layout_class(cls, keywords)
-    generated = writer.functions(cls, migrated)
-    if not issubclass(cls, ToMigrationState):
-        ToMigrationState.register(cls)
-        generated["to_migration_state"] = ToMigrationState.to_migration_state
+    fields = [
+        Declared(item.name, hints[item.name], options)
+        for item in dataclasses.fields(cls)
+        if not (options := _options(item, f"{cls.__name__}.{item.name}")).omit
+    ]
+    _refuse_lost(cls, [field.name for field in fields])
+    add_conversions(cls, fields, rename, keywords, given)
     target: Any = cls
-    for method, function in generated.items():
-        setattr(target, method, function)
-    target.Migrated = migrated
     target.__migration_hints__ = hints
-    target.__migration_numbers__ = writer.numbers
-    target.__migration_object__ = writer.object_parts(cls, migrated)
-    abc.update_abstractmethods(target)
     return cls
+
+
+def _refuse_lost(cls: type, names: list[str]) -> None:
+    """Raise ``DeclarationError`` if the fields of a ``migrates()`` base would not be migrated."""
+    for base in cls.__mro__[1:]:
+        lost = [name for name in foreign_fields(base) if name not in names]
+        if lost:
+            raise DeclarationError(
+                f"class {cls.__name__} would lose the migrated fields {', '.join(lost)} of "
+                f"{base.__name__}, which are no fields of a dataclass; make {base.__name__} a "
+                f"field instead of a base, or write migrates({cls.__name__}, fields=...) with all"
+            )
 
 
 def _hints(cls: type, namespace: Any) -> dict[str, Any]:
@@ -255,6 +230,7 @@ def _hints(cls: type, namespace: Any) -> dict[str, Any]:
 
 def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
     options: FieldOptions = item.metadata.get(FieldOptions, NO_OPTIONS)
+    options.refuse_foreign(where)
     if item.default is not dataclasses.MISSING:
         options = replace(options, default=item.default)
     elif item.default_factory is not dataclasses.MISSING:
@@ -264,10 +240,5 @@ def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
         raise DeclarationError(
             f"{where}: omit stands alone, and {', '.join(given)} would have no meaning; "
             "leave out one or the other"
-        )
-    if options.into is not None and options.try_into is not None:
-        raise DeclarationError(
-            f"{where}: into and try_into together; take into if the conversion cannot fail, "
-            "else try_into"
         )
     return options

@@ -17,11 +17,12 @@ from ..wire.field_options import FieldOptions
 from ..wire.lookup import find_wire_type, length_of, wire_type
 from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
+from .access import access_of
 from .converters import converter_of
 from .forms import FixedForm, Form, FunctionForm, NumberForm, OptionalForm
 from .lookup import UNIONS, ClassOptions, enum_scalar, find_form, plain_hint, remedy
 from .runtime import wrong_state
-from .spec import Access, Codec, FieldConversion, Shape
+from .spec import Codec, FieldConversion, Shape
 from .values import (
     attempt,
     enum_member,
@@ -66,9 +67,9 @@ class _Field:
         given: ClassOptions,
     ) -> None:
         self.attribute = attribute
-        self.access = Access.of_attribute(attribute)
         self.where = f"{cls.__name__}.{attribute}"
         self.path = f"{migrated_name}.{attribute}"
+        self.access = access_of(cls, attribute, options.attribute, self.where, self.path)
         self.options = options
         self.given = given
         self.whole_hint = hint
@@ -84,11 +85,25 @@ class _Field:
         return self._as_annotated()
 
     def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
+        if shape is not Shape.STATES:
+            self._check_setter()
         return FieldConversion(
             *(self.attribute, self.access, self.where, self.path, self.options),
             *(shape, type_, codec),
             *(self.element, self._form_inside(shape, type_, codec)),
         )
+
+    def _check_setter(self) -> None:
+        if self.access.lacks_setter:
+            raise DeclarationError(
+                f"{self.where}: {self.access.lacks_setter}, so it cannot be restored; "
+                + (
+                    "say with attribute= where its value is stored, or give two functions, "
+                    "get(obj) and set(obj, value)"
+                    if self.options.given("annotation")
+                    else "write one, or leave the field out with field(omit=True)"
+                )
+            )
 
     def _form_inside(self, shape: Shape, type_: WireType, codec: Codec) -> Form | None:
         """Return the form of a field that is not converted by one unless it is in a collection."""
@@ -114,6 +129,7 @@ class _Field:
         if form is None:
             return None
         self._presence_only()
+        self._check_setter()
         if self.options.clone:
             raise DeclarationError(
                 f"{self.where}: clone is for wire types and layout classes; a restore makes new "
@@ -240,6 +256,11 @@ class _Field:
     # The options into and try_into
 
     def _converted(self) -> FieldConversion:
+        if self.options.into is not None and self.options.try_into is not None:
+            raise DeclarationError(
+                f"{self.where}: into and try_into together; take into if the conversion cannot "
+                "fail, else try_into"
+            )
         fallible = self.options.try_into is not None
         wire = self.options.try_into if fallible else self.options.into
         keyword = "try_into" if fallible else "into"

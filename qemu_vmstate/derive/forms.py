@@ -344,6 +344,7 @@ class ObjectParts(NamedTuple):
     """What makes an object of a derived class, for collections of them."""
 
     cls: type
+    migrated: type[VMStruct]
     parts: tuple[Part, ...]
     others: dict[str, Callable[[], Any]]
     """The attributes that do not migrate, each with a function for its value in a new object."""
@@ -364,8 +365,8 @@ class ObjectParts(NamedTuple):
 class ObjectForm(Form):
     """An object of a derived class, which a restore makes anew."""
 
-    def __init__(self, migrated: type[VMStruct], parts: ObjectParts) -> None:
-        self.element_type = StructType(migrated)
+    def __init__(self, parts: ObjectParts) -> None:
+        self.element_type = StructType(parts.migrated)
         self.parts = parts
 
     def fields(self, name: str) -> Iterator[Field]:

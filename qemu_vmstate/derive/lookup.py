@@ -38,9 +38,9 @@ from .runtime import snapshot_state
 from .values import enum_member, enum_value, type_name
 
 __all__ = [
-    "NO_CLASS_OPTIONS",
     "UNIONS",
     "ClassOptions",
+    "class_options",
     "enum_scalar",
     "find_form",
     "plain_hint",
@@ -67,7 +67,13 @@ class ClassOptions(NamedTuple):
     max_length: int | None = None
 
 
-NO_CLASS_OPTIONS = ClassOptions()
+def class_options(where: str, int_type: Any, max_length: int | None) -> ClassOptions:
+    """Return the options of a class; raise ``DeclarationError``, which begins with ``where``."""
+    scalar = None if int_type is None else find_wire_type(int_type)
+    if int_type is not None and not (isinstance(scalar, Scalar) and scalar.is_whole):
+        raise DeclarationError(f"{where}: int_type={int_type!r}; take u8 to u64 or i8 to i64")
+    most = None if max_length is None else length_of(where, max_length)
+    return ClassOptions(scalar if isinstance(scalar, Scalar) else None, most)
 
 
 def plain_hint(hint: Any) -> Any:
@@ -110,10 +116,13 @@ def enum_scalar(cls: type[enum.Enum]) -> Scalar | None:
 class _Finder:
     """Finds the form of one field's annotation."""
 
-    def __init__(self, where: str, name: str, given: ClassOptions) -> None:
+    def __init__(
+        self, where: str, name: str, given: ClassOptions, *, is_inside: bool = False
+    ) -> None:
         self.where = where
         self.name = name
         self.given = given
+        self.is_inside = is_inside
 
     def find(self, hint: Any, options: FieldOptions = NO_OPTIONS) -> Form | None:
         hint = plain_hint(hint)
@@ -141,7 +150,7 @@ class _Finder:
 
     def inside(self, name: str) -> _Finder:
         """Return the finder of what is in the element ``name`` of a collection."""
-        return _Finder(self.where, f"{self.name}{name}", self.given)
+        return _Finder(self.where, f"{self.name}{name}", self.given, is_inside=True)
 
     def needed(self, hint: Any) -> Form:
         """Return the form of an annotation inside another; raise ``DeclarationError``."""
@@ -164,10 +173,9 @@ class _Finder:
 
     def _plain(self, hint: Any, options: FieldOptions) -> Form | None:
         origin = get_origin(hint) or hint
-        if hint is int:
-            return NumberForm(self.given.int_type) if self.given.int_type else None
-        if hint is float:
-            return NumberForm(SCALARS["d"])
+        if hint in (int, float):
+            scalar = self.given.int_type if hint is int else SCALARS["d"]
+            return NumberForm(scalar) if scalar else None
         if isinstance(hint, PackedType):
             return packed_form(hint, self.where, options)
         if (wire := find_wire_type(hint)) is not None:
@@ -180,15 +188,13 @@ class _Finder:
             return TupleForm([self.inside(str(i)).needed(e) for i, e in enumerate(get_args(hint))])
         if origin in (*_SEQUENCES, *_SETS, *_DICTS):
             return self._collection(origin, hint, options)
-        if isinstance(hint, type) and getattr(hint, "Migrated", None) is not None:
-            return self._state(hint)
-        return None
+        return self._state(hint) if isinstance(hint, type) else None
 
     def _wire(self, wire: WireType, hint: Any) -> Form | None:
         if isinstance(wire, Scalar):
             return None if wire.live else NumberForm(wire)
         if isinstance(wire, StructType):
-            return self._state(hint)
+            return self._state(wire.cls)
         if type(wire) is not ArrayType or not isinstance(wire.element, Scalar):
             return None
         return FixedForm(wire, bytes if wire.is_buffer else list)
@@ -269,6 +275,13 @@ class _Finder:
         ]
         if cls in _SETS or cls in _DICTS:
             self._check_hashable(arguments[0])
+        if cls is collections.defaultdict:
+            if self.is_inside:
+                raise DeclarationError(
+                    f"{self.where}: a load would make a new defaultdict, and does not know its "
+                    "default_factory; take a dict"
+                )
+            cls = dict
         if cls in _DICTS:
             value = forms[1] if wanted == 2 else NumberForm(self.given.int_type or SCALARS["q"])
             return DictForm(cls, room, forms[0], value, self.name, self.where)
@@ -288,13 +301,14 @@ class _Finder:
 
     # States
 
-    def _state(self, cls: type[Any]) -> Form:
-        if hasattr(cls, "__parts__"):
-            raise DeclarationError(f"{self.where}: {remedy(cls)}")
-        migrated = migrated_class(cls)
+    def _state(self, cls: type[Any]) -> Form | None:
         found = cls.__dict__.get("__migration_object__")
         if isinstance(found, ObjectParts):
-            return ObjectForm(migrated, found)
+            return ObjectForm(found)
+        # A device cannot be in another object, because it has a section of its own.
+        if getattr(cls, "Migrated", None) is None or hasattr(cls, "__parts__"):
+            return None
+        migrated = migrated_class(cls)
         return StructForm(migrated, cls, _snapshot_to, partial(_made_of, cls))
 
 

@@ -103,11 +103,15 @@ def enum_member(cls: type[enum.Enum], path: str, value: Any) -> Any:
             raise ValueError
         return member
     except ValueError as exc:
-        members = [f"{name} ({int(member.value)})" for name, member in cls.__members__.items()]
+        members = [f"{name} ({_shown(member.value)})" for name, member in cls.__members__.items()]
         shown = ", ".join(members[:16]) + (", ..." if len(members) > 16 else "")
         raise InvalidError(
             f"{short_repr(value)} is no {cls.__name__}, which has {shown or 'no members'}", path
         ) from exc
+
+
+def _shown(value: Any) -> str:
+    return repr(int(value) if isinstance(value, int) else value)
 
 
 def enum_value(cls: type[enum.Enum], path: str, value: Any) -> Any:

@@ -32,6 +32,7 @@ from ..process_memory import resident_memory
 from ..state.bql import bql_lock_guard
 from ..state.cells import BqlCell
 from ..vmsd.description import walked
+from .described import is_describable, misread
 from .devices import Drawn, draw, make
 from .mutate import (
     LARGEST,
@@ -187,9 +188,16 @@ class Subject:
             text = f"saves as {first.hex()}, and when that is loaded as {second.hex()}"
             raise Finding("unstable", text)
         if self.accepted % 8 == 0:
-            self._both(description_text)
+            self._check_description(second)
         if len(self.corpus) < 8 and self.accepted % 8 == 0:
             self.add_to_corpus(second)
+
+    def _check_description(self, saved: bytes) -> None:
+        text, _ = self._both(description_text)
+        if text is None or not is_describable(self.obj.Migrated):
+            return
+        if reason := misread(saved, text):
+            raise Finding("misread", f"saves as {saved.hex()}, is described as {text}: {reason}")
 
     def _save(self, what: str) -> bytes:
         saved, error = self._both(save)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from ..errors import VMStateError
+from ..stream.content import CONTENTS
 from ..stream.decoder import Field
 from ..stream.sections import Section, Stream
 from .module import Class, Member, Module, Type
@@ -44,6 +45,14 @@ _LISTS = {"qtailq": "QTailQ", "qlist": "QList", "gtree": "GTree"}
 
 _ROOM = 16
 """The minimum capacity of a list: the stream has the number of its elements, but no limit."""
+
+_BUFFER_ROOM = 1 << 16
+"""The minimum capacity of a buffer whose size is in the stream, in bytes."""
+
+_MADE_BY = {
+    "messagepack": "a dataclass declares it as Packed",
+    "utf8": "a dataclass declares it as str",
+}
 
 UNDESCRIBED = "not described"
 """The type name for bytes that the stream does not describe."""
@@ -87,8 +96,12 @@ class Scaffold:
     # ------------------------------------------------------------ the fields
 
     def _members(self, fields: Iterable[Field], parent: str) -> Iterator[Member]:
+        before: Field | None = None
         for one in fields:
-            if one.type == "subsection":
+            size_field, before = before, one
+            if one.type in CONTENTS and size_field and _is_size_of(size_field, one):
+                yield Member(one.name, _content(one, size_field.name))
+            elif one.type == "subsection":
                 cls = self._nested(one, parent, one.name)
                 made = Type(f"Subsection[{cls}]", options=("needed=True",))
                 yield Member(one.name, made, one.name.removeprefix(f"{parent}/"))
@@ -203,6 +216,18 @@ class Scaffold:
         room = f"Literal[{max(_ROOM, len(values))}]"
         arguments = ", ".join([*keys[:1], values[0], room])
         return Type(f"{_LISTS[one.type]}[{arguments}]", comment=note)
+
+
+def _is_size_of(size: Field, one: Field) -> bool:
+    """Return whether the field before *one* is the number of its bytes, as of a VBUFFER."""
+    return size.type == "uint32" and size.value == one.size
+
+
+def _content(one: Field, size: str) -> Type:
+    """Return a buffer of any length, for bytes that ``inspect`` shows decoded."""
+    room = max(_BUFFER_ROOM, 1 << (one.size - 1).bit_length())
+    note = f'Of the type "{one.type}"; {_MADE_BY[one.type]}.'
+    return Type(f"VBuffer[Literal[{room}]]", comment=note, size=size)
 
 
 def _numbers(one: Field) -> Type:

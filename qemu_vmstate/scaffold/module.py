@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..stream.sections import Section
@@ -54,6 +54,8 @@ class Type:
     """Whether a load depends on the default: QEMU compares it, or looks for NULLs in it."""
     options: tuple[str, ...] = ()
     comment: str = ""
+    size: str | None = None
+    """The name of the field before it that has the number of its bytes, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class Module:
         own = ATTRIBUTES[cls.base] | ATTRIBUTES["VMStruct"]
         taken = {*_VOCABULARY, *self._classes, *own}
         names: set[str] = set()
+        attributes: dict[str, str] = {}
         for member in cls.members:
             wire_name = _fitting(member.name)
             if wire_name in names:
@@ -165,17 +168,27 @@ class Module:
             room = WIDTH - len(f"    : {member.type.annotation} = field(")
             attribute = attribute_name(member.attribute or member.name, taken, room)
             taken.add(attribute)
-            lines += _declared(attribute, wire_name, member, used, cls.base)
+            attributes[member.name] = attribute
+            lines += _declared(attribute, wire_name, member, used, cls.base, attributes)
         return lines
 
 
-def _declared(attribute: str, name: str, member: Member, used: set[str], base: str) -> list[str]:
+def _declared(
+    attribute: str,
+    name: str,
+    member: Member,
+    used: set[str],
+    base: str,
+    attributes: Mapping[str, str],
+) -> list[str]:
     made = member.type
     used |= _tokens(made.annotation)
     lines = comment(made.comment) if made.comment else []
     options = list(made.options)
     if attribute != name and not member.attribute:
         options.insert(0, f"name={quoted(name)}")
+    if made.size is not None:
+        options.append(f"size={quoted(attributes[made.size])}")
     is_row = "[" in made.annotation.removeprefix("Equal[")
     # Type checkers need the other defaults for the constructor, which devices do not have.
     if made.default and (is_row or (options and (made.needs_default or base != "Device"))):

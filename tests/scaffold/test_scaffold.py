@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qemu_vmstate import Device, VMStateError, VMStruct, cli
+from qemu_vmstate import Device, VMStateError, VMStruct, cli, load, save
 from qemu_vmstate.scaffold.generator import scaffold
 from qemu_vmstate.scaffold.module import ATTRIBUTES
 from qemu_vmstate.scaffold.text import class_name
@@ -181,6 +181,47 @@ def test_structs_of_all_kinds(parse: Parse) -> None:
     for cls, version in (("In", 0), ("DevIn", 3), ("DevA", 2)):
         head = f'class {cls}(VMStruct, name="in", version_id={version}, minimum_version_id='
         assert f"{head}{version}):\n" in source
+
+
+@pytest.mark.parametrize("type_", ["messagepack", "utf8"])
+@pytest.mark.parametrize("size_name", ["size_data", "class"])
+def test_a_content_after_its_size_is_a_buffer_of_any_length(
+    parse: Parse, type_: str, size_name: str
+) -> None:
+    payload = be32(3) + b"\xa2ab" + b"\7"
+    fields = entry(size_name, "uint32", 4), entry("data", type_, 3), entry("end", "uint8", 1)
+    source = scaffold(parse(stream_of(payload, *fields)))
+    lines = declared(source).splitlines()
+    assert lines[1].startswith(f'# Of the type "{type_}"; a dataclass declares it as ')
+    size = lines[0].partition(":")[0]
+    assert "VBuffer[Literal[65536]] = field(" in lines[2]
+    assert f'size="{size}")' in lines[2]
+    device = imported(source)["Dev"]()
+    load(device, payload)
+    assert save(device) == payload
+    other = be32(5) + b"\xa4abcd" + b"\7"
+    load(device, other)
+    assert save(device) == other
+
+
+def test_a_content_without_its_size_is_bytes(parse: Parse) -> None:
+    for before in (entry("n", "uint32", 4), entry("n", "int32", 4), entry("n", "buffer", 4)):
+        fields = before, entry("data", "messagepack", 3)
+        source = scaffold(parse(stream_of(be32(9) + b"\xa2ab", *fields)))
+        assert "data: Buffer[Literal[3]] = zeroed()" in declared(source)
+    source = scaffold(parse(stream_of(b"\xa2ab", entry("data", "messagepack", 3))))
+    assert "data: Buffer[Literal[3]] = zeroed()" in declared(source)
+
+
+def test_an_array_of_structs_with_contents_of_other_sizes(parse: Parse) -> None:
+    inner = vmsd("in", entry("n", "uint32", 4), entry("s", "utf8", 1))
+    payload = be32(1) + b"a" + be32(0) + be32(2) + b"bc"
+    fields = entry("a", "struct", 5, array_len=3, struct=inner)
+    source = scaffold(parse(stream_of(payload, fields)))
+    assert declared(source) == "a: Array[In, Literal[3]] = zeroed()"
+    device = imported(source)["Dev"]()
+    load(device, payload)
+    assert save(device) == payload
 
 
 def test_an_array_whose_elements_differ_is_several_fields(parse: Parse) -> None:

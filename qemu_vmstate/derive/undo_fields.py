@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The undo of a restore that can fail half-way: each field is set to what it was before."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+from ..errors import InvalidError, VMStateError
+from ..state.to_migration_state import undo_of, undo_of_attributes
+from ..state.undo import Undo
+from ..wire.types import ArrayType
+from .access import Location
+from .contents import copy_contents, refill_of, roll_contents_back
+from .runtime import as_kind_of, copy_rows, refilled, roll_rows_back
+from .spec import FieldConversion, Shape
+from .values import attempt
+
+__all__ = ["prepare_array", "prepare_form", "undo_of_fields", "unreadable"]
+
+_ABSENT: Any = object()
+
+
+class _Computed(NamedTuple):
+    """A value that was ``previous``, in a place whose setter can do anything."""
+
+    location: Location
+    previous: Any
+    is_array: bool
+
+    def set_again(self) -> None:
+        """Set the previous value; its array as a copy, which a setter may keep."""
+        self.location.set(copy.deepcopy(self.previous) if self.is_array else self.previous)
+
+    def is_previous(self) -> bool:
+        """Return whether the place has the previous value."""
+        try:
+            value = self.location.get()
+            return value is self.previous or bool(value == self.previous)
+        except Exception:  # for instance numpy's arrays
+            return False
+
+
+def undo_of_fields(fields: Iterable[FieldConversion], state: Any, own_version: int) -> Undo:
+    """Return the undo of the next restore of ``state``, which may fail at any of ``fields``.
+
+    Raises ``InvalidError`` for a value that cannot be read, and so not be set again.
+    """
+    ordinary: list[Undo] = []
+    computed: list[_Computed] = []
+    contents: list[Undo] = []
+    for field in fields:
+        if field.shape is Shape.STATES:
+            ordinary += _undos_of_states(field, state, own_version)
+        else:
+            _remember(field, state, ordinary, computed, contents)
+    # Attributes refer to the same objects again, and what setters changed beside the value is
+    # undone; at last what is in these objects.
+    ordinary += [undo_of_attributes(state), *contents]
+
+    def roll_back() -> None:
+        # In this order each setter finds the other values as they were when it was called.
+        refused = _call_all(place.set_again for place in reversed(computed))
+        failures = [exc for exc in refused if not isinstance(exc, Exception)]
+        failures += _call_all(ordinary)
+        # A setter may have changed another field's value: in the order of the wire, as a restore.
+        changed = [place.set_again for place in computed if not place.is_previous()]
+        failures += _call_all(changed)
+        if changed:
+            failures += _call_all(ordinary)
+        if failures:
+            raise failures[0]
+
+    return roll_back
+
+
+def _call_all(undos: Iterable[Undo]) -> list[BaseException]:
+    """Call each of ``undos``; return what was raised."""
+    failures: list[BaseException] = []
+    for undo in undos:
+        try:
+            undo()
+        except BaseException as exc:
+            failures.append(exc)
+    return failures
+
+
+def _undos_of_states(field: FieldConversion, state: Any, own_version: int) -> list[Undo]:
+    try:
+        value = field.access.locate(state).get()
+        nested = list(value) if isinstance(field.type, ArrayType) else [value]
+    except Exception:
+        return []  # their restore fails before anything changes
+    return [undo_of(each, own_version) for each in nested]
+
+
+def _remember(
+    field: FieldConversion,
+    state: Any,
+    ordinary: list[Undo],
+    computed: list[_Computed],
+    contents: list[Undo],
+) -> None:
+    """Add the undo of an assignment to one of the lists, and that of what is in an array."""
+    location, previous = _previous(field, state)
+    is_array = field.shape is Shape.ARRAY or bool(field.form and field.form.replaces_contents)
+    if previous is _ABSENT:
+        if location.is_ordinary:
+            ordinary.append(partial(_delete, location))
+        return
+    if is_array and (undo := _undo_of_contents(previous)):
+        contents.append(undo)
+    if location.is_ordinary:
+        ordinary.append(partial(location.set, previous))
+    else:
+        previous = copy.deepcopy(previous) if is_array else previous
+        computed.append(_Computed(location, previous, is_array))
+
+
+def _previous(field: FieldConversion, state: Any) -> tuple[Location, Any]:
+    try:
+        location = field.access.locate(state)
+        try:
+            return location, location.get()
+        except Exception as exc:
+            is_absent = isinstance(exc, AttributeError) and location.delete is not None
+            if not (is_absent or location.is_ordinary):
+                raise
+            return location, _ABSENT
+    except VMStateError:
+        raise
+    except Exception as exc:
+        raise _lost(field, exc) from exc
+
+
+def _lost(field: FieldConversion, exc: Exception) -> InvalidError:
+    return InvalidError(
+        "the value cannot be read before the load, so it could not be set again if the load fails: "
+        f"{type(exc).__name__}: {exc}",
+        field.path,
+    )
+
+
+def _delete(location: Location) -> None:
+    assert location.delete is not None
+    with contextlib.suppress(AttributeError):
+        location.delete()
+
+
+def _undo_of_contents(value: Any) -> Undo | None:
+    if value is None or isinstance(value, bytes | tuple):
+        return None
+    if value.__class__ in (list, bytearray):
+        return partial(roll_rows_back, value, copy_rows(value))
+    with contextlib.suppress(TypeError):
+        if (previous := copy_contents(value)) is not None:
+            return partial(roll_contents_back, value, previous)
+    return partial(refilled, value, copy.deepcopy(value))
+
+
+def prepare_array(field: FieldConversion, state: Any, loaded: Any) -> Callable[[], None]:
+    """Return a function that stores ``loaded``: in an ordinary attribute's list, else as a new one.
+
+    Raises ``InvalidError`` if the value has no place, or one that cannot hold it.
+    """
+    location, current = _previous(field, state)
+    if current is _ABSENT:
+        current = None
+    if location.is_ordinary:
+        loaded = as_kind_of(current, loaded, field.path)
+    elif isinstance(current, tuple | bytes | bytearray) and loaded is not None:
+        loaded = attempt(type(current), type(current).__name__, field.path, loaded)
+
+    def commit() -> None:
+        if not (location.is_ordinary and refilled(current, loaded)):
+            location.store(loaded, field.path)
+
+    return commit
+
+
+def prepare_form(field: FieldConversion, state: Any, loaded: Any) -> Callable[[], None]:
+    """Do what :func:`prepare_array` does, for a value of a form."""
+    location, current = _previous(field, state)
+    fits = location.is_ordinary and current is not _ABSENT
+    refill = refill_of(current, loaded, field.path) if fits else None
+
+    def commit() -> None:
+        if refill is None:
+            location.store(loaded, field.path)
+        else:
+            refill(current, loaded)
+
+    return commit
+
+
+def unreadable(fields: Iterable[FieldConversion], state: Any, exc: Exception) -> Exception:
+    """Return the error for the field whose value made a conversion raise ``exc``.
+
+    It is ``exc`` itself if every value can be read.
+    """
+    if isinstance(exc, VMStateError):
+        return exc
+    for field in fields:
+        try:
+            field.access.locate(state).get()
+        except Exception as missing:
+            error = InvalidError(
+                f"the value cannot be read, because of {type(missing).__name__}: {missing}; "
+                "set it first"
+                + (
+                    ", or say with attribute= where it is"
+                    if field.options.given("annotation")
+                    else ""
+                ),
+                field.path,
+            )
+            error.__cause__ = exc
+            return error
+    return exc
