@@ -30,6 +30,7 @@ static int conversion_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->cls);
     Py_VISIT(self->to);
     Py_VISIT(self->back);
+    Py_VISIT(self->errors);
     Py_VISIT(self->table);
     Py_VISIT(Py_TYPE(obj));
     return 0;
@@ -51,6 +52,7 @@ static void conversion_dealloc(PyObject *obj)
     Py_CLEAR(self->cls);
     Py_CLEAR(self->to);
     Py_CLEAR(self->back);
+    Py_CLEAR(self->errors);
     Py_CLEAR(self->table);
     qv_free_object(obj);
 }
@@ -151,18 +153,18 @@ static bool is_invalid(Conversion *self)
 
 static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = { "kind",  "path", "field", "data", "room",  "stride",
-                             "parts", "cls",  "to",    "back", "table", NULL };
+    static char *names[] = { "kind", "path", "field", "data",  "room",   "stride", "parts",
+                             "cls",  "to",   "back",  "table", "errors", NULL };
     PyObject *path = NULL, *field = NULL, *parts = NULL, *cls = NULL, *to = NULL, *back = NULL;
-    PyObject *table = NULL;
+    PyObject *table = NULL, *errors = NULL;
     const char *kind;
     PyObject *made = PyType_GenericAlloc(type, 0);
     Conversion *self = (Conversion *)made;
 
     if (!made
-        || !PyArg_ParseTupleAndKeywords(args, kwargs, "s|U$OnnnO!OOOO", names, &kind, &path, &field,
-                                        &self->data, &self->room, &self->stride, &PyTuple_Type,
-                                        &parts, &cls, &to, &back, &table)
+        || !PyArg_ParseTupleAndKeywords(args, kwargs, "s|U$OnnnO!OOOOO", names, &kind, &path,
+                                        &field, &self->data, &self->room, &self->stride,
+                                        &PyTuple_Type, &parts, &cls, &to, &back, &table, &errors)
         || set_kind(self, kind) < 0) {
         Py_XDECREF(made);
         return NULL;
@@ -181,6 +183,7 @@ static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->to = given(to);
     self->back = given(back);
     self->table = given(table);
+    self->errors = given(errors);
     if (parts && add_parts(self, parts) < 0) {
         Py_DECREF(made);
         return NULL;
@@ -264,8 +267,8 @@ static PyMemberDef conversion_members[] = {
 
 static PyType_Slot conversion_slots[] = {
     { Py_tp_doc,
-      "Conversion(kind, path='', *, field, data, room, stride, parts, cls, to, back, table): the\n"
-      "conversion of a Python value to the memory of a layout class, and back." },
+      "Conversion(kind, path='', *, field, data, room, stride, parts, cls, to, back, table,\n"
+      "errors): the conversion of a Python value to the memory of a layout class, and back." },
     { Py_tp_new, conversion_new },
     { Py_tp_dealloc, conversion_dealloc },
     { Py_tp_traverse, conversion_traverse },

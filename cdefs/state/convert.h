@@ -42,6 +42,7 @@ struct Conversion {
     Py_ssize_t count;    /* of parts */
     PyTypeObject *cls;   /* strong: the class of its values; or NULL */
     PyObject *to, *back; /* strong: functions; or NULL */
+    PyObject *errors;    /* strong: makes the exceptions of to and back; or NULL */
     PyObject *table;     /* strong: dict; or NULL */
     Py_ssize_t end;      /* behind the last byte */
     bool is_key;         /* the keys of a dict are often the same in each load */
@@ -63,6 +64,8 @@ void qv_refuse_value(const char *reason, PyObject *value, PyObject *detail, Py_s
 void qv_refuse_number(const char *reason, PyObject *value, Py_ssize_t number, Py_ssize_t limit);
 /* Raise the same because of the exception that is set, unless that is no Exception. */
 void qv_refuse_because(const char *reason, PyObject *value, PyObject *detail);
+/* Raise the same because of the exception that is set, even if that is an InvalidError. */
+void qv_refuse_instead(const char *reason, PyObject *value, PyObject *detail);
 /* Put text, which is stolen, before the path of the InvalidError that is set, if it is one. */
 void qv_put_under(PyObject *text);
 /* Set the path of the InvalidError that is set, if it is one, to the empty string. */

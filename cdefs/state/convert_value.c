@@ -132,6 +132,9 @@ const ConversionKind qv_convert_field = { field_pack, field_unpack, field_clear,
 
 /* Bytes and text: a size, and room for that many bytes. */
 
+/* Making and releasing a view takes as long as a copy of this size. */
+#define SMALLEST_VIEW 4096
+
 static int store_bytes(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value,
                        const void *bytes, Py_ssize_t size)
 {
@@ -182,6 +185,9 @@ static PyObject *bytes_unpack(Conversion *self, Memory *memory, Py_ssize_t at, i
     (void)version_id;
     if (size < 0) {
         return NULL;
+    }
+    if (self->cls == &PyMemoryView_Type && size >= SMALLEST_VIEW) {
+        return PyMemoryView_FromMemory((char *)bytes, size, PyBUF_READ);
     }
     return self->cls == &PyByteArray_Type ? PyByteArray_FromStringAndSize(bytes, size)
                                           : qv_new_bytes(bytes, size);

@@ -99,6 +99,7 @@ class Conversion:
         to: Callable[..., Any] | None = None,
         back: Callable[..., Any] | None = None,
         table: dict[Any, Any] | None = None,
+        errors: object = None,
     ) -> None: ...
     def pack(self, value: object, memory: Memory, /) -> None:
         """Store a value in an instance of the conversion's layout class."""

@@ -18,7 +18,7 @@ from ..state.to_migration_state import undo_by_snapshot
 from ..wire.field_options import FieldOptions
 from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, Scalar
-from .contents import copy_contents, fillable, refill_contents, roll_contents_back
+from .contents import copy_contents, refill_of, roll_contents_back
 from .forms import ObjectParts
 from .functions import Lines, compile_functions, readable
 from .migrated import MigratedFields
@@ -67,8 +67,7 @@ _NAMES: dict[str, Any] = {
     "_undos_of_states": undos_of_states,
     "_roll_states_back": roll_states_back,
     "_undo_by_snapshot": undo_by_snapshot,
-    "_fillable": fillable,
-    "_refill_contents": refill_contents,
+    "_refill_of": refill_of,
     "_copy_contents": copy_contents,
     "_roll_contents_back": roll_contents_back,
     "_undo_of_fields": undo_of_fields,
@@ -392,14 +391,17 @@ class ClassWriter:
         if not form.replaces_contents:
             self._lines.commit.append(access.write.format(local))
             return
-        current, path = self._local(), self._const(field.path)
+        current, refill, path = self._local(), self._local(), self._const(field.path)
         self._lines.only_assigns = False
-        self._lines.prepare.append(f"{current} = _fillable({access.read_or_none}, {local}, {path})")
+        self._lines.prepare += [
+            f"{current} = {access.read_or_none}",
+            f"{refill} = _refill_of({current}, {local}, {path})",
+        ]
         self._lines.commit += [
-            f"if {current} is None:",
-            f"    {access.write.format(local)}",
+            f"if {refill}:",
+            f"    {refill}({current}, {local})",
             "else:",
-            f"    _refill_contents({current}, {local})",
+            f"    {access.write.format(local)}",
         ]
         self._undo(f"_copy_contents({access.read})", f"_roll_contents_back({access.read}, {{}})")
 

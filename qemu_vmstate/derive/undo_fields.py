@@ -14,7 +14,7 @@ from ..state.to_migration_state import undo_of, undo_of_attributes
 from ..state.undo import Undo
 from ..wire.types import ArrayType
 from .access import Location
-from .contents import copy_contents, fillable, refill_contents, roll_contents_back
+from .contents import copy_contents, refill_of, roll_contents_back
 from .runtime import as_kind_of, copy_rows, refilled, roll_rows_back
 from .spec import FieldConversion, Shape
 from .values import attempt
@@ -184,13 +184,13 @@ def prepare_form(field: FieldConversion, state: Any, loaded: Any) -> Callable[[]
     """Do what :func:`prepare_array` does, for a value of a form."""
     location, current = _previous(field, state)
     fits = location.is_ordinary and current is not _ABSENT
-    filled = fillable(current, loaded, field.path) if fits else None
+    refill = refill_of(current, loaded, field.path) if fits else None
 
     def commit() -> None:
-        if filled is None:
+        if refill is None:
             location.store(loaded, field.path)
         else:
-            refill_contents(filled, loaded)
+            refill(current, loaded)
 
     return commit
 
