@@ -32,8 +32,8 @@ from qemu_vmstate import (
     u32,
 )
 from qemu_vmstate.bindings.native import ffi
+from qemu_vmstate.device.device import staging_of
 from qemu_vmstate.inprocess import description_text
-from qemu_vmstate.staging import staging_of
 from qemu_vmstate.vmsd.description import walked
 from qemu_vmstate.wire.types import SCALARS, CountedType
 
