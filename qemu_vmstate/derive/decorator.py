@@ -6,9 +6,10 @@ It is the Python form of ``#[derive(ToMigrationState)]``
 whose source tracebacks show::
 
     Ticks (dataclass)                           TicksMigration (layout class)
-      ├─ u8 to u64, i8 to i64, bool             one struct pack for a run of them
+      ├─ u8 to u64, bool, float, an Enum        one struct pack for a run of them
       ├─ field(into=T), field(try_into=T)       T
       ├─ Array, Buffer, field(length=N)         a fixed array
+      ├─ list, dict, set, str, bytes ...        a count and an array or a buffer
       └─ a state: nested derived, layout ...    its Migrated, restored in place
 """
 
@@ -111,8 +112,14 @@ def derive_to_migration_state(
       refuses numbers that it has no member for.
     - ``clone``: copied completely; a restore assigns a new object to the attribute.
       With ``into`` or ``try_into`` a deep copy is converted.
+    - ``length``: a list, tuple, bytes or bytearray always has that many elements.
+    - ``max_length``: the most elements of a collection, or bytes of ``str``, ``bytes``
+      and ``bytearray``.  Inside an annotation: ``list[Annotated[str,
+      field(max_length=16)]]``.
+    - ``count_type``: the type of the field that counts them, by default the smallest of
+      ``u8``, ``u16`` and ``u32`` that holds the maximum, and ``u32`` for bytes.
     - ``none``: for a field like ``u16 | None``, the number that stands for ``None``;
-      with ``none=bool`` a bool goes before the value.
+      with ``none=bool``, the default, a bool goes before the value.
 
     A field that a stream lacks (because of its version, or with a part or a
     subsection) has the dataclass's default, made and converted once for the class.
