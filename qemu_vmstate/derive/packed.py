@@ -119,7 +119,7 @@ def packed_conversion(
     codec = PackedCodec(type_, where, path)
     wire = CountedType(SCALARS["B"], type_.maximum, is_buffer=True, content="messagepack")
     both = Codec(codec.encode, codec.decode)
-    return FieldConversion(attribute, where, path, options, Shape.PACKED, wire, both, type_.hint)
+    return FieldConversion(attribute, where, path, options, Shape.PACKED, wire, both)
 
 
 def _msgpack(where: str) -> Any:
