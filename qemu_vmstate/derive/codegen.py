@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import struct
 import weakref
 from collections.abc import Callable, Iterable
@@ -416,9 +417,9 @@ class ClassWriter:
             parts.append((field.attribute, field.form.conversion(migrated, field.attribute), 0))
         others = others_of(cls, {name for name, _, _ in parts})
         post_init = getattr(cls, "__post_init__", None)
-        return (
-            None if others is None else ObjectParts(cls, migrated, tuple(parts), others, post_init)
-        )
+        if others is None or _takes_more_than_self(post_init):
+            return None
+        return ObjectParts(cls, migrated, tuple(parts), others, post_init)
 
     # Nested states
 
@@ -516,6 +517,17 @@ def _nearest_to_zero(type_: Scalar, options: FieldOptions) -> int:
     low = type_.low if options.minimum is None else options.minimum
     high = type_.high if options.maximum is None else options.maximum
     return min(max(0, low), high)
+
+
+def _takes_more_than_self(post_init: Callable[..., Any] | None) -> bool:
+    """Return whether ``__post_init__`` gets an ``InitVar``, which only the class's call has."""
+    if post_init is None:
+        return False
+    try:
+        inspect.signature(post_init).bind(None)
+    except TypeError:
+        return True
+    return False
 
 
 def others_of(cls: type, migrated: Iterable[str]) -> dict[str, Callable[[], Any]] | None:

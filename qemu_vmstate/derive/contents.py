@@ -51,17 +51,17 @@ def refill_of(current: Any, loaded: Any, path: str) -> Callable[[Any, Any], None
     """Return the function that fills ``current`` with what ``loaded`` has.
 
     ``None``: ``loaded`` replaces it.  Raises ``InvalidError`` with ``path`` if a deque would drop
-    elements.
+    elements, or a bytearray cannot change its size.
     """
     cls = loaded.__class__
     refill = _REFILLS.get(cls)
-    if refill is None or (cls is current.__class__ and cls is not deque):
+    if refill is None or (cls is current.__class__ and cls not in _CHECKED):
         return refill
     base = next(base for base in _FILLED if isinstance(loaded, base))
     if not isinstance(current, base):
         return None
-    if base is deque:
-        _check_room(current, loaded, path)
+    if base in _CHECKED:
+        _CHECKED[base](current, loaded, path)
     return _refill_of_class(current)
 
 
@@ -72,6 +72,27 @@ def _check_room(current: deque[Any], loaded: deque[Any], path: str) -> None:
             "give it the max_length of the field",
             path,
         )
+
+
+def _check_resizable(current: bytearray, loaded: bytearray, path: str) -> None:
+    if len(current) == len(loaded):
+        return
+    try:
+        current.append(0)
+    except BufferError as exc:
+        raise InvalidError(
+            f"a memoryview of its {len(current)} bytes is in use, so that their number cannot "
+            "change; release it",
+            path,
+        ) from exc
+    current.pop()
+
+
+_CHECKED: dict[Any, Callable[[Any, Any, str], None]] = {
+    deque: _check_room,
+    bytearray: _check_resizable,
+}
+"""The classes whose objects cannot have all contents."""
 
 
 def _refill_of_class(current: Any) -> Callable[[Any, Any], None]:

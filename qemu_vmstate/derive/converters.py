@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 from ..errors import DeclarationError
+from ..layout.refusals import short_repr
 from ..wire.annotations import Buffer, i32, u32
 from ..wire.field_options import field
 
@@ -62,12 +65,16 @@ def register_converter(
     ``Annotated[str, field(max_length=64)]`` or ``tuple[u32, bool]``.  ``to`` gets an object and
     returns a value for it; ``from_`` gets a loaded value and returns a new object, or raises an
     exception, which becomes an ``InvalidError``: no load succeeds with an object that it refuses.
-    Both are called under the lock of the state, so they must not take another.  The class itself
-    is meant, not its subclasses.
+    Nothing compares that value with what ``to`` would return for the object.  Both are called
+    under the lock of the state, so they must not take another.  An annotation means the class
+    itself, not its subclasses; ``to`` also gets objects of those.
 
     These classes have a converter already: ``datetime``, ``date``, ``time``, ``timedelta``,
     ``UUID``, ``Path`` and the other classes of pathlib, ``IPv4Address``, ``IPv6Address``,
-    ``Decimal`` and ``Fraction``.
+    ``Decimal`` and ``Fraction``.  They are exact: an object of a subclass is refused, because a
+    load would make one of the class, and so is a stream with what no save writes, such as a
+    ``Decimal`` of ``1_0``.  A time zone is a ``datetime.timezone`` or a ``zoneinfo.ZoneInfo``, of
+    which the key is on the wire and not the rules: the destination needs it too.
 
     Raises ``DeclarationError`` if ``cls`` is no class.
     """
@@ -88,43 +95,54 @@ def _text(most: int) -> Any:
     return Annotated[str, field(max_length=most)]
 
 
+# A moment is its wall clock, "~" if that is the second of an ambiguous hour, and its time zone:
+# 2026-10-25T02:30:00~[Europe/Berlin] or 2026-10-25T02:30:00+01:00(CET).
+
+
 def _zone_to_text(zone: tzinfo | None) -> str:
+    if zone is None:
+        return ""
+    if type(zone) is timezone:
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
+        text = time(tzinfo=timezone(offset)).isoformat()[len("00:00:00") :]
+        return f"{text}({name[0]})" if name else text
+    # Its module is imported if there is an object of it, and takes 5 ms else.
+    zoneinfo = sys.modules.get("zoneinfo")
     key = getattr(zone, "key", None)
-    if isinstance(key, str):
+    if zoneinfo and type(zone) is zoneinfo.ZoneInfo and key:
         return f"[{key}]"
-    if zone is not None and type(zone) is not timezone:
-        raise ValueError(
-            f"its time zone is a {type(zone).__name__}; take a datetime.timezone or a "
-            "zoneinfo.ZoneInfo with a key"
-        )
-    return ""
+    raise ValueError(
+        f"its time zone is a {type(zone).__name__}; take a datetime.timezone or a "
+        "zoneinfo.ZoneInfo with a key"
+    )
 
 
-def _datetime_to_text(moment: datetime) -> str:
-    fold = "~" if moment.fold else ""
-    return f"{moment.isoformat()}{fold}{_zone_to_text(moment.tzinfo)}"
-
-
-def _datetime_from_text(text: str) -> datetime:
-    text, _, key = text.removesuffix("]").partition("[")
-    moment = datetime.fromisoformat(text.removesuffix("~"))
-    if key:
+def _zone_from_text(text: str) -> tzinfo | None:
+    if not text:
+        return None
+    if text.startswith("["):
         from zoneinfo import ZoneInfo
 
-        moment = moment.replace(tzinfo=ZoneInfo(key))
-    if text.endswith("~"):
-        moment = moment.replace(fold=1)
-    return moment
+        return ZoneInfo(text[1:-1])
+    text, named, name = text.partition("(")
+    # CPython 3.11's fromisoformat() takes an offset of less than a second for none.
+    size = datetime.combine(date.min, time.fromisoformat(text[1:])) - datetime.min
+    offset = -size if text.startswith("-") else size
+    return timezone(offset, name[:-1]) if named else timezone(offset)
 
 
-def _time_to_text(moment: time) -> str:
-    if moment.tzinfo is not None and type(moment.tzinfo) is not timezone:
-        raise ValueError("its time zone is no datetime.timezone; keep the time zone apart")
-    return moment.isoformat() + ("~" if moment.fold else "")
+def _moment_to_text(moment: Any) -> str:
+    wall = moment.replace(tzinfo=None).isoformat()
+    return f"{wall}{'~' if moment.fold else ''}{_zone_to_text(moment.tzinfo)}"
 
 
-def _time_from_text(text: str) -> time:
-    return time.fromisoformat(text.removesuffix("~")).replace(fold=int(text.endswith("~")))
+def _moment_from_text(cls: type[Any], seconds_end: int, text: str) -> Any:
+    end = (
+        seconds_end + len(".000000") if text[seconds_end : seconds_end + 1] == "." else seconds_end
+    )
+    wall, rest = text[:end], text[end:]
+    fold = rest.startswith("~")
+    return cls.fromisoformat(wall).replace(fold=fold, tzinfo=_zone_from_text(rest[fold:]))
 
 
 def _address_to_pair(address: IPv6Address) -> tuple[bytes, str]:
@@ -137,47 +155,87 @@ def _address_from_pair(pair: tuple[bytes, str]) -> IPv6Address:
     return IPv6Address(f"{address}%{scope}") if scope else address
 
 
+def _decimal_to_text(value: Decimal) -> str:
+    # The context decides on the letter, and no other text has an "e".
+    return str(value).replace("e", "E")
+
+
 def _fraction_from_text(text: str) -> Fraction:
     numerator, _, denominator = text.partition("/")
     return Fraction(int(numerator), int(denominator))
 
 
-def _path_from_bytes(cls: type[PurePath]) -> Callable[[bytes], PurePath]:
-    return lambda path: cls(os.fsdecode(path))
+def _path_from_bytes(cls: type[PurePath], path: bytes) -> PurePath:
+    return cls(os.fsdecode(path))
+
+
+def _register_exact(
+    cls: type[T],
+    wire: Any,
+    to: Callable[[T], Any],
+    from_: Callable[[Any], T],
+    made: type | None = None,
+) -> None:
+    """Register a converter that refuses whatever would not come back as it was.
+
+    That is an object of another class than ``made`` (default: ``cls``) at a save, and at a load
+    what no save writes, such as ``1_0`` for a Decimal.
+    """
+    wanted = made or cls
+
+    def checked_to(value: T) -> Any:
+        if type(value) is not wanted:
+            raise TypeError(
+                f"it is a {type(value).__name__}, and a load would make a {wanted.__name__}"
+            )
+        return to(value)
+
+    def checked_from(loaded: Any) -> T:
+        value = from_(loaded)
+        written = to(value)
+        if written != loaded:
+            raise ValueError(f"a save writes that as {short_repr(written)}")
+        return value
+
+    register_converter(cls, wire, checked_to, checked_from)
 
 
 _PATH_MAX = 4096  # linux/limits.h
 
-register_converter(datetime, _text(96), _datetime_to_text, _datetime_from_text)
-register_converter(time, _text(48), _time_to_text, _time_from_text)
-register_converter(date, u32, date.toordinal, date.fromordinal)
-register_converter(
+_register_exact(
+    datetime,
+    _text(96),
+    _moment_to_text,
+    partial(_moment_from_text, datetime, len("2026-01-01T00:00:00")),
+)
+_register_exact(time, _text(96), _moment_to_text, partial(_moment_from_text, time, len("00:00:00")))
+_register_exact(date, u32, date.toordinal, date.fromordinal)
+_register_exact(
     timedelta,
     tuple[i32, u32, u32],
     lambda span: (span.days, span.seconds, span.microseconds),
     lambda parts: timedelta(parts[0], parts[1], parts[2]),
 )
-register_converter(
-    UUID, Buffer[Literal[16]], lambda value: value.bytes, lambda raw: UUID(bytes=raw)
-)
-register_converter(IPv4Address, u32, int, IPv4Address)
-register_converter(
+_register_exact(UUID, Buffer[Literal[16]], lambda value: value.bytes, lambda raw: UUID(bytes=raw))
+_register_exact(IPv4Address, u32, int, IPv4Address)
+_register_exact(
     IPv6Address,
     tuple[Buffer[Literal[16]], Annotated[str, field(max_length=64)]],
     _address_to_pair,
     _address_from_pair,
 )
-register_converter(Decimal, _text(128), str, Decimal)
-register_converter(
+_register_exact(Decimal, _text(128), _decimal_to_text, Decimal)
+_register_exact(
     Fraction,
     _text(256),
     lambda value: f"{value.numerator}/{value.denominator}",
     _fraction_from_text,
 )
 for _cls in (Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath):
-    register_converter(
+    _register_exact(
         _cls,
         Annotated[bytes, field(max_length=_PATH_MAX)],
         os.fsencode,
-        _path_from_bytes(_cls),
+        partial(_path_from_bytes, _cls),
+        type(_cls()),
     )

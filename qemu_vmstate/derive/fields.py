@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
 from collections.abc import Callable
@@ -126,7 +127,9 @@ class _Field:
                 cls = bytes if type_.is_buffer else list
                 form = FixedForm(type_, bytearray if self.hint is bytearray else cls)
         elif shape is Shape.STATES and not self.optional:
-            form = self._find_form()
+            # A restore keeps the state; only in a collection it would have to be made.
+            with contextlib.suppress(DeclarationError):
+                form = self._find_form()
         return OptionalForm(form) if form and self.options.none is bool else form
 
     def _find_form(self) -> Form | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import inspect
 import types
 from functools import partial
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -308,8 +309,19 @@ class _Finder:
         # A device cannot be in another object, because it has a section of its own.
         if getattr(cls, "Migrated", None) is None or hasattr(cls, "__parts__"):
             return None
-        migrated = migrated_class(cls)
-        return StructForm(migrated, cls, _snapshot_to, partial(_made_of, cls))
+        self._check_makeable(cls)
+        return StructForm(migrated_class(cls), cls, _snapshot_to, partial(_made_of, cls))
+
+    def _check_makeable(self, cls: type[Any]) -> None:
+        try:
+            inspect.signature(cls).bind()
+        except TypeError as exc:
+            raise DeclarationError(
+                f"{self.where}: each load makes new objects of {cls.__name__}, and "
+                f"{cls.__name__}() lacks arguments ({exc}); give them defaults"
+            ) from exc
+        except ValueError:
+            return  # of a class in C that does not tell
 
 
 def _snapshot_to(state: Any, struct: Any) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Union
 
 from ..errors import DeclarationError
 from .field_options import FieldOptions
@@ -88,6 +88,14 @@ class WireType:
 
     options: ClassVar[frozenset[str]] = frozenset()
     """The options that only some types accept and this type does."""
+
+    def __or__(self, other: object) -> Any:
+        """Return the union of an annotation such as ``Buffer[Literal[6]] | None``."""
+        return Union[self, other]  # noqa: UP007
+
+    def __ror__(self, other: object) -> Any:
+        """Return the union of an annotation such as ``None | Buffer[Literal[6]]``."""
+        return Union[other, self]  # noqa: UP007
 
     # ------------------------------------------------------------ declaration
 
