@@ -13,7 +13,7 @@ from ..errors import InvalidError, VMStateError
 from ..state.to_migration_state import undo_of, undo_of_attributes
 from ..state.undo import Undo
 from ..wire.types import ArrayType
-from .access import Location
+from .access import AttributePlace, Place, store
 from .contents import copy_contents, refill_of, roll_contents_back
 from .runtime import as_kind_of, copy_rows, refilled, roll_rows_back
 from .spec import FieldConversion, Shape
@@ -24,21 +24,26 @@ __all__ = ["prepare_array", "prepare_form", "undo_of_fields", "unreadable"]
 _ABSENT: Any = object()
 
 
-class _Computed(NamedTuple):
-    """A value that was ``previous``, in a place whose setter can do anything."""
+class _Former(NamedTuple):
+    """The ``value`` that a place had, or ``_ABSENT``."""
 
-    location: Location
-    previous: Any
+    place: Place
+    holder: Any
+    value: Any
 
     def set_again(self) -> None:
-        """Set the previous value."""
-        self.location.set(self.previous)
+        """Set the value, or delete it if there was none."""
+        if self.value is not _ABSENT:
+            self.place.set(self.holder, self.value)
+        elif isinstance(self.place, AttributePlace):
+            with contextlib.suppress(AttributeError):
+                self.place.delete(self.holder)
 
-    def is_previous(self) -> bool:
-        """Return whether the place has the previous value."""
+    def is_again(self) -> bool:
+        """Return whether the place has the value."""
         try:
-            value = self.location.get()
-            return value is self.previous or bool(value == self.previous)
+            value = self.place.get(self.holder)
+            return value is self.value or bool(value == self.value)
         except Exception:  # for instance numpy's arrays
             return False
 
@@ -48,28 +53,34 @@ def undo_of_fields(fields: Iterable[FieldConversion], state: Any, own_version: i
 
     Raises ``InvalidError`` for a value that cannot be read, and so not be set again.
     """
-    ordinary: list[Undo] = []
-    computed: list[_Computed] = []
+    states: list[Undo] = []
+    formers: list[_Former] = []
     contents: list[Undo] = []
     for field in fields:
         if field.shape is Shape.STATES:
-            ordinary += _undos_of_states(field, state, own_version)
+            states += _undos_of_states(field, state, own_version)
         else:
-            _remember(field, state, ordinary, computed, contents)
+            formers.append(_former(field, state, contents))
     # Attributes refer to the same objects again, and what setters changed beside the value is
     # undone; at last what is in these objects.
-    ordinary += [undo_of_attributes(state), *contents]
+    reset = [undo_of_attributes(state), *contents]
 
     def roll_back() -> None:
+        ordinary, computed = [], []
+        for former in formers:
+            if former.place.is_ordinary(former.holder):
+                ordinary.append(former.set_again)
+            elif former.value is not _ABSENT:
+                computed.append(former)
         # In this order each setter finds the other values as they were when it was called.
-        refused = _call_all(place.set_again for place in reversed(computed))
+        refused = _call_all(former.set_again for former in reversed(computed))
         failures = [exc for exc in refused if not isinstance(exc, Exception)]
-        failures += _call_all(ordinary)
+        failures += _call_all([*states, *ordinary, *reset])
         # A setter may have changed another field's value: in the order of the wire, as a restore.
-        changed = [place.set_again for place in computed if not place.is_previous()]
+        changed = [former.set_again for former in computed if not former.is_again()]
         failures += _call_all(changed)
         if changed:
-            failures += _call_all(ordinary)
+            failures += _call_all([*ordinary, *reset])
         if failures:
             raise failures[0]
 
@@ -89,46 +100,39 @@ def _call_all(undos: Iterable[Undo]) -> list[BaseException]:
 
 def _undos_of_states(field: FieldConversion, state: Any, own_version: int) -> list[Undo]:
     try:
-        value = field.access.locate(state).get()
+        value = field.access.get(state)
         nested = list(value) if isinstance(field.type, ArrayType) else [value]
     except Exception:
         return []  # their restore fails before anything changes
     return [undo_of(each, own_version) for each in nested]
 
 
-def _remember(
-    field: FieldConversion,
-    state: Any,
-    ordinary: list[Undo],
-    computed: list[_Computed],
-    contents: list[Undo],
-) -> None:
-    """Add the undo of an assignment to one of the lists, and that of what is in an array."""
-    location, previous = _previous(field, state)
+def _former(field: FieldConversion, state: Any, contents: list[Undo]) -> _Former:
+    """Return the value of a field; add the undo of what is in an array to ``contents``."""
+    place = field.access.place
+    holder, value = _previous(field, state)
     is_array = field.shape is Shape.ARRAY or bool(field.form and field.form.replaces_contents)
-    if previous is _ABSENT:
-        if location.is_ordinary:
-            ordinary.append(partial(_delete, location))
-        return
-    if is_array and (undo := _undo_of_contents(previous)):
-        contents.append(undo)
-    if location.is_ordinary:
-        ordinary.append(partial(location.set, previous))
-    else:
-        # A setter may fill the object that it has, which can be the one that was returned.
-        computed.append(_Computed(location, copy.deepcopy(previous) if is_array else previous))
+    if is_array and value is not _ABSENT:
+        if undo := _undo_of_contents(value):
+            contents.append(undo)
+        if not place.is_ordinary(holder):
+            # A setter may fill the object that it has, which can be the one that was returned.
+            value = copy.deepcopy(value)
+    return _Former(place, holder, value)
 
 
-def _previous(field: FieldConversion, state: Any) -> tuple[Location, Any]:
+def _previous(field: FieldConversion, state: Any) -> tuple[Any, Any]:
+    """Return the object that a field's place is in, and the value that it has there."""
+    place = field.access.place
     try:
-        location = field.access.locate(state)
+        holder = place.holder_of(state)
         try:
-            return location, location.get()
+            return holder, place.get(holder)
         except Exception as exc:
-            is_absent = isinstance(exc, AttributeError) and location.delete is not None
-            if not (is_absent or location.is_ordinary):
+            is_absent = isinstance(exc, AttributeError) and place.can_lack
+            if not (is_absent or place.is_ordinary(holder)):
                 raise
-            return location, _ABSENT
+            return holder, _ABSENT
     except VMStateError:
         raise
     except Exception as exc:
@@ -141,12 +145,6 @@ def _lost(field: FieldConversion, exc: Exception) -> InvalidError:
         f"{type(exc).__name__}: {exc}",
         field.path,
     )
-
-
-def _delete(location: Location) -> None:
-    assert location.delete is not None
-    with contextlib.suppress(AttributeError):
-        location.delete()
 
 
 def _undo_of_contents(value: Any) -> Undo | None:
@@ -165,30 +163,33 @@ def prepare_array(field: FieldConversion, state: Any, loaded: Any) -> Callable[[
 
     Raises ``InvalidError`` if the present value cannot be read, or cannot hold it.
     """
-    location, current = _previous(field, state)
+    place = field.access.place
+    holder, current = _previous(field, state)
     if current is _ABSENT:
         current = None
-    if location.is_ordinary:
+    fills = place.is_ordinary(holder)
+    if fills:
         loaded = as_kind_of(current, loaded, field.path)
     elif isinstance(current, tuple | bytes | bytearray) and loaded is not None:
         loaded = attempt(type(current), type(current).__name__, field.path, loaded)
 
     def commit() -> None:
-        if not (location.is_ordinary and refilled(current, loaded)):
-            location.store(loaded, field.path)
+        if not (fills and refilled(current, loaded)):
+            store(place, field.path, state, loaded)
 
     return commit
 
 
 def prepare_form(field: FieldConversion, state: Any, loaded: Any) -> Callable[[], None]:
     """Do what :func:`prepare_array` does, for a value of a form."""
-    location, current = _previous(field, state)
-    fits = location.is_ordinary and current is not _ABSENT
-    refill = refill_of(current, loaded, field.path) if fits else None
+    place = field.access.place
+    holder, current = _previous(field, state)
+    fills = place.is_ordinary(holder) and current is not _ABSENT
+    refill = refill_of(current, loaded, field.path) if fills else None
 
     def commit() -> None:
         if refill is None:
-            location.store(loaded, field.path)
+            store(place, field.path, state, loaded)
         else:
             refill(current, loaded)
 
@@ -204,7 +205,7 @@ def unreadable(fields: Iterable[FieldConversion], state: Any, exc: Exception) ->
         return exc
     for field in fields:
         try:
-            field.access.locate(state).get()
+            field.access.get(state)
         except Exception as missing:
             error = InvalidError(
                 f"the value cannot be read, because of {type(missing).__name__}: {missing}; "

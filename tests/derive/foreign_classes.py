@@ -127,6 +127,10 @@ class Computed:
         refuse(value)
         self._level = value
 
+    @level.deleter
+    def level(self) -> None:
+        raise RuntimeError("there is always a level")
+
     @property
     def words(self) -> list[int]:
         return list(self._words)

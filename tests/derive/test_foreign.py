@@ -405,6 +405,58 @@ def test_what_a_load_needs_and_cannot_read_is_named() -> None:
     with pytest.raises(InvalidError, match=r"^uart\.timer: the value .* attribute 'timer'; set"):
         load(Mutex(uart), struct.pack(UART, *UART_OTHER))
     assert uart.raw == b"xy"
+    uart = Uart()
+    del uart.lines
+    with pytest.raises(InvalidError, match=r"^uart\.lines: the value .* attribute 'lines'; set it"):
+        load(Mutex(uart), struct.pack(UART, *UART_OTHER))
+    assert uart.raw == b"xy"
+
+
+def test_a_function_that_cannot_get_a_value_before_a_load_refuses_it() -> None:
+    class Empty:
+        pass
+
+    def put(empty: Any, value: int) -> None:
+        empty.value = value
+
+    migrates(Empty, fields={"value": field(u8, attribute=(lambda empty: empty.value, put))})
+    empty = Empty()
+    parts = {"part": Migratable[Mutex[Empty]], "regs": Migratable[Mutex[Registers]]}
+    device: Any = type("Two", (Device,), {"__annotations__": parts}, name="two")
+    with pytest.raises(
+        InvalidError, match=r"^two\.part\.value: the value cannot be read before the load, so it"
+    ):
+        load(device(part=Mutex(empty)), b"\1" + struct.pack(WIRE, *OTHER))
+    assert vars(empty) == {}
+
+
+def test_a_function_is_called_once_for_each_save() -> None:
+    calls = []
+
+    class Board:
+        pass
+
+    def get(name: str, value: Any) -> Any:
+        def called(_board: Board) -> Any:
+            calls.append(name)
+            return value
+
+        return (called, lambda _board, _value: None)
+
+    migrates(
+        Board,
+        fields={
+            "number": field(u8, attribute=get("number", 3)),
+            "optional": field(u8 | None, none=bool, attribute=get("optional", 4)),
+            "words": field(list[u8], length=2, attribute=get("words", [5, 6])),
+            "peer": field(IPv4Address, into=u32, attribute=get("peer", IPv4Address(7))),
+            "timer": field(Timer, attribute=get("timer", Timer(8))),
+            "plain": field(list[Plain], length=1, attribute=get("plain", [Plain()])),
+        },
+    )
+    expected = struct.pack(">BBB2BII?", 3, 1, 4, 5, 6, 7, 8, True) + struct.pack(WIRE, *FIRST)
+    assert save(Mutex(Board())) == expected
+    assert calls == ["number", "optional", "words", "peer", "timer", "plain"]
 
 
 def test_values_that_a_model_converts_are_what_it_stores() -> None:

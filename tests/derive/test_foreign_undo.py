@@ -267,56 +267,59 @@ def test_each_setter_may_refuse_after_each_other(order: list[str], trap: int) ->
 
 
 def test_setters_that_compare_their_values_are_unwound() -> None:
-    class Window:
-        """Two limits outside the object's attributes, the lower never above the higher."""
+    class Limits:
+        """Three limits outside the object's attributes, each of which is below the one before."""
 
         def __init__(self) -> None:
-            self.store = {"high": 2, "low": 1, "last": 0}
+            self.store = {"high": 3, "middle": 2, "low": 1, "last": 0}
 
-        def set_high(self, value: int) -> None:
-            if value < self.store["low"]:
-                raise ValueError("below the lower one")
-            self.store["high"] = value
-
-        def set_low(self, value: int) -> None:
-            if value > self.store["high"]:
-                raise ValueError("above the higher one")
-            self.store["low"] = value
-
-        def set_last(self, value: int) -> None:
-            if value:
-                raise ValueError("no")
+        def set(self, name: str, value: int) -> None:
+            self.store[name] = value
+            if not self.store["high"] > self.store["middle"] > self.store["low"]:
+                raise ValueError(f"{value} is out of order")
 
     def place(name: str) -> Any:
-        return (lambda w: w.store[name], lambda w, value: getattr(w, f"set_{name}")(value))
+        def put(limits: Limits, value: int) -> None:
+            before = dict(limits.store)
+            try:
+                limits.set(name, value)
+            except ValueError:
+                limits.store.update(before)
+                raise
 
-    migrates(
-        Window, fields={name: field(u8, attribute=place(name)) for name in ("high", "low", "last")}
-    )
-    window = Window()
-    with pytest.raises(InvalidError, match=r"^WindowMigration\.last: 1 could not") as caught:
-        load(Mutex(window), bytes([10, 8, 1]))
-    assert window.store == {"high": 2, "low": 1, "last": 0}
+        return (lambda limits: limits.store[name], put)
+
+    names = ("high", "middle", "low")
+    fields = {name: field(u8, attribute=place(name)) for name in names}
+    migrates(Limits, fields={**fields, "last": field(u8, attribute=(lambda _: 0, _never))})
+    limits = Limits()
+    with pytest.raises(InvalidError, match=r"^LimitsMigration\.last: 1 could not") as caught:
+        load(Mutex(limits), bytes([30, 20, 10, 1]))
+    assert limits.store == {"high": 3, "middle": 2, "low": 1, "last": 0}
     assert "rolling" not in str(getattr(caught.value, "__notes__", ""))
 
 
 def test_setters_that_change_other_values_are_undone_in_the_order_of_the_wire() -> None:
     class Counter:
-        """Another mode begins to count at 0; nothing of it is an attribute of the object."""
+        """Another mode begins to count at 0; both are outside the object's attributes."""
 
         def __init__(self) -> None:
             self.store = {"mode": 1, "count": 5, "last": 0}
+            self.changes = 0
 
     def set_mode(counter: Counter, value: int) -> None:
         counter.store.update(mode=value, count=0)
+        counter.changes += 1
+
+    def set_count(counter: Counter, value: int) -> None:
+        counter.store["count"] = value
+        counter.changes += 1
 
     migrates(
         Counter,
         fields={
             "mode": field(u8, attribute=(lambda c: c.store["mode"], set_mode)),
-            "count": field(
-                u8, attribute=(lambda c: c.store["count"], lambda c, v: c.store.update(count=v))
-            ),
+            "count": field(u8, attribute=(lambda c: c.store["count"], set_count)),
             "last": field(u8, attribute=(lambda c: c.store["last"], _never)),
         },
     )
@@ -324,6 +327,7 @@ def test_setters_that_change_other_values_are_undone_in_the_order_of_the_wire() 
     with pytest.raises(InvalidError, match=r"^CounterMigration\.last"):
         load(Mutex(counter), bytes([2, 9, 1]))
     assert counter.store == {"mode": 1, "count": 5, "last": 0}
+    assert counter.changes == 0
 
 
 def test_a_setter_that_also_refuses_the_old_value_is_reported() -> None:
@@ -359,9 +363,10 @@ def test_what_an_object_lacked_it_lacks_again() -> None:
         device: Any = type("Two", (Device,), {"__annotations__": parts}, name="two")
         dev = device(part=Mutex(state))
         before = picture(state)
-        with pytest.raises(InvalidError, match=r"^two\.refusing: never"):
+        with pytest.raises(InvalidError, match=r"^two\.refusing: never") as caught:
             load(dev, struct.pack(WIRE + "I", *OTHER, 5))
         assert picture(state) == before
+        assert "rolling two.part" not in str(caught.value.__notes__)
 
 
 def test_what_an_object_that_a_path_leads_to_lacked_it_lacks_again() -> None:
