@@ -54,6 +54,7 @@ static void conversion_dealloc(PyObject *obj)
     Py_CLEAR(self->back);
     Py_CLEAR(self->errors);
     Py_CLEAR(self->table);
+    Py_CLEAR(self->initial);
     qv_free_object(obj);
 }
 
@@ -101,6 +102,7 @@ static int add_part(Conversion *self, PyObject *tuple)
         PyUnicode_InternInPlace(&part->name);
     }
     part->conversion = (Conversion *)Py_NewRef(conversion);
+    self->calls_python = self->calls_python || part->conversion->calls_python;
     self->count++;
     if (!self->stride) {
         reach(self, part->offset + part->conversion->end);
@@ -148,23 +150,26 @@ static bool is_invalid(Conversion *self)
            || (is_collection && self->count != (kind == &qv_convert_dict ? 2 : 1))
            || (kind == &qv_convert_function && (!self->to || !self->back || self->count != 1))
            || (kind == &qv_convert_struct && (!self->to || !self->back))
-           || (kind == &qv_convert_object && !self->cls);
+           || (kind == &qv_convert_object && !self->cls)
+           || (self->initial
+               && (!self->number.field || !PyBytes_Check(self->initial)
+                   || PyBytes_Size(self->initial) != self->number.field->size));
 }
 
 static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = { "kind", "path", "field", "data",  "room",   "stride", "parts",
-                             "cls",  "to",   "back",  "table", "errors", NULL };
+    static char *names[] = { "kind", "path", "field", "data",  "room",   "stride",  "parts",
+                             "cls",  "to",   "back",  "table", "errors", "initial", NULL };
     PyObject *path = NULL, *field = NULL, *parts = NULL, *cls = NULL, *to = NULL, *back = NULL;
-    PyObject *table = NULL, *errors = NULL;
+    PyObject *table = NULL, *errors = NULL, *initial = NULL;
     const char *kind;
     PyObject *made = PyType_GenericAlloc(type, 0);
     Conversion *self = (Conversion *)made;
 
     if (!made
-        || !PyArg_ParseTupleAndKeywords(args, kwargs, "s|U$OnnnO!OOOOO", names, &kind, &path,
-                                        &field, &self->data, &self->room, &self->stride,
-                                        &PyTuple_Type, &parts, &cls, &to, &back, &table, &errors)
+        || !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "s|U$OnnnO!OOOOOO", names, &kind, &path, &field, &self->data, &self->room,
+            &self->stride, &PyTuple_Type, &parts, &cls, &to, &back, &table, &errors, &initial)
         || set_kind(self, kind) < 0) {
         Py_XDECREF(made);
         return NULL;
@@ -184,6 +189,10 @@ static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->back = given(back);
     self->table = given(table);
     self->errors = given(errors);
+    self->initial = given(initial);
+    /* An Enum's members are in its table. */
+    self->calls_python = (self->kind == &qv_convert_function && !self->table)
+                         || self->kind == &qv_convert_object || self->kind == &qv_convert_struct;
     if (parts && add_parts(self, parts) < 0) {
         Py_DECREF(made);
         return NULL;
@@ -210,6 +219,14 @@ static Memory *memory_of(Conversion *self, PyObject *obj)
     return (Memory *)obj;
 }
 
+/* Return obj as a Memory whose bytes stay where they are; NULL with an exception. */
+static Memory *memory_to_fill(Conversion *self, PyObject *obj)
+{
+    Memory *memory = memory_of(self, obj);
+
+    return memory && memory->borrowed && qv_memory_own(memory) < 0 ? NULL : memory;
+}
+
 static PyObject *conversion_pack(PyObject *obj, PyObject *const *args, Py_ssize_t count)
 {
     Conversion *self = (Conversion *)obj;
@@ -219,7 +236,7 @@ static PyObject *conversion_pack(PyObject *obj, PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "pack() takes a value and an instance");
         return NULL;
     }
-    memory = memory_of(self, args[1]);
+    memory = memory_to_fill(self, args[1]);
     if (!memory) {
         return NULL;
     }
@@ -268,7 +285,8 @@ static PyMemberDef conversion_members[] = {
 static PyType_Slot conversion_slots[] = {
     { Py_tp_doc,
       "Conversion(kind, path='', *, field, data, room, stride, parts, cls, to, back, table,\n"
-      "errors): the conversion of a Python value to the memory of a layout class, and back." },
+      "errors, initial): the conversion of a Python value to the memory of a layout class, and\n"
+      "back." },
     { Py_tp_new, conversion_new },
     { Py_tp_dealloc, conversion_dealloc },
     { Py_tp_traverse, conversion_traverse },

@@ -155,6 +155,18 @@ int qv_compare_parts(Conversion *self, const char *a, const char *b)
     return order;
 }
 
+void qv_clear_field(Conversion *self, char *mem)
+{
+    const Field *field = self->number.field;
+    const char *initial = self->initial ? PyBytes_AsString(self->initial) : NULL;
+
+    if (initial) {
+        memcpy(mem + field->offset, initial, field->size);
+    } else {
+        memset(mem + field->offset, 0, field->size);
+    }
+}
+
 Py_ssize_t qv_read_count(const Conversion *self, const char *mem)
 {
     if (!self->number.field) {
@@ -173,6 +185,13 @@ Py_ssize_t qv_read_count(const Conversion *self, const char *mem)
     default:
         return *(const int32_t *)mem < 0 ? 0 : *(const int32_t *)mem;
     }
+}
+
+Py_ssize_t qv_read_count_to_room(const Conversion *self, const char *mem)
+{
+    Py_ssize_t count = qv_read_count(self, mem);
+
+    return count < self->room ? count : self->room;
 }
 
 void qv_write_count(const Conversion *self, char *mem, Py_ssize_t count)

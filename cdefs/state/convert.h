@@ -18,9 +18,12 @@ typedef struct {
     int (*pack)(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value);
     /* Return a new object with the value in memory, as of a version; NULL with an exception. */
     PyObject *(*unpack)(Conversion *self, Memory *memory, Py_ssize_t at, int version_id);
-    /* Store what stands for no value, behind a false bool. */
+    /* Store what stands for no value, behind a false bool; a load must accept it. */
     void (*clear)(Conversion *self, char *mem);
-    /* Compare two values in memory as sets are sorted: negative, 0 or positive. */
+    /*
+     * Compare two values in memory as sets are sorted: negative, 0 or positive.  Nothing has
+     * checked their counts.
+     */
     int (*compare)(Conversion *self, const char *a, const char *b);
 } ConversionKind;
 
@@ -44,8 +47,10 @@ struct Conversion {
     PyObject *to, *back; /* strong: functions; or NULL */
     PyObject *errors;    /* strong: makes the exceptions of to and back; or NULL */
     PyObject *table;     /* strong: dict; or NULL */
+    PyObject *initial;   /* strong: bytes, the field's for no value; NULL: zeros */
     Py_ssize_t end;      /* behind the last byte */
     bool is_key;         /* the keys of a dict are often the same in each load */
+    bool calls_python;   /* even for a value of the class that it should be */
 };
 
 /* The kinds; each file with conversions defines some. */
@@ -79,8 +84,13 @@ int qv_compare_part(const Part *part, const char *a, const char *b);
 void qv_clear_parts(Conversion *self, char *mem);
 int qv_compare_parts(Conversion *self, const char *a, const char *b);
 
-/* Read, write and compare a whole number that counts. */
+/* Store the field's initial bytes, or zeros. */
+void qv_clear_field(Conversion *self, char *mem);
+
+/* Read and write a whole number that counts. */
 Py_ssize_t qv_read_count(const Conversion *self, const char *mem);
+/* Read it, or the most that there is room for if it is more. */
+Py_ssize_t qv_read_count_to_room(const Conversion *self, const char *mem);
 void qv_write_count(const Conversion *self, char *mem, Py_ssize_t count);
 
 #endif

@@ -146,7 +146,7 @@ static void collection_clear(Conversion *self, char *mem)
 
 static int collection_compare(Conversion *self, const char *a, const char *b)
 {
-    Py_ssize_t first = qv_read_count(self, a), second = qv_read_count(self, b), i;
+    Py_ssize_t first = qv_read_count_to_room(self, a), second = qv_read_count_to_room(self, b), i;
     int order = 0;
 
     for (i = 0; i < first && i < second && !order; i++) {
@@ -261,6 +261,9 @@ static PyObject *set_unpack(Conversion *self, Memory *memory, Py_ssize_t at, int
         qv_refuse_value("order", list, NULL, 0);
     } else if (list) {
         made = self->cls == &PyFrozenSet_Type ? PyFrozenSet_New(list) : PySet_New(list);
+        if (!made) {
+            qv_refuse_because("hash", list, NULL);
+        }
     }
     if (made && PySet_Size(made) != count) {
         qv_refuse_value("order", list, NULL, 0);
@@ -357,7 +360,8 @@ static int dict_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *
         qv_refuse_value("kind", value, (PyObject *)self->cls, 0);
         return -1;
     }
-    if (!PyDict_CheckExact(value)) {
+    /* What is called may change the dict. */
+    if (!PyDict_CheckExact(value) || self->calls_python) {
         items = PyMapping_Items(value);
         if (!items) {
             return -1;
@@ -388,6 +392,9 @@ static int unpack_item(Conversion *self, Memory *memory, Py_ssize_t at, int vers
     value = qv_unpack_part(&self->parts[1], memory, at, version_id);
     if (value) {
         ret = PyDict_SetItem(made, key, value);
+        if (ret < 0) {
+            qv_refuse_because("hash", key, NULL);
+        }
     }
     if (ret < 0) {
         under_key(key);

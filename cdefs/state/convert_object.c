@@ -131,10 +131,16 @@ static void refuse(Conversion *self, PyObject *value, const char *reason)
 static int function_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value)
 {
     bool is_member = self->table && Py_TYPE(value) == self->cls;
-    PyObject *converted = is_member ? PyObject_GetAttr(value, member_value())
-                                    : PyObject_CallFunctionObjArgs(self->to, value, NULL);
+    PyObject *converted;
     int ret = -1;
 
+    if (self->cls && !self->table && PyObject_IsInstance(value, (PyObject *)self->cls) != 1) {
+        PyErr_Clear(); /* of a class whose metaclass cannot tell */
+        qv_refuse_value("kind", value, (PyObject *)self->cls, 0);
+        return -1;
+    }
+    converted = is_member ? PyObject_GetAttr(value, member_value())
+                          : PyObject_CallFunctionObjArgs(self->to, value, NULL);
     if (converted) {
         ret = qv_pack_part(self->parts, memory, at, converted);
         Py_DECREF(converted);
@@ -247,11 +253,18 @@ static PyObject *object_unpack(Conversion *self, Memory *memory, Py_ssize_t at, 
     Py_ssize_t i;
 
     Py_XDECREF(none);
+    if (made && Py_TYPE(made) != self->cls) {
+        qv_refuse_value("class", made, (PyObject *)self->cls, 0);
+        Py_CLEAR(made);
+    }
     for (i = 0; made && i < self->count; i++) {
         const Part *part = &self->parts[i];
         PyObject *value = qv_unpack_part(part, memory, at, version_id);
         int ret = value ? PyObject_GenericSetAttr(made, part->name, value) : -1;
 
+        if (value && ret < 0) {
+            qv_refuse_because("setter", value, (PyObject *)self->cls);
+        }
         Py_XDECREF(value);
         if (ret < 0) {
             under_attribute(part);
@@ -285,9 +298,6 @@ static int struct_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject
     Field *field = self->number.field;
     PyObject *view, *done;
 
-    if (memory->borrowed && qv_memory_own(memory) < 0) {
-        return -1;
-    }
     view = qv_load_value(field, memory->mem + at + field->offset, (PyObject *)memory);
     done = view ? PyObject_CallFunctionObjArgs(self->to, value, view, NULL) : NULL;
     if (view && !done) {
@@ -306,6 +316,12 @@ static PyObject *struct_unpack(Conversion *self, Memory *memory, Py_ssize_t at, 
     if (!copy) {
         return NULL;
     }
+    if (!PyObject_TypeCheck(copy, (PyTypeObject *)field->cls)
+        || ((Memory *)copy)->size < field->size) {
+        qv_refuse_value("class", copy, field->cls, 0);
+        Py_DECREF(copy);
+        return NULL;
+    }
     memcpy(((Memory *)copy)->mem, memory->mem + at + field->offset, field->size);
     made = PyObject_CallFunction(self->back, "Oi", copy, version_id);
     if (!made) {
@@ -315,11 +331,6 @@ static PyObject *struct_unpack(Conversion *self, Memory *memory, Py_ssize_t at, 
     return made;
 }
 
-static void struct_clear(Conversion *self, char *mem)
-{
-    memset(mem + self->number.field->offset, 0, self->number.field->size);
-}
-
 static int struct_compare(Conversion *self, const char *a, const char *b)
 {
     const Field *field = self->number.field;
@@ -327,5 +338,5 @@ static int struct_compare(Conversion *self, const char *a, const char *b)
     return memcmp(a + field->offset, b + field->offset, field->size);
 }
 
-const ConversionKind qv_convert_struct = { struct_pack, struct_unpack, struct_clear,
+const ConversionKind qv_convert_struct = { struct_pack, struct_unpack, qv_clear_field,
                                            struct_compare };

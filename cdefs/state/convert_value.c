@@ -69,11 +69,6 @@ static PyObject *number_unpack(Conversion *self, Memory *memory, Py_ssize_t at, 
     return qv_load_value(self->number.field, memory->mem + at + self->number.field->offset, NULL);
 }
 
-static void field_clear(Conversion *self, char *mem)
-{
-    memset(mem + self->number.field->offset, 0, self->number.field->size);
-}
-
 static int number_compare(Conversion *self, const char *a, const char *b)
 {
     const Field *field = self->number.field;
@@ -81,7 +76,7 @@ static int number_compare(Conversion *self, const char *a, const char *b)
     return compare_number(field->kind, a + field->offset, b + field->offset);
 }
 
-const ConversionKind qv_convert_number = { number_pack, number_unpack, field_clear,
+const ConversionKind qv_convert_number = { number_pack, number_unpack, qv_clear_field,
                                            number_compare };
 
 /* A fixed array of numbers, or of bytes if cls is bytes or bytearray. */
@@ -128,7 +123,7 @@ static int field_compare(Conversion *self, const char *a, const char *b)
     return order;
 }
 
-const ConversionKind qv_convert_field = { field_pack, field_unpack, field_clear, field_compare };
+const ConversionKind qv_convert_field = { field_pack, field_unpack, qv_clear_field, field_compare };
 
 /* Bytes and text: a size, and room for that many bytes. */
 
@@ -143,7 +138,8 @@ static int store_bytes(Conversion *self, Memory *memory, Py_ssize_t at, PyObject
         return -1;
     }
     qv_write_count(self, memory->mem + at, size);
-    memcpy(memory->mem + at + self->data, bytes, size);
+    /* The bytes may be a view of this memory. */
+    memmove(memory->mem + at + self->data, bytes, size);
     return 0;
 }
 
@@ -200,7 +196,7 @@ static void bytes_clear(Conversion *self, char *mem)
 
 static int bytes_compare(Conversion *self, const char *a, const char *b)
 {
-    Py_ssize_t first = qv_read_count(self, a), second = qv_read_count(self, b);
+    Py_ssize_t first = qv_read_count_to_room(self, a), second = qv_read_count_to_room(self, b);
     int order = memcmp(a + self->data, b + self->data, first < second ? first : second);
 
     return order ? order : (first > second) - (first < second);

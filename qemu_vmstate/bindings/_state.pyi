@@ -100,6 +100,7 @@ class Conversion:
         back: Callable[..., Any] | None = None,
         table: dict[Any, Any] | None = None,
         errors: object = None,
+        initial: bytes | None = None,
     ) -> None: ...
     def pack(self, value: object, memory: Memory, /) -> None:
         """Store a value in an instance of the conversion's layout class."""

@@ -12,7 +12,7 @@ import keyword
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import attrgetter
-from types import MappingProxyType, MemberDescriptorType
+from types import MappingProxyType, MemberDescriptorType, WrapperDescriptorType
 from typing import Any, NamedTuple
 
 from ..errors import DeclarationError, InvalidError, VMStateError
@@ -177,7 +177,8 @@ def _is_ordinary(cls: type, name: str) -> bool:
     return (
         (is_slot or not hasattr(type(found), "__set__"))
         and _find(cls, "__setattr__") is vars(object)["__setattr__"]
-        and _find(cls, "__getattribute__") is vars(object)["__getattribute__"]
+        # A type in C has one even if it does what that of object does.
+        and isinstance(_find(cls, "__getattribute__"), WrapperDescriptorType)
     )
 
 

@@ -6,9 +6,10 @@ It is the Python form of ``#[derive(ToMigrationState)]``
 whose source tracebacks show::
 
     Ticks (dataclass)                           TicksMigration (layout class)
-      ├─ u8 to u64, i8 to i64, bool             one struct pack for a run of them
+      ├─ u8 to u64, bool, float, an Enum        one struct pack for a run of them
       ├─ field(into=T), field(try_into=T)       T
       ├─ Array, Buffer, field(length=N)         a fixed array
+      ├─ list, dict, set, str, bytes ...        a count and an array or a buffer
       └─ a state: nested derived, layout ...    its Migrated, restored in place
 """
 
@@ -63,7 +64,7 @@ def derive_to_migration_state(
         from enum import Enum
         from ipaddress import IPv4Address
 
-        from qemu_vmstate import derive_to_migration_state, field, save, u8, u32, u64
+        from qemu_vmstate import derive_to_migration_state, field, i64, save, u8, u32, u64
 
         class Mode(Enum):
             IDLE = 0
@@ -74,29 +75,40 @@ def derive_to_migration_state(
         class Timer:
             expires: u64 = 0
 
-        @derive_to_migration_state
+        @derive_to_migration_state(int_type=i64, max_length=64)
         @dataclass
         class Ticks:
             count: u32 = 0
-            mode: Mode = field(default=Mode.IDLE, try_into=u8)  # an Enum
+            late: int = 0  # an i64
+            mode: Mode = Mode.IDLE  # a u8
             peer: IPv4Address = field(default=IPv4Address(0), into=u32)
             fifo: list[u8] = field(default_factory=lambda: [0] * 16, length=16)
+            waiting: list[u8] = field(default_factory=list)  # at most 64
             timer: Timer = field(default_factory=Timer)  # derived as well
             deadline: u64 | None = field(default=None, none=2**64 - 1)
             cache: dict[str, int] = field(default_factory=dict, omit=True)
 
-        assert len(save(Ticks())) == 4 + 1 + 4 + 16 + 8 + 8
+        assert len(save(Ticks())) == 4 + 8 + 1 + 4 + 16 + 1 + 8 + 8
 
     ``Ticks.Migrated`` is the generated layout class ``TicksMigration``, or has
     the name ``rename``; ``name``, ``version_id`` and ``minimum_version_id`` are
-    its own, as for a ``VMStruct``.
+    its own, as for a ``VMStruct``.  ``int_type`` is the type of each ``int`` and
+    ``max_length`` the maximum of each value of variable length that has none of its
+    own, in elements, or in bytes for ``str``, ``bytes`` and ``bytearray``.
 
-    A field's annotation can be ``bool``, ``u8`` to ``i64``, ``Array``, ``Buffer``
-    (``bytes``, or a ``bytearray``), a ``ToMigrationState`` class, such a class in a
-    ``Mutex``, ``BqlRefCell`` or ``Arc``, and with ``field(length=N)`` a ``list`` of
-    any of these, ``bytes`` or ``bytearray``.  A restore changes objects, lists and
-    bytearrays in place, so that other references to them stay valid.  What has no
-    such form is a :class:`~qemu_vmstate.Packed`.
+    A field's annotation can be ``bool``, ``u8`` to ``i64``, ``float``, an ``Enum``
+    or ``Flag``, ``Array``, ``Buffer``, ``str``, ``bytes``, ``bytearray``, a ``list``,
+    ``tuple``, ``deque``, ``set``, ``frozenset`` or ``dict`` of such types, ``| None``
+    with any of them, a class with a converter
+    (:func:`~qemu_vmstate.register_converter`), a ``ToMigrationState`` class, or such a
+    class in a ``Mutex``, ``BqlRefCell`` or ``Arc``; what has no such form is a
+    :class:`~qemu_vmstate.Packed`.  docs/vocabulary.md says what each is on the wire.  A
+    restore changes nested states, lists, dicts, sets, deques and bytearrays in place, so
+    that other references to them stay valid; it makes anew what is in a list of variable
+    length and in any other collection.
+
+    A frozen dataclass is no state of its own: it can be in a field or a collection of
+    another one, and a restore makes it anew.
 
     The options of ``field()`` are these, the first four as in upstream's
     ``#[migration_state(...)]``:
@@ -111,8 +123,14 @@ def derive_to_migration_state(
       refuses numbers that it has no member for.
     - ``clone``: copied completely; a restore assigns a new object to the attribute.
       With ``into`` or ``try_into`` a deep copy is converted.
+    - ``length``: a list, tuple, bytes or bytearray always has that many elements.
+    - ``max_length``: the most elements of a collection, or bytes of ``str``, ``bytes``
+      and ``bytearray``.  Inside an annotation: ``list[Annotated[str,
+      field(max_length=16)]]``.
+    - ``count_type``: the type of the field that counts them, by default the smallest of
+      ``u8``, ``u16`` and ``u32`` that holds the maximum, and ``u32`` for bytes.
     - ``none``: for a field like ``u16 | None``, the number that stands for ``None``;
-      with ``none=bool`` a bool goes before the value.
+      with ``none=bool``, the default, a bool goes before the value.
 
     A field that a stream lacks (because of its version, or with a part or a
     subsection) has the dataclass's default, made and converted once for the class.

@@ -16,7 +16,7 @@ from ..state.to_migration_state import migrated_class
 from ..wire.field_options import FieldOptions
 from ..wire.lookup import find_wire_type, length_of, wire_type
 from ..wire.record import replace
-from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
+from ..wire.types import SCALARS, ArrayType, PackedType, Scalar, StructType, WireType
 from .access import access_of
 from .converters import converter_of
 from .forms import FixedForm, Form, FunctionForm, NumberForm, OptionalForm
@@ -35,6 +35,13 @@ from .values import (
 )
 
 __all__ = ["conversion_of"]
+
+
+_UNFIT = (
+    *("minimum", "maximum", "num", "size", "multiply", "start", "struct_version_id", "needed"),
+    "err_hint",
+)
+"""The options that a value of a form cannot have, because it has several fields on the wire."""
 
 
 def conversion_of(
@@ -80,6 +87,8 @@ class _Field:
 
     def conversion(self) -> FieldConversion:
         """Return the conversion; raise ``DeclarationError`` if there is none."""
+        if isinstance(self.hint, PackedType) and (packed := self._formed()):
+            return packed
         if self.options.into is not None or self.options.try_into is not None:
             return self._converted()
         return self._as_annotated()
@@ -128,6 +137,11 @@ class _Field:
         form = self._find_form()
         if form is None:
             return None
+        if unfit := self.options.given(*_UNFIT):
+            raise DeclarationError(
+                f"{self.where}: {', '.join(unfit)} has no meaning for {type_name(self.hint)}; "
+                "leave it out"
+            )
         self._presence_only()
         self._check_setter()
         if self.options.clone:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from ..bindings.loader import _state
 from ..errors import DeclarationError
+from ..layout.traversal import nested
 from ..layout.vmstruct import VMStruct, VMStructMeta
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.types import SCALARS, ArrayType, CountedType, Scalar, StructType, WireType
@@ -80,6 +81,11 @@ def _descriptor(layout: type[Any], name: str) -> _state.Field:
     return found
 
 
+def _initial(layout: type[Any], field: _state.Field) -> bytes:
+    """Return the bytes of a field's default, which is on the wire if no load accepts zeros."""
+    return bytes(layout.__image__[field.offset : field.offset + field.size])
+
+
 class NumberForm(Form):
     """A number."""
 
@@ -94,7 +100,10 @@ class NumberForm(Form):
 
     def conversion(self, layout: type[Any], name: str, path: str = "") -> _state.Conversion:
         """Return the conversion of the number."""
-        return _state.Conversion("number", path, field=_descriptor(layout, name))
+        field = _descriptor(layout, name)
+        accepts_zero = not self.scalar.live and field.low <= 0 <= field.high
+        initial = None if accepts_zero else _initial(layout, field)
+        return _state.Conversion("number", path, field=field, initial=initial)
 
     def element_conversion(self, element: _state.Field) -> _state.Conversion:
         """Return the conversion of the number."""
@@ -115,7 +124,9 @@ class FixedForm(Form):
 
     def conversion(self, layout: type[Any], name: str, path: str = "") -> _state.Conversion:
         """Return the conversion of the array."""
-        return _state.Conversion("field", path, field=_descriptor(layout, name), cls=self.cls)
+        field = _descriptor(layout, name)
+        initial = _initial(layout, field) if self.array.element.live else None
+        return _state.Conversion("field", path, field=field, cls=self.cls, initial=initial)
 
 
 class Room(NamedTuple):
@@ -394,6 +405,7 @@ class StructForm(Form):
         back: Callable[[Any, int], Any],
     ) -> None:
         self.element_type = StructType(migrated)
+        self.migrated = migrated
         self.cls = cls
         self.to = to
         self.back = back
@@ -412,6 +424,14 @@ class StructForm(Form):
         return self._of(element)
 
     def _of(self, field: _state.Field, path: str = "") -> _state.Conversion:
+        refuses_zeros = self.migrated.__checked__ or any(
+            info.type.live for cls in nested(self.migrated) for info in cls.__layout__.fields
+        )
         return _state.Conversion(
-            "struct", path, field=field, cls=self.cls, to=self.to, back=self.back
+            *("struct", path),
+            field=field,
+            cls=self.cls,
+            to=self.to,
+            back=self.back,
+            initial=bytes(self.migrated.__image__) if refuses_zeros else None,
         )

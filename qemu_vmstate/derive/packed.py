@@ -19,7 +19,7 @@ from .values import type_name
 __all__ = ["packed_form"]
 
 _UNFIT = (
-    *("clone", "length", "max_length", "count_type", "none"),
+    *("into", "try_into", "clone", "length", "max_length", "count_type", "none"),
     *("num", "size", "multiply", "start"),
 )
 """The options that cannot go with ``Packed``, which are accepted beside other annotations."""

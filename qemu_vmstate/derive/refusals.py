@@ -120,6 +120,19 @@ def _decode(value: object, errors: Any, cause: Exception) -> Exception:
     return refused
 
 
+def _setter(value: object, cls: type, cause: BaseException) -> Exception:
+    return InvalidError(
+        f"a new {cls.__name__} refuses {short_repr(value)}: {type(cause).__name__}: {cause}"
+    )
+
+
+def _hash(value: object, _detail: object, cause: BaseException) -> Exception:
+    return InvalidError(
+        f"{short_repr(value)} cannot be looked up: {type(cause).__name__}: {cause}; keep it out "
+        "of sets and of the keys of dicts"
+    )
+
+
 def _post_init(_value: object, cls: type, cause: BaseException) -> Exception:
     return InvalidError(
         f"{cls.__name__}.__post_init__() refuses what was loaded: {type(cause).__name__}: {cause}"
@@ -143,6 +156,8 @@ _REASONS: dict[str, Callable[[Any, Any, Any], Exception]] = {
     "convert": _convert,
     "encode": _encode,
     "decode": _decode,
+    "setter": _setter,
+    "hash": _hash,
     "post_init": _post_init,
 }
 

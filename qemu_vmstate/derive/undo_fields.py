@@ -29,11 +29,10 @@ class _Computed(NamedTuple):
 
     location: Location
     previous: Any
-    is_array: bool
 
     def set_again(self) -> None:
-        """Set the previous value; its array as a copy, which a setter may keep."""
-        self.location.set(copy.deepcopy(self.previous) if self.is_array else self.previous)
+        """Set the previous value."""
+        self.location.set(self.previous)
 
     def is_previous(self) -> bool:
         """Return whether the place has the previous value."""
@@ -116,8 +115,8 @@ def _remember(
     if location.is_ordinary:
         ordinary.append(partial(location.set, previous))
     else:
-        previous = copy.deepcopy(previous) if is_array else previous
-        computed.append(_Computed(location, previous, is_array))
+        # A setter may fill the object that it has, which can be the one that was returned.
+        computed.append(_Computed(location, copy.deepcopy(previous) if is_array else previous))
 
 
 def _previous(field: FieldConversion, state: Any) -> tuple[Location, Any]:
@@ -164,7 +163,7 @@ def _undo_of_contents(value: Any) -> Undo | None:
 def prepare_array(field: FieldConversion, state: Any, loaded: Any) -> Callable[[], None]:
     """Return a function that stores ``loaded``: in an ordinary attribute's list, else as a new one.
 
-    Raises ``InvalidError`` if the value has no place, or one that cannot hold it.
+    Raises ``InvalidError`` if the present value cannot be read, or cannot hold it.
     """
     location, current = _previous(field, state)
     if current is _ABSENT:

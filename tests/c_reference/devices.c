@@ -174,6 +174,8 @@ static const VMStateDescription vmstate_message = {
         VMSTATE_UINT32(n, Message),
         VMSTATE_VBUFFER_UINT32(data, Message, 0, NULL, n),
         VMSTATE_UINT16(b, Message),
+        /* Each message of an array is described, as the channels are. */
+        VMSTATE_VALIDATE("", always),
         VMSTATE_END_OF_LIST()
     }
 };

@@ -284,6 +284,21 @@ def test_a_subclass_may_put_a_property_in_the_place_of_an_attribute() -> None:
     assert scaled.words == [4, 5, 6]
 
 
+def test_a_class_whose_attributes_are_copies_gets_new_lists() -> None:
+    class Copying:
+        def __init__(self) -> None:
+            self.words = [1, 2]
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            return list(value) if name == "words" else value
+
+    migrates(Copying, fields={"words": field(list[u8], length=2)})
+    copying = Copying()
+    load(Mutex(copying), b"\3\4")
+    assert copying.words == [3, 4]
+
+
 class Rng(random.Random):
     """The generator of the standard library, which keeps its state in C."""
 

@@ -19,6 +19,7 @@ from qemu_vmstate import (
     ToMigrationState,
     VMStruct,
     derive_to_migration_state,
+    f64,
     field,
     load,
     migrates,
@@ -309,9 +310,6 @@ def test_setters_that_change_other_values_are_undone_in_the_order_of_the_wire() 
     def set_mode(counter: Counter, value: int) -> None:
         counter.store.update(mode=value, count=0)
 
-    def set_last(counter: Counter, value: int) -> None:
-        raise ValueError("no")
-
     migrates(
         Counter,
         fields={
@@ -319,7 +317,7 @@ def test_setters_that_change_other_values_are_undone_in_the_order_of_the_wire() 
             "count": field(
                 u8, attribute=(lambda c: c.store["count"], lambda c, v: c.store.update(count=v))
             ),
-            "last": field(u8, attribute=(lambda c: c.store["last"], set_last)),
+            "last": field(u8, attribute=(lambda c: c.store["last"], _never)),
         },
     )
     counter = Counter()
@@ -338,14 +336,11 @@ def test_a_setter_that_also_refuses_the_old_value_is_reported() -> None:
                 raise ValueError("only once")
             self.store["value"] = value
 
-    def refuse(once: Once, value: int) -> None:
-        raise ValueError("never")
-
     migrates(
         Once,
         fields={
             "value": field(u8, attribute=(lambda o: o.store["value"], Once.set)),
-            "other": field(u8, attribute=(lambda _: 0, refuse)),
+            "other": field(u8, attribute=(lambda _: 0, _never)),
         },
     )
     once = Once()
@@ -367,6 +362,118 @@ def test_what_an_object_lacked_it_lacks_again() -> None:
         with pytest.raises(InvalidError, match=r"^two\.refusing: never"):
             load(dev, struct.pack(WIRE + "I", *OTHER, 5))
         assert picture(state) == before
+
+
+def test_what_an_object_that_a_path_leads_to_lacked_it_lacks_again() -> None:
+    class Outer:
+        def __init__(self) -> None:
+            self.deep, self.last = Deep(), 0
+
+    migrates(
+        Outer,
+        fields={
+            "plain": field(u8, attribute="deep.plain"),
+            "items": field(list[u8], length=2, attribute="deep.items"),
+            "last": field(u8, attribute=(lambda outer: outer.last, _never)),
+        },
+    )
+    outer = Outer()
+    del outer.deep.plain, outer.deep.items
+    with pytest.raises(InvalidError, match=r"^OuterMigration\.last: 9 could not be stored"):
+        load(Mutex(outer), b"\6\7\10\11")
+    assert vars(outer.deep) == {}
+
+
+def _never(_state: Any, value: Any) -> None:
+    raise ValueError(f"{value} is refused")
+
+
+def test_a_slot_that_a_setter_has_filled_is_empty_again() -> None:
+    class Cached:
+        __slots__ = ("_value", "cached")
+
+        def __init__(self) -> None:
+            self._value = 1
+
+        @property
+        def value(self) -> int:
+            return self._value
+
+        @value.setter
+        def value(self, value: int) -> None:
+            self._value = self.cached = value
+            if value == 9:
+                raise ValueError("no")
+
+    migrates(Cached, fields={"value": u8})
+    cached = Cached()
+    with pytest.raises(InvalidError, match=r"^CachedMigration\.value: 9 could not be stored"):
+        load(Mutex(cached), b"\11")
+    assert (cached.value, hasattr(cached, "cached")) == (1, False)
+
+
+def test_a_member_of_a_class_in_c_is_no_slot() -> None:
+    class Point(complex):
+        mark = 1
+
+    migrates(Point, fields={"mark": u8, "real": f64})
+    point: Any = Point(1.5)
+    assert save(Mutex(point)) == struct.pack(">Bd", 1, 1.5)
+    with pytest.raises(InvalidError, match=r"^PointMigration\.real: 2\.5 could not be") as caught:
+        load(Mutex(point), struct.pack(">Bd", 2, 2.5))
+    assert (point.mark, point.real, vars(point)) == (1, 1.5, {})
+    assert "rolling" not in str(getattr(caught.value, "__notes__", ""))
+
+
+def test_a_setter_that_fills_what_get_returned() -> None:
+    class Mirrored:
+        """Two lists outside the object, one of which ``get`` returns as it is."""
+
+        def __init__(self) -> None:
+            self.banks = Deep()
+            self.banks.items, self.banks.mirror = [1, 2], [1, 2]  # type: ignore[attr-defined]
+
+        def fill(self, value: list[int]) -> None:
+            items: Any = self.banks.items
+            items.clear()
+            items.extend(value)
+            self.banks.mirror = tuple(items)  # type: ignore[attr-defined]
+
+    migrates(
+        Mirrored,
+        fields={
+            "items": field(list[u8], length=2, attribute=(lambda m: m.banks.items, Mirrored.fill)),
+            "last": field(u8, attribute=(lambda _: 0, _never)),
+        },
+    )
+    mirrored = Mirrored()
+    items = mirrored.banks.items
+    with pytest.raises(InvalidError, match=r"^MirroredMigration\.last: 7 could not be stored"):
+        load(Mutex(mirrored), b"\5\6\7")
+    assert mirrored.banks.items is items
+    assert vars(mirrored.banks) == {"plain": 1, "items": [1, 2], "mirror": (1, 2)}
+
+
+def test_a_subclasss_setter_that_refuses_the_old_value_keeps_nothing_from_being_undone() -> None:
+    class Strict(Plain):
+        @property
+        def level(self) -> int:
+            return int(vars(self)["level"])
+
+        @level.setter
+        def level(self, value: int) -> None:
+            if value == 70000 and "level" in vars(self):
+                raise ValueError("not again")
+            vars(self)["level"] = value
+
+    parts = {"part": Migratable[Mutex[Strict]], "refusing": Migratable[Mutex[Refusing]]}
+    device: Any = type("Two", (Device,), {"__annotations__": parts}, name="two")
+    dev = device()
+    state = dev.part.into_inner()
+    before = picture(state)
+    with pytest.raises(InvalidError, match=r"^two\.refusing: never"):
+        load(dev, struct.pack(WIRE + "I", *OTHER, 5))
+    assert picture(state) == before
 
 
 def test_a_models_private_attributes_and_fields_set_are_as_before() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import decimal
 import enum
@@ -11,7 +12,6 @@ import struct
 import subprocess
 import sys
 import uuid
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from dataclasses import field as plain_field
@@ -40,8 +40,6 @@ from qemu_vmstate import (
     u8,
     u16,
 )
-from qemu_vmstate.derive.packed import PackedCodec
-from qemu_vmstate.wire.types import PackedType
 
 from ..missing import hide
 
@@ -231,9 +229,8 @@ def test_a_mutable_builtin_remains_the_same_object(hint: Any, value: Any, other:
 @pytest.mark.parametrize(
     ("hint", "value"),
     [
-        (dict[str, int], defaultdict(int)),
-        (dict[str, int], OrderedDict(a=1)),
         (dict[str, int], None),
+        (dict[str, int], [1]),
         (tuple[int, ...], (1, 2)),
         (Packet, Packet(1)),
     ],
@@ -356,7 +353,7 @@ def test_too_many_bytes_fail_the_save_with_both_numbers() -> None:
         (complex, r"complex cannot be packed: msgspec does not support complex"),
         (dict[str, Own], r"dict\[.*\] cannot be packed: msgspec does not support Own"),
         (str | bytes, r"str \| bytes cannot be packed: Type unions may not contain more than one"),
-        (list["Own"], r"list\['Own'\] cannot be packed: Type ''Own'' is not supported"),
+        (list["Own"], r"list\[Own\] cannot be packed: Type ''Own'' is not supported"),
         (object, r"object cannot be packed: msgspec does not support object"),
     ],
 )
@@ -383,7 +380,7 @@ def test_options_without_a_meaning_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_limits_are_refused() -> None:
-    with pytest.raises(DeclarationError, match=r"\.a: maximum has no meaning for this type"):
+    with pytest.raises(DeclarationError, match=r"\.a: maximum has no meaning for Packed"):
 
         @derive_to_migration_state
         @dataclass
@@ -470,11 +467,7 @@ print("msgspec" in sys.modules)
     assert done.stdout.split() == ["False", "True"], done.stderr
 
 
-# --------------------------------------------------------------- the codec, and its memory
-
-
-def codec(hint: Any, maximum: int = 256) -> PackedCodec:
-    return PackedCodec(PackedType(hint, maximum), "State.a", "StateMigration.a")
+# --------------------------------------------------------------- its memory
 
 
 @pytest.mark.parametrize(
@@ -490,29 +483,23 @@ def codec(hint: Any, maximum: int = 256) -> PackedCodec:
     ],
     ids=["raw", "view", "dict of raw", "list of views", "any", "dict of bytes", "extension"],
 )
-def test_a_decoded_object_does_not_refer_to_the_bytes(
+def test_a_loaded_object_does_not_refer_to_qemus_memory(
     hint: Any, part: Callable[[Any], Any]
 ) -> None:
-    whole = {"a": b"abc"} if str(hint).startswith("dict") else b"abc"
-    if str(hint).startswith("list"):
-        whole = [b"abc"]  # type: ignore[assignment]
-    if hint is msgspec.msgpack.Ext:
-        whole = msgspec.msgpack.Ext(3, b"abc")  # type: ignore[assignment]
-    memory = bytearray(msgspec.msgpack.encode(whole))
-    value = codec(hint).decode(memoryview(memory))
-    before = part(value)
-    memory[:] = bytes(len(memory))
-    assert part(value) == before
-    del value, before
+    def packed(data: bytes) -> bytes:
+        whole: Any = {"a": data} if str(hint).startswith("dict") else data
+        if str(hint).startswith("list"):
+            whole = [data]
+        if hint is msgspec.msgpack.Ext:
+            whole = msgspec.msgpack.Ext(3, data)
+        made = msgspec.msgpack.encode(whole)
+        return len(made).to_bytes(4, "big") + made
+
+    cls = holder(hint)
+    state = cls(None)
+    load(state, packed(b"abc"))
+    kept = copy.copy(state.value) if isinstance(state.value, dict | list) else state.value
+    before = part(kept)
+    load(state, packed(b"xyz"))
     gc.collect()
-    memory.append(0)  # BufferError: something has the buffer
-
-
-def test_a_path_can_be_set_and_is_in_the_errors() -> None:
-    made = codec(int, 1)
-    made.path = "dev.table[3]"
-    with pytest.raises(InvalidError, match=r"^dev\.table\[3\]: this int is packed into 2 bytes"):
-        made.encode(200)
-    with pytest.raises(InvalidError, match=r"^dev\.table\[3\]: its MessagePack is no int: "):
-        made.decode(b"\xa0")
-    assert made.maximum == 1
+    assert part(kept) == before

@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "key without hash": (
         "free",
         encoded({1: 2})[:1] + encoded({"a": 1}) + b"\1",
-        "must be hashable",
+        "hashable",
     ),
     **{
         f"huge {what} {where}": (where, head, "Input data was truncated")

@@ -32,8 +32,8 @@ from qemu_vmstate import (
     u32,
 )
 from qemu_vmstate.bindings.native import ffi
+from qemu_vmstate.device.device import staging_of
 from qemu_vmstate.inprocess import description_text
-from qemu_vmstate.staging import staging_of
 from qemu_vmstate.vmsd.description import walked
 from qemu_vmstate.wire.types import SCALARS, CountedType
 
@@ -126,7 +126,7 @@ def test_a_packer_and_qemus_walk_describe_nested_contents_the_same() -> None:
     text = description_text(mailbox)
     with walked():
         assert description_text(mailbox) == text
-    assert text.count('"messagepack"') == 2  # of an array QEMU describes the first element
+    assert text.count('"messagepack"') == 3
 
 
 # --------------------------------------------------------------------- in a layout class

@@ -67,8 +67,8 @@ def test_a_complete_module(parse: Parse) -> None:
 """The devices of a migration file, to start from.
 
 Each class loads and saves its section as it stands there. The stream does not say which
-field counts another's elements (VArray, VBuffer), which version added a field, or when
-a subsection is needed.
+field counts another's elements and how many there can be (VArray, VBuffer: both are
+guesses), which version added a field, or when a subsection is needed.
 """
 
 from qemu_vmstate import Device, Subsection, VMStruct, field, u8, zeroed
@@ -192,10 +192,12 @@ def test_a_content_after_its_size_is_a_buffer_of_any_length(
     fields = entry(size_name, "uint32", 4), entry("data", type_, 3), entry("end", "uint8", 1)
     source = scaffold(parse(stream_of(payload, *fields)))
     lines = declared(source).splitlines()
-    assert lines[1].startswith(f'# Of the type "{type_}"; a dataclass declares it as ')
+    note = " ".join(line.removeprefix("# ") for line in lines[1:-2])
+    assert note.startswith("TODO: up to 3 bytes in this stream, which does not say how many")
+    assert f'Of the type "{type_}"; a dataclass declares it as ' in note
     size = lines[0].partition(":")[0]
-    assert "VBuffer[Literal[65536]] = field(" in lines[2]
-    assert f'size="{size}")' in lines[2]
+    assert "VBuffer[Literal[16]] = field(" in lines[-2]
+    assert f'size="{size}")' in lines[-2]
     device = imported(source)["Dev"]()
     load(device, payload)
     assert save(device) == payload
@@ -205,9 +207,9 @@ def test_a_content_after_its_size_is_a_buffer_of_any_length(
 
 
 def test_a_content_without_its_size_is_bytes(parse: Parse) -> None:
-    for before in (entry("n", "uint32", 4), entry("n", "int32", 4), entry("n", "buffer", 4)):
-        fields = before, entry("data", "messagepack", 3)
-        source = scaffold(parse(stream_of(be32(9) + b"\xa2ab", *fields)))
+    for type_, size in (("uint32", 9), ("int32", 3), ("buffer", 3)):
+        fields = entry("n", type_, 4), entry("data", "messagepack", 3)
+        source = scaffold(parse(stream_of(be32(size) + b"\xa2ab", *fields)))
         assert "data: Buffer[Literal[3]] = zeroed()" in declared(source)
     source = scaffold(parse(stream_of(b"\xa2ab", entry("data", "messagepack", 3))))
     assert "data: Buffer[Literal[3]] = zeroed()" in declared(source)
@@ -387,11 +389,24 @@ def test_sections_are_chosen_by_their_names(parse: Parse) -> None:
 def wide(parse: Parse) -> str:
     """Return a module with lines to wrap, names to sort and characters to escape."""
     long = "a_rather_long_name." * 2 + "with_an_end"
+    head = [entry(f"has_{long}", "bool", 1), entry("size_key", "uint32", 4)]
+    varying = [
+        vmsd("varying", *head, entry("key", "buffer", 1)),
+        vmsd("varying", *head, entry("key", "buffer", 0), entry(long, "uint8", 1)),
+    ]
     inner = vmsd(f'{long}/it\'s "q"', entry(long, "uint32", 4), entry("b", "bool", 1))
     return scaffold(
         parse(
             stream_of(
-                bytes(5 * 9 + 4 + 8 + 8 + 1) + b"\x30\x05" + counted("dev/x") + be32(0) + bytes(4),
+                b"\0\0\0\0\1k"
+                + b"\1\0\0\0\0v"
+                + bytes(5 * 9 + 4 + 8 + 8 + 1)
+                + b"\x30\x05"
+                + counted("dev/x")
+                + be32(0)
+                + bytes(4),
+                entry("varying", "struct", 6, index=0, struct=varying[0]),
+                entry("varying", "struct", 6, struct=varying[1]),
                 entry(f"{long}.structs", "struct", 5, array_len=9, struct=inner),
                 entry(long, "uint32", 4),
                 entry("t", "timer", 8),

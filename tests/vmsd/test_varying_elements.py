@@ -46,14 +46,13 @@ from qemu_vmstate import (
 )
 from qemu_vmstate.bindings.native import ffi
 from qemu_vmstate.device.device import staging_of
-from qemu_vmstate.inprocess import description_text
 from qemu_vmstate.stream.decoder import Field
 from qemu_vmstate.stream.reader import read
 from qemu_vmstate.vmsd.description import walked
 from qemu_vmstate.vmsd.dump import dump_device
 
 from ..c_reference import tree_source
-from ..stream.streams import EOF, HEADER, described_by, full
+from ..saved import file_of
 
 AFTER = 0xAABBCCDD
 
@@ -310,14 +309,6 @@ def array_of(element: type[VMStruct], values: Sequence[Any], counted: bool) -> A
         after: u32 = AFTER
 
     return device_of(Counted(elements=values) if counted else Fixed(elements=values))
-
-
-def file_of(device: Device, path: Path) -> Path:
-    """Write a migration file with the section of a device, and its description."""
-    head = '{"page_size": 4096, "devices": [{"name": "dev", "instance_id": 0, '
-    text = head + description_text(device)[1:] + "]}"
-    path.write_bytes(HEADER + full("dev", save(device)) + EOF + described_by(text.encode()))
-    return path
 
 
 def plain(field: Field) -> Any:
