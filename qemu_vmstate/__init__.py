@@ -102,6 +102,7 @@ __all__ = [
     "in_vm",
     "load",
     "migrates",
+    "plugin_id",
     "register",
     "register_converter",
     "save",

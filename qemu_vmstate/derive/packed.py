@@ -32,14 +32,14 @@ class PackedCodec:
     takes longer than a small object.  A conversion asks for the exception when one has failed.
     """
 
-    __slots__ = ("_maximum", "_type_name", "decode", "encode")
+    __slots__ = ("_type_name", "decode", "encode", "maximum")
 
     def __init__(self, type_: PackedType, where: str) -> None:
         """Make the encoder and decoder of a declaration, which errors call ``where``.
 
         Raises ``DeclarationError`` without msgspec, and for a type that it does not support.
         """
-        self._maximum = type_.maximum
+        self.maximum = type_.maximum
         self._type_name = type_name(type_.hint)
         msgpack = _msgpack(where)
         self.encode: Callable[[Any], bytes] = msgpack.Encoder().encode
@@ -72,7 +72,7 @@ class PackedCodec:
         size = len(self.encode(value))
         return InvalidError(
             f"this {type(value).__name__} is packed into {size} bytes, and the maximum is "
-            f"{self._maximum}; remove elements, or declare more: "
+            f"{self.maximum}; remove elements, or declare more: "
             f"Packed[{self._type_name}, Literal[{_next_power_of_2(size)}]]"
         )
 
