@@ -65,9 +65,9 @@ def register_converter(
     ``Annotated[str, field(max_length=64)]`` or ``tuple[u32, bool]``.  ``to`` gets an object and
     returns a value for it; ``from_`` gets a loaded value and returns a new object, or raises an
     exception, which becomes an ``InvalidError``: no load succeeds with an object that it refuses.
-    Nothing compares that value with what ``to`` would return for the object.  Both are called
-    under the lock of the state, so they must not take another.  An annotation means the class
-    itself, not its subclasses; ``to`` also gets objects of those.
+    A load does not check that ``to`` would return the loaded value for that object.  Both are
+    called under the lock of the state, so they must not take another.  An annotation means the
+    class itself, not its subclasses; ``to`` also gets objects of those.
 
     These classes have a converter already: ``datetime``, ``date``, ``time``, ``timedelta``,
     ``UUID``, ``Path`` and the other classes of pathlib, ``IPv4Address``, ``IPv6Address``,
@@ -132,17 +132,18 @@ def _zone_from_text(text: str) -> tzinfo | None:
 
 
 def _moment_to_text(moment: Any) -> str:
-    wall = moment.replace(tzinfo=None).isoformat()
-    return f"{wall}{'~' if moment.fold else ''}{_zone_to_text(moment.tzinfo)}"
+    zone = moment.tzinfo
+    wall = moment if zone is None else moment.replace(tzinfo=None)
+    return f"{wall.isoformat()}{'~' if moment.fold else ''}{_zone_to_text(zone)}"
 
 
 def _moment_from_text(cls: type[Any], seconds_end: int, text: str) -> Any:
     end = (
         seconds_end + len(".000000") if text[seconds_end : seconds_end + 1] == "." else seconds_end
     )
-    wall, rest = text[:end], text[end:]
+    moment, rest = cls.fromisoformat(text[:end]), text[end:]
     fold = rest.startswith("~")
-    return cls.fromisoformat(wall).replace(fold=fold, tzinfo=_zone_from_text(rest[fold:]))
+    return moment.replace(fold=fold, tzinfo=_zone_from_text(rest[fold:])) if rest else moment
 
 
 def _address_to_pair(address: IPv6Address) -> tuple[bytes, str]:
