@@ -240,6 +240,8 @@ static PyObject *conversion_pack(PyObject *obj, PyObject *const *args, Py_ssize_
     if (!memory) {
         return NULL;
     }
+    /* A conversion lowers counts and leaves the elements behind them as they are. */
+    qv_memory_root(args[1])->stale = true;
     if (self->kind->pack(self, memory, 0, args[0]) < 0) {
         qv_put_under(Py_NewRef(self->path));
         return NULL;
