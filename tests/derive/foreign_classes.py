@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections import deque
 from typing import Any
 
 import attrs
 import pydantic
-import pydantic.v1
 
 from qemu_vmstate import field, migrates, u8, u16, u32
 
@@ -80,20 +80,26 @@ class Lax(pydantic.BaseModel):
     words: list[int] = [1, 2, 3]
 
 
-class FirstModel(pydantic.v1.BaseModel):
-    """A model of pydantic 1."""
+FIRST_MODELS: list[Any] = []
+if sys.version_info < (3, 14):  # the end of pydantic 1
+    import pydantic.v1
 
-    mode: int = 1
-    level: int = 70000
-    words: list[int] = [1, 2, 3]
+    class FirstModel(pydantic.v1.BaseModel):
+        """A model of pydantic 1."""
 
-    class Config:
-        validate_assignment = True
+        mode: int = 1
+        level: int = 70000
+        words: list[int] = [1, 2, 3]
 
-    @pydantic.v1.validator("level")
-    def _accepted(cls, value: int) -> int:  # noqa: N805 - as pydantic 1 has it
-        refuse(value)
-        return value
+        class Config:
+            validate_assignment = True
+
+        @pydantic.v1.validator("level")
+        def _accepted(cls, value: int) -> int:  # noqa: N805 - as pydantic 1 has it
+            refuse(value)
+            return value
+
+    FIRST_MODELS.append(FirstModel)
 
 
 class Computed:
@@ -211,7 +217,7 @@ class Namespace(types.SimpleNamespace):
 
 
 _FIELDS = {"mode": u8, "level": u32, "words": field(list[u16], length=3)}
-for _cls in (Plain, Slotted, Defined, Validated, Model, Lax, FirstModel, Computed, Careful):
+for _cls in (Plain, Slotted, Defined, Validated, Model, Lax, Computed, Careful, *FIRST_MODELS):
     migrates(_cls, fields=_FIELDS)
 migrates(Namespace, fields=_FIELDS)
 migrates(
@@ -240,14 +246,14 @@ KINDS: list[Any] = [
     Validated,
     Model,
     Lax,
-    FirstModel,
+    *FIRST_MODELS,
     Computed,
     Careful,
     Nested,
     Registers,
     Namespace,
 ]
-REFUSING: list[Any] = [Validated, Model, FirstModel, Computed, Careful, Nested, Registers]
+REFUSING: list[Any] = [Validated, Model, *FIRST_MODELS, Computed, Careful, Nested, Registers]
 
 
 def picture(value: Any) -> Any:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import attrs
 import pydantic
-import pydantic.v1
 import pytest
 
 from qemu_vmstate import (
@@ -28,7 +27,7 @@ from qemu_vmstate import (
     u16,
 )
 
-from .foreign_classes import Plain
+from .foreign_classes import FIRST_MODELS, Plain
 from .states import Timer
 
 anything: Any = migrates
@@ -61,13 +60,6 @@ class FrozenModel(pydantic.BaseModel):
     x: int = 0
 
 
-class FrozenFirstModel(pydantic.v1.BaseModel):
-    x: int = 0
-
-    class Config:
-        allow_mutation = False
-
-
 class Own(VMStruct):
     x: u8 = 0
 
@@ -88,7 +80,6 @@ class UnderTimer(Timer):
         (UnderFrozen, r"class UnderFrozen is a frozen dataclass"),
         (FrozenAttrs, r"class FrozenAttrs is a frozen class of attrs"),
         (FrozenModel, r"class FrozenModel is a frozen model of pydantic"),
-        (FrozenFirstModel, r"class FrozenFirstModel is a frozen model of pydantic"),
         (Colour, r"class Colour is an Enum, .* with try_into=u8 or a wider type"),
         (int, r"class int is built in, .*; derive a class of your own from it .* with try_into="),
         (collections.deque, r"class deque is built in, .* or make the deque a field of another"),
@@ -106,6 +97,14 @@ def test_classes_that_cannot_be_given_conversions(cls: Any, message: str) -> Non
     with pytest.raises(DeclarationError, match=f"^{message}"):
         migrates(cls, fields={"x": u8})
     assert dict(vars(cls)) == before
+
+
+@pytest.mark.parametrize("base", FIRST_MODELS)
+@pytest.mark.parametrize("config", [{"allow_mutation": False}, {"frozen": True}])
+def test_a_frozen_model_of_pydantic_1(base: Any, config: dict[str, bool]) -> None:
+    frozen: Any = type("Frozen", (base,), {"Config": type("Config", (), config)})
+    with pytest.raises(DeclarationError, match=r"^class Frozen is a frozen model of pydantic, so"):
+        migrates(frozen, fields={"mode": u8})
 
 
 class Uart:
