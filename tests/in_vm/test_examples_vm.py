@@ -70,6 +70,16 @@ def test_rehosted_modem(pair: Any) -> None:
     assert text == "> ATD5551234\n> ATH\n< OK 1\n"
 
 
+def test_long_job(pair: Any) -> None:
+    here, there = pair("long_job.py")
+    assert here.python.eval("dev.work('a')") == 1.0
+    see = value(
+        "(lambda t: (t.description, t.total, t.completed, t.fields))(dev.task.lock().value)"
+    )
+    seen = carried(here, there, statement("dev.work('b')"), see)
+    assert seen == ["copying", 100.0, 1.0, {"last": "a"}]
+
+
 def test_random_source(pair: Any) -> None:
     here, there = pair("random_source.py")
     row = random.Random(1234)

@@ -207,9 +207,10 @@ def test_a_content_after_its_size_is_a_buffer_of_any_length(
 
 
 def test_a_content_without_its_size_is_bytes(parse: Parse) -> None:
-    for type_, size in (("uint32", 9), ("int32", 3), ("buffer", 3)):
-        fields = entry("n", type_, 4), entry("data", "messagepack", 3)
-        source = scaffold(parse(stream_of(be32(size) + b"\xa2ab", *fields)))
+    for type_, size in (("uint32", 9), ("uint16", 3), ("buffer", 3)):
+        width = 2 if type_ == "uint16" else 4
+        fields = entry("n", type_, width), entry("data", "messagepack", 3)
+        source = scaffold(parse(stream_of(be32(size)[-width:] + b"\xa2ab", *fields)))
         assert "data: Buffer[Literal[3]] = zeroed()" in declared(source)
     source = scaffold(parse(stream_of(b"\xa2ab", entry("data", "messagepack", 3))))
     assert "data: Buffer[Literal[3]] = zeroed()" in declared(source)
