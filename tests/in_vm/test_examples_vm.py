@@ -73,9 +73,8 @@ def test_rehosted_modem(pair: Any) -> None:
 def test_long_job(pair: Any) -> None:
     here, there = pair("long_job.py")
     assert here.python.eval("dev.work('a')") == 1.0
-    see = value(
-        "(lambda t: (t.description, t.total, t.completed, t.fields))(dev.task.lock().value)"
-    )
+    names = ("description", "total", "completed", "fields")
+    see = value(f"[getattr(dev.task.lock().value, name) for name in {names}]")
     seen = carried(here, there, statement("dev.work('b')"), see)
     assert seen == ["copying", 100.0, 1.0, {"last": "a"}]
 
