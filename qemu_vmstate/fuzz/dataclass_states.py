@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
+from .forms import ClassLimits, FormDrawing
 from .layouts import INTEGERS, Layout, LayoutDrawing
 
-__all__ = ["IMPORTS", "derived"]
-
-IMPORTS = "import dataclasses\nimport enum\nimport ipaddress"
-"""The imports that the source of a derived dataclass needs besides this package."""
+__all__ = ["derived"]
 
 _NUMBERS = tuple(INTEGERS)
 _UNSIGNED = tuple(name for name, scalar in INTEGERS.items() if scalar.low == 0)
@@ -21,23 +19,45 @@ _SIZES = (1, 4, 7, 255, 5000)
 def derived(drawing: LayoutDrawing, wire: str | None, depth: int) -> str:
     """Draw a derived dataclass and return its name."""
     cls = drawing.begin(wire)
+    limits = None
+    if drawing.chance(0.2):
+        rng = drawing.rng
+        limits = ClassLimits(rng.choice(_NUMBERS), rng.choice((1, 2, 4)))
+        cls.lines.append(f"DRAWN = ({limits.int_type}, {limits.max_length})")
+    forms = FormDrawing(
+        drawing,
+        limits,
+        (
+            lambda depth: derived(drawing, None, depth),
+            lambda depth: drawing.struct(depth, simple=drawing.chance(0.4)).name,
+        ),
+    )
     leaves = 4 * (_scalar,) + (_optional, _enum, _address, _narrowed, _list, _bytes, _array, _tuple)
     for _ in range(drawing.rng.choice((1, 2, 3, 4, 6, 9))):
-        if drawing.left > 0 or not cls.lines:
+        if drawing.left > 0 or not cls.fields:
             drawing.left -= 1
-            if depth < 3 and drawing.chance(0.25):
+            if drawing.chance(0.5):
+                _form(drawing, cls, forms, depth)
+            elif depth < 3 and drawing.chance(0.25):
                 drawing.rng.choice((_state, _states))(drawing, cls, depth)
             else:
                 drawing.rng.choice(leaves)(drawing, cls)
     if drawing.chance(0.1):
         cls.lines.append(f"{cls.new()}: object = field(default=None, omit=True)")
+    given = f", int_type={limits.int_type}, max_length={limits.max_length}" if limits else ""
     head = [
-        f"@derive_to_migration_state({cls.head})",
+        f"@derive_to_migration_state({cls.head}{given})",
         "@dataclasses.dataclass",
         f"class {cls.name}(DerivedState):",
     ]
     drawing.sources.append("\n".join([*head, *(f"    {line}" for line in cls.lines)]))
     return cls.name
+
+
+def _form(drawing: LayoutDrawing, cls: Layout, forms: FormDrawing, depth: int) -> None:
+    form = forms.draw(depth)
+    options = [f"default_factory=lambda: {form.default}", *form.options, *drawing.common(cls)]
+    drawing.add(cls, cls.new(), form.hint, options)
 
 
 def _scalar(drawing: LayoutDrawing, cls: Layout) -> None:

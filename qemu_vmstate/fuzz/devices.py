@@ -13,7 +13,8 @@ from typing import Any
 
 import qemu_vmstate
 
-from .dataclass_states import IMPORTS, derived
+from .dataclass_states import derived
+from .forms import IMPORTS
 from .layouts import FLOAT_NAMES, SCALAR_NAMES, Layout, LayoutDrawing
 
 __all__ = ["Drawn", "draw", "make"]

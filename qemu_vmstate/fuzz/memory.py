@@ -12,7 +12,8 @@ from ..inprocess import load
 from ..process_memory import resident_memory
 from .devices import make
 from .mutate import Mutator
-from .worker import Subject, drawn_declaration
+from .subject import Subject
+from .worker import drawn_declaration
 
 __all__ = ["failing_loads"]
 

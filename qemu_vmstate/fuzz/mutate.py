@@ -1,197 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random valid states of objects, and mutations of their streams."""
+"""Mutations of the streams of an object."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import random
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..bindings.loader import _state
 from ..device.device import Device, staging_of
-from ..errors import InvalidError
 from ..layout.traversal import nested
-from ..layout.vmstruct import VMStruct, asdict
+from ..layout.vmstruct import VMStruct
 from ..state.bql import bql_lock_guard
-from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex, pointee
-from ..state.migratable import unwrap
-from ..wire.types import (
-    ArrayType,
-    BitmapType,
-    CountedType,
-    FieldInfo,
-    ListType,
-    PointersType,
-    Scalar,
-    StructType,
-    UnusedType,
-    WireType,
-)
+from ..wire.types import StructType
 
-__all__ = [
-    "Mutator",
-    "Payload",
-    "held_structs",
-    "held_values",
-    "is_ambiguous",
-    "live_structs",
-    "mark",
-    "randomize",
-]
+__all__ = ["LARGEST", "Mutator", "Payload", "is_ambiguous", "mark"]
 
 LARGEST = 1 << 16
 """The size in bytes of the largest stream."""
 
 _EDGES = (0, 1, 2, 3, 0x30, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000)
 _ENDS = (0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
-
-
-# ------------------------------------------------------------------- states
-
-
-def _states(obj: Any) -> Iterator[Any]:
-    """Yield the states that an object's parts guard."""
-    parts = [obj]
-    if isinstance(obj, Device):
-        parts = []
-        for attribute in obj.__parts__:
-            value = getattr(obj, attribute)
-            parts += value if isinstance(value, tuple) else (value,)
-    for part in parts:
-        value = pointee(unwrap(part))
-        yield getattr(value, "_value", value)
-
-
-def live_structs(obj: Any) -> Iterator[VMStruct]:
-    """Yield every layout class instance that is a state of an object."""
-    if isinstance(obj, Device):
-        yield obj.__plain__
-    yield from (value for value in _states(obj) if isinstance(value, VMStruct))
-
-
-def held_structs(obj: Any) -> Iterator[VMStruct]:
-    """Yield every layout class instance that is an attribute of a state of an object."""
-    for value in _states(obj):
-        for held in getattr(value, "__dict__", {}).values():
-            if isinstance(held, VMStruct):
-                yield held
-
-
-def held_values(obj: Any) -> Iterator[Any]:
-    """Return the values in every derived dataclass of an object."""
-    return (_held(value) for value in _states(obj) if dataclasses.is_dataclass(value))
-
-
-def _held(value: Any) -> Any:
-    if isinstance(value, Mutex | BqlRefCell | Arc):
-        (value,) = _states(value)
-    if isinstance(value, VMStruct):
-        return asdict(value)
-    if isinstance(value, list | tuple):
-        return [_held(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return {item.name: _held(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    return bytes(value) if isinstance(value, bytearray) else value
-
-
-def randomize(obj: Any, rng: random.Random) -> None:
-    """Set every field of an object to a random valid value."""
-    for value in (*live_structs(obj), *held_structs(obj)):
-        _fill(value, rng)
-    for value in _states(obj):
-        if dataclasses.is_dataclass(value):
-            _fill_derived(value, rng)
-    for attribute in obj.__parts__ if isinstance(obj, Device) else ():
-        cell = getattr(obj, attribute)
-        if isinstance(cell, BqlCell):
-            info = next(i for i in obj.Migrated.__layout__.fields if i.attribute == attribute)
-            # Set without the BQL, because nothing uses the object so far.
-            cell._value = _value(  # noqa: SLF001
-                info.type, rng, getattr(obj.Migrated, attribute, None)
-            )
-
-
-def _fill_derived(state: Any, rng: random.Random) -> None:
-    layout = state.Migrated.__layout__
-    for info in layout.fields:
-        staged = state.to_migration_state()
-        _fill_field(staged, info, rng)
-        # A conversion may refuse the value, for example of an enum; the field is then unchanged.
-        with contextlib.suppress(InvalidError):
-            state.restore_migrated_state_mut(staged, layout.version_id)
-
-
-def _fill(target: VMStruct, rng: random.Random) -> None:
-    for info in type(target).__layout__.fields:
-        if not isinstance(info.type, UnusedType) and rng.random() >= 0.1:
-            _fill_field(target, info, rng)
-
-
-def _fill_field(target: VMStruct, info: FieldInfo, rng: random.Random) -> None:
-    type_, name = info.type, info.attribute
-    if isinstance(type_, StructType):
-        _fill(getattr(target, name), rng)
-    elif isinstance(type_, CountedType) or (isinstance(type_, PointersType) and info.num):
-        assert info.num is not None
-        number: Any = getattr(type(target), info.num.attribute)
-        multiply = info.options.multiply
-        most = min(number.high, type_.length // multiply)
-        n = rng.randint(min(number.low, most), most) if rng.random() < 0.8 else most
-        if type_.length >= 255 and rng.random() < 0.8:
-            n = min(n, number.low + 3)
-        setattr(target, name, _items(type_, n * multiply, rng))
-    else:
-        setattr(target, name, _value(type_, rng, getattr(type(target), name, None)))
-
-
-def _items(type_: Any, n: int, rng: random.Random) -> Any:
-    if getattr(type_, "is_buffer", False):
-        return rng.randbytes(n)
-    items = [_value(type_.element, rng, None) for _ in range(n)]
-    if isinstance(type_, PointersType):
-        return [None if rng.random() < 0.3 else item for item in items]
-    return items
-
-
-def _value(type_: WireType, rng: random.Random, attribute: Any) -> Any:
-    match type_:
-        case Scalar() if type_.plain_type is float:
-            return rng.choice((0.0, 1.5, float("inf"), float("nan"), rng.random()))
-        case Scalar():
-            low, high = type_.low, type_.high
-            if isinstance(attribute, _state.Field):
-                low, high = attribute.low, attribute.high
-            return rng.choice((low, high, min(max(0, low), high), rng.randint(low, high)))
-        case StructType():
-            made = type_.cls()
-            _fill(made, rng)
-            return made
-        case BitmapType():
-            return [rng.getrandbits(64) for _ in range(type_.length)]
-        case ListType() if type_.key:
-            key, element = (info.type for info in type_.element.cls.__layout__.fields)
-            n = rng.randint(0, min(type_.length, 4))
-            return {_key(key, rng): _value(element, rng, None) for _ in range(n)}
-        case ListType():
-            return _items(type_, rng.randint(0, min(type_.length, 4)), rng)
-        case ArrayType() | PointersType():
-            return _items(type_, type_.length, rng)
-        case _:
-            raise AssertionError(f"a field of type {type_}")
-
-
-def _key(type_: WireType, rng: random.Random) -> Any:
-    value = _value(type_, rng, None)
-    if isinstance(type_, StructType):
-        return tuple(getattr(value, info.attribute) for info in type_.cls.__layout__.fields)
-    return value
-
-
-# ------------------------------------------------------------------- streams
 
 
 @dataclass(frozen=True)

@@ -20,35 +20,19 @@ import resource
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ..device.device import Device
-from ..errors import DeclarationError, InvalidError, StreamError
-from ..inprocess import description_text, load, save
-from ..layout.vmstruct import VMStruct, asdict
+from ..errors import DeclarationError, InvalidError
 from ..process_memory import resident_memory
 from ..state.bql import bql_lock_guard
-from ..state.cells import BqlCell
-from ..vmsd.description import walked
-from .described import is_describable, misread
 from .devices import Drawn, draw, make
-from .mutate import (
-    LARGEST,
-    Mutator,
-    Payload,
-    held_structs,
-    held_values,
-    is_ambiguous,
-    live_structs,
-    mark,
-    randomize,
-)
+from .mutate import LARGEST, Mutator
+from .states import randomize
+from .subject import Finding, Subject, short_repr
 
 __all__ = ["Journal", "drawn_declaration", "main"]
-
-T = TypeVar("T")
 
 STATES = 4
 """The number of objects of each declaration, each with another random state."""
@@ -95,143 +79,6 @@ def drawn_declaration(seed: str, batch: int) -> Drawn:
     return draw(f"{seed}/{batch}/declaration")
 
 
-class Finding(Exception):
-    """A stream that was neither refused nor loaded correctly."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-        self.text = text
-
-
-def short_repr(exc: BaseException) -> str:
-    notes = "; ".join(getattr(exc, "__notes__", ()))
-    return f"{type(exc).__name__}: {exc}{f' ({notes})' if notes else ''}"
-
-
-class Held:
-    """An object under test, and the places of its state."""
-
-    def __init__(self, obj: Any) -> None:
-        self.obj = obj
-        self._structs = list(live_structs(obj))
-        self._cells: list[BqlCell[Any]] = []
-        if isinstance(obj, Device):
-            values = (getattr(obj, attribute) for attribute in obj.__parts__)
-            self._cells = [value for value in values if isinstance(value, BqlCell)]
-
-    def memory(self) -> list[Any]:
-        """Return a comparable copy of all of the object's state."""
-        found: list[Any] = [bytes(value) for value in self._structs]
-        for cell in self._cells:
-            # Read without the BQL: it is only compared.
-            value = cell._value  # noqa: SLF001
-            found.append(repr(asdict(value) if isinstance(value, VMStruct) else value))
-        # States with conversions of their own have equal values, but not always equal bytes.
-        found += [repr(asdict(value)) for value in held_structs(self.obj)]
-        with bql_lock_guard():
-            found += [repr(value) for value in held_values(self.obj)]
-        return found
-
-
-class Subject:
-    """An object under test, and its corpus of valid streams.
-
-    ``twin`` is an equal object.  All that is done with the first is done with it too, but there
-    QEMU walks the structs that are packed in the first, and everything must be the same.
-    """
-
-    def __init__(self, obj: Any, twin: Any = None) -> None:
-        self.obj = obj
-        self.accepted = 0
-        self.rejected = 0
-        self.corpus: list[Payload] = []
-        self._held = Held(obj)
-        self._twin = None if twin is None else Held(twin)
-        saved, error = self._both(save)
-        if error is not None:
-            raise error
-        assert saved is not None
-        self.add_to_corpus(saved)
-
-    def add_to_corpus(self, data: bytes) -> None:
-        """Add a stream that the object has saved to the corpus."""
-        self.corpus.append(mark(self.obj, data))
-
-    def memory(self) -> list[Any]:
-        """Return a comparable copy of all of the object's state."""
-        return self._held.memory()
-
-    def attempt(self, data: bytes, version: int | None) -> None:
-        """Load ``data`` and check the result; raises ``Finding``."""
-        before = self.memory()
-        _, error = self._both(load, data, version)
-        if isinstance(error, InvalidError):
-            self.rejected += 1
-            if self.memory() != before:
-                raise Finding("changed", f"refused, and changed all the same: {error}") from error
-            if self.rejected % 64 == 0:
-                self._save("after a load that was refused")
-            return
-        if error is not None:
-            raise Finding("exception", f"load() raised {short_repr(error)}") from error
-        self.accepted += 1
-        first = self._save("what was loaded")
-        _, error = self._both(load, first)
-        if isinstance(error, StreamError) and is_ambiguous(self.obj.Migrated, first):
-            return
-        if error is not None:
-            text = f"what was loaded saves as {first.hex()}, which is refused: {short_repr(error)}"
-            raise Finding("unloadable", text) from error
-        second = self._save("what was loaded a second time")
-        if first != second:
-            text = f"saves as {first.hex()}, and when that is loaded as {second.hex()}"
-            raise Finding("unstable", text)
-        if self.accepted % 8 == 0:
-            self._check_description(second)
-        if len(self.corpus) < 8 and self.accepted % 8 == 0:
-            self.add_to_corpus(second)
-
-    def _check_description(self, saved: bytes) -> None:
-        text, _ = self._both(description_text)
-        if text is None or not is_describable(self.obj.Migrated):
-            return
-        if reason := misread(saved, text):
-            raise Finding("misread", f"saves as {saved.hex()}, is described as {text}: {reason}")
-
-    def _save(self, what: str) -> bytes:
-        saved, error = self._both(save)
-        if error is not None:
-            raise Finding("unsaveable", f"{what} cannot be saved: {short_repr(error)}") from error
-        assert saved is not None
-        return saved
-
-    def _both(
-        self, call: Callable[..., T], *arguments: Any
-    ) -> tuple[T | None, BaseException | None]:
-        """Return the result and the exception of ``call(object, *arguments)``.
-
-        Raises ``Finding`` if those of the twin differ.
-        """
-        result, error = _result(call, self.obj, *arguments)
-        if self._twin is not None:
-            with walked():
-                other, other_error = _result(call, self._twin.obj, *arguments)
-            packed = result, error and short_repr(error), self.memory()
-            by_qemu = other, other_error and short_repr(other_error), self._twin.memory()
-            if packed != by_qemu:
-                text = f"{call.__name__}() gives {packed}, and {by_qemu} if QEMU walks the structs"
-                raise Finding("differs", text)
-        return result, error
-
-
-def _result(call: Callable[..., T], *arguments: Any) -> tuple[T | None, BaseException | None]:
-    try:
-        return call(*arguments), None
-    except BaseException as exc:
-        return None, exc
-
-
 def subjects(drawn: Drawn, rng: random.Random) -> list[Subject]:
     """Return objects of a declaration with random states."""
     found = []
@@ -244,7 +91,9 @@ def subjects(drawn: Drawn, rng: random.Random) -> list[Subject]:
                 with bql_lock_guard():
                     randomize(one, rng)
         with contextlib.suppress(InvalidError):  # raised by a validator of the declaration
-            found.append(Subject(obj, twin))
+            subject = Subject(obj, twin)
+            subject.check_state(rng)
+            found.append(subject)
     return found
 
 
