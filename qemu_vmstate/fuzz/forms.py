@@ -229,6 +229,8 @@ class FormDrawing:
             f"        return type(other) is {name} and self.value == other.value",
             "    def __hash__(self):",
             "        return hash(self.value)",
+            "    def __repr__(self):",
+            f"        return f'{name}({{self.value!r}})'",
             f"register_converter({name}, {inner.inside}, lambda made: made.value, {name})",
         ]
         self._drawing.sources.append("\n".join(lines))

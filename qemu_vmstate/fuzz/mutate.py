@@ -22,6 +22,9 @@ LARGEST = 1 << 16
 _EDGES = (0, 1, 2, 3, 0x30, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000)
 _ENDS = (0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF)
 
+_CHARACTERS = [bytes((each,)) for each in b"0159_ +-.,/\\:~[]()%eEnNsTZ\0\x80\xc3\xed\xff"]
+"""Those that other spellings of numbers, moments and paths have, and parts of others."""
+
 
 @dataclass(frozen=True)
 class Payload:
@@ -112,7 +115,7 @@ class Mutator:
         self._kinds = [
             *(self._field, self._field, self._field, self._count, self._count, self._count),
             *(self._truncate, self._extend, self._duplicate, self._remove, self._flip),
-            *(self._flip, self._marker, self._marker, self._head, self._move_head),
+            *(self._flip, self._marker, self._marker, self._head, self._move_head, self._text),
         ]
 
     def version(self) -> int | None:
@@ -178,6 +181,24 @@ class Mutator:
         step = rng.choice((1, -1, 2))
         data[at : at + width] = ((number + step) % (1 << (8 * width))).to_bytes(width, "big")
         (self._duplicate if step > 0 else self._remove)(data, payload)
+
+    def _text(self, data: bytearray, payload: Payload) -> None:
+        """Insert, replace or remove a character of what may be a text, with its size."""
+        rng = self._rng
+        sizes = [
+            (at, width, size)
+            for at, width in payload.numbers
+            if 0 < (size := int.from_bytes(payload.data[at : at + width], "big")) < 256
+        ]
+        if not sizes:
+            self._flip(data, payload)
+            return
+        at, width, size = rng.choice(sizes)
+        first = at + width + rng.randrange(size + 1)
+        removed, character = rng.choice((0, 1)), rng.choice(_CHARACTERS)[: rng.choice((0, 1, 1))]
+        data[first : first + removed] = character
+        size = max(0, size + len(character) - removed)
+        data[at : at + width] = (size % (1 << (8 * width))).to_bytes(width, "big")
 
     def _range(self, payload: Payload) -> tuple[int, int]:
         rng = self._rng
