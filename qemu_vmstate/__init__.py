@@ -101,6 +101,8 @@ __all__ = [
     "i64",
     "in_vm",
     "load",
+    "migrates",
+    "plugin_id",
     "register",
     "register_converter",
     "save",

@@ -13,7 +13,10 @@ README = CHECKOUT / "README.md"
 PAGES = [README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 
 RUN_IN_PROCESS = ("python", "python continued")
-RUN_IN_VMS = ("python vm-script", "python vm-host", "python vm-test", "python attach-script")
+RUN_IN_VMS = (
+    *("python vm-script", "python vm-host", "python vm-test"),
+    *("python vm-plugin", "python attach-script"),
+)
 RUN_AGAINST_THE_TREE = ("python table",)  # by qemu_tables/test_macros.py
 DIRECTIVES = ("{include} ../README.md", "{include} ../CONTRIBUTING.md", "{toctree}")
 

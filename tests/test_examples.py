@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The models in examples/qemu_devices: the sections that they save, load and refuse.
+"""The list of examples, and the models in examples/qemu_devices: what they save, load and refuse.
 
 tests/in_vm/test_c_devices.py exchanges sections with the C devices.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from qemu_devices.hpet import ENABLE, HPET
 from qemu_devices.mc146818rtc import RTC
 from qemu_devices.pl011 import PL011, Flag, Interrupt, LineControl
 from qemu_devices.serial_isa import SerialISA
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 Unchanged = Callable[[Any], AbstractContextManager[None]]
 
@@ -57,6 +60,13 @@ def test_the_models_with_their_defaults() -> None:
     timers = [hpet_timer(number) for number in range(3)]
     assert save(HPET(hpet_counter=0x55)) == hpet(3, *timers)
     assert save(PL011()) == pl011()
+
+
+def test_the_list_of_examples_is_complete() -> None:
+    scripts = {path.name for path in EXAMPLES.glob("*.py")} | {"qemu_devices/"}
+    text = (EXAMPLES / "README.md").read_text()
+    listed = re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
+    assert sorted(listed) == sorted(scripts)
 
 
 # --------------------------------------------------------------------- PL011

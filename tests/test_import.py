@@ -45,9 +45,9 @@ def test_a_device_is_declared_and_saved_without_modules_that_take_long_to_import
 def test_field_shows_its_options() -> None:
     signature = inspect.signature(field)
     assert signature.return_annotation == "Any"
-    assert {parameter.kind for parameter in signature.parameters.values()} == {
-        inspect.Parameter.KEYWORD_ONLY
-    }
-    assert list(signature.parameters)[:3] == ["default", "default_factory", "name"]
+    first, *others = signature.parameters.values()
+    assert (first.name, first.kind) == ("annotation", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    assert {parameter.kind for parameter in others} == {inspect.Parameter.KEYWORD_ONLY}
+    assert [parameter.name for parameter in others[:3]] == ["default", "default_factory", "name"]
     assert signature.parameters["multiply"].default == 1
     assert signature.parameters["multiply"].annotation == "int"

@@ -11,9 +11,11 @@ from qemu_vmstate import (
     Device,
     Migratable,
     Mutex,
+    NativeError,
     RegistrationError,
     VMStruct,
     in_vm,
+    plugin_id,
     register,
     save,
     u8,
@@ -31,6 +33,8 @@ class Timer(Device, name="timer"):
 
 def test_this_process_is_no_vm() -> None:
     assert in_vm() is False
+    with pytest.raises(NativeError, match=r"this Python is no TCG plugin: .* --shim plugin"):
+        plugin_id()
 
 
 @pytest.mark.parametrize("obj", [Timer(), Migratable(Mutex(Regs()))])

@@ -30,6 +30,8 @@
 /* Hooks, vmstate_save_state() and vmstate_load_state() set an Error. */
 #define QV_HAS_ERRP_HOOKS (QV_VERSION >= 1002)
 #define QV_POST_SAVE_CAN_FAIL (QV_VERSION < 1101)
+/* The JSON has an index for the last element too of an array whose elements differ. */
+#define QV_DESCRIBES_LAST_INDEX (QV_VERSION < 1000)
 /* QEMU's own VMStateInfos have load() and save(), and no get() and put(). */
 #define QV_INFOS_SET_ERROR (QV_VERSION >= 1101)
 #define QV_HAS_ERR_HINT (QV_VERSION < 1101)

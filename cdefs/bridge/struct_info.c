@@ -5,6 +5,7 @@
 #include "bridge/struct_json.h"
 #include "bridge/struct_load.h"
 #include "bridge/struct_save.h"
+#include "bridge/varying.h"
 
 static int get_struct(QEMUFile *f, void *pv, size_t size, const VMStateField *field)
 {
@@ -36,8 +37,15 @@ const VMStateInfo *qv_packer_use(const QvPacker *packer, VMStateField *field)
     int elements = QV_ELEMENT_FLAGS | qv_multiply_elements();
     QvStructInfo *made;
 
-    if ((field->flags & ~elements) != VMS_STRUCT) {
+    if ((field->flags & ~elements) != VMS_STRUCT || !qv_can_append_json()) {
         return NULL;
+    }
+    if (!packer->fixed && (field->flags & elements) && !field->field_exists) {
+        /* QEMU does not see the struct's fields any more. */
+        field->field_exists = qv_exists_since(field->version_id);
+        if (!field->field_exists) {
+            return NULL;
+        }
     }
     made = g_new(QvStructInfo, 1);
     made->info = (VMStateInfo){ .name = qv_struct_name, .get = get_struct, .put = put_struct };

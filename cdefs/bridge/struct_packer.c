@@ -190,7 +190,7 @@ static bool continues(const QvStep *last, const QvStep *step)
 static bool set_step(QvStep *step, const VMStateField *field, size_t size)
 {
     *step = (QvStep){ .n = 1, .offset = field->offset, .name = field->name };
-    return !field->field_exists && set_kind(step, field) && set_room(step, size);
+    return !qv_field_asks(field) && set_kind(step, field) && set_room(step, size);
 }
 
 static void add_step(QvPacker *packer, const QvStep *step)
@@ -278,8 +278,8 @@ QvPacker *qv_packer_new(const VMStateDescription *vmsd, size_t size)
     for (field = vmsd->fields; field->name && packable; field++) {
         QvFieldText *text = &packer->texts[packer->n_texts];
 
-        /* A nested struct is always of its newest version. */
-        if (field->version_id > vmsd->version_id) {
+        /* A nested struct is always of its newest version.  A condition has no bytes. */
+        if (field->version_id > vmsd->version_id || field->flags & VMS_MUST_EXIST) {
             continue;
         }
         packable = set_step(&text->step, field, size);
@@ -294,11 +294,26 @@ QvPacker *qv_packer_new(const VMStateDescription *vmsd, size_t size)
     }
     set_walked(packer, n);
     set_wire_sizes(packer);
-    packer->json = packer->fixed ? g_new0(QvPackerJson, 1) : NULL;
+    packer->json = g_new0(QvPackerJson, 1);
     packer->flat = packer->n_steps == 1 && packer->fixed && packer->steps->check == QV_ANY
                    && (packer->steps->kind == QV_NUMBERS || packer->steps->kind == QV_BYTES)
                    && packer->steps->offset == 0 && packer->wire == size;
     return packer;
+}
+
+void qv_struct_json_free(const QvPacker *packer, QvStructJson *json)
+{
+    size_t i;
+
+    for (i = 0; i < packer->n_texts; i++) {
+        g_string_free(json->fields[i].start, true);
+        if (json->fields[i].type) {
+            g_string_free(json->fields[i].type, true);
+        }
+    }
+    g_free(json->fields);
+    g_string_free(json->start, true);
+    g_free(json);
 }
 
 void qv_packer_free(QvPacker *packer)
@@ -309,8 +324,8 @@ void qv_packer_free(QvPacker *packer)
         g_free(packer->texts[i].name);
     }
     g_free(packer->texts);
-    if (packer->json && packer->json->members) {
-        g_string_free(packer->json->members, true);
+    if (packer->json && packer->json->made) {
+        qv_struct_json_free(packer, packer->json->made);
     }
     g_free(packer->json);
     g_free(packer->steps);

@@ -58,9 +58,20 @@ typedef struct QvFieldText {
     QvStep step;               /* of this field alone */
 } QvFieldText;
 
-/* The JSON of a struct whose size is fixed; apart, because it is written when the packer is const. */
+/* What is always the same in the JSON of a field. */
+typedef struct QvFieldJson {
+    GString *start; /* owner: the packer; up to the name, or all */
+    GString *type;  /* owner: the packer; NULL if start is all */
+} QvFieldJson;
+
+typedef struct QvStructJson {
+    GString *start;      /* owner: the packer; what precedes the fields, or all if they are fixed */
+    QvFieldJson *fields; /* owner: the packer; one for each text */
+} QvStructJson;
+
+/* What is always the same in the JSON; apart, because it is written when the packer is const. */
 typedef struct QvPackerJson {
-    GString *members; /* owner: the packer; NULL until they are needed; see struct_json.c */
+    QvStructJson *made; /* owner: the packer; NULL until it is needed; see struct_json.c */
 } QvPackerJson;
 
 struct QvPacker {
@@ -72,7 +83,7 @@ struct QvPacker {
     size_t n_steps;
     QvFieldText *texts; /* owner: this packer */
     size_t n_texts;
-    QvPackerJson *json; /* owner: this packer; NULL if the JSON is not always the same */
+    QvPackerJson *json; /* owner: this packer */
     size_t name_length; /* of vmsd->name */
     bool fixed;         /* it has always wire bytes on the wire */
     size_t wire;
@@ -120,5 +131,6 @@ static inline size_t qv_step_items_with_room(const QvStep *step, const unsigned 
 
 /* Return the bytes on the wire of the struct at pv. */
 size_t qv_packer_wire_size(const QvPacker *packer, const unsigned char *pv);
+void qv_struct_json_free(const QvPacker *packer, QvStructJson *json);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which of an object's own subsections are in the stream. */
 #include "bridge/subsections.h"
+#include "bridge/numbered.h"
 
 void qv_object_set_needed(QvObject *object, int number, int needed)
 {
@@ -27,23 +28,17 @@ void qv_object_compare_subsections(QvObject *object)
 }
 
 /* needed() does not get the subsection that it is called for: each number has its own function. */
-#define EIGHT(X, tens) \
-    X(tens##0) X(tens##1) X(tens##2) X(tens##3) X(tens##4) X(tens##5) X(tens##6) X(tens##7)
-#define ALL(X)   \
-    EIGHT(X, 00) \
-    EIGHT(X, 01) EIGHT(X, 02) EIGHT(X, 03) EIGHT(X, 04) EIGHT(X, 05) EIGHT(X, 06) EIGHT(X, 07)
-
 #define NEEDED(octal)                                             \
     static bool needed_##octal(void *opaque)                      \
     {                                                             \
         return qv_object_of(opaque)->extras->needed >> octal & 1; \
     }
-ALL(NEEDED)
+QV_SIXTY_FOUR(NEEDED)
 
 QvNeeded *qv_needed_at(int number)
 {
 #define ENTRY(octal) needed_##octal,
-    static QvNeeded *const all[QV_MOST_SUBSECTIONS] = { ALL(ENTRY) };
+    static QvNeeded *const all[QV_MOST_SUBSECTIONS] = { QV_SIXTY_FOUR(ENTRY) };
 
     return number >= 0 && number < QV_MOST_SUBSECTIONS ? all[number] : NULL;
 }

@@ -45,6 +45,11 @@ void qv_packer_free(QvPacker *packer);
 const VMStateInfo *qv_packer_use(const QvPacker *packer, VMStateField *field);
 /* Set *field to VMSTATE_END_OF_LIST(). */
 void qv_end_of_list(VMStateField *field);
+/* Set *field to one without bytes and JSON, for which QEMU describes each element of an array of structs
+ * that have it. */
+void qv_set_varying(VMStateField *field);
+/* Return whether the field has a field_exists that is not of qv_packer_use(). */
+bool qv_field_asks(const VMStateField *field);
 /* Set the hint that QEMU reports if an equal field differs; no effect from QEMU 11.1 on. */
 void qv_set_err_hint(VMStateField *field, const char *hint);
 /* Return VMS_MULTIPLY_ELEMENTS, or 0 from QEMU 11.1 on, which does not have it. */

@@ -16,6 +16,7 @@ enum VMStateFlags {
     VMS_VBUFFER,
     VMS_MULTIPLY,
     VMS_VSTRUCT,
+    VMS_MUST_EXIST,
     ...
 };
 

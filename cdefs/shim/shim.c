@@ -33,6 +33,9 @@ EXPORT int qemu_plugin_version = 1;
 /* "10.0.2", empty where QEMU shows no functions. */
 static char qemu_version[64];
 
+/* QEMU's id of this plugin; 0, which is none, if this library is preloaded. */
+static QvPluginId plugin_id;
+
 /* clang-format off */
 #define PYTHON_SYMBOLS(X)                                               \
     X(PyErr_Print) X(PyEval_SaveThread) X(PyGILState_Ensure)            \
@@ -138,7 +141,8 @@ static int run_boot_module(int argc, char **argv)
     }
     module = py.PyImport_ImportModule("qemu_vmstate.embed.boot");
     if (module) {
-        status = py.PyObject_CallMethod(module, "main", "Os", options, qemu_version);
+        status = py.PyObject_CallMethod(module, "main", "OsK", options, qemu_version,
+                                        (unsigned long long)plugin_id);
     }
     if (status) {
         ret = py.PyLong_AsLong(status);
@@ -192,8 +196,8 @@ static int boot(int argc, char **argv)
 
 EXPORT int qemu_plugin_install(QvPluginId id, const void *info, int argc, char **argv)
 {
-    (void)id;
     (void)info;
+    plugin_id = id;
     return boot(argc, argv) ? -1 : 0;
 }
 

@@ -122,12 +122,12 @@ static int array_assign(PyObject *obj, PyObject *key, PyObject *value)
                          self->field->name);
             return -1;
         }
-        return qv_store_elements(self->field, array_at(self, start), value, start, n);
+        return qv_store_elements(self->field, array_at(self, start), value, start, n, self->owner);
     }
     if (array_index(self, key, &i) < 0) {
         return -1;
     }
-    return qv_store_value((Field *)self->field->inner, array_at(self, i), value, i);
+    return qv_store_value((Field *)self->field->inner, array_at(self, i), value, i, self->owner);
 }
 
 static PyObject *array_richcompare(PyObject *a, PyObject *b, int op)

@@ -30,6 +30,7 @@ static int conversion_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->cls);
     Py_VISIT(self->to);
     Py_VISIT(self->back);
+    Py_VISIT(self->errors);
     Py_VISIT(self->table);
     Py_VISIT(Py_TYPE(obj));
     return 0;
@@ -51,6 +52,7 @@ static void conversion_dealloc(PyObject *obj)
     Py_CLEAR(self->cls);
     Py_CLEAR(self->to);
     Py_CLEAR(self->back);
+    Py_CLEAR(self->errors);
     Py_CLEAR(self->table);
     Py_CLEAR(self->initial);
     qv_free_object(obj);
@@ -156,18 +158,18 @@ static bool is_invalid(Conversion *self)
 
 static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = { "kind", "path", "field", "data",  "room",    "stride", "parts",
-                             "cls",  "to",   "back",  "table", "initial", NULL };
+    static char *names[] = { "kind", "path", "field", "data",  "room",   "stride",  "parts",
+                             "cls",  "to",   "back",  "table", "errors", "initial", NULL };
     PyObject *path = NULL, *field = NULL, *parts = NULL, *cls = NULL, *to = NULL, *back = NULL;
-    PyObject *table = NULL, *initial = NULL;
+    PyObject *table = NULL, *errors = NULL, *initial = NULL;
     const char *kind;
     PyObject *made = PyType_GenericAlloc(type, 0);
     Conversion *self = (Conversion *)made;
 
     if (!made
-        || !PyArg_ParseTupleAndKeywords(args, kwargs, "s|U$OnnnO!OOOOO", names, &kind, &path,
-                                        &field, &self->data, &self->room, &self->stride,
-                                        &PyTuple_Type, &parts, &cls, &to, &back, &table, &initial)
+        || !PyArg_ParseTupleAndKeywords(
+            args, kwargs, "s|U$OnnnO!OOOOOO", names, &kind, &path, &field, &self->data, &self->room,
+            &self->stride, &PyTuple_Type, &parts, &cls, &to, &back, &table, &errors, &initial)
         || set_kind(self, kind) < 0) {
         Py_XDECREF(made);
         return NULL;
@@ -186,6 +188,7 @@ static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->to = given(to);
     self->back = given(back);
     self->table = given(table);
+    self->errors = given(errors);
     self->initial = given(initial);
     /* An Enum's members are in its table. */
     self->calls_python = (self->kind == &qv_convert_function && !self->table)
@@ -237,6 +240,8 @@ static PyObject *conversion_pack(PyObject *obj, PyObject *const *args, Py_ssize_
     if (!memory) {
         return NULL;
     }
+    /* A conversion lowers counts and leaves the elements behind them as they are. */
+    qv_memory_root(args[1])->stale = true;
     if (self->kind->pack(self, memory, 0, args[0]) < 0) {
         qv_put_under(Py_NewRef(self->path));
         return NULL;
@@ -282,7 +287,8 @@ static PyMemberDef conversion_members[] = {
 static PyType_Slot conversion_slots[] = {
     { Py_tp_doc,
       "Conversion(kind, path='', *, field, data, room, stride, parts, cls, to, back, table,\n"
-      "initial): the conversion of a Python value to the memory of a layout class, and back." },
+      "errors, initial): the conversion of a Python value to the memory of a layout class, and\n"
+      "back." },
     { Py_tp_new, conversion_new },
     { Py_tp_dealloc, conversion_dealloc },
     { Py_tp_traverse, conversion_traverse },

@@ -60,12 +60,15 @@ static void put_back(PyObject *exc)
 
 void qv_refuse_because(const char *reason, PyObject *value, PyObject *detail)
 {
-    PyObject *cause, *exc;
-
-    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(invalid_error)) {
-        return;
+    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(invalid_error)) {
+        qv_refuse_instead(reason, value, detail);
     }
-    cause = take_exception();
+}
+
+void qv_refuse_instead(const char *reason, PyObject *value, PyObject *detail)
+{
+    PyObject *cause = take_exception(), *exc;
+
     exc = PyObject_CallFunction(factory, "sOOO", reason, value, detail ? detail : Py_None, cause);
     if (!exc) {
         Py_DECREF(cause);

@@ -45,6 +45,7 @@ struct Conversion {
     Py_ssize_t count;    /* of parts */
     PyTypeObject *cls;   /* strong: the class of its values; or NULL */
     PyObject *to, *back; /* strong: functions; or NULL */
+    PyObject *errors;    /* strong: makes the exceptions of to and back; or NULL */
     PyObject *table;     /* strong: dict; or NULL */
     PyObject *initial;   /* strong: bytes, the field's for no value; NULL: zeros */
     Py_ssize_t end;      /* behind the last byte */
@@ -68,6 +69,8 @@ void qv_refuse_value(const char *reason, PyObject *value, PyObject *detail, Py_s
 void qv_refuse_number(const char *reason, PyObject *value, Py_ssize_t number, Py_ssize_t limit);
 /* Raise the same because of the exception that is set, unless that is no Exception. */
 void qv_refuse_because(const char *reason, PyObject *value, PyObject *detail);
+/* Raise the same because of the exception that is set, even if that is an InvalidError. */
+void qv_refuse_instead(const char *reason, PyObject *value, PyObject *detail);
 /* Put text, which is stolen, before the path of the InvalidError that is set, if it is one. */
 void qv_put_under(PyObject *text);
 /* Set the path of the InvalidError that is set, if it is one, to the empty string. */

@@ -107,6 +107,27 @@ static PyObject *member_value(void)
     return name;
 }
 
+static PyObject *release_name(void)
+{
+    static PyObject *name; /* strong, never dropped */
+
+    if (!name) {
+        name = PyUnicode_InternFromString("release");
+    }
+    return name;
+}
+
+/* Raise the exception for a function that has failed, or for what it has returned. */
+static void refuse(Conversion *self, PyObject *value, const char *reason)
+{
+    if (!self->errors) {
+        qv_clear_path();
+        qv_refuse_because("convert", value, (PyObject *)self->cls);
+    } else if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        qv_refuse_instead(reason, value, self->errors);
+    }
+}
+
 static int function_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value)
 {
     bool is_member = self->table && Py_TYPE(value) == self->cls;
@@ -123,11 +144,25 @@ static int function_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObje
     if (converted) {
         ret = qv_pack_part(self->parts, memory, at, converted);
         Py_DECREF(converted);
-    } else {
-        qv_clear_path();
-        qv_refuse_because("convert", value, (PyObject *)self->cls);
+    }
+    if (ret < 0 && (!converted || self->errors)) {
+        refuse(self, value, "encode");
     }
     return ret;
+}
+
+/* Release a view of memory, which is valid during one call; -1 with an exception, or that before. */
+static int release(PyObject *view)
+{
+    PyObject *type, *exc, *traceback, *done;
+
+    PyErr_Fetch(&type, &exc, &traceback);
+    done = PyObject_CallMethodObjArgs(view, release_name(), NULL);
+    Py_XDECREF(done);
+    if (type) {
+        PyErr_Restore(type, exc, traceback);
+    }
+    return done && !type ? 0 : -1;
 }
 
 static PyObject *function_unpack(Conversion *self, Memory *memory, Py_ssize_t at, int version_id)
@@ -143,9 +178,11 @@ static PyObject *function_unpack(Conversion *self, Memory *memory, Py_ssize_t at
     } else if (!PyErr_Occurred()) {
         made = PyObject_CallFunctionObjArgs(self->back, value, NULL);
         if (!made) {
-            qv_clear_path();
-            qv_refuse_because("convert", value, (PyObject *)self->cls);
+            refuse(self, value, "decode");
         }
+    }
+    if (PyMemoryView_Check(value) && release(value) < 0) {
+        Py_CLEAR(made);
     }
     Py_DECREF(value);
     return made;

@@ -102,7 +102,8 @@ static PyObject *field_unpack(Conversion *self, Memory *memory, Py_ssize_t at, i
 static int field_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value)
 {
     Field *field = self->number.field;
-    int ret = qv_store_value(field, memory->mem + at + field->offset, value, -1);
+    int ret =
+        qv_store_value(field, memory->mem + at + field->offset, value, -1, (PyObject *)memory);
 
     if (ret < 0) {
         qv_clear_path();
@@ -125,6 +126,9 @@ static int field_compare(Conversion *self, const char *a, const char *b)
 const ConversionKind qv_convert_field = { field_pack, field_unpack, qv_clear_field, field_compare };
 
 /* Bytes and text: a size, and room for that many bytes. */
+
+/* Making and releasing a view takes as long as a copy of this size. */
+#define SMALLEST_VIEW 4096
 
 static int store_bytes(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value,
                        const void *bytes, Py_ssize_t size)
@@ -177,6 +181,9 @@ static PyObject *bytes_unpack(Conversion *self, Memory *memory, Py_ssize_t at, i
     (void)version_id;
     if (size < 0) {
         return NULL;
+    }
+    if (self->cls == &PyMemoryView_Type && size >= SMALLEST_VIEW) {
+        return PyMemoryView_FromMemory((char *)bytes, size, PyBUF_READ);
     }
     return self->cls == &PyByteArray_Type ? PyByteArray_FromStringAndSize(bytes, size)
                                           : qv_new_bytes(bytes, size);

@@ -96,6 +96,7 @@ static int field_traverse(PyObject *obj, visitproc visit, void *arg)
 
     Py_VISIT(self->cls);
     Py_VISIT(self->inner);
+    Py_VISIT(self->num);
     Py_VISIT(Py_TYPE(obj));
     return 0;
 }
@@ -106,6 +107,7 @@ static int field_clear(PyObject *obj)
 
     Py_CLEAR(self->cls);
     Py_CLEAR(self->inner);
+    Py_CLEAR(self->num);
     return 0;
 }
 
@@ -162,8 +164,28 @@ static int field_set(PyObject *descr, PyObject *obj, PyObject *value)
         PyErr_Format(PyExc_AttributeError, "%U: a field cannot be deleted", self->name);
         return -1;
     }
-    return qv_store_value(self, memory->mem + self->offset, value, -1);
+    return qv_store_value(self, memory->mem + self->offset, value, -1, obj);
 }
+
+static PyObject *field_counted_by(PyObject *obj, PyObject *number)
+{
+    Field *self = (Field *)obj;
+
+    if (!PyObject_TypeCheck(number, qv_field_type) || self->num || self->kind != 'v'
+        || ((Field *)number)->kind != self->num_kind) {
+        PyErr_SetString(PyExc_TypeError, "counted_by() takes the Field that counts this array");
+        return NULL;
+    }
+    self->num = Py_NewRef(number);
+    ((Field *)number)->counts++;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef field_methods[] = {
+    { "counted_by", field_counted_by, METH_O,
+      "counted_by($self, number, /)\n--\n\nSet the Field of the number that counts this array." },
+    { 0 }
+};
 
 static PyMemberDef field_members[] = {
     { "name", T_OBJECT_EX, offsetof(Field, name), READONLY, NULL },
@@ -189,6 +211,7 @@ static PyType_Slot field_slots[] = { { Py_tp_doc,
                                      { Py_tp_descr_get, field_get },
                                      { Py_tp_descr_set, field_set },
                                      { Py_tp_members, field_members },
+                                     { Py_tp_methods, field_methods },
                                      { 0, NULL } };
 
 PyType_Spec qv_field_spec = { "qemu_vmstate.bindings._state.Field", sizeof(Field), 0,

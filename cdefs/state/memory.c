@@ -29,6 +29,16 @@ int qv_get_image(PyObject *cls, Py_buffer *image)
     return ret;
 }
 
+Memory *qv_memory_root(PyObject *memory)
+{
+    Memory *root = (Memory *)memory;
+
+    while (root->owner && PyObject_TypeCheck(root->owner, qv_memory_type)) {
+        root = (Memory *)root->owner;
+    }
+    return root;
+}
+
 int qv_memory_own(Memory *memory)
 {
     char *copy = PyMem_Malloc(memory->size);
@@ -38,6 +48,7 @@ int qv_memory_own(Memory *memory)
         return -1;
     }
     memory->mem = memcpy(copy, memory->mem, memory->size);
+    memory->stale = qv_memory_root((PyObject *)memory)->stale;
     memory->borrowed = false;
     Py_CLEAR(memory->owner);
     return 0;
@@ -181,6 +192,7 @@ PyObject *qv_assign(PyObject *target, PyObject *source)
         return NULL;
     }
     memmove(to->mem, from->mem, to->size);
+    qv_memory_root(target)->stale |= qv_memory_root(source)->stale;
     Py_RETURN_NONE;
 }
 

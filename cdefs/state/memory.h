@@ -11,6 +11,8 @@ extern PyType_Spec qv_memory_spec;
 
 /* Copy source's memory into target, of the same class; None, or NULL with an exception. */
 PyObject *qv_assign(PyObject *target, PyObject *source);
+/* Return the Memory that owns the memory of another, or of itself. */
+Memory *qv_memory_root(PyObject *memory);
 /* Return a method descriptor for VMStruct; see layout/vmstruct.py. */
 PyObject *qv_new_memory_snapshot(void);
 PyObject *qv_new_memory_restore(void);

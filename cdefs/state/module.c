@@ -63,6 +63,7 @@ static PyObject *state_fill(PyObject *module, PyObject *args)
     }
     if (PyObject_TypeCheck(target, qv_memory_type) && ((Memory *)target)->size == data.len) {
         memcpy(((Memory *)target)->mem, data.buf, data.len);
+        qv_memory_root(target)->stale = true;
         ret = 0;
     } else {
         PyErr_SetString(PyExc_ValueError, "fill() takes a layout class instance and as many bytes");

@@ -55,5 +55,5 @@ int qv_number_store(const Number *number, Memory *memory, Py_ssize_t at, PyObjec
     at += number->field->offset;
     return store_int(number, memory->mem + at, value)
                ? 0
-               : qv_store_value(number->field, memory->mem + at, value, -1);
+               : qv_store_value(number->field, memory->mem + at, value, -1, (PyObject *)memory);
 }

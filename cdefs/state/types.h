@@ -19,6 +19,8 @@ typedef struct {
     PyObject *owner;         /* strong: keeps mem alive; or NULL */
     int size;                /* VMStructMeta limits it to an int */
     int borrowed;            /* see qv_memory_borrow() */
+    /* Elements beyond a count may not be the initial ones; true only of what no Memory owns. */
+    int stale;
 } Memory;
 
 /* The letters of numbers, as struct and the buffer protocol have them. */
@@ -37,6 +39,8 @@ typedef struct {
     Py_ssize_t num_delta;
     Py_ssize_t multiply;
     char num_kind;
+    PyObject *num; /* strong: the Field of that number; or NULL */
+    int counts;    /* the arrays that this number counts */
     /* The range of a number; QEMU relies on that of a count. */
     long long low;
     unsigned long long high;

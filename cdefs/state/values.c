@@ -291,7 +291,8 @@ static int store_bytes(Field *field, char *p, PyObject *value, Py_ssize_t count)
     return 0;
 }
 
-int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count)
+int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count,
+                      PyObject *owner)
 {
     Field *inner = (Field *)field->inner;
     PyObject *items = NULL;
@@ -322,7 +323,8 @@ int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, 
     }
     memcpy(fresh, p, count * inner->size);
     for (i = 0; i < count; i++) {
-        if (qv_store_value(inner, fresh + i * inner->size, PyList_GetItem(items, i), first + i)
+        if (qv_store_value(inner, fresh + i * inner->size, PyList_GetItem(items, i), first + i,
+                           owner)
             < 0) {
             goto out;
         }
@@ -335,10 +337,9 @@ out:
     return ret;
 }
 
-static long long read_count(Field *field, const char *p)
+static long long read_number(char kind, const char *p)
 {
-    p += field->num_delta;
-    switch (field->num_kind) {
+    switch (kind) {
     case 'B':
         return *(const uint8_t *)p;
     case 'H':
@@ -360,7 +361,7 @@ Py_ssize_t qv_count(Field *field, const char *p)
     if (field->kind == 'a') {
         return field->count;
     }
-    n = read_count(field, p);
+    n = read_number(field->num_kind, p + field->num_delta);
     if (n <= 0) {
         return 0;
     }
@@ -386,37 +387,52 @@ static void write_count(Field *field, char *p, Py_ssize_t n)
     }
 }
 
-/* Return the initial content of all elements that a counted array has room for. */
-static char *initial_elements(Field *field)
+/* Give elements of a counted array their initial content, from first on to end. */
+static int reset_elements(Field *field, char *p, Py_ssize_t first, Py_ssize_t end)
 {
     Field *inner = (Field *)field->inner;
-    char *initial = PyMem_Calloc(1, field->size);
     Py_buffer image;
-    Py_ssize_t i;
 
-    if (!initial) {
-        PyErr_NoMemory();
-        return NULL;
+    if (first >= end) {
+        return 0;
     }
     if (inner->kind != 's') {
-        return initial;
+        memset(p + first * inner->size, 0, (end - first) * inner->size);
+        return 0;
     }
     if (qv_get_image(inner->cls, &image) < 0) {
-        PyMem_Free(initial);
-        return NULL;
+        return -1;
     }
-    for (i = 0; i < field->count; i++) {
-        memcpy(initial + i * inner->size, image.buf, inner->size);
+    for (; first < end; first++) {
+        memcpy(p + first * inner->size, image.buf, inner->size);
     }
     PyBuffer_Release(&image);
-    return initial;
+    return 0;
+}
+
+/*
+ * Set the number of elements of a counted array.  Those that it had before and has no more become
+ * initial ones, so that equal arrays have equal memory and a greater number shows no old elements.
+ */
+static int set_count(Field *field, char *p, Py_ssize_t n, PyObject *owner)
+{
+    Py_ssize_t former = qv_count(field, p);
+    Memory *root = qv_memory_root(owner);
+
+    if (reset_elements(field, p, n, root->stale ? field->count : former) < 0) {
+        return -1;
+    }
+    write_count(field, p, n / field->multiply);
+    if (n < former && field->num && ((Field *)field->num)->counts > 1) {
+        root->stale = true;
+    }
+    return 0;
 }
 
 /* Store all elements of a counted array, and their number. */
-static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t index)
+static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t index, PyObject *owner)
 {
     Py_ssize_t n = PyObject_Size(value);
-    char *fresh; /* owner: this call */
     PyObject *items = NULL;
     int ret;
 
@@ -438,28 +454,40 @@ static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t inde
         Py_XDECREF(items);
         return -1;
     }
-    fresh = initial_elements(field);
-    ret = fresh ? qv_store_elements(field, fresh, value, 0, n) : -1;
+    ret = qv_store_elements(field, p, value, 0, n, owner);
     if (ret == 0) {
-        memcpy(p, fresh, field->size);
-        write_count(field, p, n / field->multiply);
+        ret = set_count(field, p, n, owner);
     }
-    PyMem_Free(fresh);
     Py_XDECREF(items);
     return ret;
 }
 
-int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index)
+/* Store a number that counts arrays, whose elements stay. */
+static int store_count(Field *field, char *p, PyObject *value, Py_ssize_t index, PyObject *owner)
+{
+    long long former = read_number(field->kind, p);
+    int ret = store_scalar(field, p, value, index);
+
+    if (ret == 0 && read_number(field->kind, p) < former) {
+        qv_memory_root(owner)->stale = true;
+    }
+    return ret;
+}
+
+int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index, PyObject *owner)
 {
     switch (field->kind) {
     case 'v':
-        return store_counted(field, p, value, index);
+        return store_counted(field, p, value, index, owner);
     case 's':
         if (!PyObject_TypeCheck(value, (PyTypeObject *)field->cls)) {
             refuse(field, index, value, "struct");
             return -1;
         }
         memmove(p, ((Memory *)value)->mem, field->size);
+        if (qv_memory_root(value)->stale) {
+            qv_memory_root(owner)->stale = true;
+        }
         return 0;
     case 'a': {
         Field *row = index < 0 ? NULL : qv_name_row(field, index);
@@ -468,11 +496,12 @@ int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index)
         if (index >= 0 && !row) {
             return -1;
         }
-        ret = qv_store_elements(row ? row : field, p, value, 0, field->count);
+        ret = qv_store_elements(row ? row : field, p, value, 0, field->count, owner);
         Py_XDECREF((PyObject *)row);
         return ret;
     }
     default:
-        return store_scalar(field, p, value, index);
+        return field->counts ? store_count(field, p, value, index, owner)
+                             : store_scalar(field, p, value, index);
     }
 }

@@ -13,10 +13,14 @@ PyObject *qv_set_error_factory(PyObject *module, PyObject *factory);
 
 PyObject *qv_make_view(PyObject *cls, char *mem, PyObject *owner);
 PyObject *qv_load_value(Field *field, char *p, PyObject *owner);
-/* Store a value.  index: the element's, for the message; negative if it is no element. */
-int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index);
+/*
+ * Store a value in the memory of owner, a Memory.  index: the element's, for the message; negative
+ * if it is no element.
+ */
+int qv_store_value(Field *field, char *p, PyObject *value, Py_ssize_t index, PyObject *owner);
 /* Store all elements or, if one is refused, none. */
-int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count);
+int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, Py_ssize_t count,
+                      PyObject *owner);
 /* Return the Field of an array that is an element of an array, with its index in the name. */
 Field *qv_name_row(Field *field, Py_ssize_t index);
 /* Return the current number of an array's elements, which is never above its capacity. */

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .process import OPERATIONS, REFERENCE, ratio_to
-from .serializers import MSGSPEC_DATACLASS
+from .python_state import MSGSPEC
+from .serializers import MSGSPEC_DATACLASS, PICKLE
 
 __all__ = ["Budget", "budgets", "ratio_text"]
 
@@ -55,6 +56,12 @@ _IN_PROCESS = (
     _Most("derived", "list of 1000 structs", 1.00, 1.00, to=MSGSPEC_DATACLASS),
 )
 
+_PYTHON_STATE = {"typed": 1.5, "Packed": 1.2}
+"""The most that a conversion takes, as a ratio to msgspec's."""
+
+_ONLY_BYTES = "bytes of 64 KiB"
+"""A state that each of them only copies, and ``Packed`` twice, into its message and out of it."""
+
 _INCOMING = {1: 2, 4: 3}
 """The most that 1,000 devices beside so many busy threads take on the destination, as a ratio."""
 
@@ -62,7 +69,10 @@ _INCOMING = {1: 2, 4: 3}
 def budgets(result: dict[str, Any]) -> list[Budget]:
     """Return every budget whose figures a result of ``measure()`` has."""
     found: list[Budget] = []
-    for make in (_slowest, _in_process, _busy, _incoming, _ten_thousand, _microbenchmarks):
+    for make in (
+        *(_slowest, _in_process, _python_state, _slowest_beside_pickle),
+        *(_busy, _incoming, _ten_thousand, _microbenchmarks),
+    ):
         found += make(result)
     return found
 
@@ -102,6 +112,26 @@ def _in_process(result: dict[str, Any]) -> Iterator[Budget]:
                         bar.save if operation == "save" else bar.load,
                         f"{REFERENCE} device" if bar.to == REFERENCE else bar.to,
                     )
+
+
+def _python_state(result: dict[str, Any]) -> Iterator[Budget]:
+    for form, most in _PYTHON_STATE.items():
+        for row in _where(result["python_state"], path=form):
+            # Without msgspec there is no ratio to it.
+            if ratio_to(MSGSPEC) in row and (form, row["state"]) != ("Packed", _ONLY_BYTES):
+                what = f"{form}, {row['state']}, {row['op']}"
+                yield _ratio(what, row[ratio_to(MSGSPEC)], most, MSGSPEC)
+
+
+def _slowest_beside_pickle(result: dict[str, Any]) -> Iterator[Budget]:
+    for form in _PYTHON_STATE:
+        rows = _where(result["python_state"], path=form)
+        rows = [row for row in rows if row["state"] != _ONLY_BYTES]
+        if rows:
+            row = max(rows, key=lambda row: row[ratio_to(PICKLE)])
+            detail = f" ({row['op']} of {row['state']})"
+            what = f"{form}, save and load, slowest Python state"
+            yield _ratio(what, row[ratio_to(PICKLE)], 1.0, PICKLE, detail)
 
 
 def _vm(result: dict[str, Any], path: str, devices: int, busy: int) -> Row | None:

@@ -20,6 +20,7 @@ from ..vm.monitor import import_qmp
 from .machine import describe_machine
 from .microbenchmarks import microbenchmarks
 from .process import in_process
+from .python_state import STATES, python_states
 from .serializers import msgspec_version
 from .shapes import SHAPES
 from .vm import in_vms
@@ -29,9 +30,13 @@ __all__ = ["Plan", "add_arguments", "measure", "run"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The subjects of a measurement, the turns of each, and the most seconds for them."""
+    """The subjects of a measurement, the turns of each, and the most seconds for them.
+
+    ``shape_turns`` and ``shape_seconds`` are those of the states, too.
+    """
 
     shapes: Sequence[str] = tuple(SHAPES)
+    states: Sequence[str] = tuple(STATES)
     shape_turns: int = 41
     shape_seconds: float = 3.0
     counts: Sequence[int] = (0, 10, 100, 1_000, 10_000)
@@ -54,7 +59,7 @@ _QUICK = replace(
     imports=3,
 )
 # For tests: a small one of everything.
-_TINY = Plan(("4 u32", "buffer 128 B"), 3, 0.1, (0, 10), (0, 1), 1, 0.1, (10,), 3, 1)
+_TINY = Plan(("4 u32", "buffer 128 B"), ("session",), 3, 0.1, (0, 10), (0, 1), 1, 0.1, (10,), 3, 1)
 
 
 def measure(
@@ -68,10 +73,17 @@ def measure(
     import_qmp()  # raises before minutes of work, not after them
     if msgspec_version() is None:
         say("msgspec is not installed, its rows are left out: pip install 'qemu-vmstate[bench]'")
-    result: dict[str, Any] = {"machine": describe_machine(qemu), "in_process": []}
+    result: dict[str, Any] = {
+        "machine": describe_machine(qemu),
+        "in_process": [],
+        "python_state": [],
+    }
     for shape in plan.shapes:
         say(f"in process: {shape}")
         result["in_process"] += in_process(plan.shape_turns, plan.shape_seconds, [shape])
+    for state in plan.states:
+        say(f"Python state: {state}")
+        result["python_state"] += python_states(plan.shape_turns, plan.shape_seconds, [state])
     say("microbenchmarks")
     rows = list(microbenchmarks(plan.microbenchmark_turns, plan.imports))
     result["vm"], registrations = in_vms(

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import gc
-import time
-import timeit
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..inprocess import save
+from .calls import SAMPLE_US, TimedCalls
 from .native import ffi, lib
 from .samples import rounds
-from .serializers import Serializer, serializers
+from .serializers import serializers
 from .shapes import PATHS, SHAPES, Python, ReferenceDevice, Subject
 
 __all__ = ["OPERATIONS", "REFERENCE", "in_process", "ratio_to"]
@@ -21,7 +19,6 @@ REFERENCE = "reference"
 OPERATIONS = ("save", "load")
 
 _STREAM_BYTES = 1 << 20
-_SAMPLE_US = 1500.0
 
 
 class _Runner:
@@ -32,7 +29,7 @@ class _Runner:
         self._count = 1
         self._most = max(1, min(20_000, _STREAM_BYTES // max(1, size)))
         us = min(subject.save(self._count, stream) for _ in range(3))
-        self._count = max(1, min(self._most, int(_SAMPLE_US / us)))
+        self._count = max(1, min(self._most, int(SAMPLE_US / us)))
 
     def fill(self) -> None:
         """Fill the stream with the greatest number of saves that a subject loads."""
@@ -43,26 +40,6 @@ class _Runner:
 
     def load(self) -> float:
         return self._subject.load(self._count, self._stream, self._size)
-
-
-class _SerializerRunner:
-    """A serializer, whose calls are timed from Python, as users make them."""
-
-    def __init__(self, serializer: Serializer) -> None:
-        self._serializer = serializer
-        self._count = 1
-        self._count = max(1, min(1000, int(_SAMPLE_US / self.save())))
-
-    def _time(self, call: Callable[[], object]) -> float:
-        # timeit turns the garbage collector off, but users pay for it.
-        ns = timeit.timeit(call, gc.enable, time.thread_time_ns, self._count)
-        return ns / 1000 / self._count
-
-    def save(self) -> float:
-        return self._time(self._serializer.save)
-
-    def load(self) -> float:
-        return self._time(self._serializer.load)
 
 
 def ratio_to(path: str) -> str:
@@ -86,7 +63,7 @@ def in_process(
         runners: dict[str, Any] = {REFERENCE: _Runner(ReferenceDevice(shape), wire, stream)}
         for path in PATHS:
             runners[path] = _Runner(Python(shape, path), wire, stream)
-        others = {path: _SerializerRunner(each) for path, each in serializers(shape)}
+        others = {path: TimedCalls(each.save, each.load) for path, each in serializers(shape)}
         runners |= others
         for operation in OPERATIONS:
             runners[REFERENCE].fill()

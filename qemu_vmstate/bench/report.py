@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import NativeError
 from .budgets import budgets, ratio_text
 from .process import REFERENCE, ratio_to
+from .python_state import FORMS, MSGSPEC
 from .serializers import MSGSPEC_DATACLASS, MSGSPEC_STRUCT, PICKLE
 from .shapes import PATHS
 from .vm import VM_PATHS
@@ -46,8 +47,8 @@ def show(result: dict[str, Any]) -> None:
     console = Console(highlight=False, width=None if os.isatty(1) else 170)
     console.print("Machine: " + ", ".join(f"{k} {v}" for k, v in result["machine"].items()))
     tables = (
-        *(_in_process(result), _beside_serializers(result), _in_vms(result)),
-        *(_destinations(result), _microbenchmarks(result), _budgets(result)),
+        *(_in_process(result), _beside_serializers(result), _python_state(result)),
+        *(_in_vms(result), _destinations(result), _microbenchmarks(result), _budgets(result)),
     )
     for table in tables:
         if table.row_count:
@@ -79,6 +80,29 @@ def _beside_serializers(result: dict[str, Any]) -> Table:
         ratios = [ratio_text(paths["derived"][ratio_to(name)]) for name in there]
         times = [_time(paths[path]["us"]) for path in ("derived", *there)]
         table.add_row(shape, operation, *ratios, *times)
+    return table
+
+
+def _python_state(result: dict[str, Any]) -> Table:
+    rows = result["python_state"]
+    there = {row["path"] for row in rows}
+    forms = [form for form in FORMS if form in there]
+    others = [name for name in (MSGSPEC, PICKLE) if name in there]
+    table = _table(
+        "Python state beside serializers: ratio of the conversion",
+        *("state", "op"),
+        *(
+            f"to {name}" if index else f"{form} to {name}"
+            for form in forms
+            for index, name in enumerate(others)
+        ),
+        *(*forms, *others, *(f"{form} device" for form in forms)),
+    )
+    for (state, operation), paths in _by_path(rows, "state", "op").items():
+        ratios = [ratio_text(paths[form][ratio_to(name)]) for form in forms for name in others]
+        times = [_time(paths[path]["us"]) for path in (*forms, *others)]
+        times += [_time(paths[form]["device_us"]) for form in forms]
+        table.add_row(state, operation, *ratios, *times)
     return table
 
 

@@ -20,7 +20,9 @@ __all__ = [
     "MSGSPEC_STRUCT",
     "PICKLE",
     "Serializer",
+    "message_pack",
     "msgspec_version",
+    "pickle_of",
     "pickled",
     "serializers",
 ]
@@ -43,10 +45,10 @@ def msgspec_version() -> str | None:
 
 
 class Serializer:
-    """The states that a serializer saves, and its calls without arguments that are timed."""
+    """What a serializer saves, and its calls without arguments that are timed."""
 
     def __init__(
-        self, states: list[Any], save: Callable[[Any], bytes], load: Callable[[bytes], Any]
+        self, states: Any, save: Callable[[Any], bytes], load: Callable[[bytes], Any]
     ) -> None:
         self.states = states
         # A call of a partial costs less than one of a method, and its cost is in their figures.
@@ -57,24 +59,29 @@ class Serializer:
 def pickled(shape: Shape) -> Serializer:
     """Return ``pickle`` of dataclasses, as is usual today."""
     states, _ = _equal_states(shape, _dataclass)
-    save = functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
-    return Serializer(states, save, pickle.loads)
+    return pickle_of(states)
 
 
 def serializers(shape: Shape) -> Iterator[tuple[str, Serializer]]:
     """Yield each serializer that is installed, with its name: pickle, and msgspec's MessagePack."""
     yield PICKLE, pickled(shape)
     if msgspec_version():
-        yield MSGSPEC_DATACLASS, _message_pack(shape, _dataclass)
-        yield MSGSPEC_STRUCT, _message_pack(shape, _struct)
+        yield MSGSPEC_DATACLASS, message_pack(*_equal_states(shape, _dataclass))
+        yield MSGSPEC_STRUCT, message_pack(*_equal_states(shape, _struct))
 
 
-def _message_pack(shape: Shape, make: _MakeClass) -> Serializer:
+def pickle_of(value: Any) -> Serializer:
+    """Return ``pickle`` of a value."""
+    save = functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
+    return Serializer(value, save, pickle.loads)
+
+
+def message_pack(value: Any, type_: Any) -> Serializer:
+    """Return msgspec's MessagePack of a value with the annotation ``type_``."""
     import msgspec
 
-    states, type_ = _equal_states(shape, make)
     return Serializer(
-        states, msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(type_).decode
+        value, msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(type_).decode
     )
 
 

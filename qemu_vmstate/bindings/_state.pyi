@@ -49,6 +49,9 @@ class Field:
         low: int | None = None,
         high: int | None = None,
     ) -> None: ...
+    def counted_by(self, number: Field, /) -> None:
+        """Set the Field of the number that counts this array."""
+
     def __get__(self, instance: Memory | None, owner: type) -> Any: ...
     def __set__(self, instance: Memory, value: object) -> None: ...
 
@@ -96,6 +99,7 @@ class Conversion:
         to: Callable[..., Any] | None = None,
         back: Callable[..., Any] | None = None,
         table: dict[Any, Any] | None = None,
+        errors: object = None,
         initial: bytes | None = None,
     ) -> None: ...
     def pack(self, value: object, memory: Memory, /) -> None:

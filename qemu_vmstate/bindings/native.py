@@ -21,6 +21,7 @@ __all__ = [
     "ffi",
     "in_vm",
     "lib",
+    "plugin_id",
     "take_text",
 ]
 
@@ -68,6 +69,7 @@ def _bind(library: CData) -> None:
 
 _bound = False
 _qemu_process = 0
+_plugin_id = 0
 _binding = threading.Lock()
 
 
@@ -100,16 +102,18 @@ def lib() -> Lib:
     return _lib
 
 
-def enter_vm() -> None:
+def enter_vm(plugin_id: int) -> None:
     """Bind the bridge to the QEMU of this process; embed.boot calls it.
 
+    ``plugin_id`` is the id that QEMU gave the shim as a TCG plugin, 0 if it was preloaded.
     Raises ``NativeError`` if the native parts are for another version, with both versions,
     or if QEMU's functions cannot be found.
     """
-    global _bound, _qemu_process
+    global _bound, _qemu_process, _plugin_id
     _bind(ffi.NULL)
     _bound = True
     _qemu_process = os.getpid()
+    _plugin_id = plugin_id
     # A fork has only one of QEMU's threads, and locks that the other threads may have held.
     os.register_at_fork(after_in_child=_in_a_fork)
 
@@ -117,6 +121,22 @@ def enter_vm() -> None:
 def in_vm() -> bool:
     """Return whether this Python runs inside a ``qemu-system-*``."""
     return _qemu_process != 0
+
+
+def plugin_id() -> int:
+    """Return the ``qemu_plugin_id_t`` of the shim, which is a TCG plugin of the running QEMU.
+
+    QEMU's functions that register a plugin's callbacks take it as their first argument
+    (include/qemu/qemu-plugin.h).  A script can call them by ``ctypes.CDLL(None)``; a callback runs
+    in the thread of a virtual CPU, without the BQL.  Raises ``NativeError`` in a process that is no
+    QEMU, and in a QEMU with a preloaded shim.
+    """
+    if not _plugin_id:
+        raise NativeError(
+            "this Python is no TCG plugin: start a QEMU that has plugins and TCG with the shim "
+            "'plugin', as VM(shim='plugin') and `qemu-vmstate run --shim plugin` do"
+        )
+    return _plugin_id
 
 
 def capabilities() -> Capabilities:

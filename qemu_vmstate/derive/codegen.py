@@ -9,7 +9,7 @@ import struct
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import MemberDescriptorType, MethodType
+from types import MethodType
 from typing import Any
 
 from ..bindings.loader import _state
@@ -19,9 +19,9 @@ from ..state.to_migration_state import undo_by_snapshot
 from ..wire.field_options import FieldOptions
 from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, Scalar
-from .contents import copy_contents, fillable, refill_contents, roll_contents_back
+from .contents import copy_contents, refill_of, roll_contents_back
 from .forms import ObjectParts
-from .functions import Lines, compile_functions
+from .functions import Lines, compile_functions, readable
 from .migrated import MigratedFields
 from .number_list import NumberList, number_run
 from .runtime import (
@@ -29,6 +29,7 @@ from .runtime import (
     check_classes,
     copy_items,
     copy_rows,
+    nothing,
     prepare_state,
     prepare_states,
     refilled,
@@ -41,6 +42,7 @@ from .runtime import (
     undos_of_states,
 )
 from .spec import FieldConversion, Shape
+from .undo_fields import prepare_array, prepare_form, undo_of_fields, unreadable
 from .values import plain_value
 
 __all__ = ["ClassWriter"]
@@ -56,6 +58,9 @@ _NAMES: dict[str, Any] = {
     "_prepare_state": prepare_state,
     "_prepare_states": prepare_states,
     "_restore_all": restore_all,
+    "_nothing": nothing,
+    "_prepare_array": prepare_array,
+    "_prepare_form": prepare_form,
     "_copy_items": copy_items,
     "_roll_items_back": roll_items_back,
     "_copy_rows": copy_rows,
@@ -63,11 +68,13 @@ _NAMES: dict[str, Any] = {
     "_undos_of_states": undos_of_states,
     "_roll_states_back": roll_states_back,
     "_undo_by_snapshot": undo_by_snapshot,
-    "_fillable": fillable,
-    "_refill_contents": refill_contents,
+    "_refill_of": refill_of,
     "_copy_contents": copy_contents,
     "_roll_contents_back": roll_contents_back,
+    "_undo_of_fields": undo_of_fields,
+    "_unreadable": unreadable,
     "_MethodType": MethodType,
+    "_partial": partial,
 }
 """The names that the generated code can use."""
 
@@ -87,12 +94,11 @@ class ClassWriter:
         self.numbers: NumberList | None = None
         self._names = dict(_NAMES)
         self._lines = Lines()
-        self._written: list[FieldConversion] = []  # the fields that a restore assigns
+        self._fields: list[FieldConversion] = []
         self._run: dict[str, str] = {}  # the numbers of the run, with the values that are stored
         self._pending: list[str] = []  # statements that convert the loaded numbers of the run
         self._runs: list[list[str]] = []
         self._formed: dict[str, FieldConversion] = {}  # by the global name of its conversion
-        self._fields: list[FieldConversion] = []
         self._count = 0
 
     def add(self, field: FieldConversion) -> None:
@@ -101,6 +107,8 @@ class ClassWriter:
         Raises ``DeclarationError`` if its name on the wire is taken, or if its default is
         needed there and cannot be converted.
         """
+        self._fields.append(field)
+        self._names |= field.access.names
         {
             Shape.NUMBER: self._number,
             Shape.ARRAY: self._array,
@@ -108,10 +116,14 @@ class ClassWriter:
             Shape.STATES: self._states,
             Shape.FORM: self._form,
         }[field.shape](field)
-        self._fields.append(field)
 
-    def functions(self, cls: type, migrated: type[VMStruct]) -> dict[str, Any]:
-        """Return the functions by name; ``migrated`` is the layout class of ``self.migrated``."""
+    def functions(
+        self, cls: type, migrated: type[VMStruct], *, inheritable: bool
+    ) -> dict[str, Any]:
+        """Return the functions by name; ``migrated`` is the layout class of ``self.migrated``.
+
+        ``inheritable``: a subclass that has more fields inherits them too.
+        """
         self._flush()
         offsets = {info.attribute: info.offset for info in migrated.__layout__.fields}
         self._names |= {self._offset(name): offset for name, offset in offsets.items()}
@@ -123,20 +135,24 @@ class ClassWriter:
             conversion = field.form.conversion(migrated, field.attribute, field.path)
             self._names |= {f"{name}_pack": conversion.pack, f"{name}_unpack": conversion.unpack}
             self.migrated.set_default(migrated, field, conversion)
-        checker = partial(check_classes, cls, migrated, weakref.WeakSet({cls}))
+        known = None if inheritable else weakref.WeakSet({cls})
         self._names |= {"__name__": cls.__module__, "_cls": cls, "_migrated": migrated}
-        self._names["_check"] = checker
-        own_setattr = vars(object)["__setattr__"]
-        assigned = inspect.getattr_static(cls, "__setattr__") is own_setattr and not any(
-            not field.access.attribute or _is_computed(cls, field.access.attribute)
-            for field in self._written
+        self._names |= {
+            "_check": partial(check_classes, cls, migrated, known),
+            "_fields": tuple(self._fields),
+            "_own_version": migrated.__layout__.version_id,
+        }
+        assigned = all(
+            field.access.attribute for field in self._fields if field.shape is not Shape.STATES
         )
         made = compile_functions(cls, self._lines, self._names, assigned=assigned)
         restore: Any = made["restore_migrated_state_mut"]
-        restore.all_or_nothing = self._lines.only_assigns and assigned
+        restore.all_or_nothing = self._lines.only_assigns or not assigned
         restore.forgets_source = True
+        prepare: Any = made["__prepare_migrated_state__"]
+        prepare.commit_can_fail = not assigned
         if self._lines.only_numbers and self._runs and assigned:
-            attributes = {field.access.attribute: field.attribute for field in self._written}
+            attributes = {field.access.attribute: field.attribute for field in self._fields}
             self.numbers = NumberList.of_class(migrated, attributes)
         return made
 
@@ -163,8 +179,15 @@ class ClassWriter:
         self._lines.roll_back.append(roll_back.format(local))
 
     def _undo_assignment(self, field: FieldConversion) -> None:
-        self._written.append(field)
         self._undo(field.access.read, field.access.write)
+
+    def _read_once(self, field: FieldConversion, lines: list[str]) -> str:
+        """Return an expression that can be evaluated several times after ``lines``."""
+        if field.access.attribute:
+            return field.access.read
+        local = self._local()
+        lines.append(f"{local} = {field.access.read}")
+        return local
 
     # Runs of numbers
 
@@ -188,8 +211,11 @@ class ClassWriter:
         self._lines.prepare += self._pending
         self._pending = []
 
-    def _presence(self, field: FieldConversion) -> str:
-        """Add the bool before a value that can be ``None``; return its local variable."""
+    def _presence(self, field: FieldConversion, source: str) -> str:
+        """Add the bool before a value that can be ``None``; return its local variable.
+
+        ``source`` is the expression of the value.
+        """
         self._lines.only_numbers = False
         attribute = f"has_{field.attribute}"
         names = ("default", "default_factory", *_EXISTENCE)
@@ -197,13 +223,13 @@ class ClassWriter:
         self.migrated.add(
             attribute, SCALARS["?"], field.where, options, lambda value: value is not None
         )
-        return self._pack(attribute, f"{field.access.read} is not None")
+        return self._pack(attribute, f"{source} is not None")
 
     def _number(self, field: FieldConversion) -> None:
         type_, codec = field.type, field.codec
         assert isinstance(type_, Scalar)
-        source = field.access.read
-        has = self._presence(field) if field.has_presence else None
+        source = self._read_once(field, self._lines.snapshot)
+        has = self._presence(field, source) if field.has_presence else None
         convert = codec.to or _same
         to = f"{self._const(codec.to)}({{}})" if codec.to else "{}"
         absent = _nearest_to_zero(type_, field.options)
@@ -223,8 +249,6 @@ class ClassWriter:
         if codec.to or codec.back or has:
             self._lines.only_numbers = False
             self._pending.append(f"{local} = {back}")
-        if not field.access.attribute:
-            self._lines.only_numbers = False
         self._lines.targets.append(field.access.read)
         self._lines.commit.append(field.access.write.format(local))
         self._undo_assignment(field)
@@ -237,13 +261,16 @@ class ClassWriter:
         back: str,
         commit: list[str],
         to: Callable[[Any], Any] | None = None,
+        prepared: str = "{}",
     ) -> None:
         """Convert a field by an assignment to the layout class's attribute.
 
-        ``back`` is the expression of the loaded value, ``commit`` the statements that store it,
-        with ``{}`` in its place.
+        ``back`` is the expression of the loaded value, ``prepared`` that of what ``commit`` needs,
+        with ``{}`` for the loaded value, and ``commit`` the statements that store it, with ``{}``
+        for what is prepared.
         """
-        has = self._presence(field) if field.has_presence else None
+        current = self._read_once(field, self._lines.snapshot)
+        has = self._presence(field, current) if field.has_presence else None
         convert = to or _same
 
         def to_wire(value: Any) -> Any:
@@ -252,12 +279,11 @@ class ClassWriter:
         self.migrated.add(field.attribute, field.type, field.where, field.options, to_wire)
         self._flush()
         self._lines.only_numbers = False
-        current = field.access.read
         value = f"{self._const(to)}({current})" if to else current
         store = f"target.{field.attribute} = {value}"
         local = self._local()
         result = f"{back} if {has} else None" if has else back
-        self._lines.prepare.append(f"{local} = {result}")
+        self._lines.prepare.append(f"{local} = {prepared.format(result)}")
         if has:
             self._lines.snapshot += [f"if {current} is not None:", f"    {store}"]
         else:
@@ -277,8 +303,13 @@ class ClassWriter:
         type_, access = field.type, field.access
         assert isinstance(type_, ArrayType)
         path = self._const(field.path)
-        if field.has_presence or field.options.clone or not isinstance(type_.element, Scalar):
-            self._array_of_arrays(field, path)
+        if (
+            not access.attribute
+            or field.has_presence
+            or field.options.clone
+            or not isinstance(type_.element, Scalar)
+        ):
+            self._array_of_any_kind(field, path)
             return
         self.migrated.add(field.attribute, type_, field.where, field.options, _same)
         self._flush()
@@ -312,14 +343,22 @@ class ClassWriter:
             f"_roll_items_back({access.read}, {{}})",
         )
 
-    def _array_of_arrays(self, field: FieldConversion, path: str) -> None:
-        """Convert an array that is nested, cloned or can be ``None``, too rare to be made fast."""
+    def _array_of_any_kind(self, field: FieldConversion, path: str) -> None:
+        """Convert an array that is nested, cloned, can be ``None`` or has a setter: no fast one."""
         access = field.access
         loaded = f"_plain_value({self._const(field.type)}, source.{field.attribute})"
         if field.options.clone:
             self._store(field, loaded, [access.write])
             return
         self._lines.only_assigns = False
+        if not access.attribute:
+            self._store(
+                field,
+                loaded,
+                ["{}()"],
+                prepared=f"_prepare_array({self._const(field)}, self, {{}})",
+            )
+            return
         filled = f"_as_kind_of({access.read_or_none}, {loaded}, {path})"
         self._store(
             field,
@@ -344,29 +383,38 @@ class ClassWriter:
         self._formed[name] = field
         self._lines.snapshot.append(f"{name}_pack({access.read}, target)")
         self._lines.prepare.append(f"{local} = {name}_unpack(source, version_id)")
+        if not access.attribute:
+            prepared = f"_prepare_form({self._const(field)}, self, {local})"
+            self._lines.prepare.append(f"{local} = {prepared}")
+            self._lines.commit.append(f"{local}()")
+            return
         self._undo_assignment(field)
         if not form.replaces_contents:
             self._lines.commit.append(access.write.format(local))
             return
-        current, path = self._local(), self._const(field.path)
+        current, refill, path = self._local(), self._local(), self._const(field.path)
         self._lines.only_assigns = False
-        self._lines.prepare.append(f"{current} = _fillable({access.read_or_none}, {local}, {path})")
+        self._lines.prepare += [
+            f"{current} = {access.read_or_none}",
+            f"{refill} = _refill_of({current}, {local}, {path})",
+        ]
         self._lines.commit += [
-            f"if {current} is None:",
-            f"    {access.write.format(local)}",
+            f"if {refill}:",
+            f"    {refill}({current}, {local})",
             "else:",
-            f"    _refill_contents({current}, {local})",
+            f"    {access.write.format(local)}",
         ]
         self._undo(f"_copy_contents({access.read})", f"_roll_contents_back({access.read}, {{}})")
 
     def object_parts(self, cls: type, migrated: type[VMStruct]) -> ObjectParts | None:
         """Return what makes an object of a dataclass in a collection, or ``None``."""
+        frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
         parts = []
         for field in self._fields:
-            if field.form is None:
+            # A frozen class refuses assignments, which are ordinary otherwise.
+            if field.form is None or not (field.access.attribute or frozen):
                 return None
-            conversion = field.form.conversion(migrated, field.attribute)
-            parts.append((field.access.attribute, conversion, 0))
+            parts.append((field.attribute, field.form.conversion(migrated, field.attribute), 0))
         others = others_of(cls, {name for name, _, _ in parts})
         post_init = getattr(cls, "__post_init__", None)
         if others is None or _takes_more_than_self(post_init):
@@ -400,10 +448,11 @@ class ClassWriter:
         local = self._local()
         self._lines.only_assigns = False
         self._lines.snapshot.append(f"_snapshot_state{many}({value}, target.{attribute}, {path})")
-        self._lines.prepare.append(
-            f"{local} = _prepare_state{many}({value}, source.{attribute}, version_id, foreign, "
+        prepare = (
+            f"{local} = _prepare_state{many}({value}, source.{attribute}, version_id, fallible, "
             f"{path})"
         )
+        self._lines.prepare += readable([prepare], f"({self._const(field)},)")
         self._lines.commit.append(f"{local}()")
         listed = value if many else f"[{value}]"
         self._undo(f"_undos_of_states({listed}, own_version)", "_roll_states_back({})")
@@ -428,15 +477,18 @@ class ClassWriter:
             f"if {states} is None:",
             f"    _snapshot_state{many}({value}, target.{attribute}, {path})",
         ]
-        self._lines.prepare += [
+        prepare = [
             f"{states} = {fit}",
             f"if {states} is None:",
             f"    {loaded} = _prepare_state{many}({value}, source.{attribute}, version_id, "
-            f"foreign, {path})",
-            f"    foreign.insert(0, (self, None, {path}))  # a signal can end their commit",
+            f"fallible, {path})",
+            "    undo = _partial(self.__undo_migrated_state__, _own_version)",
+            "    # A signal can end their commit.",
+            f"    fallible.insert(0, (undo, _nothing, _migrated, {path}))",
             "else:",
             f"    {loaded} = {run}.unpack_states(source, {place}, {count})",
         ]
+        self._lines.prepare += readable(prepare, f"({self._const(field)},)")
         self._lines.commit += [
             f"if {states} is None:",
             f"    {loaded}()",
@@ -452,12 +504,6 @@ class ClassWriter:
             f"() if {states} else _undos_of_states({listed}, own_version)",
             "_roll_states_back({})",
         )
-
-
-def _is_computed(cls: type, name: str) -> bool:
-    """Return whether a property or another descriptor, but no slot, has the attribute."""
-    found = inspect.getattr_static(cls, name, None)
-    return hasattr(type(found), "__set__") and not isinstance(found, MemberDescriptorType)
 
 
 def _same(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidError
 
-__all__ = ["copy_contents", "fillable", "refill_contents", "roll_contents_back"]
+__all__ = ["copy_contents", "refill_of", "roll_contents_back"]
 
 
 def _refill_row(current: Any, loaded: Any) -> None:
@@ -42,37 +42,41 @@ _REFILLS: dict[type, Callable[[Any, Any], None]] = {
     Counter: _refill_dict,
     OrderedDict: _refill_with_update,
 }
-"""The classes without methods in Python that could fail."""
+"""The classes without methods in Python that could fail; a loaded collection is of one of them."""
 
-_BASES = (dict, list, set, bytearray)
+_FILLED: tuple[Any, ...] = (dict, list, set, bytearray, deque)
 
 
-def fillable(current: Any, loaded: Any, path: str) -> Any:
-    """Return ``current`` if it can be filled with ``loaded``, or ``None`` if that replaces it.
+def refill_of(current: Any, loaded: Any, path: str) -> Callable[[Any, Any], None] | None:
+    """Return the function that fills ``current`` with what ``loaded`` has.
 
-    Raises ``InvalidError`` with ``path`` if a deque would drop elements, or a bytearray cannot
-    change its size.
+    ``None``: ``loaded`` replaces it.  Raises ``InvalidError`` with ``path`` if a deque would drop
+    elements, or a bytearray cannot change its size.
     """
     cls = loaded.__class__
-    if cls is bytearray and isinstance(current, bytearray) and len(loaded) != len(current):
-        _check_resizable(current, path)
-    if cls is current.__class__ and cls in _BASES:
-        return current
-    for base in _BASES:
-        if isinstance(loaded, base):
-            return current if isinstance(current, base) else None
-    if not isinstance(loaded, deque) or not isinstance(current, deque):
+    refill = _REFILLS.get(cls)
+    if refill is None or (cls is current.__class__ and cls not in _CHECKED):
+        return refill
+    base = next(base for base in _FILLED if isinstance(loaded, base))
+    if not isinstance(current, base):
         return None
+    if base in _CHECKED:
+        _CHECKED[base](current, loaded, path)
+    return _refill_of_class(current)
+
+
+def _check_room(current: deque[Any], loaded: deque[Any], path: str) -> None:
     if current.maxlen is not None and len(loaded) > current.maxlen:
         raise InvalidError(
             f"the stream has {len(loaded)} elements, and the deque's maxlen is {current.maxlen}; "
             "give it the max_length of the field",
             path,
         )
-    return current
 
 
-def _check_resizable(current: bytearray, path: str) -> None:
+def _check_resizable(current: bytearray, loaded: bytearray, path: str) -> None:
+    if len(current) == len(loaded):
+        return
     try:
         current.append(0)
     except BufferError as exc:
@@ -84,12 +88,16 @@ def _check_resizable(current: bytearray, path: str) -> None:
     current.pop()
 
 
-def refill_contents(current: Any, loaded: Any) -> None:
-    """Replace what is in a collection by what ``loaded`` has."""
-    refill = _REFILLS.get(current.__class__)
-    if refill is None:
-        refill = next(_REFILLS[base] for base in (*_BASES, deque) if isinstance(current, base))
-    refill(current, loaded)
+_CHECKED: dict[Any, Callable[[Any, Any, str], None]] = {
+    deque: _check_room,
+    bytearray: _check_resizable,
+}
+"""The classes whose objects cannot have all contents."""
+
+
+def _refill_of_class(current: Any) -> Callable[[Any, Any], None]:
+    found = _REFILLS.get(current.__class__)
+    return found or next(_REFILLS[base] for base in _FILLED if isinstance(current, base))
 
 
 def copy_contents(current: Any) -> Any:
@@ -100,7 +108,7 @@ def copy_contents(current: Any) -> Any:
     copy = getattr(current, "copy", None)
     if copy is not None and current.__class__ in _REFILLS:
         return copy()
-    if isinstance(current, (*_BASES, deque)):
+    if isinstance(current, _FILLED):
         raise TypeError
     return None
 
@@ -108,4 +116,4 @@ def copy_contents(current: Any) -> Any:
 def roll_contents_back(current: Any, previous: Any) -> None:
     """Reset what is in a collection to ``previous``, a result of ``copy_contents``."""
     if previous is not None:
-        refill_contents(current, previous)
+        _refill_of_class(current)(current, previous)

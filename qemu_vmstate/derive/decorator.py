@@ -6,15 +6,15 @@ It is the Python form of ``#[derive(ToMigrationState)]``
 whose source tracebacks show::
 
     Ticks (dataclass)                           TicksMigration (layout class)
-      ├─ u8 to u64, i8 to i64, bool             one struct pack for a run of them
+      ├─ u8 to u64, bool, float, an Enum        one struct pack for a run of them
       ├─ field(into=T), field(try_into=T)       T
       ├─ Array, Buffer, field(length=N)         a fixed array
+      ├─ list, dict, set, str, bytes ...        a count and an array or a buffer
       └─ a state: nested derived, layout ...    its Migrated, restored in place
 """
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -24,13 +24,9 @@ from ..layout.annotations import own_annotations
 from ..state.to_migration_state import ToMigrationState
 from ..wire.caller import caller_locals
 from ..wire.field_options import NO_OPTIONS, FieldOptions
-from ..wire.lookup import find_wire_type, length_of
 from ..wire.record import replace
-from ..wire.types import Scalar
-from .codegen import ClassWriter
-from .fields import conversion_of
-from .functions import CONVERSIONS
-from .lookup import ClassOptions
+from .conversions import Declared, add_conversions, foreign_fields
+from .lookup import ClassOptions, class_options
 
 __all__ = ["DerivedState", "derive_to_migration_state"]
 
@@ -68,7 +64,7 @@ def derive_to_migration_state(
         from enum import Enum
         from ipaddress import IPv4Address
 
-        from qemu_vmstate import derive_to_migration_state, field, save, u8, u32, u64
+        from qemu_vmstate import derive_to_migration_state, field, i64, save, u8, u32, u64
 
         class Mode(Enum):
             IDLE = 0
@@ -79,28 +75,40 @@ def derive_to_migration_state(
         class Timer:
             expires: u64 = 0
 
-        @derive_to_migration_state
+        @derive_to_migration_state(int_type=i64, max_length=64)
         @dataclass
         class Ticks:
             count: u32 = 0
-            mode: Mode = field(default=Mode.IDLE, try_into=u8)  # an Enum
+            late: int = 0  # an i64
+            mode: Mode = Mode.IDLE  # a u8
             peer: IPv4Address = field(default=IPv4Address(0), into=u32)
             fifo: list[u8] = field(default_factory=lambda: [0] * 16, length=16)
+            waiting: list[u8] = field(default_factory=list)  # at most 64
             timer: Timer = field(default_factory=Timer)  # derived as well
             deadline: u64 | None = field(default=None, none=2**64 - 1)
             cache: dict[str, int] = field(default_factory=dict, omit=True)
 
-        assert len(save(Ticks())) == 4 + 1 + 4 + 16 + 8 + 8
+        assert len(save(Ticks())) == 4 + 8 + 1 + 4 + 16 + 1 + 8 + 8
 
     ``Ticks.Migrated`` is the generated layout class ``TicksMigration``, or has
     the name ``rename``; ``name``, ``version_id`` and ``minimum_version_id`` are
-    its own, as for a ``VMStruct``.
+    its own, as for a ``VMStruct``.  ``int_type`` is the type of each ``int`` and
+    ``max_length`` the maximum of each value of variable length that has none of its
+    own, in elements, or in bytes for ``str``, ``bytes`` and ``bytearray``.
 
-    A field's annotation can be ``bool``, ``u8`` to ``i64``, ``Array``, ``Buffer``
-    (``bytes``, or a ``bytearray``), a ``ToMigrationState`` class, such a class in a
-    ``Mutex``, ``BqlRefCell`` or ``Arc``, and with ``field(length=N)`` a ``list`` of
-    any of these, ``bytes`` or ``bytearray``.  A restore changes objects, lists and
-    bytearrays in place, so that other references to them stay valid.
+    A field's annotation can be ``bool``, ``u8`` to ``i64``, ``float``, an ``Enum``
+    or ``Flag``, ``Array``, ``Buffer``, ``str``, ``bytes``, ``bytearray``, a ``list``,
+    ``tuple``, ``deque``, ``set``, ``frozenset`` or ``dict`` of such types, ``| None``
+    with any of them, a class with a converter
+    (:func:`~qemu_vmstate.register_converter`), a ``ToMigrationState`` class, or such a
+    class in a ``Mutex``, ``BqlRefCell`` or ``Arc``; what has no such form is a
+    :class:`~qemu_vmstate.Packed`.  docs/vocabulary.md says what each is on the wire.  A
+    restore changes nested states, lists, dicts, sets, deques and bytearrays in place, so
+    that other references to them stay valid; it makes anew what is in a list of variable
+    length and in any other collection.
+
+    A frozen dataclass is no state of its own: it can be in a field or a collection of
+    another one, and a restore makes it anew.
 
     The options of ``field()`` are these, the first four as in upstream's
     ``#[migration_state(...)]``:
@@ -115,8 +123,14 @@ def derive_to_migration_state(
       refuses numbers that it has no member for.
     - ``clone``: copied completely; a restore assigns a new object to the attribute.
       With ``into`` or ``try_into`` a deep copy is converted.
+    - ``length``: a list, tuple, bytes or bytearray always has that many elements.
+    - ``max_length``: the most elements of a collection, or bytes of ``str``, ``bytes``
+      and ``bytearray``.  Inside an annotation: ``list[Annotated[str,
+      field(max_length=16)]]``.
+    - ``count_type``: the type of the field that counts them, by default the smallest of
+      ``u8``, ``u16`` and ``u32`` that holds the maximum, and ``u32`` for bytes.
     - ``none``: for a field like ``u16 | None``, the number that stands for ``None``;
-      with ``none=bool`` a bool goes before the value.
+      with ``none=bool``, the default, a bool goes before the value.
 
     A field that a stream lacks (because of its version, or with a part or a
     subsection) has the dataclass's default, made and converted once for the class.
@@ -127,7 +141,7 @@ def derive_to_migration_state(
     # The annotations of a local class use names of the calling function.
     namespace = caller_locals()
     keywords = {"name": name, "version_id": version_id, "minimum_version_id": minimum_version_id}
-    given = _class_options(int_type, max_length)
+    given = class_options("derive_to_migration_state()", int_type, max_length)
     if cls is not None:
         return _derive(cls, namespace, rename, keywords, given)
 
@@ -173,15 +187,6 @@ def _not_derived(cls: type) -> DeclarationError:
     )
 
 
-def _class_options(int_type: Any, max_length: int | None) -> ClassOptions:
-    where = "derive_to_migration_state()"
-    scalar = None if int_type is None else find_wire_type(int_type)
-    if int_type is not None and not (isinstance(scalar, Scalar) and scalar.is_whole):
-        raise DeclarationError(f"{where}: int_type={int_type!r}; take u8 to u64 or i8 to i64")
-    most = None if max_length is None else length_of(where, max_length)
-    return ClassOptions(scalar if isinstance(scalar, Scalar) else None, most)
-
-
 def _derive(
     cls: C, namespace: Any, rename: str | None, keywords: dict[str, Any], given: ClassOptions
 ) -> C:
@@ -191,51 +196,29 @@ def _derive(
             f"{what} is no dataclass, whose fields could be derived; write @dataclass below "
             "@derive_to_migration_state"
         )
-    for method in CONVERSIONS:
-        if method in cls.__dict__:
-            raise DeclarationError(
-                f"{what} has a {method} of its own; leave it to the decorator, or write both "
-                "conversions and leave the decorator out"
-            )
-    if rename is not None and not (isinstance(rename, str) and rename.isidentifier()):
-        raise DeclarationError(f"{what}: rename={rename!r} is no name for a class")
     hints = _hints(cls, namespace)
-    writer = _writer(cls, rename or f"{cls.__name__}Migration", hints, given)
-    migrated = writer.migrated.layout_class(cls, keywords)
-    generated = writer.functions(cls, migrated)
+    fields = [
+        Declared(item.name, hints[item.name], options)
+        for item in dataclasses.fields(cls)
+        if not (options := _options(item, f"{cls.__name__}.{item.name}")).omit
+    ]
+    _refuse_lost(cls, [field.name for field in fields])
+    add_conversions(cls, fields, rename, keywords, given)
     target: Any = cls
     target.__migration_hints__ = hints
-    target.__migration_object__ = writer.object_parts(cls, migrated)
-    if target.__dataclass_params__.frozen:
-        # It is no state, because it cannot be restored; others have objects of it, made anew.
-        if target.__migration_object__ is None:
-            raise DeclarationError(
-                f"{what} is frozen, so each load makes a new object of it, and a field of it has "
-                "no form for that; leave frozen=True out"
-            )
-        return cls
-    if not issubclass(cls, ToMigrationState):
-        ToMigrationState.register(cls)
-        generated["to_migration_state"] = ToMigrationState.to_migration_state
-    for method, function in generated.items():
-        setattr(target, method, function)
-    target.Migrated = migrated
-    target.__migration_numbers__ = writer.numbers
-    abc.update_abstractmethods(target)
     return cls
 
 
-def _writer(
-    cls: type, migrated_name: str, hints: dict[str, Any], given: ClassOptions
-) -> ClassWriter:
-    """Return the writer of the code of all fields."""
-    writer = ClassWriter(migrated_name)
-    for item in dataclasses.fields(cls):
-        options = _options(item, f"{cls.__name__}.{item.name}")
-        if not options.omit:
-            hint = hints[item.name]
-            writer.add(conversion_of(cls, migrated_name, item.name, hint, options, given))
-    return writer
+def _refuse_lost(cls: type, names: list[str]) -> None:
+    """Raise ``DeclarationError`` if the fields of a ``migrates()`` base would not be migrated."""
+    for base in cls.__mro__[1:]:
+        lost = [name for name in foreign_fields(base) if name not in names]
+        if lost:
+            raise DeclarationError(
+                f"class {cls.__name__} would lose the migrated fields {', '.join(lost)} of "
+                f"{base.__name__}, which are no fields of a dataclass; make {base.__name__} a "
+                f"field instead of a base, or write migrates({cls.__name__}, fields=...) with all"
+            )
 
 
 def _hints(cls: type, namespace: Any) -> dict[str, Any]:
@@ -265,6 +248,7 @@ def _hints(cls: type, namespace: Any) -> dict[str, Any]:
 
 def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
     options: FieldOptions = item.metadata.get(FieldOptions, NO_OPTIONS)
+    options.refuse_foreign(where)
     if item.default is not dataclasses.MISSING:
         options = replace(options, default=item.default)
     elif item.default_factory is not dataclasses.MISSING:
@@ -274,10 +258,5 @@ def _options(item: dataclasses.Field[Any], where: str) -> FieldOptions:
         raise DeclarationError(
             f"{where}: omit stands alone, and {', '.join(given)} would have no meaning; "
             "leave out one or the other"
-        )
-    if options.into is not None and options.try_into is not None:
-        raise DeclarationError(
-            f"{where}: into and try_into together; take into if the conversion cannot fail, "
-            "else try_into"
         )
     return options

@@ -17,12 +17,13 @@ from ..state.to_migration_state import migrated_class
 from ..wire.field_options import FieldOptions
 from ..wire.lookup import find_wire_type, length_of, wire_type
 from ..wire.record import replace
-from ..wire.types import SCALARS, ArrayType, Scalar, StructType, WireType
+from ..wire.types import SCALARS, ArrayType, PackedType, Scalar, StructType, WireType
+from .access import access_of
 from .converters import converter_of
 from .forms import FixedForm, Form, FunctionForm, NumberForm, OptionalForm
 from .lookup import UNIONS, ClassOptions, enum_scalar, find_form, plain_hint, remedy
 from .runtime import wrong_state
-from .spec import Access, Codec, FieldConversion, Shape
+from .spec import Codec, FieldConversion, Shape
 from .values import (
     attempt,
     enum_member,
@@ -35,6 +36,13 @@ from .values import (
 )
 
 __all__ = ["conversion_of"]
+
+
+_UNFIT = (
+    *("minimum", "maximum", "num", "size", "multiply", "start", "struct_version_id", "needed"),
+    "err_hint",
+)
+"""The options that a value of a form cannot have, because it has several fields on the wire."""
 
 
 def conversion_of(
@@ -67,9 +75,9 @@ class _Field:
         given: ClassOptions,
     ) -> None:
         self.attribute = attribute
-        self.access = Access.of_attribute(attribute)
         self.where = f"{cls.__name__}.{attribute}"
         self.path = f"{migrated_name}.{attribute}"
+        self.access = access_of(cls, attribute, options.attribute, self.where, self.path)
         self.options = options
         self.given = given
         self.whole_hint = hint
@@ -80,16 +88,32 @@ class _Field:
 
     def conversion(self) -> FieldConversion:
         """Return the conversion; raise ``DeclarationError`` if there is none."""
+        if isinstance(self.hint, PackedType) and (packed := self._formed()):
+            return packed
         if self.options.into is not None or self.options.try_into is not None:
             return self._converted()
         return self._as_annotated()
 
     def _conversion(self, shape: Shape, type_: WireType, codec: Codec) -> FieldConversion:
+        if shape is not Shape.STATES:
+            self._check_setter()
         return FieldConversion(
             *(self.attribute, self.access, self.where, self.path, self.options),
             *(shape, type_, codec),
             *(self.element, self._form_inside(shape, type_, codec)),
         )
+
+    def _check_setter(self) -> None:
+        if self.access.lacks_setter:
+            raise DeclarationError(
+                f"{self.where}: {self.access.lacks_setter}, so it cannot be restored; "
+                + (
+                    "say with attribute= where its value is stored, or give two functions, "
+                    "get(obj) and set(obj, value)"
+                    if self.options.given("annotation")
+                    else "write one, or leave the field out with field(omit=True)"
+                )
+            )
 
     def _form_inside(self, shape: Shape, type_: WireType, codec: Codec) -> Form | None:
         """Return the form of a field that is not converted by one unless it is in a collection."""
@@ -116,7 +140,13 @@ class _Field:
         form = self._find_form()
         if form is None:
             return None
+        if unfit := self.options.given(*_UNFIT):
+            raise DeclarationError(
+                f"{self.where}: {', '.join(unfit)} has no meaning for {type_name(self.hint)}; "
+                "leave it out"
+            )
         self._presence_only()
+        self._check_setter()
         if self.options.clone:
             raise DeclarationError(
                 f"{self.where}: clone is for wire types and layout classes; a restore makes new "
@@ -243,6 +273,11 @@ class _Field:
     # The options into and try_into
 
     def _converted(self) -> FieldConversion:
+        if self.options.into is not None and self.options.try_into is not None:
+            raise DeclarationError(
+                f"{self.where}: into and try_into together; take into if the conversion cannot "
+                "fail, else try_into"
+            )
         fallible = self.options.try_into is not None
         wire = self.options.try_into if fallible else self.options.into
         keyword = "try_into" if fallible else "into"

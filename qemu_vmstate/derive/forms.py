@@ -138,7 +138,11 @@ class Room(NamedTuple):
 
 
 class BytesForm(Form):
-    """Bytes or text: a size, and a VBUFFER."""
+    """Bytes or text: a size, and a VBUFFER.
+
+    For the class ``memoryview`` the function of a :class:`FunctionForm` gets ``bytes`` if they are
+    few, and else a view that is valid only while it is called.
+    """
 
     def __init__(self, cls: type, room: Room, content: str = "buffer") -> None:
         self.cls = cls
@@ -300,7 +304,9 @@ class TupleForm(Form):
 class FunctionForm(Form):
     """A value of class ``cls`` that functions convert to one of another form and back.
 
-    ``members`` are those of an Enum, by their values.
+    ``members`` are those of an Enum, by their values.  ``errors`` makes the exceptions for what a
+    function refuses, by its methods ``encode_error(value, cause)`` and ``decode_error(value,
+    cause)``, also for a result of ``to`` that is too long.
     """
 
     def __init__(
@@ -310,12 +316,14 @@ class FunctionForm(Form):
         back: Callable[[Any], Any],
         cls: type | None,
         members: dict[Any, Any] | None = None,
+        errors: Any = None,
     ) -> None:
         self.inner = inner
         self.to = to
         self.back = back
         self.cls = cls
         self.members = members
+        self.errors = errors
         self.element_type = inner.element_type
 
     def fields(self, name: str) -> Iterator[Field]:
@@ -331,6 +339,7 @@ class FunctionForm(Form):
             to=self.to,
             back=self.back,
             table=self.members,
+            errors=self.errors,
         )
 
     def conversion(self, layout: type[Any], name: str, path: str = "") -> _state.Conversion:

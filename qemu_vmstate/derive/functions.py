@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CONVERSIONS", "Lines", "compile_functions"]
+__all__ = ["CONVERSIONS", "Lines", "compile_functions", "readable"]
 
 CONVERSIONS = ("snapshot_migration_state", "restore_migrated_state_mut")
 _FUNCTIONS = (
@@ -49,12 +49,13 @@ def compile_functions(
 ) -> dict[str, Callable[..., Any]]:
     """Return the functions of ``cls`` by name; ``names`` are the globals of ``lines``.
 
-    ``assigned``: each attribute returns the same object that was assigned to it.
+    ``assigned``: each attribute keeps the object that is assigned to it, so that ``commit``
+    cannot fail.
     """
     source = "\n\n".join(
         [
             _snapshot(lines),
-            _restore(lines),
+            _restore(lines, assigned),
             _prepare(lines),
             _undo(lines, assigned),
             _roll_back(lines),
@@ -84,9 +85,21 @@ def _snapshot(lines: Lines) -> str:
         [
             '"""Fill ``target`` with a copy of this state."""',
             *_check("target"),
-            *lines.snapshot,
+            *readable(lines.snapshot, "_fields"),
         ],
     )
+
+
+def readable(lines: list[str], fields: str) -> list[str]:
+    """Return lines that report which of ``fields`` cannot be read."""
+    if not lines:
+        return []
+    return [
+        "try:",
+        *(f"    {line}" for line in lines),
+        "except Exception as exc:",
+        f"    raise _unreadable({fields}, self, exc)",
+    ]
 
 
 def _read(lines: Lines) -> list[str]:
@@ -94,14 +107,19 @@ def _read(lines: Lines) -> list[str]:
     return [f"{locals_}= _unpack(source)"] if locals_ else []
 
 
-def _restore(lines: Lines) -> str:
+def _restore(lines: Lines, assigned: bool) -> str:
     body = ['"""Restore all of ``source``, or raise and change nothing."""', *_check("source")]
-    if lines.has_states:
+    prepare = "commit = __prepare_migrated_state__(self, source, version_id, fallible)"
+    if not assigned:
         body += [
-            "foreign = []",
-            "commit = __prepare_migrated_state__(self, source, version_id, foreign)",
-            "_restore_all(foreign, version_id, commit)",
+            "fallible = []",
+            prepare,
+            "undo = _partial(_undo_of_fields, _fields, self, _own_version)",
+            "fallible.append((undo, commit, _migrated, _migrated.__name__))",
+            "_restore_all(fallible, _nothing)",
         ]
+    elif lines.has_states:
+        body += ["fallible = []", prepare, "_restore_all(fallible, commit)"]
     elif lines.only_numbers and lines.reads:
         targets = "".join(f"{target}, " for target in lines.targets)
         body.append(f"{targets}= _unpack(source)")
@@ -112,7 +130,7 @@ def _restore(lines: Lines) -> str:
 
 def _prepare(lines: Lines) -> str:
     return _function(
-        "__prepare_migrated_state__(self, source, version_id, foreign)",
+        "__prepare_migrated_state__(self, source, version_id, fallible)",
         [
             *_read(lines),
             *lines.prepare,
@@ -128,15 +146,18 @@ def _undo(lines: Lines, assigned: bool) -> str:
     values = "".join(f"{value}, " for value in lines.previous.values())
     body = [
         '"""Return the undo of this state."""',
-        "if self.__class__ is not _cls:",
-        "    return _undo_by_snapshot(self, own_version)",
-        "try:",
-        f"    return _MethodType(_roll_back, (self, {values}))",
-        "except Exception:  # an attribute is missing, or of a class without undo",
+        "if self.__class__.restore_migrated_state_mut is not restore_migrated_state_mut:",
         "    return _undo_by_snapshot(self, own_version)",
     ]
-    if not assigned:
-        body = ["return _undo_by_snapshot(self, own_version)"]
+    if assigned:
+        body += [
+            "if self.__class__ is _cls:",
+            "    try:",
+            f"        return _MethodType(_roll_back, (self, {values}))",
+            "    except Exception:  # an attribute is missing, or of a class without undo",
+            "        pass",
+        ]
+    body.append("return _undo_of_fields(_fields, self, own_version)")
     return _function("__undo_migrated_state__(self, own_version)", body)
 
 

@@ -39,9 +39,9 @@ from .runtime import snapshot_state
 from .values import enum_member, enum_value, type_name
 
 __all__ = [
-    "NO_CLASS_OPTIONS",
     "UNIONS",
     "ClassOptions",
+    "class_options",
     "enum_scalar",
     "find_form",
     "plain_hint",
@@ -68,7 +68,13 @@ class ClassOptions(NamedTuple):
     max_length: int | None = None
 
 
-NO_CLASS_OPTIONS = ClassOptions()
+def class_options(where: str, int_type: Any, max_length: int | None) -> ClassOptions:
+    """Return the options of a class; raise ``DeclarationError``, which begins with ``where``."""
+    scalar = None if int_type is None else find_wire_type(int_type)
+    if int_type is not None and not (isinstance(scalar, Scalar) and scalar.is_whole):
+        raise DeclarationError(f"{where}: int_type={int_type!r}; take u8 to u64 or i8 to i64")
+    most = None if max_length is None else length_of(where, max_length)
+    return ClassOptions(scalar if isinstance(scalar, Scalar) else None, most)
 
 
 def plain_hint(hint: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from ..errors import DeclarationError, InvalidError
+from ..errors import DeclarationError, InvalidError, OutOfRangeError
 from ..wire.field_options import FieldOptions
 from ..wire.types import SCALARS, PackedType
 from .forms import BytesForm, Form, FunctionForm, Room
@@ -19,7 +19,7 @@ from .values import type_name
 __all__ = ["packed_form"]
 
 _UNFIT = (
-    *("clone", "length", "max_length", "count_type", "none"),
+    *("into", "try_into", "clone", "length", "max_length", "count_type", "none"),
     *("num", "size", "multiply", "start"),
 )
 """The options that cannot go with ``Packed``, which are accepted beside other annotations."""
@@ -28,10 +28,11 @@ _UNFIT = (
 class PackedCodec:
     """Encodes the objects of one type as MessagePack, and decodes them strictly.
 
-    ``maximum`` is the most bytes that one may have.
+    ``encode`` and ``decode`` are msgspec's own functions, because a Python function around one
+    takes longer than a small object.  A conversion asks for the exception when one has failed.
     """
 
-    __slots__ = ("_decode", "_encode", "_type_name", "maximum")
+    __slots__ = ("_type_name", "decode", "encode", "maximum")
 
     def __init__(self, type_: PackedType, where: str) -> None:
         """Make the encoder and decoder of a declaration, which errors call ``where``.
@@ -41,9 +42,9 @@ class PackedCodec:
         self.maximum = type_.maximum
         self._type_name = type_name(type_.hint)
         msgpack = _msgpack(where)
-        self._encode: Callable[[Any], bytes] = msgpack.Encoder().encode
+        self.encode: Callable[[Any], bytes] = msgpack.Encoder().encode
         try:
-            self._decode: Callable[[Any], Any] = msgpack.Decoder(type_.hint).decode
+            self.decode: Callable[[Any], Any] = msgpack.Decoder(type_.hint).decode
             inner = import_module("msgspec.inspect").type_info(type_.hint)
         except Exception as exc:
             raise DeclarationError(
@@ -59,40 +60,28 @@ class PackedCodec:
                     f"{type_name(part.cls)}; take a type that it supports, as a dataclass"
                 )
             if kind in ("RawType", "MemoryViewType"):
-                self._decode = _decode_copy(self._decode)
+                self.decode = _decode_copy(self.decode)
 
-    def encode(self, value: Any) -> bytes:
-        """Return the MessagePack of ``value``.
-
-        Raises ``InvalidError`` for what msgspec cannot encode and for more than ``maximum`` bytes.
-        """
-        try:
-            data = self._encode(value)
-        except Exception as exc:
-            raise InvalidError(
-                f"this {type(value).__name__} cannot be packed: {exc}; take values that msgspec "
+    def encode_error(self, value: Any, cause: Exception) -> InvalidError:
+        """Return the exception for what msgspec cannot encode, or for too many bytes."""
+        if not isinstance(cause, OutOfRangeError):
+            return InvalidError(
+                f"this {type(value).__name__} cannot be packed: {cause}; take values that msgspec "
                 "encodes, or leave the attribute out with field(omit=True)"
-            ) from exc
-        if len(data) > self.maximum:
-            raise InvalidError(
-                f"this {type(value).__name__} is packed into {len(data)} bytes, and the maximum "
-                f"is {self.maximum}; remove elements, or declare more: "
-                f"Packed[{self._type_name}, Literal[{_next_power_of_2(len(data))}]]"
             )
-        return data
+        size = len(self.encode(value))
+        return InvalidError(
+            f"this {type(value).__name__} is packed into {size} bytes, and the maximum is "
+            f"{self.maximum}; remove elements, or declare more: "
+            f"Packed[{self._type_name}, Literal[{_next_power_of_2(size)}]]"
+        )
 
-    def decode(self, data: bytes | memoryview) -> Any:
-        """Return the object in ``data``, which refers to nothing of it.
-
-        Raises ``InvalidError`` for anything but one object of the declared type.
-        """
-        try:
-            return self._decode(data)
-        except Exception as exc:
-            reason = f"its MessagePack is no {self._type_name}: {exc}"
-            if not len(data):
-                reason = "the stream has nothing of this object, and it has no default; declare one"
-            raise InvalidError(reason) from exc
+    def decode_error(self, data: memoryview, cause: Exception) -> InvalidError:
+        """Return the exception for anything but one object of the declared type."""
+        reason = f"its MessagePack is no {self._type_name}: {cause}"
+        if not len(data):
+            reason = "the stream has nothing of this object, and it has no default; declare one"
+        return InvalidError(reason)
 
 
 def packed_form(type_: PackedType, where: str, options: FieldOptions) -> Form:
@@ -106,8 +95,8 @@ def packed_form(type_: PackedType, where: str, options: FieldOptions) -> Form:
             "None itself; leave it out"
         )
     codec = PackedCodec(type_, where)
-    packed = BytesForm(bytes, Room(type_.maximum, SCALARS["I"]), "messagepack")
-    form = FunctionForm(packed, codec.encode, codec.decode, None)
+    packed = BytesForm(memoryview, Room(type_.maximum, SCALARS["I"]), "messagepack")
+    form = FunctionForm(packed, codec.encode, codec.decode, None, errors=codec)
     form.replaces_contents = True
     return form
 

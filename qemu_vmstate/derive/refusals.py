@@ -110,6 +110,16 @@ def _convert(value: object, cls: type | None, cause: BaseException) -> Exception
     return InvalidError(f"{short_repr(value)} is no {wanted}: {type(cause).__name__}: {cause}")
 
 
+def _encode(value: object, errors: Any, cause: Exception) -> Exception:
+    refused: Exception = errors.encode_error(value, cause)
+    return refused
+
+
+def _decode(value: object, errors: Any, cause: Exception) -> Exception:
+    refused: Exception = errors.decode_error(value, cause)
+    return refused
+
+
 def _setter(value: object, cls: type, cause: BaseException) -> Exception:
     return InvalidError(
         f"a new {cls.__name__} refuses {short_repr(value)}: {type(cause).__name__}: {cause}"
@@ -144,6 +154,8 @@ _REASONS: dict[str, Callable[[Any, Any, Any], Exception]] = {
     "class": _cls,
     "attribute": _attribute,
     "convert": _convert,
+    "encode": _encode,
+    "decode": _decode,
     "setter": _setter,
     "hash": _hash,
     "post_init": _post_init,

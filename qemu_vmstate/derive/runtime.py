@@ -18,7 +18,7 @@ from ..bindings.loader import _state
 from ..errors import DeclarationError, InvalidError
 from ..layout.refusals import short_repr
 from ..layout.vmstruct import VMStruct
-from ..state.to_migration_state import migrated_class, restore_without_undo, undo_of
+from ..state.to_migration_state import restore_without_undo, undo_of
 from ..state.undo import Undo, roll_back_all
 from .values import attempt
 
@@ -27,6 +27,7 @@ __all__ = [
     "check_classes",
     "copy_items",
     "copy_rows",
+    "nothing",
     "prepare_state",
     "prepare_states",
     "refilled",
@@ -42,11 +43,11 @@ __all__ = [
 
 
 def check_classes(
-    cls: type, migrated: type[Any], known: weakref.WeakSet[type], state: Any, struct_: Any
+    cls: type, migrated: type[Any], known: weakref.WeakSet[type] | None, state: Any, struct_: Any
 ) -> None:
     """Raise an error for a subclass whose further fields would be lost, and for a wrong struct.
 
-    ``known`` has the classes that passed before.
+    ``known`` has the classes that passed before, or is ``None`` if a subclass may have more.
     """
     own = type(state)
     if not isinstance(struct_, migrated):
@@ -54,7 +55,7 @@ def check_classes(
             f"{cls.__name__} migrates as {migrated.__name__}, and was given a "
             f"{type(struct_).__name__}"
         )
-    if own in known:
+    if known is None or own in known:
         return
     fields = dataclasses.fields(own) if dataclasses.is_dataclass(own) else ()
     if fields != dataclasses.fields(cls):
@@ -221,10 +222,10 @@ def _is_derived(cls: type) -> bool:
     return "__prepare_migrated_state__" in own and "restore_migrated_state_mut" in own
 
 
-_Foreign = list[tuple[Any, Any, str]]
-"""States that only their own restore can validate, each with its source and path.
+_Fallible = list[tuple[Callable[[], Undo], Callable[[], None], type[Any], str]]
+"""States whose restore can fail: a function that makes the undo, the restore, ``Migrated``, a path.
 
-A state without a source comes before them: it is undone if its own commit does not end.
+They are restored, and undone if one fails, before all that cannot fail is assigned.
 """
 
 
@@ -232,14 +233,14 @@ def prepare_state(
     state: Any,
     source: Any,
     version_id: int,
-    foreign: _Foreign,
+    fallible: _Fallible,
     path: str,
     index: int | None = None,
 ) -> Callable[[], None]:
     """Validate ``source``; return a function that puts it into ``state`` and cannot fail.
 
-    A state that only its own restore can validate is added to ``foreign``.
-    Raises ``InvalidError`` with a path that begins with ``path``.
+    A state that only its own restore can validate, or whose assignments can fail, is added to
+    ``fallible``.  Raises ``InvalidError`` with a path that begins with ``path``.
     """
     cls = type(source)
     if getattr(state, "Migrated", None) is not cls:
@@ -251,27 +252,31 @@ def prepare_state(
     if _is_derived(own):
         try:
             commit: Callable[[], None] = own.__prepare_migrated_state__(
-                state, source, version_id, foreign
+                state, source, version_id, fallible
             )
         except InvalidError as exc:
             _put_under(exc, cls, path, index)
             raise
-        return commit
-    # Its restore may keep the struct that it gets, and the source is QEMU's memory.
-    foreign.append((state, copy.copy(source), _element_path(path, index)))
-    return _nothing
+        if not own.__prepare_migrated_state__.commit_can_fail:
+            return commit
+    else:
+        # Its restore may keep the struct that it gets, and the source is QEMU's memory.
+        commit = partial(restore_without_undo, state, copy.copy(source), version_id)
+    undo = partial(undo_of, state, cls.__layout__.version_id)
+    fallible.append((undo, commit, cls, _element_path(path, index)))
+    return nothing
 
 
-def _nothing() -> None:
-    """Do nothing: ``restore_all`` restores a foreign state before the others are committed."""
+def nothing() -> None:
+    """Do nothing: ``restore_all`` restores a fallible state before the others are committed."""
 
 
 def prepare_states(
-    states: Any, sources: Any, version_id: int, foreign: _Foreign, path: str
+    states: Any, sources: Any, version_id: int, fallible: _Fallible, path: str
 ) -> Callable[[], None]:
     """Do what ``prepare_state`` does, for an array of states."""
     commits = [
-        prepare_state(state, source, version_id, foreign, path, index)
+        prepare_state(state, source, version_id, fallible, path, index)
         for index, state, source in _elements(states, sources, path)
     ]
 
@@ -282,22 +287,19 @@ def prepare_states(
     return commit
 
 
-def restore_all(foreign: _Foreign, version_id: int, commit: Callable[[], None]) -> None:
-    """Restore the ``foreign`` states, whose restore can fail, then commit the rest.
+def restore_all(fallible: _Fallible, commit: Callable[[], None]) -> None:
+    """Restore the ``fallible`` states, then commit the rest.
 
     If one fails, the states before it are undone and its exception is raised.
     """
     undos: list[tuple[str, Undo]] = []
     try:
-        for state, source, path in foreign:
-            own_version = migrated_class(state).__layout__.version_id
-            undos.append((path, undo_of(state, own_version)))
-            if source is None:
-                continue
+        for make_undo, restore, migrated, path in fallible:
+            undos.append((path, make_undo()))
             try:
-                restore_without_undo(state, source, version_id)
+                restore()
             except InvalidError as exc:
-                _put_under(exc, type(source), path)
+                _put_under(exc, migrated, path)
                 raise
         commit()
     except BaseException as exc:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from ..wire.field_options import FieldOptions
 from ..wire.types import WireType
+from .access import Access
 from .forms import Form
 
-__all__ = ["Access", "Codec", "FieldConversion", "Shape"]
+__all__ = ["Codec", "FieldConversion", "Shape"]
 
 
 class Codec(NamedTuple):
@@ -37,25 +38,6 @@ class Shape(enum.Enum):
     """A ``ToMigrationState``, or a list of them, that is restored in place."""
     FORM = "form"
     """A value of a :class:`~.forms.Form`."""
-
-
-class Access(NamedTuple):
-    """The code that reads and writes a field's value in the object ``self``.
-
-    ``read`` is an expression; ``read_or_none`` is one too, which is ``None`` if the object lacks
-    the value.  ``write`` is a statement, with ``{}`` for the new value.  ``attribute`` is the
-    attribute of ``self`` that has the value, or empty if it lies elsewhere.
-    """
-
-    read: str
-    read_or_none: str
-    write: str
-    attribute: str = ""
-
-    @classmethod
-    def of_attribute(cls, name: str) -> Access:
-        """Return the access to an attribute of ``self``."""
-        return cls(f"self.{name}", f"getattr(self, {name!r}, None)", f"self.{name} = {{}}", name)
 
 
 class FieldConversion(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from ..errors import InvalidError
 from ..layout.refusals import short_repr
-from ..wire.types import Scalar, StructType
+from ..wire.types import PackedType, Scalar, StructType
 from .spec import Codec
 
 __all__ = [
@@ -40,6 +40,8 @@ def type_name(hint: Any) -> str:
         return "None"
     if hint is Ellipsis:
         return "..."
+    if isinstance(hint, PackedType):
+        return f"Packed[{type_name(hint.hint)}, Literal[{hint.maximum}]]"
     if isinstance(origin, type) and arguments:
         return f"{origin.__name__}[{', '.join(type_name(each) for each in arguments)}]"
     return hint.__name__ if isinstance(hint, type) else str(hint).removeprefix("typing.")

@@ -161,6 +161,7 @@ def _in_process(native: Native, timeout: float) -> Check:
 
 def _extras() -> Iterator[Check]:
     yield _extra("vm", "qemu.qmp", "failed", import_qmp)
+    yield _extra("packed", "msgspec", "warning", _find_msgspec)
     yield _extra("zstd", "zstd", "warning", _find_zstd)
     yield _extra("build", "meson, ninja and a C compiler", "warning", require_tools)
     yield _extra("bench", "matplotlib, msgspec and rich", "warning", _find_bench)
@@ -174,6 +175,11 @@ def _extra(
     except VMStateError as error:
         return from_message(f"extra {extra}", missing, str(error))
     return Check(f"extra {extra}", "ok", what)
+
+
+def _find_msgspec() -> None:
+    if not _is_there("msgspec"):
+        raise VMStateError(f"Packed attributes need msgspec: {install_line('packed')}")
 
 
 def _find_zstd() -> None:

@@ -192,12 +192,13 @@ def _report(path: str, error: BaseException) -> int:
     return 1
 
 
-def main(options: Sequence[str], version: str) -> int:
+def main(options: Sequence[str], version: str, plugin_id: int) -> int:
     """Bind this Python to the QEMU around it and run the script that *options* name.
 
     *options* are the ``key=value`` strings of ``-plugin``, empty for a preloaded shim, and
-    *version* is QEMU's own, ``"10.0.2"``, or empty if QEMU shows no functions.  Returns 0, or 1
-    after a message on stderr; the shim then ends QEMU.  Raises nothing.
+    *version* is QEMU's own, ``"10.0.2"``, or empty if QEMU shows no functions; *plugin_id* is the
+    plugin's, 0 for a preloaded shim.  Returns 0, or 1 after a message on stderr; the shim then ends
+    QEMU.  Raises nothing.
     """
     # Imported here, so that a failing import is reported and ends QEMU.
     from qemu_vmstate.errors import VMStateError
@@ -215,7 +216,7 @@ def main(options: Sequence[str], version: str) -> int:
         from qemu_vmstate import Device, derive_to_migration_state  # noqa: F401
         from qemu_vmstate.bindings import native
 
-        native.enter_vm()
+        native.enter_vm(plugin_id)
         _forget_environment()
         return _run(settings)
     except (_Refused, VMStateError) as error:

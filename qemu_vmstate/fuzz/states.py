@@ -25,6 +25,7 @@ __all__ = [
     "derived_states",
     "held_collections",
     "held_structs",
+    "keeps_everything",
     "live_structs",
     "randomize",
     "reordered",
@@ -46,6 +47,21 @@ def _states(obj: Any) -> Iterator[Any]:
     for part in parts:
         value = pointee(unwrap(part))
         yield getattr(value, "_value", value)
+
+
+def keeps_everything(obj: Any) -> bool:
+    """Return whether no state has conversions of its own, which may leave something out."""
+    return all(
+        "__prepare_migrated_state__" in vars(type(value))
+        or (isinstance(value, VMStruct) and not _overrides_conversions(type(value)))
+        for value in _states(obj)
+    )
+
+
+def _overrides_conversions(cls: type[VMStruct]) -> bool:
+    """Return whether a layout class does more in a snapshot or restore than copy its memory."""
+    names = ("snapshot_migration_state", "restore_migrated_state_mut")
+    return any(getattr(cls, name) is not getattr(VMStruct, name) for name in names)
 
 
 def live_structs(obj: Any) -> Iterator[VMStruct]:

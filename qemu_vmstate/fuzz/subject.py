@@ -18,10 +18,19 @@ from ..layout.vmstruct import VMStruct, asdict
 from ..state.bql import bql_lock_guard
 from ..state.cells import BqlCell
 from ..vmsd.description import walked
-from ..wire.types import BitmapType, CountedType, UnusedType
+from ..wire.types import BitmapType, CountedType, PointersType, UnusedType
+from .described import is_describable, misread
 from .mutate import Payload, is_ambiguous, mark
 from .python_values import PythonValues, Unfit, places
-from .states import derived_states, held_collections, held_structs, live_structs, reordered, seen
+from .states import (
+    derived_states,
+    held_collections,
+    held_structs,
+    keeps_everything,
+    live_structs,
+    reordered,
+    seen,
+)
 
 __all__ = ["Finding", "Subject", "short_repr"]
 
@@ -90,7 +99,7 @@ class Subject:
         self.corpus: list[Payload] = []
         self._held = Held(obj)
         self._twin = None if twin is None else Held(twin)
-        self._is_exact = _is_exact(obj.Migrated)
+        self._is_exact = _is_exact(obj.Migrated) and keeps_everything(obj)
         saved, error = self._both(save)
         if error is not None:
             raise error
@@ -198,9 +207,16 @@ class Subject:
             text = f"saves as {first.hex()}, and when that is loaded as {second.hex()}"
             raise Finding("unstable", text)
         if self.accepted % 8 == 0:
-            self._both(description_text)
+            self._check_description(second)
         if len(self.corpus) < 8 and self.accepted % 8 == 0:
             self.add_to_corpus(second)
+
+    def _check_description(self, saved: bytes) -> None:
+        text, _ = self._both(description_text)
+        if text is None or not is_describable(self.obj.Migrated):
+            return
+        if reason := misread(saved, text):
+            raise Finding("misread", f"saves as {saved.hex()}, is described as {text}: {reason}")
 
     def _check_same_collections(self, held: dict[str, Any], even_none: bool = False) -> None:
         """Check that each collection is still the same object, or ``None`` if that is allowed."""
@@ -262,7 +278,8 @@ def _is_exact(cls: type[VMStruct]) -> bool:
     """Return whether all of a struct is in each stream of its newest version."""
     return not has_predicates(cls) and not any(
         info.type.live
-        or isinstance(info.type, UnusedType | BitmapType)
+        # Which elements of a PointerArray are missing is the object's state.
+        or isinstance(info.type, UnusedType | BitmapType | PointersType)
         or (
             info.options.given("keep", "start", "num", "size", "struct_version_id")
             and not isinstance(info.type, CountedType)
@@ -281,6 +298,8 @@ def _values(value: Any) -> Any:
         return [_values(each) for each in value]
     if not isinstance(value, dict):
         return value
+    if not all(isinstance(name, str) for name in value):  # the keys of a GTree
+        return {key: _values(each) for key, each in value.items()}
     absent = [name[4:] for name, each in value.items() if name[:4] == "has_" and each is False]
     kept = {f"has_{name}" for name in absent}
     behind = re.compile(rf"((size|num|has)_)?({'|'.join(map(re.escape, absent))})(_\d+)*")

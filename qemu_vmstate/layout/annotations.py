@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_origin
 from ..errors import DeclarationError
 from ..wire.types import LONGEST_NAME
 
-__all__ = ["check_name", "check_versions", "own_annotations"]
+__all__ = ["check_name", "check_versions", "evaluated", "own_annotations"]
 
 
 def check_name(name: object, what: str) -> str:
@@ -52,15 +52,23 @@ def own_annotations(cls: type, namespace: Mapping[str, Any]) -> dict[str, Any]:
     for name, hint in _get_annotations(cls).items():
         if isinstance(hint, str):
             scope = vars(sys.modules[cls.__module__])
-            try:
-                hint = eval(hint, dict(scope), dict(namespace))
-            except DeclarationError:
-                raise
-            except Exception as exc:
-                raise DeclarationError(
-                    f"{cls.__name__}.{name}: the annotation {hint!r} cannot be evaluated: {exc}"
-                ) from exc
+            hint = evaluated(hint, f"{cls.__name__}.{name}", scope, namespace)
         origin: Any = get_origin(hint)
         if origin is not ClassVar:
             hints[name] = hint
     return hints
+
+
+def evaluated(hint: str, where: str, scope: Mapping[str, Any], namespace: Mapping[str, Any]) -> Any:
+    """Return an annotation, evaluated with the globals ``scope`` and the locals ``namespace``.
+
+    Raises ``DeclarationError``, which names the field ``where``, if that fails.
+    """
+    try:
+        return eval(hint, dict(scope), dict(namespace))
+    except DeclarationError:
+        raise
+    except Exception as exc:
+        raise DeclarationError(
+            f"{where}: the annotation {hint!r} cannot be evaluated: {exc}"
+        ) from exc

@@ -151,6 +151,8 @@ class VMStructMeta(ABCMeta):
         found = info.type.attribute(descriptors, info, where, limits)
         if found is not None:
             setattr(cls, info.attribute, found)
+            if info.num is not None and isinstance(found, _state.Field) and found.kind == "v":
+                found.counted_by(getattr(cls, info.num.attribute))
         elif info.attribute in cls.__dict__:
             delattr(cls, info.attribute)
         elements = info.type.elements(descriptors, info, where)

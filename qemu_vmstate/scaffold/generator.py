@@ -4,9 +4,9 @@
     print(scaffold(read("vm.mig"), "mc146818rtc"))
 
 The source is the description at the end of the stream: the names, types, lengths and order of
-what was written.  It does not say which field counts the elements of another one, which version
-added a field, or when a subsection is needed.  The classes load and save the sections of this
-stream.
+what was written.  It does not say which field counts the elements of another one and how many there
+can be, which version added a field, or when a subsection is needed.  The classes load and save the
+sections of this stream.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from ..errors import VMStateError
+from ..stream.content import CONTENTS
 from ..stream.decoder import Field
 from ..stream.sections import Section, Stream
 from .module import Class, Member, Module, Type
+from .samples import Column, Numbers, UnlikeError, columns, elements_of
 from .text import plain
 
 __all__ = ["Made", "Scaffold", "scaffold", "sections_named"]
@@ -41,9 +43,19 @@ _COMPARED = {
 }
 _DEFAULTS = {"bool": "False", "timer": "-1", "cpudouble": "0.0"}
 _LISTS = {"qtailq": "QTailQ", "qlist": "QList", "gtree": "GTree"}
+_STRUCTS = ("struct", "vstruct", "tmp")
+# What can count an array's elements, a buffer's bytes or a bitmap's bits, as in C.
+_COUNTERS = ("uint8", "uint16", "uint32", "int32")
+_BYTE_COUNTERS = ("uint32", "uint64", "int32")
+_BIT_COUNTERS = ("uint32", "int32")
 
 _ROOM = 16
 """The minimum capacity of a list: the stream has the number of its elements, but no limit."""
+
+_MADE_BY = {
+    "messagepack": "a dataclass declares it as Packed",
+    "utf8": "a dataclass declares it as str",
+}
 
 UNDESCRIBED = "not described"
 """The type name for bytes that the stream does not describe."""
@@ -75,7 +87,7 @@ class Scaffold:
             size = section.payload_size
             members = [Member("data", self._bytes(size, UNDESCRIBED))] if size else []
         else:
-            members = list(self._members(section.fields, name))
+            members = list(self._members([section.fields], name))
         cls = self._module.add(Class("Device", name, section.version_id or 0, tuple(members)))
         return Made(section, cls, self._opaque)
 
@@ -86,16 +98,103 @@ class Scaffold:
 
     # ------------------------------------------------------------ the fields
 
-    def _members(self, fields: Iterable[Field], parent: str) -> Iterator[Member]:
-        for one in fields:
-            if one.type == "subsection":
-                cls = self._nested(one, parent, one.name)
-                made = Type(f"Subsection[{cls}]", options=("needed=True",))
-                yield Member(one.name, made, one.name.removeprefix(f"{parent}/"))
-            elif one.type not in _LISTS and one.children and one.children[0].name == "[0]":
-                yield from self._array(one, parent)
-            elif one.size or one.type in ("struct", "vstruct", "tmp"):
-                yield Member(one.name, self._type(one, parent, one.name))
+    def _members(self, structs: Sequence[Sequence[Field]], parent: str) -> Iterator[Member]:
+        """Yield the fields of a class for all of these structs, each given by its fields.
+
+        Raises ``UnlikeError`` if several structs have no class in common.
+        """
+        numbers = Numbers()
+        for column in columns(structs):
+            if counted := self._counted(column, parent, numbers):
+                yield Member(column.name, counted)
+            elif len(structs) == 1:
+                yield from self._alone(column.present[0], parent)
+            else:
+                yield from self._same(column, parent, numbers)
+            numbers.add(column)
+
+    def _alone(self, one: Field, parent: str) -> Iterator[Member]:
+        """Yield the fields for a field whose length is taken as fixed."""
+        if one.type == "subsection":
+            cls = self._nested([one], parent, one.name)
+            made = Type(f"Subsection[{cls}]", options=("needed=True",))
+            yield Member(one.name, made, one.name.removeprefix(f"{parent}/"))
+        elif one.type not in _LISTS and elements_of(one)[0] is not one:
+            yield from self._array(one, parent)
+        elif one.size or one.type in _STRUCTS:
+            yield Member(one.name, self._type(one, parent, one.name))
+
+    def _same(self, column: Column, parent: str, numbers: Numbers) -> Iterator[Member]:
+        """Yield the fields of a column without a counter, which has to be equal in all structs."""
+        flag = ""
+        if len(column.present) < len(column.found):
+            flag = numbers.flag([one is not None for one in column.found])
+            if not flag:
+                raise UnlikeError(f"not all structs have {column.name}")
+        if column.type in _STRUCTS or column.type in _LISTS:
+            made = [self._alike(column, parent)]
+        else:
+            # Not a set, whose order differs from one process to the next.
+            every = dict.fromkeys(tuple(self._alone(one, parent)) for one in column.present)
+            if len(every) > 1:
+                raise UnlikeError(f"{column.name} differs")
+            made = list(next(iter(every)))
+        for member in made:
+            yield replace(member, type=replace(member.type, flag=flag)) if flag else member
+
+    def _alike(self, column: Column, parent: str) -> Member:
+        """Return the field for structs or lists, whose own structs can differ."""
+        if column.type in _LISTS:
+            return Member(column.name, self._list(column.present, parent))
+        lengths = {len(elements_of(one)) for one in column.present}
+        inner = [element for one in column.present for element in elements_of(one)]
+        is_array = elements_of(column.present[0])[0] is not column.present[0]
+        element = self._merged(inner, parent, column.name)
+        if element is None or len(lengths) > 1 or (is_array and element.options):
+            raise UnlikeError(f"{column.name} differs")
+        (length,) = lengths
+        return Member(column.name, _row(element, [], length) if is_array else element)
+
+    # ------------------------------------------------------- counted fields
+
+    def _counted(self, column: Column, parent: str, numbers: Numbers) -> Type | None:
+        """Return the type of a field that a number before it counts, or ``None``."""
+        kind, name = column.type, column.name
+        if kind in _SCALARS:
+            scalar, width = _SCALARS[kind]
+            counts = column.counts(lambda one: one.size // width)
+            counter = numbers.counter(name, counts, _COUNTERS)
+            return _varray(Type(scalar), counter, max(counts)) if counter else None
+        if (kind == "buffer" or kind in CONTENTS) and not any(
+            one.children for one in column.present
+        ):
+            sizes = column.counts(lambda one: one.size)
+            counter = numbers.counter(name, sizes, _BYTE_COUNTERS, varies=kind in CONTENTS)
+            is_complete = len(column.present) == len(column.found)
+            return _vbuffer(kind, counter, max(sizes)) if counter and is_complete else None
+        if kind == "bitmap":
+            sizes = column.counts(lambda one: one.size)
+            counter = numbers.counter(name, sizes, _BIT_COUNTERS, _bits_fit)
+            return _bitmap(counter, 8 * max(sizes)) if counter else None
+        if kind == "struct":
+            counts = column.counts(lambda one: len(elements_of(one)))
+            counter = numbers.counter(name, counts, _COUNTERS)
+            inner = [element for one in column.present for element in elements_of(one)]
+            made = self._merged(inner, parent, name) if counter else None
+            return _varray(made, counter, max(counts)) if made else None
+        return None
+
+    def _merged(self, structs: Sequence[Field], parent: str, place: str) -> Type | None:
+        """Return the one type of structs that may differ in size; ``None`` if there is none."""
+        if any(one.type not in _STRUCTS or one.value is not None for one in structs):
+            return None
+        mark, opaque = self._module.mark(), self._opaque.copy()
+        try:
+            return self._struct_type(structs[0], self._nested(structs, parent, place))
+        except UnlikeError:
+            self._module.forget(mark)
+            self._opaque = opaque
+            return None
 
     def _type(self, one: Field, parent: str, place: str) -> Type:
         """Return the type of *one*; *place* is the field's name, where *one* may be an element."""
@@ -111,9 +210,9 @@ class Scaffold:
             case "buffer" | "unused_buffer":
                 return Type(f"Buffer[Literal[{one.size}]]")
             case "qtailq" | "qlist" | "gtree":
-                return self._list(one, parent)
+                return self._list([one], parent)
             case "struct" | "vstruct" | "tmp" if one.value is None:
-                return self._struct_type(one, self._nested(one, parent, place))
+                return self._struct_type(one, self._nested([one], parent, place))
             case "struct":
                 return self._bytes(one.size, UNDESCRIBED)
         return self._bytes(one.size, one.type)
@@ -125,10 +224,14 @@ class Scaffold:
             return Type(cls_name, options=(f"struct_version_id={one.version_id or 0}",))
         return Type(cls_name)
 
-    def _nested(self, one: Field, parent: str, place: str) -> str:
+    def _nested(self, structs: Sequence[Field], parent: str, place: str) -> str:
+        """Return the name of the class of structs; raise ``UnlikeError`` if they have several."""
+        one = structs[0]
+        if len({(each.type, each.vmsd_name, each.version_id) for each in structs}) > 1:
+            raise UnlikeError(f"{place} has several descriptions")
         name = one.vmsd_name or one.name
         version = 1 if one.version_id is None else one.version_id
-        members = tuple(self._members(one.children, name))
+        members = tuple(self._members([each.children for each in structs], name))
         made = Class(one.type, name, version, members)
         places = [f"{parent} {name}"] if not name.startswith(parent) else []
         return self._module.add(made, *places, f"{parent} {place}")
@@ -172,9 +275,11 @@ class Scaffold:
         begin = 0
         run: list[Field] = []
         of: Type | None = None
+        present = [element for element in array.children if element.type != "nullptr"]
+        common = self._merged(present, parent, array.name) if present else None
         for index, element in enumerate(array.children):
             null = element.type == "nullptr"
-            known = None if null else self._type(element, parent, array.name)
+            known = None if null else common or self._type(element, parent, array.name)
             alike = known is None or of is None or (known == of and not known.options)
             if run and not (alike and _can_repeat(known) and _can_repeat(of)):
                 yield begin, run, of
@@ -183,26 +288,72 @@ class Scaffold:
             of = known or of
         yield begin, run, of
 
-    def _list(self, one: Field, parent: str) -> Type:
-        keys: list[str] = []
-        values: list[str] = []
-        for child in one.children:
+    def _list(self, lists: Sequence[Field], parent: str) -> Type:
+        one = lists[0]
+        keys: list[Field] = []
+        values: list[Field] = []
+        for child in (child for each in lists for child in each.children):
             if one.type == "gtree":
                 key, child = child.children
-                direct = key.type == "uint64" and not key.children
-                keys.append("u64" if direct else self._nested(key, parent, f"{one.name} key"))
-            values.append(self._nested(child, parent, one.name))
-        if len(set(keys)) > 1 or len(set(values)) > 1:
+                keys.append(key)
+            values.append(child)
+        element = self._common(values, parent, one.name)
+        key_type = self._common(keys, parent, f"{one.name} key")
+        if element is None or key_type is None:
+            if len(lists) > 1:
+                raise UnlikeError(f"{one.name} has elements that differ")
             return self._bytes(one.size, f"{one.type} of elements that differ")
         note = ""
         if not values:
             note = "It is empty, so the stream does not describe its elements."
-            keys = ["u64"] if one.type == "gtree" else []
-            element = Class("struct", f"{one.name} element", 1, ())
-            values = [self._module.add(element, f"{parent} {element.name}")]
-        room = f"Literal[{max(_ROOM, len(values))}]"
-        arguments = ", ".join([*keys[:1], values[0], room])
+            key_type = "u64" if one.type == "gtree" else ""
+            made = Class("struct", f"{one.name} element", 1, ())
+            element = self._module.add(made, f"{parent} {made.name}")
+        room = f"Literal[{max(_ROOM, *(len(each.children) for each in lists))}]"
+        arguments = ", ".join([*([key_type] if key_type else []), element, room])
         return Type(f"{_LISTS[one.type]}[{arguments}]", comment=note)
+
+    def _common(self, structs: Sequence[Field], parent: str, place: str) -> str | None:
+        """Return the name of the class of a list's elements or keys, or ``None``.
+
+        It is empty if there are none.
+        """
+        if not structs:
+            return ""
+        if all(one.type == "uint64" and not one.children for one in structs):
+            return "u64"
+        made = self._merged(structs, parent, place)
+        return made.annotation if made else None
+
+
+def _capacity(seen: int) -> int:
+    return max(_ROOM, 1 << (seen - 1).bit_length())
+
+
+def _guessed(seen: int, what: str) -> str:
+    return f"TODO: up to {seen} {what} in this stream, which does not say how many there can be."
+
+
+def _varray(element: Type, counter: str, seen: int) -> Type:
+    annotation = f"VArray[{element.annotation}, Literal[{_capacity(seen)}]]"
+    return Type(annotation, comment=_guessed(seen, "elements"), counter=("num", counter))
+
+
+def _vbuffer(kind: str, counter: str, seen: int) -> Type:
+    annotation = f"VBuffer[Literal[{_capacity(seen)}]]"
+    note = _guessed(seen, "bytes")
+    if kind in _MADE_BY:
+        note = f'{note} Of the type "{kind}"; {_MADE_BY[kind]}.'
+    return Type(annotation, comment=note, counter=("size", counter))
+
+
+def _bitmap(counter: str, seen: int) -> Type:
+    annotation = f"Bitmap[Literal[{_capacity(seen)}]]"
+    return Type(annotation, comment=_guessed(seen, "bits"), counter=("size", counter))
+
+
+def _bits_fit(bits: int, size: int) -> bool:
+    return -(-bits // 64) * 8 == size
 
 
 def _numbers(one: Field) -> Type:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..stream.sections import Section
@@ -54,6 +54,10 @@ class Type:
     """Whether a load depends on the default: QEMU compares it, or looks for NULLs in it."""
     options: tuple[str, ...] = ()
     comment: str = ""
+    counter: tuple[str, str] | None = None
+    """``num`` or ``size``, and the name of the field that counts the elements or bytes."""
+    flag: str = ""
+    """The name of the bool without which the stream lacks the field."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,9 @@ class Module:
         lines = docstring(
             f"The devices of {plain(origin)}, to start from.\n\n"
             "Each class loads and saves its section as it stands there. The stream does not "
-            "say which field counts another's elements (VArray, VBuffer), which version added "
-            "a field, or when a subsection is needed.",
+            "say which field counts another's elements and how many there can be (VArray, "
+            "VBuffer: both are guesses), which version added a field, or when a subsection is "
+            "needed.",
             "",
         )
         lines.append("")
@@ -125,6 +130,18 @@ class Module:
             lines += ["from typing import Literal", ""]
         lines += imports("qemu_vmstate", (used & _VOCABULARY) - {"Literal", "bool"} | {"Device"})
         return "\n".join([*lines, *classes, "", "", *_table(sections)]) + "\n"
+
+    def mark(self) -> tuple[int, int]:
+        """Return a mark for :meth:`forget`."""
+        return len(self._names), len(self._classes)
+
+    def forget(self, mark: tuple[int, int]) -> None:
+        """Drop the classes that were added since the mark."""
+        names, classes = mark
+        for key in list(self._names)[names:]:
+            del self._names[key]
+        for name in list(self._classes)[classes:]:
+            del self._classes[name]
 
     def _needed(self, roots: set[str]) -> set[str]:
         needed, more = set[str](), set(roots)
@@ -157,6 +174,7 @@ class Module:
         own = ATTRIBUTES[cls.base] | ATTRIBUTES["VMStruct"]
         taken = {*_VOCABULARY, *self._classes, *own}
         names: set[str] = set()
+        attributes: dict[str, str] = {}
         for member in cls.members:
             wire_name = _fitting(member.name)
             if wire_name in names:
@@ -165,15 +183,44 @@ class Module:
             room = WIDTH - len(f"    : {member.type.annotation} = field(")
             attribute = attribute_name(member.attribute or member.name, taken, room)
             taken.add(attribute)
-            lines += _declared(attribute, wire_name, member, used, cls.base)
+            references = _references(member.type, attributes)
+            attributes[member.name] = attribute
+            lines += _declared(attribute, wire_name, member, references, used, cls.base)
         return lines
 
 
-def _declared(attribute: str, name: str, member: Member, used: set[str], base: str) -> list[str]:
+def _references(type_: Type, attributes: Mapping[str, str]) -> list[str]:
+    """Return the options that name other fields, by their attributes."""
+    options = []
+    if type_.counter:
+        option, name = type_.counter
+        options.append(f'{option}="{attributes[name]}"')
+    if type_.flag:
+        options.append(_exists(f"state.{attributes[type_.flag]}"))
+    return options
+
+
+def _exists(flag: str) -> str:
+    option = f"field_exists=lambda state, _: bool({flag})"
+    # As one of several arguments, each on its own line.
+    indent = " " * 8
+    if len(f"{indent}{option},") > WIDTH:
+        option = f"field_exists=lambda state, _: bool(\n{indent}    {flag}\n{indent})"
+    return option
+
+
+def _declared(
+    attribute: str,
+    name: str,
+    member: Member,
+    references: Sequence[str],
+    used: set[str],
+    base: str,
+) -> list[str]:
     made = member.type
     used |= _tokens(made.annotation)
     lines = comment(made.comment) if made.comment else []
-    options = list(made.options)
+    options = [*references, *made.options]
     if attribute != name and not member.attribute:
         options.insert(0, f"name={quoted(name)}")
     is_row = "[" in made.annotation.removeprefix("Equal[")

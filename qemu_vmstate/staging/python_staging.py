@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -307,7 +308,10 @@ class PythonStaging(Staging):
             for path, cls in structs(self.cls, self.description.name)
             if cls_name in [base.__name__ for base in cls.__mro__]
         ]
-        here = [path for path in found if path.startswith(self._current)]
+        element = re.sub(r"\[\d+\]", "[]", self._current)  # as structs() has it
+        here = [
+            self._current + path.removeprefix(element) for path in found if path.startswith(element)
+        ]
         if len(here) == 1:
             exc.path = here[0]
         elif exc.path:

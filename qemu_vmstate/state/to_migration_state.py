@@ -25,6 +25,7 @@ __all__ = [
     "restore_without_undo",
     "undo_by_snapshot",
     "undo_of",
+    "undo_of_attributes",
 ]
 
 M = TypeVar("M", bound=HasLayout)
@@ -173,8 +174,7 @@ def undo_by_snapshot(value: Any, own_version: int) -> Undo:
     """
     snapshot = snapshot_if_possible(value)
     memory = copy.copy(value) if isinstance(value, _state.Memory) else None
-    attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
-    slots = {n: getattr(value, n) for n in _slots(type(value)) if hasattr(value, n)}
+    reset_attributes = undo_of_attributes(value)
 
     def roll_back() -> None:
         try:
@@ -183,13 +183,40 @@ def undo_by_snapshot(value: Any, own_version: int) -> Undo:
         finally:
             if memory is not None:
                 _state.assign(value, memory)
-            if attributes is not None:
-                now = vars(value)
-                now.update(attributes)
-                for name in now.keys() - attributes.keys():
-                    del now[name]
-            for name, attribute in slots.items():
-                object.__setattr__(value, name, attribute)
+            reset_attributes()
+
+    return roll_back
+
+
+def undo_of_attributes(value: Any) -> Undo:
+    """Return a function that lets the attributes of ``value`` refer to the objects of now.
+
+    It sets them without a ``__setattr__`` or setter of the class.
+    """
+    attributes = dict(vars(value)) if hasattr(value, "__dict__") else None
+    names = _slots(type(value))
+    slots = {n: getattr(value, n) for n in names if hasattr(value, n)}
+    # pydantic keeps private attributes, and the names of those that were set, in such slots.
+    records = [
+        (record, record.copy())
+        for name, record in slots.items()
+        if name.startswith("__") and type(record) in (dict, set)
+    ]
+
+    def roll_back() -> None:
+        if attributes is not None:
+            now = vars(value)
+            now.update(attributes)
+            for name in now.keys() - attributes.keys():
+                del now[name]
+        for name in names:
+            if name in slots:
+                object.__setattr__(value, name, slots[name])
+            elif hasattr(value, name):
+                object.__delattr__(value, name)
+        for record, before in records:
+            record.clear()
+            record.update(before)
 
     return roll_back
 
@@ -200,7 +227,8 @@ _slots_of: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDic
 def _slots(cls: type) -> tuple[str, ...]:
     """Return the names of the attributes that are slots."""
     if cls not in _slots_of:
-        found = (vars(base).items() for base in cls.__mro__)
+        # A member of a class in C can be read-only, or store another object than it was given.
+        found = (vars(base).items() for base in cls.__mro__ if "__slots__" in vars(base))
         _slots_of[cls] = tuple(
             name
             for items in found

@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 from ..errors import StreamError
+from .content import CONTENTS
 from .source import Source, shown
 
 __all__ = ["Budget", "Decoder", "Duplicates", "Field", "Value", "find"]
@@ -176,6 +177,7 @@ class Decoder:
         self._budget = budget
         self._find_end = find_end
         self._optional = optional_subsections
+        self._is_copy = False  # whether an element is read by the description of another one
 
     def described(self, description: Entry, where: str, depth: int = 0) -> tuple[Field, ...]:
         """Return the fields, then the subsections, of a description; *where* is for errors."""
@@ -189,6 +191,8 @@ class Decoder:
             group = list(grouped)
             seen += len(group)
             inner = f"{where}.{name}"
+            if self._is_copy and out and _is_counted(out[-1], group[0]):
+                group = [{**group[0], "size": out[-1].value}]
             if self._is_gap(group, inner):
                 later = [] if depth else [*entries[seen:], *subsections]
                 out.append(self._gap(name, later, inner, depth))
@@ -253,9 +257,11 @@ class Decoder:
             return self._numbers(name, kind, runs[0][1] or 1, where)
         elements: list[Field] = []
         for entry, count in runs:
-            for _ in range(count or 1):
+            for repeated in range(count or 1):
                 index = f"[{len(elements)}]"
+                was_copy, self._is_copy = self._is_copy, self._is_copy or repeated > 0
                 elements.append(self._one(entry, index, where + index, depth))
+                self._is_copy = was_copy
         return self._made(name, kind, begin, children=tuple(elements))
 
     def _runs(self, group: list[Entry], where: str) -> list[tuple[Entry, int | None]]:
@@ -493,6 +499,14 @@ class Decoder:
 
     def _malformed(self, where: str, reason: str) -> StreamError:
         return self._source.error(f"the description of {where} cannot be used: {reason}")
+
+
+def _is_counted(before: Field, entry: Entry) -> bool:
+    """Return whether *before* is the number of the bytes of *entry*, a content of this package's.
+
+    QEMU describes only the first struct of an array, and the contents of others have other sizes.
+    """
+    return entry.get("type") in CONTENTS and before.type == "uint32" and type(before.value) is int
 
 
 def _descriptions(entry: Entry) -> Sequence[Entry]:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from ..errors import StreamError
+from .content import CONTENTS, ContentError, Limit
 from .decoder import Field
 from .sections import Section, Stream
 from .source import printable
@@ -23,9 +24,12 @@ _RIGHT = {"offset", "size", "id", "instance", "version"}
 def as_json(stream: Stream, error: StreamError | None = None) -> dict[str, Any]:
     """Return all of a stream as values for JSON: bytes are hexadecimal digits, ints are exact.
 
+    Bytes of the types in ``CONTENTS`` are what they contain, or, where they cannot be read as that,
+    hexadecimal digits with an ``error``.
     *error* is the one that ended it, if it is only the beginning of one.
     """
     configuration = stream.configuration
+    limit = Limit()
     return {
         "path": stream.path,
         "container": stream.origin.container,
@@ -36,12 +40,12 @@ def as_json(stream: Stream, error: StreamError | None = None) -> dict[str, Any]:
         "configuration": configuration
         and {**asdict(configuration), "capabilities": list(configuration.capabilities)},
         "like": stream.like,
-        "sections": [_section(section) for section in stream],
+        "sections": [_section(section, limit) for section in stream],
         "error": error and str(error),
     }
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(section: Section, limit: Limit) -> dict[str, Any]:
     return {
         "kind": section.kind,
         "offset": section.offset,
@@ -55,11 +59,11 @@ def _section(section: Section) -> dict[str, Any]:
         "version_id": section.version_id,
         "opaque": section.opaque,
         "pages": section.pages and asdict(section.pages),
-        "fields": None if section.fields is None else [_field(f) for f in section.fields],
+        "fields": None if section.fields is None else [_field(f, limit) for f in section.fields],
     }
 
 
-def _field(field: Field) -> dict[str, Any]:
+def _field(field: Field, limit: Limit) -> dict[str, Any]:
     out: dict[str, Any] = {
         "name": field.name,
         "type": field.type,
@@ -71,10 +75,19 @@ def _field(field: Field) -> dict[str, Any]:
     if field.vmsd_name is not None:
         out["vmsd_name"] = field.vmsd_name
     if field.children:
-        out["fields"] = [_field(child) for child in field.children]
+        out["fields"] = [_field(child, limit) for child in field.children]
+    elif field.type in CONTENTS and isinstance(field.value, bytes):
+        out |= _content(field.type, field.value, limit)
     else:
         out["value"] = _value(field.value)
     return out
+
+
+def _content(type_: str, data: bytes, limit: Limit) -> dict[str, Any]:
+    try:
+        return {"value": CONTENTS[type_](data, limit)}
+    except ContentError as error:
+        return {"value": data.hex(), "error": f"the {type_} is shown as its bytes: {error}"}
 
 
 def _value(value: object) -> object:

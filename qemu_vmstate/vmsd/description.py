@@ -62,7 +62,8 @@ class VMStateDescription:
     ``minimum_version_id``, ``priority``, ``unmigratable`` and ``early_setup`` are the members of
     those names.  With ``asks_needed``, ``needed`` is the hook of the object.  ``base`` is
     the offset of the struct from C's opaque.  With ``owned``, opaque is an object's
-    staging struct, and the object decides which subsections are needed.  ``cdata``
+    staging struct, and the object decides which subsections are needed.  With ``nested``, it may be
+    that of an array's elements: if they can differ in size, QEMU describes each.  ``cdata``
     is the C struct, which lives as long as this object, as all that it points to.
     ``nested`` are the descriptions that its fields refer to, ``subsections`` those of
     its subsections.  ``packer``, a ``QvPacker *``, packs the struct, or is ``NULL`` if QEMU has
@@ -84,6 +85,7 @@ class VMStateDescription:
         asks_needed: bool = False,
         base: int = 0,
         owned: bool = False,
+        nested: bool = False,
     ) -> None:
         layout = cls.__layout__
         self.name = name
@@ -105,10 +107,13 @@ class VMStateDescription:
                 f"{name}: early_setup: this QEMU does not have it; QEMU has it since 8.0"
             )
         wire = layout.wire
-        self._fields = ffi.new("VMStateField[]", len(wire) + 1)
+        varying = int(nested and layout.varies)
+        self._fields = ffi.new("VMStateField[]", len(wire) + varying + 1)
         for c_field, info in zip(self._fields, wire, strict=False):
             self._describe(c_field, info)
-        lib().qv_end_of_list(ffi.addressof(self._fields, len(wire)))
+        if varying:
+            lib().qv_set_varying(ffi.addressof(self._fields, len(wire)))
+        lib().qv_end_of_list(ffi.addressof(self._fields, len(wire) + varying))
         self.cdata = ffi.new(
             "VMStateDescription *",
             {
@@ -290,7 +295,8 @@ def _nested(cls: type[VMStruct]) -> VMStateDescription:
     of_class, key = descriptions_of(cls), (are_packed(),)
     if key not in of_class:
         layout = cls.__layout__
-        made = VMStateDescription(cls, layout.name, layout.version_id, layout.minimum_version_id)
+        versions = layout.version_id, layout.minimum_version_id
+        made = VMStateDescription(cls, layout.name, *versions, nested=True)
         if are_packed():
             made.make_packer()
         # Only now, because another thread that finds it uses its packer.

@@ -2,8 +2,8 @@
 """The description of a device in the form of QEMU's ``-dump-vmstate``.
 
 ``dump_vmstate_vmsd()`` (migration/savevm.c) writes this form for the devices that are QOM classes.
-It is static, so the same walk over the same C structs is done here, but for ``VMSTATE_VALIDATE``,
-which no description of ours has.
+It is static, so the same walk over the same C structs is done here, but for what the declaration
+does not have.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def _dump_vmsd(description: VMStateDescription) -> dict[str, Any]:
     }
     field = vmsd.fields
     while field.name != ffi.NULL:
-        dump["Fields"].append(_dump_vmsf(field, nested))
+        # As QEMU, it leaves out the conditions.
+        if not field.flags & lib().VMS_MUST_EXIST:
+            dump["Fields"].append(_dump_vmsf(field, nested))
         field += 1
     if description.subsections:
         dump["Subsections"] = [_dump_vmsd(subsection) for subsection in description.subsections]
@@ -48,7 +50,7 @@ def _dump_vmsf(field: Any, nested: dict[int, VMStateDescription]) -> dict[str, A
     dump: dict[str, Any] = {
         "field": _text(field.name),
         "version_id": field.version_id,
-        "field_exists": field.field_exists != ffi.NULL,
+        "field_exists": lib().qv_field_asks(ffi.addressof(field[0])),
     }
     # QEMU 7.2 leaves it out; its checker ignores it.
     if field.flags & lib().VMS_ARRAY:

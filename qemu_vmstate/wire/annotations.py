@@ -330,8 +330,7 @@ class Packed(_Attribute[T, T], Generic[T, N]):
 
     A load decodes the declared type and nothing else.  A ``dict``, ``list``, ``set`` or
     ``bytearray`` of the attribute remains the same object and gets other contents; an object of
-    another class, or of a subclass, is replaced.  A save does not compare the object with the
-    declared type.
+    another class is replaced.  A save does not compare the object with the declared type.
 
     Raises ``InvalidError`` with the path for an object that cannot be saved or loaded, and
     ``DeclarationError`` for a type that msgspec does not support, and where msgspec is missing.

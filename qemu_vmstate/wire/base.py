@@ -80,6 +80,9 @@ class WireType:
     limits_own_count: ClassVar[bool] = False
     """Whether its memory has a count that C relies on."""
 
+    varies: Any = False
+    """Whether values of one version can differ in their size or their fields on the wire."""
+
     saved_as_newest: ClassVar[bool] = False
     """Whether QEMU saves its structs as of their newest version, whichever the field names."""
 
@@ -270,6 +273,11 @@ class FieldInfo:
         return self.options.version_id <= version_id
 
     @property
+    def varies(self) -> bool:
+        """Whether the size or the fields can differ in two structs of one version."""
+        return self.num is not None or bool(self.options.field_exists or self.type.varies)
+
+    @property
     def may_be_missing(self) -> bool:
         """Whether a stream may lack the field."""
         return bool(self.options.given("version_id", "field_exists"))
@@ -310,6 +318,11 @@ class Layout:
     def subsections(self) -> list[FieldInfo]:
         """The fields that are ``subsections`` in C, in wire order."""
         return [info for info in self.fields if info.type.is_subsection]
+
+    @property
+    def varies(self) -> bool:
+        """Whether two structs of one version can differ in their size or fields on the wire."""
+        return bool(self.subsections) or any(info.varies for info in self.wire)
 
     def walk(self, struct: Any, path: str, version_id: int) -> Iterator[tuple[str, int]]:
         """Yield the path and wire size of every scalar and buffer, in wire order.

@@ -11,12 +11,14 @@ from .record import defaults_of, record, replace
 
 if TYPE_CHECKING:
     import inspect
+    from dataclasses import KW_ONLY
 
 __all__ = ["FieldOptions", "field", "zeroed"]
 
 _MISSING: Any = object()
 
 _CONVERSIONS = ("into", "try_into", "clone", "length", "max_length", "count_type", "none")
+_FOREIGN = ("annotation", "attribute")
 
 
 class _Signature:
@@ -28,7 +30,9 @@ class _Signature:
         parameters = [
             inspect.Parameter(
                 name,
-                inspect.Parameter.KEYWORD_ONLY,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD
+                if name == "annotation"
+                else inspect.Parameter.KEYWORD_ONLY,
                 default=default,
                 annotation=owner.__annotations__[name],
             )
@@ -37,10 +41,12 @@ class _Signature:
         return inspect.Signature(parameters, return_annotation="Any")
 
 
-@record(kw_only=True, called="field")
+@record(called="field")
 class FieldOptions:
     """The options that :func:`field` was given."""
 
+    annotation: Any = _MISSING
+    _: KW_ONLY
     default: Any = _MISSING
     default_factory: Callable[[], Any] | None = None
     name: str | None = None
@@ -64,6 +70,7 @@ class FieldOptions:
     struct_version_id: int | None = None
     needed: bool | Callable[[Any], bool] | None = None
     err_hint: str | None = None
+    attribute: Any = None
 
     __signature__: ClassVar[_Signature] = _Signature()
 
@@ -82,16 +89,26 @@ class FieldOptions:
 
     def of_wire(self, **changes: Any) -> FieldOptions:
         """Return a copy without the options of a dataclass's attribute, and with ``changes``."""
-        rest = {name: getattr(NO_OPTIONS, name) for name in (*_CONVERSIONS, "default_factory")}
+        names = (*_FOREIGN, *_CONVERSIONS, "default_factory")
+        rest = {name: getattr(NO_OPTIONS, name) for name in names}
         return replace(self, **rest, **changes)
 
     def refuse_conversions(self, where: str) -> None:
-        """Raise ``DeclarationError`` for options that only a dataclass can have."""
+        """Raise ``DeclarationError`` for options that only a derived class can have."""
+        self.refuse_foreign(where)
         if self.given(*_CONVERSIONS):
             raise DeclarationError(
                 f"{where}: into, try_into, clone, length, max_length, count_type and none are for "
                 "dataclasses with @derive_to_migration_state; a layout class and a device have the "
                 "wire's own types"
+            )
+
+    def refuse_foreign(self, where: str) -> None:
+        """Raise ``DeclarationError`` for what only the fields of ``migrates()`` can have."""
+        if self.given(*_FOREIGN):
+            raise DeclarationError(
+                f"{where}: field() takes an annotation and attribute= in the fields of migrates(); "
+                "here the annotation goes behind the colon, and the value is in the attribute"
             )
 
     def __set_name__(self, owner: type, attribute: str) -> None:
@@ -129,7 +146,7 @@ def _with_parameters_of(
 
 
 @_with_parameters_of(FieldOptions)
-def field(**options: Any) -> Any:
+def field(annotation: Any = _MISSING, **options: Any) -> Any:
     """Return the options of a field, to be assigned to it in the class's body.
 
     ``default``: its initial value, with which a load begins too; one number fills
@@ -168,12 +185,14 @@ def field(**options: Any) -> Any:
     - ``struct_version_id``: the version of a struct (VMSTATE_VSTRUCT).
 
     ``into``, ``try_into``, ``clone``, ``length``, ``max_length``, ``count_type`` and ``none``
-    are for dataclasses; see :func:`~qemu_vmstate.derive_to_migration_state`.
+    are for dataclasses; see :func:`~qemu_vmstate.derive_to_migration_state`.  ``annotation``, the
+    only positional argument, and ``attribute`` are for the fields of
+    :func:`~qemu_vmstate.migrates`.
 
     Raises ``DeclarationError`` for both kinds of default; the class that has
     the field raises it for options that do not fit the annotation.
     """
-    made = FieldOptions(**options)
+    made = FieldOptions(annotation, **options)
     if made.default is not _MISSING and made.default_factory is not None:
         raise DeclarationError("field() takes default or default_factory, not both")
     return made

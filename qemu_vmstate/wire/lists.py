@@ -28,6 +28,7 @@ class ListType(Row):
     key: WireType | None = None
 
     memory_is_value = False
+    varies = True
     limits_own_count = True
     saved_as_newest = True
     live = False

@@ -16,6 +16,7 @@ class PointersType(Row):
 
     align = POINTER
     memory_is_value = False
+    varies = True
     options: ClassVar[frozenset[str]] = frozenset({"num", "multiply"})
 
     @property

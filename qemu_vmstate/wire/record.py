@@ -19,23 +19,26 @@ REQUIRED: Any = object()
 
 
 @dataclass_transform(frozen_default=True)
-def record(*, kw_only: bool = False, called: str | None = None) -> Callable[[type[T]], type[T]]:
+def record(*, called: str | None = None) -> Callable[[type[T]], type[T]]:
     """Return a decorator that makes a class one of immutable objects with its annotated fields.
 
-    ``kw_only``: the constructor takes keywords only.  ``called``: its name in errors, by default
-    the class's.
+    The constructor takes the fields behind a ``_: KW_ONLY`` as keywords only.  ``called``: its name
+    in errors, by default the class's.
     """
 
     def decorate(cls: type[T]) -> type[T]:
         fields: dict[str, Any] = {}
         for base in reversed(cls.__mro__[1:]):
             fields |= base.__dict__.get("__record__", {})
+        positional = None
         for name, hint in cls.__annotations__.items():
-            if not str(hint).startswith("ClassVar"):
+            if str(hint).endswith("KW_ONLY"):
+                positional = tuple(fields)
+            elif not str(hint).startswith("ClassVar"):
                 fields[name] = cls.__dict__.get(name, REQUIRED)
         made: Any = cls
         made.__record__ = fields
-        made.__record_positional__ = () if kw_only else tuple(fields)
+        made.__record_positional__ = tuple(fields) if positional is None else positional
         made.__record_called__ = called or cls.__name__
         for name, method in _METHODS.items():
             setattr(made, name, method)

@@ -37,6 +37,11 @@ class Row(WireType):
         return bool(self.element.live)
 
     @property
+    def varies(self) -> bool:
+        """Whether an element can differ from another one in its size or fields."""
+        return bool(self.element.varies)
+
+    @property
     def inline_struct(self) -> type[Any] | None:
         """The ``inline_struct`` of the elements."""
         return self.element.inline_struct

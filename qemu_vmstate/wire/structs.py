@@ -49,6 +49,11 @@ class StructType(WireType):
         return self.layout.align
 
     @property
+    def varies(self) -> bool:
+        """Whether two structs of the class can differ in their size or fields."""
+        return self.layout.varies
+
+    @property
     def inline_struct(self) -> type[Any] | None:
         """The class itself."""
         return self.cls

@@ -40,6 +40,28 @@ def process_rows(
     ]
 
 
+def state_rows(
+    state: str, operation: str, ours: dict[str, float], msgspec_us: float | None = 10.0
+) -> list[Row]:
+    """Return the rows of a Python state whose conversions take so many microseconds.
+
+    A device takes twice as long as the conversion, and pickle 20 us.
+    """
+    others = {"pickle": 20.0} | ({} if msgspec_us is None else {"msgspec": msgspec_us})
+    return [
+        {
+            "state": state,
+            "path": path,
+            "op": operation,
+            "us": us,
+            **{f"ratio_to_{to}": us / others[to] for to in others},
+            "noise": 0.01,
+            **({"device_us": 2 * us} if path in ours else {}),
+        }
+        for path, us in (ours | others).items()
+    ]
+
+
 def vm_rows(devices: int, busy: int, times: dict[str, float], incoming: bool = True) -> list[Row]:
     """Return the rows of VMs in which the devices of each path take so many milliseconds."""
     return [
@@ -75,11 +97,13 @@ def result(
     in_process: list[Row] | None = None,
     vm: list[Row] | None = None,
     microbenchmarks: list[Row] | None = None,
+    python_state: list[Row] | None = None,
 ) -> dict[str, Any]:
     """Return a result with these rows."""
     return {
         "machine": {"cpu": "abacus", "cores": 1},
         "in_process": in_process or [],
+        "python_state": python_state or [],
         "vm": vm or [],
         "microbenchmarks": microbenchmarks or [],
     }
@@ -88,6 +112,8 @@ def result(
 def everything(serializers: dict[str, float] = SERIALIZER_US) -> dict[str, Any]:
     """Return a result with rows of every kind."""
     ours = {"native": 2.0, "fast path": 4.0, "derived": 6.0}
+    has_msgspec = "msgspec dataclass" in serializers
+    forms = {"typed": 12.0} | ({"Packed": 11.0} if has_msgspec else {})
     shapes = {"4 u32": 16, "32 u32": 128, "buffer 128 B": 128, "buffer 64 KiB": 65536}
     return result(
         [
@@ -112,4 +138,9 @@ def everything(serializers: dict[str, float] = SERIALIZER_US) -> dict[str, Any]:
             )
         ],
         [figure("import", "asyncio", "ms", 30.0)],
+        [
+            row
+            for operation in ("save", "load")
+            for row in state_rows("session", operation, forms, 10.0 if has_msgspec else None)
+        ],
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from qemu_vmstate import save
 from qemu_vmstate.bench.native import ffi, lib
+from qemu_vmstate.bench.python_state import STATES, conversions, python_states, whole_calls
 from qemu_vmstate.bench.samples import Samples, rounds
-from qemu_vmstate.bench.serializers import pickled, serializers
+from qemu_vmstate.bench.serializers import message_pack, pickle_of, pickled, serializers
 from qemu_vmstate.bench.shapes import PATHS, SHAPES, Python, ReferenceDevice
 
 SMALL = [name for name in SHAPES if "MiB" not in name]
@@ -90,6 +92,50 @@ def test_pickle_is_given_the_same_state() -> None:
     states = pickled(SHAPES["4 u32"]()).states
     assert len(states) == 1
     assert vars(states[0]) == dict.fromkeys(["r0", "r1", "r2", "r3"], 0x11223344)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as builtin objects, whatever the classes of its dataclasses are."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_all_are_given_the_same_python_state(name: str) -> None:
+    value, annotation, states = STATES[name]()
+    assert list(states) == ["typed", "Packed"]
+    for state in states.values():
+        assert plain(getattr(state, "value", state)) == plain(value)
+    assert message_pack(value, annotation).load() == value
+    assert pickle_of(value).load() == value
+    for item in value if isinstance(value, list) else [value]:
+        assert not hasattr(item, "Migrated")
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_timed_conversions_and_calls_restore_a_python_state(name: str) -> None:
+    for state in STATES[name]().states.values():
+        before = plain(state)
+        for calls in (conversions(state), whole_calls(state)):
+            for attribute in vars(state):
+                setattr(state, attribute, None)
+            assert calls.load() > 0
+            assert plain(state) == before
+
+
+def test_python_states_have_rows_of_each_form_and_serializer() -> None:
+    rows = list(python_states(3, 0.1, ["session"]))
+    paths = ["typed", "Packed", "pickle", "msgspec"]
+    assert [(row["op"], row["path"]) for row in rows] == [
+        (operation, path) for operation in ("save", "load") for path in paths
+    ]
+    for row in rows:
+        assert row["us"] > 0
+        assert row["ratio_to_pickle"] == 1 or row["path"] != "pickle"
+        assert row["ratio_to_msgspec"] == 1 or row["path"] != "msgspec"
+        # A device takes longer than its conversion.
+        assert row.get("device_us", row["us"] + 1) > row["us"]
 
 
 def test_turns_alternate_and_ratios_are_those_of_a_turn() -> None:

@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 
 from qemu_vmstate.bench.budgets import Budget, budgets, ratio_text
+from qemu_vmstate.bench.python_state import STATES
 from qemu_vmstate.bench.shapes import SHAPES
 
-from .results import REFERENCE_US, SERIALIZER_US, figure, process_rows, result, vm_rows
+from .results import (
+    REFERENCE_US,
+    SERIALIZER_US,
+    figure,
+    process_rows,
+    result,
+    state_rows,
+    vm_rows,
+)
 
 BELOW, ABOVE = 0.99, 1.01
 
@@ -62,6 +71,39 @@ def test_derived_dataclasses_are_at_par_with_msgspec(shape: str, operation: str)
     without = process_rows(shape, operation, {"derived": 1.0}, {"pickle": 20.0})
     assert [budget.limit for budget in budgets(result(without))] != []
     assert not [budget for budget in budgets(result(without)) if "msgspec" in budget.limit]
+
+
+@pytest.mark.parametrize("operation", ["save", "load"])
+@pytest.mark.parametrize(("form", "most"), [("typed", 1.5), ("Packed", 1.2)])
+@pytest.mark.parametrize("state", STATES)
+def test_conversions_of_python_state_take_little_more_than_msgspec(
+    state: str, form: str, most: float, operation: str
+) -> None:
+    what, limit = f"{form}, {state}, {operation}", f"{most:.2f} x msgspec"
+    for factor in (BELOW, ABOVE):
+        rows = result(python_state=state_rows(state, operation, {form: 10 * most * factor}))
+        if (form, state) == ("Packed", "bytes of 64 KiB"):
+            assert budgets(rows) == []
+        else:
+            assert judged(rows, what, limit) == (factor == BELOW)
+    without = result(python_state=state_rows(state, operation, {form: 1.0}, None))
+    assert not [budget for budget in budgets(without) if "msgspec" in budget.limit]
+
+
+@pytest.mark.parametrize("form", ["typed", "Packed"])
+def test_every_python_state_but_bytes_is_converted_faster_than_by_pickle(form: str) -> None:
+    bytes_ = state_rows("bytes of 64 KiB", "load", {form: 99.0}, None)
+    fast = state_rows("session", "save", {form: 1.0}, None)
+    for factor in (BELOW, ABOVE):
+        slow = state_rows("dict of 100 str to int", "load", {form: 20 * factor}, None)
+        assert budgets(result(python_state=bytes_ + fast + slow)) == [
+            Budget(
+                f"{form}, save and load, slowest Python state",
+                "1.00 x pickle",
+                f"{factor:.2f} (load of dict of 100 str to int)",
+                factor == BELOW,
+            )
+        ]
 
 
 def test_no_shape_is_slower_than_the_reference_device() -> None:

@@ -37,6 +37,16 @@ def test_tables_have_every_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     # 6 us beside 20, 10 and 5.
     assert others[1][2:6] == ["0.30", "0.60", "1.20", "6.00 us"]
+    states = printed["Python state beside serializers: ratio of the conversion"]
+    assert states[0] == [
+        *("state", "op", "typed to msgspec", "to pickle", "Packed to msgspec", "to pickle"),
+        *("typed", "Packed", "msgspec", "pickle", "typed device", "Packed device"),
+    ]
+    # 12 and 11 us beside 10 and 20, and the devices twice as much.
+    assert states[1] == [
+        *("session", "save", "1.20", "0.60", "1.10", "0.55"),
+        *("12.00 us", "11.00 us", "10.00 us", "20.00 us", "24.00 us", "22.00 us"),
+    ]
     destination = printed["In a VM, destination: ratio (first hook to last; to running, ms)"]
     # A hundredth, a two-hundredth and a fiftieth of 1,000, and 1; twice that until it runs.
     assert destination[1] == [
@@ -54,7 +64,9 @@ def test_tables_without_msgspec_and_destinations(capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "msgspec" not in printed
     assert "destination" not in printed
-    assert "to pickle" in printed
+    states = tables(printed)["Python state beside serializers: ratio of the conversion"]
+    assert states[0] == ["state", "op", "typed to pickle", "typed", "pickle", "typed device"]
+    assert states[1] == ["session", "save", "0.60", "12.00 us", "20.00 us", "24.00 us"]
 
 
 def test_the_picture_is_small_legible_and_the_same_again(tmp_path: Path) -> None:

@@ -3,6 +3,11 @@
 #include "internal.h"
 
 /* ------------------------------------------- variable lengths, in structs too */
+static bool always(void *opaque, int version_id)
+{
+    return true;
+}
+
 static const VMStateDescription vmstate_channel = {
     .name = "channel",
     .version_id = 1,
@@ -11,6 +16,8 @@ static const VMStateDescription vmstate_channel = {
         VMSTATE_BOOL(active, Channel),
         VMSTATE_UINT16(used, Channel),
         VMSTATE_VARRAY_UINT16_UNSAFE(fifo, Channel, used, 0, vmstate_info_uint16, uint16_t),
+        /* Without a condition, QEMU describes an array of channels by the first one. */
+        VMSTATE_VALIDATE("", always),
         VMSTATE_END_OF_LIST()
     }
 };
@@ -157,6 +164,34 @@ static const VMStateDescription vmstate_cells = {
     }
 };
 
+/* --------------------------------------- bytes after their number, in structs too */
+static const VMStateDescription vmstate_message = {
+    .name = "message",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT8(a, Message),
+        VMSTATE_UINT32(n, Message),
+        VMSTATE_VBUFFER_UINT32(data, Message, 0, NULL, n),
+        VMSTATE_UINT16(b, Message),
+        /* Each message of an array is described, as the channels are. */
+        VMSTATE_VALIDATE("", always),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+static const VMStateDescription vmstate_mailbox = {
+    .name = "mailbox",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_STRUCT(first, Mailbox, 0, vmstate_message, Message),
+        VMSTATE_UINT8(c, Mailbox),
+        VMSTATE_STRUCT_ARRAY(rest, Mailbox, 2, 0, vmstate_message, Message),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
 /* -------------------------------------------------------------------- versions */
 static const VMStateDescription vmstate_grown_pair = {
     .name = "pair",
@@ -190,6 +225,8 @@ static Device devices[] = {
     DEVICE(mixed, Mixed),
     DEVICE(subs, Subs),
     DEVICE(cells, Cells),
+    DEVICE(message, Message),
+    DEVICE(mailbox, Mailbox),
     DEVICE(grown, Grown),
 };
 

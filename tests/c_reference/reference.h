@@ -151,4 +151,7 @@ typedef struct Subs {
 typedef struct Cell { uint8_t kind; uint32_t value; } Cell;
 typedef struct Cells { Cell cells[3]; uint8_t end; } Cells;
 
+typedef struct Message { uint8_t a; uint32_t n; uint8_t *data; uint16_t b; } Message;
+typedef struct Mailbox { Message first; uint8_t c; Message rest[2]; } Mailbox;
+
 typedef struct Grown { uint8_t a; uint16_t b; uint32_t c; uint8_t d; Pair old, now; } Grown;

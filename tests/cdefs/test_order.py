@@ -12,10 +12,10 @@ CDEFS = Path(__file__).resolve().parents[2] / "cdefs"
 
 # From the bottom up; the files in one row are independent of each other.
 BRIDGE = (
-    ("symbols", "shim_abi", "stack_switch", "byte_order"),
+    ("symbols", "shim_abi", "stack_switch", "byte_order", "numbered"),
     ("qemu",),
     ("bql", "python_call", "object_class", "migration_error", "memory_file", "timer"),
-    ("vmstate_infos", "object", "bridge_functions"),
+    ("vmstate_infos", "object", "bridge_functions", "varying"),
     ("struct_packer",),
     ("struct_save", "struct_json"),
     ("struct_load",),

@@ -524,3 +524,15 @@ def test_migrated_shows_the_fields_of_each_form() -> None:
         "num_a": 1,
         "a": [{"size_key": 2, "key": b"ab", "value": 1}],
     }
+
+
+def test_elements_that_a_snapshot_left_behind_are_reset() -> None:
+    cls = one(list[Annotated[str, field(max_length=4)]], ["a", "b", "c"], max_length=8)
+    state = cls()
+    migrated = state.to_migration_state()
+    state.a[:] = ["z"]
+    state.snapshot_migration_state(migrated)
+    migrated.a = [migrated.a[0]]
+    migrated.num_a = 3
+    values = [bytes(element.value) for element in migrated.a]
+    assert values == [b"z", b"", b""]

@@ -239,6 +239,12 @@ def test_attributes_that_python_computes_are_asked() -> None:
     state = Fallback(1, 2)
     del state.first
     assert save(Mutex(state)) == struct.pack(">Bi", 9, 2)
+    del state.second  # reading it raises a KeyError now
+    undo = getattr(state, "__undo_migrated_state__")(1)  # noqa: B009 - not declared
+    load(Mutex(state), struct.pack(">Bi", 7, 8))
+    assert vars(state) == {"first": 7, "second": 8}
+    undo()
+    assert vars(state) == {}
 
     class Property(Small):
         @property

@@ -92,8 +92,13 @@ class Bare:
 def test_missing_attribute_is_named_in_a_traceback_of_the_generated_source() -> None:
     bare: Any = Bare(1, 2)
     del bare.second
-    with pytest.raises(AttributeError, match="second") as caught:
+    with pytest.raises(
+        InvalidError,
+        match=r"^BareMigration\.second: the value cannot be read, because of AttributeError: "
+        r"'Bare' object has no attribute 'second'; set it first$",
+    ) as caught:
         bare.to_migration_state()
+    assert isinstance(caught.value.__cause__, AttributeError)
     shown = "".join(traceback.format_exception(caught.value))
     assert 'File "<derived ToMigrationState of tests.derive.test_refused_values.Bare>"' in shown
     assert "_pack0(target, self.first, self.second)" in shown

@@ -67,8 +67,8 @@ def test_a_whole_machine_without_an_emulator(tmp_path: Path) -> None:
     natives = [f"in process {native.qemu}" for native in packaged_natives()]
     assert [*checks] == [
         *("Python", "libpython", "platform", "native parts", *natives),
-        *("extra vm", "extra zstd", "extra build", "extra bench", "/dev/kvm", "sockets"),
-        "emulators",
+        *("extra vm", "extra packed", "extra zstd", "extra build", "extra bench"),
+        *("/dev/kvm", "sockets", "emulators"),
     ]
     for name in ("Python", "libpython", "platform", "native parts", *natives, "sockets"):
         assert checks[name]["status"] == "ok", checks[name]
@@ -109,7 +109,7 @@ def test_without_qemu_qmp_no_vm_is_tried(tmp_path: Path) -> None:
 def test_extras_that_are_missing_are_warnings() -> None:
     begin = hide("zstandard", "compression", "mesonbuild", "matplotlib", "msgspec", "rich")
     checks = checks_of(doctor("--json", "/none", begin=begin))
-    for name in ("zstd", "build", "bench"):
+    for name in ("packed", "zstd", "build", "bench"):
         check = checks[f"extra {name}"]
         assert check["status"] == "warning"
         assert f"-m pip install 'qemu-vmstate[{name}]'" in check["remedy"]

@@ -29,7 +29,7 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
-    assert list(result) == ["machine", "in_process", "vm", "microbenchmarks"]
+    assert list(result) == ["machine", "in_process", "python_state", "vm", "microbenchmarks"]
     assert result["machine"]["qemu"].startswith("QEMU emulator version")
     every_path = {"reference", "native", "fast path", "derived"}
     every_path |= {"pickle", "msgspec dataclass", "msgspec Struct"}
@@ -46,6 +46,9 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
         for path in ("reference", "pickle", "msgspec dataclass"):
             if row["path"] == path:
                 assert row[f"ratio_to_{path.replace(' ', '_')}"] == 1
+    paths = ("typed", "Packed", "pickle", "msgspec")
+    cells = {(row["state"], row["path"], row["op"]) for row in result["python_state"]}
+    assert cells == {("session", path, op) for path in paths for op in ("save", "load")}
     combinations = {(row["devices"], row["path"], row["busy_threads"]) for row in result["vm"]}
     vm_paths = ("reference", "native", "fast path")
     assert combinations == {
@@ -72,6 +75,7 @@ def test_json_and_picture(emulator: Emulator, tmp_path: Path) -> None:
     judged = {budget.what for budget in budgets(result)}
     assert judged >= {what for what, _ in figures if what.endswith("attribute")}
     assert judged >= {"native, buffer 128 B, save", "import", "save() call, 32 u32"}
+    assert judged >= {"Packed, session, load", "typed, save and load, slowest Python state"}
     assert picture.read_text().lstrip().startswith("<?xml")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ..pages import PAGES, README, blocks
 from ..vm.pytest_runs import run_pytest
-from .conftest import CHECKOUT, Emulator
+from .conftest import CHECKOUT, Emulator, StartVM, script
 
 WITH_VMS = [page for page in PAGES if blocks(page, "python vm-script")]
 WITH_TESTS = [page for page in PAGES if blocks(page, "python vm-test")]
@@ -53,6 +53,14 @@ def test_the_test_passes_as_shown(working_folder: Emulator, page: Path, tmp_path
     status, output = run_pytest(tmp_path, files)
     assert status == 0, output
     assert " passed" in output
+
+
+@pytest.mark.guest
+def test_the_plugin_is_called_as_shown(start: StartVM, emulator: Emulator, tmp_path: Path) -> None:
+    (code,) = blocks(CHECKOUT / "docs" / "vms.md", "python vm-plugin")
+    extra = [*emulator["args"], "-m", "16", "-smp", "2"]
+    vm = start(script=script(tmp_path, code), machine="pc", extra=extra)
+    vm.wait_until(lambda: vm.python.eval("sorted(vcpus)") == [0, 1] or None, "both virtual CPUs")
 
 
 def test_the_command_starts_it_as_shown(working_folder: Emulator, shim: str) -> None:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from qemu_vmstate.stream.sections import Section, Stream
 from qemu_vmstate.vm.machine import DISK_NODE
 from qemu_vmstate.vm.vm import VM, VMLaunchError
 
-from .conftest import DEMO, Emulator, StartVM
+from .conftest import DEMO, SCRIPTS, Emulator, StartVM, environment, source_of
 
 FORMATS = {
     "bool": "?",
@@ -158,6 +161,30 @@ def test_every_machine_is_read_completely(
         leaves = sum(not f.children for s in devices for f in s.walk())
         record_property(name, f"{len(devices)} devices, {leaves} fields")
         assert (len(devices) >= 2) if name == "none" else (leaves > 200)
+
+
+def test_entries_of_several_sizes_are_read_by_qemus_script_too(
+    start: StartVM, emulator: Emulator, tmp_path: Path
+) -> None:
+    file = tmp_path / "table.mig"
+    start(script=SCRIPTS / "table.py").migrate_to_file(file)
+    stream = read(file)
+    check(stream, file.read_bytes())
+    section = stream.section("table")
+    for index in range(1000):
+        assert section.field(f"state.table[{index}].key").value == b"k" * (index % 60)
+    (build,) = (
+        tree["build"] for tree in environment()["trees"] if tree["version"] == emulator["native"]
+    )
+    script = source_of(build) / "scripts" / "analyze-migration.py"
+    command = [sys.executable, str(script), "-d", "state", "-f", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-600:]
+    sections = json.loads(done.stdout)
+    (printed,) = (found for name, found in sections.items() if name.startswith("table ("))
+    assert printed["after"] == "0xaabbccdd"
+    table = [entry["key"] for entry in printed["state"]["table"]]
+    assert table == [(b"k" * (index % 60)).hex(" ") for index in range(1000)]
 
 
 def test_the_demos_fields_are_those_of_its_state(

@@ -46,6 +46,7 @@ from qemu_vmstate import (
     u64,
     zeroed,
 )
+from qemu_vmstate.process_memory import resident_memory
 
 from ..release import loads_null, release
 
@@ -86,6 +87,102 @@ def test_a_shorter_array_leaves_nothing_behind() -> None:
     state = Counted(items=[Item(a=1), Item(a=2), Item(a=3)])
     state.items = [Item(a=1)]
     assert state == Counted(items=[Item(a=1)])
+
+
+class TwoCounted(VMStruct):
+    n: u8 = 0
+    items: VArray[Item, Literal[3]] = field(num="n")
+    numbers: VArray[u16, Literal[3]] = field(num="n")
+
+
+class Around(VMStruct):
+    number: u8 = 0
+    inner: Counted = zeroed()
+    queue: QTailQ[Counted, Literal[2]] = zeroed()
+
+
+def lowered(state: Any) -> Any:
+    """Return a state whose three items are hidden by its count."""
+    state.items = [Item(a=1), Item(a=2), Item(a=3)]
+    state.n = 0
+    return state
+
+
+def through_bytes(state: Any) -> Any:
+    return pickle.loads(pickle.dumps(lowered(state)))
+
+
+def through_a_copy(state: Any) -> Any:
+    return copy.copy(lowered(state))
+
+
+def through_an_outer_struct(state: Any) -> Any:
+    return Around(inner=lowered(state)).inner
+
+
+def through_an_inner_struct(state: Any) -> Any:
+    around = Around(inner=state)
+    lowered(around.inner)
+    return around.inner
+
+
+def through_a_list(state: Any) -> Any:
+    return Around(queue=[Counted(), lowered(state)]).queue[1]
+
+
+def through_an_element(state: Any) -> Any:
+    around = Around(queue=[Counted()])
+    around.queue[0] = lowered(state)
+    return around.queue[0]
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        *(lowered, through_bytes, through_a_copy, through_an_outer_struct),
+        *(through_an_inner_struct, through_a_list, through_an_element),
+    ],
+)
+def test_items_that_a_lower_count_has_hidden_do_not_come_back_behind_others(way: Any) -> None:
+    state = way(Counted())
+    state.items = [Item(a=9)]
+    assert state == Counted(items=[Item(a=9)])
+    state.n = 3
+    assert list(state.items) == [Item(a=9), Item(), Item()]
+
+
+def test_a_number_that_counts_two_arrays_hides_items_of_both() -> None:
+    state = TwoCounted(items=[Item(a=1)] * 3, numbers=[4, 5, 6])
+    state.items = []
+    state.numbers = [7]
+    assert state == TwoCounted(numbers=[7])
+    state.n = 3
+    assert list(state.items) == [Item()] * 3
+    assert list(state.numbers) == [7, 0, 0]
+
+
+def test_items_stay_when_the_count_is_lowered_and_raised() -> None:
+    state = lowered(Counted())
+    state.n = 2
+    assert [item.a for item in state.items] == [1, 2]
+
+
+def test_an_assignment_takes_no_memory_for_the_room_of_the_array() -> None:
+    class Zero(VMStruct):
+        a: u32 = 0
+
+    class Large(VMStruct):
+        size: u32 = 0
+        data: VBuffer[Literal[0x4000000]] = field(size="size")
+        n: u32 = 0
+        items: VArray[Zero, Literal[0x1000000]] = field(num="n")
+
+    state = Large()
+    before = resident_memory()
+    for length in (3, 4, 2):
+        state.data = bytes(length)
+        state.items = [Zero()] * length
+    assert resident_memory() - before < 4 << 20
 
 
 @pytest.mark.parametrize("items", [[Item()] * 4, [1], [None], 5])

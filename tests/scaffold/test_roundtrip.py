@@ -72,6 +72,8 @@ PARTS: list[tuple[bytes, Any]] = [
     (b"\7\0\2", entry("v", "vstruct", 3) | POINT | {"version": 4}),
     (b"\x30\x30", entry("none", "nullptr", 1, array_len=2)),
     (b"\x05\x06", entry("custom", "tlb_entry", 2)),
+    (be32(3), entry("size_packed", "uint32", 4)),
+    (b"\xa2ab", entry("packed", "messagepack", 3)),
     (b"\3\0\4", entry("mixed", "struct", 3, index=0, struct=POINT)),
     (
         b"\3\0\4" + sub("point/z", b"\5"),

@@ -16,6 +16,7 @@ from qemu_vmstate import (
     Device,
     Migratable,
     Mutex,
+    Packed,
     VMStruct,
     derive_to_migration_state,
     field,
@@ -57,6 +58,8 @@ class Ticks(DerivedState):
     timers: list[Timer] = field(default_factory=list, length=2)
     regs: Regs = field(default_factory=Regs, clone=True)
     cache: dict[str, int] = field(default_factory=dict, omit=True)
+    table: Packed[dict[str, list[Timer]], Literal[65536]] = field(default_factory=dict)
+    peers: Packed[set[str] | None, Literal[4096]] = field(default=None)
 
 
 class Clock(Device, name="clock"):
@@ -81,6 +84,15 @@ assert_type(ticks.deadline, int | None)
 assert_type(ticks.timers[0].count, int)
 assert_type(ticks.regs.config, int)
 assert_type(ticks.cache, dict[str, int])
+assert_type(ticks.table, dict[str, list[Timer]])
+assert_type(ticks.peers, set[str] | None)
+ticks.table["rx"] = [Timer(1)]
+ticks.table = {"rx": [Timer(1)]}
+ticks.peers = {"a"}
+ticks.table["rx"] = 1  # type: ignore[assignment]
+ticks.table = {"rx": 1}  # type: ignore[dict-item]
+ticks.peers = {1}  # type: ignore[arg-type]
+Ticks(table=3)  # type: ignore[arg-type]
 assert_type(Ticks.Migrated, type[Any])
 assert_type(ticks.to_migration_state(), Any)
 ticks.mode = 1  # type: ignore[assignment]

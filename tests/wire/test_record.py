@@ -26,8 +26,10 @@ class Named(Point):
     name: str = "n"
 
 
-@record(kw_only=True, called="options")
+@record(called="options")
 class Options:
+    leading: int = 0
+    _: dataclasses.KW_ONLY
     first: int = 1
 
 
@@ -84,10 +86,10 @@ def test_wrong_arguments_are_type_errors_as_a_dataclasss(
 
 
 def test_keywords_only_and_the_name_in_errors() -> None:
-    assert Options(first=3).first == 3
+    assert Options(5, first=3) == Options(leading=5, first=3)
     make: Any = Options
-    with pytest.raises(TypeError, match=r"^options\(\) takes 0 positional arguments, but 1 were"):
-        make(3)
+    with pytest.raises(TypeError, match=r"^options\(\) takes 1 positional arguments, but 2 were"):
+        make(5, 3)
     with pytest.raises(TypeError, match=r"^options\(\) got an unexpected keyword argument 'other'"):
         make(other=3)
 
