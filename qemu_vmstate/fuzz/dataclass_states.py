@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from .foreign_states import foreign
 from .forms import ClassLimits, FormDrawing
 from .layouts import INTEGERS, Layout, LayoutDrawing
 
-__all__ = ["derived"]
+__all__ = ["derived", "foreign_state"]
 
 _NUMBERS = tuple(INTEGERS)
 _UNSIGNED = tuple(name for name, scalar in INTEGERS.items() if scalar.low == 0)
@@ -24,14 +25,7 @@ def derived(drawing: LayoutDrawing, wire: str | None, depth: int) -> str:
         rng = drawing.rng
         limits = ClassLimits(rng.choice(_NUMBERS), rng.choice((1, 2, 4)))
         cls.lines.append(f"DRAWN = ({limits.int_type}, {limits.max_length})")
-    forms = FormDrawing(
-        drawing,
-        limits,
-        (
-            lambda depth: derived(drawing, None, depth),
-            lambda depth: drawing.struct(depth, simple=drawing.chance(0.4)).name,
-        ),
-    )
+    forms = _forms(drawing, limits)
     leaves = 4 * (_scalar,) + (_optional, _enum, _address, _narrowed, _list, _bytes, _array, _tuple)
     for _ in range(drawing.rng.choice((1, 2, 3, 4, 6, 9))):
         if drawing.left > 0 or not cls.fields:
@@ -52,6 +46,20 @@ def derived(drawing: LayoutDrawing, wire: str | None, depth: int) -> str:
     ]
     drawing.sources.append("\n".join([*head, *(f"    {line}" for line in cls.lines)]))
     return cls.name
+
+
+def foreign_state(drawing: LayoutDrawing, wire: str | None, depth: int) -> str:
+    """Draw a class for ``migrates()`` and return its name."""
+    return foreign(drawing, wire, _forms(drawing, None), depth)
+
+
+def _forms(drawing: LayoutDrawing, limits: ClassLimits | None) -> FormDrawing:
+    structs = (
+        lambda depth: derived(drawing, None, depth),
+        lambda depth: foreign_state(drawing, None, depth),
+        lambda depth: drawing.struct(depth, simple=drawing.chance(0.4)).name,
+    )
+    return FormDrawing(drawing, limits, structs)
 
 
 def _form(drawing: LayoutDrawing, cls: Layout, forms: FormDrawing, depth: int) -> None:
@@ -147,8 +155,9 @@ def _tuple(drawing: LayoutDrawing, cls: Layout) -> None:
 
 def _inner(drawing: LayoutDrawing, depth: int) -> tuple[str, list[str]]:
     """Draw a nested state, and return the name of its class and options for it."""
-    if drawing.chance(0.5):
-        return derived(drawing, None, depth + 1), []
+    if drawing.chance(0.6):
+        draw = drawing.rng.choice((derived, derived, derived, foreign_state))
+        return draw(drawing, None, depth + 1), []
     name = drawing.struct(depth + 1, simple=drawing.chance(0.4)).name
     return name, ["clone=True"] if drawing.chance(0.3) else []
 

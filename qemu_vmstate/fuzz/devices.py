@@ -13,7 +13,7 @@ from typing import Any
 
 import qemu_vmstate
 
-from .dataclass_states import derived
+from .dataclass_states import derived, foreign_state
 from .forms import IMPORTS
 from .layouts import FLOAT_NAMES, SCALAR_NAMES, Layout, LayoutDrawing
 
@@ -76,7 +76,7 @@ class _DeviceDrawing(LayoutDrawing):
         if self.chance(0.25):
             if IMPORTS not in self.sources:
                 self.sources.insert(0, IMPORTS)
-            return derived(self, wire, depth)
+            return self.rng.choice((derived, derived, foreign_state))(self, wire, depth)
         inner = self.struct(depth, wire, simple)
         return inner.name if self.chance(0.6) else self.custom(inner)
 
@@ -113,7 +113,8 @@ class _DeviceDrawing(LayoutDrawing):
     def of_derived_states(self) -> Drawn:
         """Draw a derived dataclass, or a device with some, of which one may refuse a load."""
         self.sources.append(IMPORTS)
-        names = [derived(self, None, 0) for _ in range(self.rng.choice((1, 1, 2)))]
+        draws = [self.rng.choice((derived, derived, derived, foreign_state)) for _ in range(2)]
+        names = [draw(self, None, 0) for draw in draws[: self.rng.choice((1, 1, 2))]]
         if len(names) == 1:
             self.sources.append(f"def make():\n    return Migratable(Mutex({names[0]}()))")
             return Drawn("\n\n".join(self.sources) + "\n", "make")

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import enum
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -16,7 +15,7 @@ from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Address
 from os import fsdecode
 from pathlib import Path, PureWindowsPath
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 from uuid import UUID
 
 from ..derive.converters import converter_of
@@ -26,9 +25,10 @@ from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.lookup import find_wire_type
 from ..wire.record import replace
 from ..wire.types import SCALARS, ArrayType, PackedType, Scalar, StructType
+from .places import is_migrated, places
 from .struct_values import fill_struct, wire_value
 
-__all__ = ["Place", "PythonValues", "Unfit", "places"]
+__all__ = ["PythonValues", "Unfit"]
 
 _NANS = (float("nan"), *struct.unpack("<2d", b"\1\0\0\0\0\0\xf8\xff\2\0\0\0\0\0\xf8\x7f"))
 """Always the same objects: no save accepts a set with two that have the same bits."""
@@ -77,23 +77,6 @@ _CONVERTED: dict[type, Callable[[random.Random], Any]] = {
 
 class Unfit(Exception):
     """An annotation whose values are not drawn here, such as a ``Mutex``."""
-
-
-class Place(NamedTuple):
-    """An attribute of a derived dataclass whose values are drawn here."""
-
-    name: str
-    hint: Any
-    options: FieldOptions
-
-
-def places(cls: type) -> Iterator[Place]:
-    """Yield the attributes of a derived dataclass that no option converts."""
-    hints = cls.__dict__.get("__migration_hints__", {})
-    for item in dataclasses.fields(cls):
-        options = item.metadata.get(FieldOptions, NO_OPTIONS)
-        if item.name in hints and options.into is None and options.try_into is None:
-            yield Place(item.name, hints[item.name], options)
 
 
 class _PackedOwner:
@@ -269,8 +252,8 @@ class PythonValues:
     def _object(self, hint: Any, _options: FieldOptions) -> Any:
         made, values = hint(), PythonValues(hint, self._rng)
         for place in places(hint):
-            with suppress(Unfit):
-                object.__setattr__(made, place.name, values.valid(place.hint, place.options))
+            with suppress(Unfit, ValueError):  # or a setter refuses it
+                place.set(made, values.valid(place.hint, place.options))
         with suppress(AttributeError):
             try:
                 made.__post_init__()
@@ -284,7 +267,7 @@ class PythonValues:
         if not found:
             return ...
         place = self._rng.choice(found)
-        object.__setattr__(made, place.name, values.beyond(place.hint, place.options))
+        place.set(made, values.beyond(place.hint, place.options))
         return made
 
 
@@ -337,6 +320,6 @@ def _wire_kind(hint: Any) -> str:
             return "array"
         case StructType():
             return "struct"
-    if isinstance(hint, type) and "__migration_hints__" in vars(hint):
+    if isinstance(hint, type) and is_migrated(hint):
         return "object"
     raise Unfit

@@ -18,7 +18,8 @@ from ..errors import InvalidError
 from ..layout.vmstruct import VMStruct, asdict
 from ..state.cells import Arc, BqlCell, BqlRefCell, Mutex, pointee
 from ..state.migratable import unwrap
-from .python_values import PythonValues, Unfit, places
+from .places import is_migrated, places
+from .python_values import PythonValues, Unfit
 from .struct_values import fill_field, fill_struct, wire_value
 
 __all__ = [
@@ -80,16 +81,16 @@ def held_structs(obj: Any) -> Iterator[VMStruct]:
 
 
 def derived_states(obj: Any) -> list[Any]:
-    """Return every derived dataclass that is a state of an object."""
-    return [value for value in _states(obj) if dataclasses.is_dataclass(value)]
+    """Return every state of an object whose conversions are made from its fields."""
+    return [value for value in _states(obj) if is_migrated(type(value))]
 
 
-def held_collections(obj: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the collections in attributes of derived states that a restore fills, with a name."""
+def held_collections(obj: Any, *, filled: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield the collections of derived states with a name; ``filled``: that a restore fills."""
     for index, state in enumerate(derived_states(obj)):
         for place in places(type(state)):
-            value = getattr(state, place.name)
-            if isinstance(value, _FILLED) and not place.options.clone:
+            value = place.get(state)
+            if isinstance(value, _FILLED) and (place.is_filled or not filled):
                 yield f"{index}.{place.name}", value
 
 
@@ -107,6 +108,8 @@ def seen(value: Any) -> Any:
         return type(value).__name__, seen(converter.to(value))
     if isinstance(value, VMStruct):
         return seen(asdict(value))
+    if is_migrated(type(value)) and not dataclasses.is_dataclass(value):
+        return {place.name: seen(place.get(value)) for place in places(type(value))}
     if dataclasses.is_dataclass(value):
         fields = dataclasses.fields(value)
         return {item.name: seen(getattr(value, item.name)) for item in fields}
@@ -140,7 +143,7 @@ def reordered(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         made = copy.copy(value)
         for place in places(type(value)):
-            object.__setattr__(made, place.name, reordered(getattr(value, place.name)))
+            place.set(made, reordered(place.get(value)))
         return made
     return value
 
@@ -174,5 +177,5 @@ def _fill_derived(state: Any, rng: random.Random) -> None:
             state.restore_migrated_state_mut(staged, layout.version_id)
     values = PythonValues(type(state), rng)
     for place in places(type(state)):
-        with contextlib.suppress(Unfit):
-            setattr(state, place.name, values.valid(place.hint, place.options))
+        with contextlib.suppress(Unfit, ValueError):  # or a setter refuses it
+            place.set(state, values.valid(place.hint, place.options))

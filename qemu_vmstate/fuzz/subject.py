@@ -21,7 +21,8 @@ from ..vmsd.description import walked
 from ..wire.types import BitmapType, CountedType, PointersType, UnusedType
 from .described import is_describable, misread
 from .mutate import Payload, is_ambiguous, mark
-from .python_values import PythonValues, Unfit, places
+from .places import places
+from .python_values import PythonValues, Unfit
 from .states import (
     derived_states,
     held_collections,
@@ -147,7 +148,7 @@ class Subject:
         for held in (self._held, self._twin):
             for state in derived_states(held.obj) if held else ():
                 for place in places(type(state)):
-                    setattr(state, place.name, reordered(getattr(state, place.name)))
+                    place.set(state, reordered(place.get(state)))
 
     def _refuse_beyond(self, rng: random.Random) -> None:
         """Put a value that no save accepts into each derived state, and take it out again."""
@@ -157,16 +158,20 @@ class Subject:
             if not found:
                 continue
             name, drawing = rng.choice(found).name, rng.getstate()
-            before = []
+            before, shown = [], ""
             for each in (state, *twins[index : index + 1]):
-                before.append((each, getattr(each, name)))
-                rng.setstate(drawing)
                 place = next(one for one in places(type(each)) if one.name == name)
-                setattr(each, name, PythonValues(type(each), rng).beyond(*place[1:]))
-            shown = f"{name}={getattr(state, name)!r}"
+                before.append((place, each, place.get(each)))
+                rng.setstate(drawing)
+                value = PythonValues(type(each), rng).beyond(place.hint, place.options)
+                with suppress(ValueError):  # a setter refuses it
+                    place.set(each, value)
+                    shown = f"{name}={value!r}"
             _, error = self._both(save)
-            for each, previous in before:
-                setattr(each, name, previous)
+            for place, each, previous in before:
+                place.set(each, previous)
+            if not shown:
+                continue
             if not isinstance(error, InvalidError):
                 raise Finding("exception", f"{shown}: save() raised {error!r}")
             if f".{name}" not in error.path and not _DELIBERATE.search(str(error)):
@@ -182,7 +187,7 @@ class Subject:
             self.rejected += 1
             if self.memory() != before:
                 raise Finding("changed", f"refused, and changed all the same: {error}") from error
-            self._check_same_collections(held, even_none=True)
+            self._check_same_collections(held, filled=False)
             if self.rejected % 64 == 0:
                 self._save("after a load that was refused")
         elif error is not None:
@@ -218,11 +223,12 @@ class Subject:
         if reason := misread(saved, text):
             raise Finding("misread", f"saves as {saved.hex()}, is described as {text}: {reason}")
 
-    def _check_same_collections(self, held: dict[str, Any], even_none: bool = False) -> None:
-        """Check that each collection is still the same object, or ``None`` if that is allowed."""
-        now = dict(held_collections(self.obj))
+    def _check_same_collections(self, held: dict[str, Any], filled: bool = True) -> None:
+        """Check that each collection, or each that a restore fills, is still the same object."""
+        now = dict(held_collections(self.obj, filled=filled))
         for name, value in held.items():
-            if now.get(name) is not value and (even_none or name in now):
+            # A restore may have stored None.
+            if now.get(name) is not value and (not filled or name in now):
                 raise Finding("replaced", f"{name} is another object after a load")
 
     def _check_nothing_is_lost(self, data: bytes) -> None:
