@@ -11,7 +11,7 @@ __all__ = ["derived", "foreign_state"]
 
 _NUMBERS = tuple(INTEGERS)
 _UNSIGNED = tuple(name for name, scalar in INTEGERS.items() if scalar.low == 0)
-_WIDER = {"u8": ("u16", "u64", "i32"), "u16": ("u32", "i64"), "i8": ("i16", "i64"), "bool": ("u8",)}
+_WIDER = {"u8": ("u16", "u64", "i32"), "u16": ("u32", "i64"), "i8": ("i16", "i64")}
 _LENGTHS = (1, 2, 3, 5, 8)
 _LONG = 100
 _SIZES = (1, 4, 7, 255, 5000)
@@ -114,8 +114,8 @@ def _address(drawing: LayoutDrawing, cls: Layout) -> None:
 def _narrowed(drawing: LayoutDrawing, cls: Layout) -> None:
     live = drawing.rng.choice(tuple(_WIDER))
     wire = drawing.rng.choice(_WIDER[live])
-    default = "default=True" if live == "bool" else "default=1"
-    drawing.add(cls, cls.new(), live, [default, f"try_into={wire}", *drawing.common(cls)])
+    options = ["default=1", f"try_into={wire}", *drawing.common(cls)]
+    drawing.add(cls, cls.new(), live, options)
 
 
 def _list(drawing: LayoutDrawing, cls: Layout) -> None:
