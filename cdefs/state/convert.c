@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What all conversions use: errors with paths, parts and counts. */
 #include "state/convert.h"
+#include "state/values.h"
 
 /* Strong references, never dropped. */
 static PyObject *invalid_error, *factory;
@@ -169,22 +170,10 @@ void qv_clear_field(Conversion *self, char *mem)
 
 Py_ssize_t qv_read_count(const Conversion *self, const char *mem)
 {
-    if (!self->number.field) {
-        return self->room;
-    }
-    mem += self->number.field->offset;
-    switch (self->number.field->kind) {
-    case 'B':
-        return *(const uint8_t *)mem;
-    case 'H':
-        return *(const uint16_t *)mem;
-    case 'I':
-        return *(const uint32_t *)mem;
-    case 'Q':
-        return *(const uint64_t *)mem > INT32_MAX ? INT32_MAX : *(const uint64_t *)mem;
-    default:
-        return *(const int32_t *)mem < 0 ? 0 : *(const int32_t *)mem;
-    }
+    const Field *field = self->number.field;
+    long long count = field ? qv_read_counter(field->kind, mem + field->offset) : self->room;
+
+    return count < 0 ? 0 : count;
 }
 
 Py_ssize_t qv_read_count_to_room(const Conversion *self, const char *mem)
@@ -196,22 +185,25 @@ Py_ssize_t qv_read_count_to_room(const Conversion *self, const char *mem)
 
 void qv_write_count(const Conversion *self, char *mem, Py_ssize_t count)
 {
-    if (!self->number.field) {
-        return;
+    const Field *field = self->number.field;
+
+    if (field) {
+        qv_write_counter(field->kind, mem + field->offset, count);
     }
-    mem += self->number.field->offset;
-    switch (self->number.field->kind) {
-    case 'B':
-        *(uint8_t *)mem = count;
-        break;
-    case 'H':
-        *(uint16_t *)mem = count;
-        break;
-    case 'Q':
-        *(uint64_t *)mem = count;
-        break;
-    default:
-        *(uint32_t *)mem = count;
-        break;
+}
+
+Py_ssize_t qv_loaded_count(const Conversion *self, const char *mem, const char *reason)
+{
+    Py_ssize_t count = qv_read_count(self, mem);
+
+    if (count > self->room) {
+        qv_refuse_number(reason, Py_None, count, self->room);
+        return -1;
     }
+    return count;
+}
+
+void qv_under_index(Py_ssize_t i)
+{
+    qv_put_under(PyUnicode_FromFormat("[%zd]", i));
 }

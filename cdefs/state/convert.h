@@ -73,6 +73,8 @@ void qv_refuse_because(const char *reason, PyObject *value, PyObject *detail);
 void qv_refuse_instead(const char *reason, PyObject *value, PyObject *detail);
 /* Put text, which is stolen, before the path of the InvalidError that is set, if it is one. */
 void qv_put_under(PyObject *text);
+/* Put "[i]" before it. */
+void qv_under_index(Py_ssize_t i);
 /* Set the path of the InvalidError that is set, if it is one, to the empty string. */
 void qv_clear_path(void);
 
@@ -92,5 +94,7 @@ Py_ssize_t qv_read_count(const Conversion *self, const char *mem);
 /* Read it, or the most that there is room for if it is more. */
 Py_ssize_t qv_read_count_to_room(const Conversion *self, const char *mem);
 void qv_write_count(const Conversion *self, char *mem, Py_ssize_t count);
+/* Return the count in memory; -1 with an exception, for reason, if there is no room for it. */
+Py_ssize_t qv_loaded_count(const Conversion *self, const char *mem, const char *reason);
 
 #endif

@@ -9,12 +9,6 @@ static Py_ssize_t element(Conversion *self, Py_ssize_t at, Py_ssize_t i)
     return at + self->data + i * self->stride;
 }
 
-/* Put "[i]" before the path of an error. */
-static void under_index(Py_ssize_t i)
-{
-    qv_put_under(PyUnicode_FromFormat("[%zd]", i));
-}
-
 static void under_key(PyObject *key)
 {
     PyObject *type, *exc, *traceback, *text;
@@ -35,18 +29,6 @@ static int check_count(Conversion *self, PyObject *value, Py_ssize_t count)
         return -1;
     }
     return 0;
-}
-
-/* Return the number of elements in memory; -1 with an exception if there is no room for it. */
-static Py_ssize_t loaded_count(Conversion *self, Memory *memory, Py_ssize_t at)
-{
-    Py_ssize_t count = qv_read_count(self, memory->mem + at);
-
-    if (count > self->room) {
-        qv_refuse_number("loaded elements", Py_None, count, self->room);
-        return -1;
-    }
-    return count;
 }
 
 /* Return a tuple of the elements, which stays as it is while they are stored. */
@@ -77,7 +59,7 @@ static int pack_elements(Conversion *self, Memory *memory, Py_ssize_t at, PyObje
     for (i = 0; i < count; i++) {
         if (qv_pack_part(self->parts, memory, element(self, at, i), PyTuple_GetItem(tuple, i))
             < 0) {
-            under_index(i);
+            qv_under_index(i);
             return -1;
         }
     }
@@ -97,14 +79,14 @@ static int sequence_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObje
 /* Return a list of all elements as of a version. */
 static PyObject *unpack_elements(Conversion *self, Memory *memory, Py_ssize_t at, int version_id)
 {
-    Py_ssize_t i, count = loaded_count(self, memory, at);
+    Py_ssize_t i, count = qv_loaded_count(self, memory->mem + at, "loaded elements");
     PyObject *list = count < 0 ? NULL : PyList_New(count);
 
     for (i = 0; list && i < count; i++) {
         PyObject *item = qv_unpack_part(self->parts, memory, element(self, at, i), version_id);
 
         if (!item) {
-            under_index(i);
+            qv_under_index(i);
             Py_CLEAR(list);
         } else if (PyList_SetItem(list, i, item) < 0) {
             Py_CLEAR(list);
@@ -406,7 +388,7 @@ static int unpack_item(Conversion *self, Memory *memory, Py_ssize_t at, int vers
 
 static PyObject *dict_unpack(Conversion *self, Memory *memory, Py_ssize_t at, int version_id)
 {
-    Py_ssize_t i, count = loaded_count(self, memory, at);
+    Py_ssize_t i, count = qv_loaded_count(self, memory->mem + at, "loaded elements");
     PyObject *made = count < 0 ? NULL : PyDict_New();
 
     for (i = 0; made && i < count; i++) {

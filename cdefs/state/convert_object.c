@@ -45,11 +45,6 @@ const ConversionKind qv_convert_optional = { optional_pack, optional_unpack, opt
 
 /* A tuple with a part for each element. */
 
-static void under_index(Py_ssize_t i)
-{
-    qv_put_under(PyUnicode_FromFormat("[%zd]", i));
-}
-
 static int tuple_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value)
 {
     Py_ssize_t i;
@@ -64,7 +59,7 @@ static int tuple_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject 
     }
     for (i = 0; i < self->count; i++) {
         if (qv_pack_part(&self->parts[i], memory, at, PyTuple_GetItem(value, i)) < 0) {
-            under_index(i);
+            qv_under_index(i);
             return -1;
         }
     }
@@ -80,7 +75,7 @@ static PyObject *tuple_unpack(Conversion *self, Memory *memory, Py_ssize_t at, i
         PyObject *item = qv_unpack_part(&self->parts[i], memory, at, version_id);
 
         if (!item) {
-            under_index(i);
+            qv_under_index(i);
             Py_CLEAR(tuple);
         } else if (PyTuple_SetItem(tuple, i, item) < 0) {
             Py_CLEAR(tuple);

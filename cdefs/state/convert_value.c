@@ -143,18 +143,6 @@ static int store_bytes(Conversion *self, Memory *memory, Py_ssize_t at, PyObject
     return 0;
 }
 
-/* Return the number of bytes in memory; -1 with an exception if there is no room for it. */
-static Py_ssize_t loaded_size(Conversion *self, Memory *memory, Py_ssize_t at)
-{
-    Py_ssize_t size = qv_read_count(self, memory->mem + at);
-
-    if (size > self->room) {
-        qv_refuse_number("loaded bytes", Py_None, size, self->room);
-        return -1;
-    }
-    return size;
-}
-
 static int bytes_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject *value)
 {
     Py_buffer view;
@@ -175,7 +163,7 @@ static int bytes_pack(Conversion *self, Memory *memory, Py_ssize_t at, PyObject 
 
 static PyObject *bytes_unpack(Conversion *self, Memory *memory, Py_ssize_t at, int version_id)
 {
-    Py_ssize_t size = loaded_size(self, memory, at);
+    Py_ssize_t size = qv_loaded_count(self, memory->mem + at, "loaded bytes");
     const char *bytes = memory->mem + at + self->data;
 
     (void)version_id;
@@ -261,7 +249,7 @@ static PyObject *new_key(const char *text, Py_ssize_t size)
 
 static PyObject *str_unpack(Conversion *self, Memory *memory, Py_ssize_t at, int version_id)
 {
-    Py_ssize_t size = loaded_size(self, memory, at);
+    Py_ssize_t size = qv_loaded_count(self, memory->mem + at, "loaded bytes");
     PyObject *text;
 
     (void)version_id;

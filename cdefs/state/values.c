@@ -337,7 +337,7 @@ out:
     return ret;
 }
 
-static long long read_number(char kind, const char *p)
+long long qv_read_counter(char kind, const char *p)
 {
     switch (kind) {
     case 'B':
@@ -361,17 +361,16 @@ Py_ssize_t qv_count(Field *field, const char *p)
     if (field->kind == 'a') {
         return field->count;
     }
-    n = read_number(field->num_kind, p + field->num_delta);
+    n = qv_read_counter(field->num_kind, p + field->num_delta);
     if (n <= 0) {
         return 0;
     }
     return n > field->count / field->multiply ? field->count : n * field->multiply;
 }
 
-static void write_count(Field *field, char *p, Py_ssize_t n)
+void qv_write_counter(char kind, char *p, Py_ssize_t n)
 {
-    p += field->num_delta;
-    switch (field->num_kind) {
+    switch (kind) {
     case 'B':
         *(uint8_t *)p = n;
         break;
@@ -422,7 +421,7 @@ static int set_count(Field *field, char *p, Py_ssize_t n, PyObject *owner)
     if (reset_elements(field, p, n, root->stale ? field->count : former) < 0) {
         return -1;
     }
-    write_count(field, p, n / field->multiply);
+    qv_write_counter(field->num_kind, p + field->num_delta, n / field->multiply);
     if (n < former && field->num && ((Field *)field->num)->counts > 1) {
         root->stale = true;
     }
@@ -465,10 +464,10 @@ static int store_counted(Field *field, char *p, PyObject *value, Py_ssize_t inde
 /* Store a number that counts arrays, whose elements stay. */
 static int store_count(Field *field, char *p, PyObject *value, Py_ssize_t index, PyObject *owner)
 {
-    long long former = read_number(field->kind, p);
+    long long former = qv_read_counter(field->kind, p);
     int ret = store_scalar(field, p, value, index);
 
-    if (ret == 0 && read_number(field->kind, p) < former) {
+    if (ret == 0 && qv_read_counter(field->kind, p) < former) {
         qv_memory_root(owner)->stale = true;
     }
     return ret;

@@ -23,6 +23,9 @@ int qv_store_elements(Field *field, char *p, PyObject *value, Py_ssize_t first, 
                       PyObject *owner);
 /* Return the Field of an array that is an element of an array, with its index in the name. */
 Field *qv_name_row(Field *field, Py_ssize_t index);
+/* Read and write a number that counts, of a kind in "BHIiQ"; a count that no array has is less. */
+long long qv_read_counter(char kind, const char *p);
+void qv_write_counter(char kind, char *p, Py_ssize_t n);
 /* Return the current number of an array's elements, which is never above its capacity. */
 Py_ssize_t qv_count(Field *field, const char *p);
 
