@@ -263,7 +263,7 @@ class PythonValues:
 
     def _object_beyond(self, hint: Any, options: FieldOptions) -> Any:
         made, values = self._object(hint, options), PythonValues(hint, self._rng)
-        found = places(hint)
+        found = [place for place in places(hint) if place.is_ordinary]
         if not found:
             return ...
         place = self._rng.choice(found)
