@@ -58,9 +58,13 @@ _places: dict[type, tuple[Place, ...]] = {}
 def _find(cls: type) -> tuple[Place, ...]:
     found = []
     declaration = declaration_of(cls)
+    # The __setattr__ of a frozen class refuses everything, and is left out.
+    is_frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
     for name, hint, options in declaration.fields if declaration else ():
         if options.into is None and options.try_into is None:
             access = access_of(cls, name, options.attribute, name, name)
-            found.append(Place(name, hint, options, access.place, bool(access.attribute)))
+            found.append(
+                Place(name, hint, options, access.place, is_frozen or bool(access.attribute))
+            )
     _places[cls] = tuple(found)
     return _places[cls]
