@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidError
 
-__all__ = ["copy_contents", "refill_of", "roll_contents_back"]
+__all__ = ["copy_contents", "is_filled", "refill_of", "roll_contents_back"]
 
 
 def _refill_row(current: Any, loaded: Any) -> None:
@@ -100,6 +100,11 @@ def _refill_of_class(current: Any) -> Callable[[Any, Any], None]:
     return found or next(_REFILLS[base] for base in _FILLED if isinstance(current, base))
 
 
+def is_filled(current: Any) -> bool:
+    """Return whether a restore can fill a value, instead of replacing it."""
+    return isinstance(current, _FILLED)
+
+
 def copy_contents(current: Any) -> Any:
     """Return a copy of what is in a collection, or ``None`` if a restore replaces it.
 
@@ -108,12 +113,12 @@ def copy_contents(current: Any) -> Any:
     copy = getattr(current, "copy", None)
     if copy is not None and current.__class__ in _REFILLS:
         return copy()
-    if isinstance(current, _FILLED):
+    if is_filled(current):
         raise TypeError
     return None
 
 
 def roll_contents_back(current: Any, previous: Any) -> None:
-    """Reset what is in a collection to ``previous``, a result of ``copy_contents``."""
+    """Reset what is in a collection to that of ``previous``, unless that is ``None``."""
     if previous is not None:
         _refill_of_class(current)(current, previous)

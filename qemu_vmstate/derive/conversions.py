@@ -15,7 +15,7 @@ from .fields import conversion_of
 from .functions import CONVERSIONS
 from .lookup import ClassOptions
 
-__all__ = ["Declared", "add_conversions", "foreign_fields"]
+__all__ = ["Declaration", "Declared", "add_conversions", "declaration_of", "foreign_fields"]
 
 
 class Declared(NamedTuple):
@@ -24,6 +24,19 @@ class Declared(NamedTuple):
     name: str
     hint: Any
     options: FieldOptions
+
+
+class Declaration(NamedTuple):
+    """What a class was declared with; the fuzzer draws values by it."""
+
+    fields: tuple[Declared, ...]
+    given: ClassOptions
+
+
+def declaration_of(cls: type) -> Declaration | None:
+    """Return what a class of its own, not a base of it, was declared with, or ``None``."""
+    found: Declaration | None = vars(cls).get("__migration_declared__")
+    return found
 
 
 def add_conversions(
@@ -54,11 +67,13 @@ def add_conversions(
         raise DeclarationError(f"{what}: rename={rename!r} is no name for a class")
     migrated_name = rename or f"{cls.__name__}Migration"
     writer = ClassWriter(migrated_name)
+    fields = tuple(fields)
     for name, hint, options in fields:
         writer.add(conversion_of(cls, migrated_name, name, hint, options, given))
     migrated = writer.migrated.layout_class(cls, keywords)
     generated = writer.functions(cls, migrated, inheritable=foreign)
     target: Any = cls
+    target.__migration_declared__ = Declaration(fields, given)
     target.__migration_object__ = None if foreign else writer.object_parts(cls, migrated)
     if not foreign and target.__dataclass_params__.frozen:
         # It is no state, because it cannot be restored; others have objects of it, made anew.

@@ -14,7 +14,7 @@ from ..state.to_migration_state import undo_of, undo_of_attributes
 from ..state.undo import Undo
 from ..wire.types import ArrayType
 from .access import AttributePlace, Place, store
-from .contents import copy_contents, refill_of, roll_contents_back
+from .contents import is_filled, refill_of, roll_contents_back
 from .runtime import as_kind_of, copy_rows, refilled, roll_rows_back
 from .spec import FieldConversion, Shape
 from .values import attempt
@@ -25,16 +25,23 @@ _ABSENT: Any = object()
 
 
 class _Former(NamedTuple):
-    """The ``value`` that a place had, or ``_ABSENT``."""
+    """The ``value`` that a place had, or ``_ABSENT``.
+
+    ``equal`` is it or a copy of it, because a setter may fill the object that it has, which can be
+    the one that was returned.
+    """
 
     place: Place
     holder: Any
     value: Any
+    equal: Any
 
     def set_again(self) -> None:
         """Set the value, or delete it if there was none."""
         if self.value is not _ABSENT:
-            self.place.set(self.holder, self.value)
+            self.place.set(self.holder, self.equal)
+            if self.equal is not self.value and self.place.get(self.holder) is self.equal:
+                self.place.set(self.holder, self.value)
         elif isinstance(self.place, AttributePlace):
             with contextlib.suppress(AttributeError):
                 self.place.delete(self.holder)
@@ -43,7 +50,7 @@ class _Former(NamedTuple):
         """Return whether the place has the value."""
         try:
             value = self.place.get(self.holder)
-            return value is self.value or bool(value == self.value)
+            return value is self.equal or bool(value == self.equal)
         except Exception:  # for instance numpy's arrays
             return False
 
@@ -112,13 +119,19 @@ def _former(field: FieldConversion, state: Any, contents: list[Undo]) -> _Former
     place = field.access.place
     holder, value = _previous(field, state)
     is_array = field.shape is Shape.ARRAY or bool(field.form and field.form.replaces_contents)
-    if is_array and value is not _ABSENT:
-        if undo := _undo_of_contents(value):
-            contents.append(undo)
-        if not place.is_ordinary(holder):
-            # A setter may fill the object that it has, which can be the one that was returned.
-            value = copy.deepcopy(value)
-    return _Former(place, holder, value)
+    if not is_array or value is _ABSENT:
+        return _Former(place, holder, value, value)
+    if undo := _undo_of_contents(value, bool(field.form)):
+        contents.append(undo)
+    return _Former(place, holder, value, value if place.is_ordinary(holder) else _copy_of(value))
+
+
+def _copy_of(value: Any) -> Any:
+    for duplicate in (copy.deepcopy, copy.copy):
+        # Not everything that is in a collection can be copied.
+        with contextlib.suppress(Exception):
+            return duplicate(value)
+    return value
 
 
 def _previous(field: FieldConversion, state: Any) -> tuple[Any, Any]:
@@ -147,14 +160,14 @@ def _lost(field: FieldConversion, exc: Exception) -> InvalidError:
     )
 
 
-def _undo_of_contents(value: Any) -> Undo | None:
+def _undo_of_contents(value: Any, has_form: bool) -> Undo | None:
     if value is None or isinstance(value, bytes | tuple):
         return None
     if value.__class__ in (list, bytearray):
         return partial(roll_rows_back, value, copy_rows(value))
-    with contextlib.suppress(TypeError):
-        if (previous := copy_contents(value)) is not None:
-            return partial(roll_contents_back, value, previous)
+    if has_form:
+        # A restore changes none of the elements, which need not be such that they can be copied.
+        return partial(roll_contents_back, value, copy.copy(value)) if is_filled(value) else None
     return partial(refilled, value, copy.deepcopy(value))
 
 

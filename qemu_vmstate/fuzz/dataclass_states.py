@@ -24,7 +24,6 @@ def derived(drawing: LayoutDrawing, wire: str | None, depth: int) -> str:
     if drawing.chance(0.2):
         rng = drawing.rng
         limits = ClassLimits(rng.choice(_NUMBERS), rng.choice((1, 2, 4)))
-        cls.lines.append(f"DRAWN = ({limits.int_type}, {limits.max_length})")
     forms = _forms(drawing, limits)
     leaves = 4 * (_scalar,) + (_optional, _enum, _address, _narrowed, _list, _bytes, _array, _tuple)
     for _ in range(drawing.rng.choice((1, 2, 3, 4, 6, 9))):

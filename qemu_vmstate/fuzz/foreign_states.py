@@ -31,8 +31,8 @@ def foreign(drawing: LayoutDrawing, wire: str | None, forms: FormDrawing, depth:
     lines = [f"class {cls.name}:", "    def __init__(self):"]
     lines += [f"        {line}" for line in parts.init]
     lines += [f"    {line}" for line in parts.methods]
-    lines += [f"{cls.name}.FIELDS = {{", *(f"    {line}" for line in parts.fields), "}"]
-    lines.append(f"migrates({cls.name}, fields={cls.name}.FIELDS, {cls.head})")
+    lines += [f"migrates({cls.name}, {cls.head}, fields={{"]
+    lines += [*(f"    {line}" for line in parts.fields), "})"]
     drawing.sources.append("\n".join(lines))
     return cls.name
 

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..derive.access import AttributePlace, FunctionPlace, access_of
-from ..derive.conversions import foreign_fields
-from ..wire.field_options import NO_OPTIONS, FieldOptions
+from ..derive.conversions import declaration_of
+from ..wire.field_options import FieldOptions
 
 __all__ = ["Place", "is_migrated", "places"]
 
@@ -17,14 +15,19 @@ __all__ = ["Place", "is_migrated", "places"]
 class Place(NamedTuple):
     """A value of a state that no option converts.
 
-    ``is_filled``: a restore fills the collection that is there, instead of storing another one.
+    ``is_ordinary``: it is in an attribute of the state that keeps what is assigned to it.
     """
 
     name: str
     hint: Any
     options: FieldOptions
     where: AttributePlace | FunctionPlace
-    is_filled: bool
+    is_ordinary: bool
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether a restore fills the collection that is there, instead of storing another one."""
+        return self.is_ordinary and not self.options.clone
 
     def get(self, state: Any) -> Any:
         """Return the value in ``state``."""
@@ -32,7 +35,7 @@ class Place(NamedTuple):
 
     def set(self, state: Any, value: Any) -> None:
         """Set the value in ``state``, which may be frozen; raise what a setter raises."""
-        if self.is_filled:
+        if self.is_ordinary:
             object.__setattr__(state, self.name, value)
         else:
             self.where.set(self.where.holder_of(state), value)
@@ -40,21 +43,28 @@ class Place(NamedTuple):
 
 def is_migrated(cls: type) -> bool:
     """Return whether a class is a derived dataclass, or was given to ``migrates()``."""
-    return "__migration_hints__" in vars(cls) or bool(foreign_fields(cls))
+    return declaration_of(cls) is not None
 
 
-def places(cls: Any) -> Iterator[Place]:
-    """Yield the places of a class; one for ``migrates()`` tells its fields as ``FIELDS``."""
-    if foreign_fields(cls):
-        for name, options in getattr(cls, "FIELDS", {}).items():
+def places(cls: type) -> tuple[Place, ...]:
+    """Return the places of the values of a class."""
+    found = _places.get(cls)
+    return _find(cls) if found is None else found
+
+
+_places: dict[type, tuple[Place, ...]] = {}
+
+
+def _find(cls: type) -> tuple[Place, ...]:
+    found = []
+    declaration = declaration_of(cls)
+    # The __setattr__ of a frozen class refuses everything, and is left out.
+    is_frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+    for name, hint, options in declaration.fields if declaration else ():
+        if options.into is None and options.try_into is None:
             access = access_of(cls, name, options.attribute, name, name)
-            # The holder of a path is an ordinary object, too.
-            is_filled = access.attribute == name
-            yield Place(name, options.annotation, options, access.place, is_filled)
-        return
-    hints = cls.__dict__.get("__migration_hints__", {})
-    for item in dataclasses.fields(cls):
-        options = item.metadata.get(FieldOptions, NO_OPTIONS)
-        if item.name in hints and options.into is None and options.try_into is None:
-            is_filled = not options.clone
-            yield Place(item.name, hints[item.name], options, AttributePlace(item.name), is_filled)
+            found.append(
+                Place(name, hint, options, access.place, is_frozen or bool(access.attribute))
+            )
+    _places[cls] = tuple(found)
+    return _places[cls]

@@ -18,9 +18,9 @@ from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, get_args, get_origin
 from uuid import UUID
 
+from ..derive.conversions import declaration_of
 from ..derive.converters import converter_of
-from ..derive.lookup import UNIONS, plain_hint
-from ..wire.annotations import u8
+from ..derive.lookup import UNIONS, ClassOptions, plain_hint
 from ..wire.field_options import NO_OPTIONS, FieldOptions
 from ..wire.lookup import find_wire_type
 from ..wire.record import replace
@@ -75,31 +75,31 @@ _CONVERTED: dict[type, Callable[[random.Random], Any]] = {
 }
 
 
+_SMALL = ClassOptions(SCALARS["B"], 1)
+"""For what is inside ``Packed``, whose maximum is that of its bytes."""
+
+
 class Unfit(Exception):
     """An annotation whose values are not drawn here, such as a ``Mutex``."""
-
-
-class _PackedOwner:
-    DRAWN = (u8, 1)
 
 
 class PythonValues:
     """Draws values for the annotations of a class; reproducible by ``rng``.
 
-    The attribute ``DRAWN`` of ``owner`` is what its decorator was given: the wire type of ``int``
-    and a maximum length.  Without it there are no ``int``, and few elements.
+    ``owner`` is the class, whose decorator may have been given a type and a length.
     """
 
-    def __init__(self, owner: type, rng: random.Random) -> None:
+    def __init__(self, owner: type | None, rng: random.Random) -> None:
         self._rng = rng
-        int_type, most = getattr(owner, "DRAWN", (u8, 2))
-        self._int: Any = find_wire_type(int_type)
-        self._most: int = most
+        declaration = declaration_of(owner) if owner else None
+        given = declaration.given if declaration else _SMALL
+        self._int: Any = given.int_type
+        self._most = given.max_length or 1
         self._valid: dict[str, Callable[[Any, FieldOptions], Any]] = {
             "converted": self._converted,
             "number": self._number,
             "float": lambda hint, _: rng.choice(_FLOATS if hint is float else _FLOATS[:-2]),
-            "packed": lambda hint, _: PythonValues(_PackedOwner, rng).valid(hint.hint),
+            "packed": lambda hint, _: PythonValues(None, rng).valid(hint.hint),
             "enum": self._member,
             "text": self._text,
             "tuple": lambda hint, _: tuple(self.valid(each) for each in get_args(hint)),
@@ -263,7 +263,7 @@ class PythonValues:
 
     def _object_beyond(self, hint: Any, options: FieldOptions) -> Any:
         made, values = self._object(hint, options), PythonValues(hint, self._rng)
-        found = list(places(hint))
+        found = [place for place in places(hint) if place.is_ordinary]
         if not found:
             return ...
         place = self._rng.choice(found)

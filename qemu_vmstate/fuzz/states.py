@@ -98,27 +98,37 @@ def held_collections(obj: Any, *, filled: bool = False) -> Iterator[tuple[str, A
 
 
 def seen(value: Any) -> Any:
-    """Return what a program can see of a value, comparable, and with the bits of each float."""
-    if isinstance(value, Mutex | BqlRefCell | Arc):
-        (value,) = _states(value)
-    if isinstance(value, float):
-        return struct.pack(">d", value).hex()
-    converter = converter_of(type(value))
+    """Return what a program can see of a value, comparable by ``repr``, and each float's bits."""
+    cls = type(value)
+    if cls in _PLAIN:
+        return value
+    if cls is float:
+        return struct.pack(">d", value)
+    if cls in (list, tuple, collections.deque):
+        return cls.__name__, [seen(each) for each in value]
+    if isinstance(value, dict):
+        return cls.__name__, [(seen(key), seen(each)) for key, each in value.items()]
+    if cls in (set, frozenset):
+        return cls.__name__, sorted(repr(seen(each)) for each in value)
+    return _seen_object(value)
+
+
+_PLAIN = {int, bool, str, bytes, bytearray, type(None)}
+
+
+def _seen_object(value: Any) -> Any:
+    cls = type(value)
+    if cls in (Mutex, BqlRefCell, Arc):
+        return [seen(each) for each in _states(value)]
+    converter = converter_of(cls)
     if converter:
-        return type(value).__name__, seen(converter.to(value))
+        return cls.__name__, seen(converter.to(value))
     if isinstance(value, VMStruct):
         return seen(asdict(value))
-    if is_migrated(type(value)) and not dataclasses.is_dataclass(value):
-        return {place.name: seen(place.get(value)) for place in places(type(value))}
     if dataclasses.is_dataclass(value):
-        fields = dataclasses.fields(value)
-        return {item.name: seen(getattr(value, item.name)) for item in fields}
-    if isinstance(value, dict):
-        return type(value).__name__, [(seen(key), seen(each)) for key, each in value.items()]
-    if isinstance(value, set | frozenset):
-        return type(value).__name__, sorted(repr(seen(each)) for each in value)
-    if isinstance(value, list | tuple | collections.deque):
-        return type(value).__name__, [seen(each) for each in value]
+        return {item.name: seen(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if is_migrated(cls):
+        return {place.name: seen(place.get(value)) for place in places(cls)}
     return repr(value)
 
 

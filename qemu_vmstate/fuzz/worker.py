@@ -145,7 +145,9 @@ class Worker:
     def _subjects(self, batch: int, rng: random.Random) -> list[Subject]:
         if self.options.targets:
             name = self.options.targets[batch % len(self.options.targets)]
-            return [Subject(example(name))]
+            subject = Subject(example(name))
+            subject.check_state(rng)
+            return [subject]
         return subjects(drawn_declaration(self.options.seed, batch), rng)
 
     def _try(

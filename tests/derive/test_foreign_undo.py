@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 import pytest
@@ -537,3 +537,76 @@ def test_a_dataclasss_property_is_undone_the_same_way() -> None:
             1,
         )
     assert careful == Careful(1, 2)
+
+
+class Inner(VMStruct):
+    number: u8 = 0
+
+
+class Slots(dict[int, Any]):
+    """A dict with an attribute of its own."""
+
+    owner = "nobody"
+
+
+def elements(collection: Any) -> list[Any]:
+    return list(collection.items() if isinstance(collection, dict) else collection)
+
+
+def test_collections_elsewhere_are_the_same_objects_again_with_the_same_elements() -> None:
+    """No element is copied: it can have what nobody can copy."""
+
+    @derive_to_migration_state
+    @dataclass
+    class Guarded:
+        number: Mutex[Inner] = field(default_factory=lambda: Mutex(Inner()))
+
+    class Machine:
+        def __init__(self) -> None:
+            self._by_name = {1: Guarded(), 2: Guarded()}
+            self.parts = {"row": [1, 2], "rows": [[1], [2, 3]], "seen": {4}}
+            self.slots = Slots({5: Guarded()})
+            self.last = 0
+
+        @property
+        def by_name(self) -> dict[int, Guarded]:
+            return self._by_name
+
+        @by_name.setter
+        def by_name(self, value: dict[int, Guarded]) -> None:
+            self._by_name = value
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "last" and value == 255:
+                raise ValueError("too late")
+            super().__setattr__(name, value)
+
+    def part(name: str) -> tuple[Any, Any]:
+        return lambda made: made.parts[name], lambda made, value: made.parts.update({name: value})
+
+    migrates(
+        Machine,
+        max_length=4,
+        fields={
+            "by_name": dict[u8, Guarded],
+            "row": field(list[u8], attribute=part("row")),
+            "rows": field(list[Annotated[list[u8], field(max_length=3)]], attribute=part("rows")),
+            "seen": field(set[u8], attribute=part("seen")),
+            "slots": dict[u8, Guarded],
+            "last": u8,
+        },
+    )
+    machine = Mutex(Machine())
+    empty = b"\0" * 5
+    with machine.lock() as state:
+        before = [state.by_name, *state.parts.values(), state.slots]
+        contents = [elements(each) for each in before]
+        wire = save(state)
+        with pytest.raises(InvalidError, match=r"MachineMigration\.last: .*ValueError: too late"):
+            load(state, empty + b"\xff")
+        after = [state.by_name, *state.parts.values(), state.slots]
+        assert list(map(id, after)) == list(map(id, before))
+        assert [elements(each) for each in after] == contents
+        assert (state.slots.owner, save(state)) == ("nobody", wire)
+        load(state, empty + b"\1")
+        assert save(state) == empty + b"\1"
