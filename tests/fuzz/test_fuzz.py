@@ -96,8 +96,8 @@ class Unloadable(State):
 
     def take(self, source: Regs) -> None:
         self.loads += 1
-        if self.loads % 2 == 0:
-            raise InvalidError("every other one")
+        if self.loads % 3 == 0:
+            raise InvalidError("every third one")
 
 
 class Growing(State):
@@ -186,7 +186,7 @@ def starts_slowly() -> Any:
         (raises, "exception", "KeyError"),
         (unsaveable, "unsaveable", "cannot be saved"),
         (unstable, "unstable", "saves as"),
-        (unloadable, "unloadable", "every other one"),
+        (unloadable, "unloadable", "every third one"),
         (growing, "memory", "MiB more"),
         (changes, "changed", "refused, and changed"),
         (hangs, "hang", "nothing for 2 s"),
