@@ -78,14 +78,14 @@ def _check_resizable(current: bytearray, loaded: bytearray, path: str) -> None:
     if len(current) == len(loaded):
         return
     try:
-        current.append(0)
+        bytearray.append(current, 0)
     except BufferError as exc:
         raise InvalidError(
             f"a memoryview of its {len(current)} bytes is in use, so that their number cannot "
             "change; release it",
             path,
         ) from exc
-    current.pop()
+    bytearray.pop(current)
 
 
 _CHECKED: dict[Any, Callable[[Any, Any, str], None]] = {

@@ -56,7 +56,8 @@ _TAIL = 6000
 class Finding:
     """A violation of the rules.
 
-    ``kind`` is crash, hang, exception, changed, unsaveable, unloadable, unstable or memory;
+    ``kind`` is crash, hang, exception, changed, unsaveable, unloadable, unstable, memory, differs
+    (from QEMU's own walk), misread (by its description), lossy, order (of sets) or replaced;
     ``input`` the stream in hexadecimal, ``version`` its ``version_id`` (``None``: the newest);
     ``declaration`` the Python source of the class; ``reproduce`` the command that repeats it.
     """
