@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidError
 
-__all__ = ["copy_contents", "is_filled", "refill_of", "roll_contents_back"]
+__all__ = ["copy_contents", "is_filled", "made_like", "refill_of", "roll_contents_back"]
 
 
 def _refill_row(current: Any, loaded: Any) -> None:
@@ -98,6 +98,19 @@ _CHECKED: dict[Any, Callable[[Any, Any, str], None]] = {
 def _refill_of_class(current: Any) -> Callable[[Any, Any], None]:
     found = _REFILLS.get(current.__class__)
     return found or next(_REFILLS[base] for base in _FILLED if isinstance(current, base))
+
+
+def made_like(current: Any, loaded: Any, path: str) -> Any:
+    """Return what replaces ``current``: ``loaded``, with the ``default_factory`` or ``maxlen``.
+
+    Raises ``InvalidError`` with ``path`` if a deque would drop elements.
+    """
+    if isinstance(current, defaultdict) and isinstance(loaded, dict):
+        return defaultdict(current.default_factory, loaded)
+    if isinstance(current, deque) and isinstance(loaded, deque):
+        _check_room(current, loaded, path)
+        return deque(loaded, current.maxlen)
+    return loaded
 
 
 def is_filled(current: Any) -> bool:

@@ -135,7 +135,8 @@ class _Finder:
         if none:
             if len(members) > 1:
                 return None
-            found = self.find(members[0], options)
+            # Behind None, a load makes a new object as it does inside a collection.
+            found = self.inside("").find(members[0], options)
             return found and OptionalForm(found)
         return self._converted(hint, options) or self._plain(hint, options)
 

@@ -14,7 +14,7 @@ from ..state.to_migration_state import undo_of, undo_of_attributes
 from ..state.undo import Undo
 from ..wire.types import ArrayType
 from .access import AttributePlace, Place, store
-from .contents import is_filled, refill_of, roll_contents_back
+from .contents import is_filled, made_like, refill_of, roll_contents_back
 from .runtime import as_kind_of, copy_rows, refilled, roll_rows_back
 from .spec import FieldConversion, Shape
 from .values import attempt
@@ -199,6 +199,8 @@ def prepare_form(field: FieldConversion, state: Any, loaded: Any) -> Callable[[]
     holder, current = _previous(field, state)
     fills = place.is_ordinary(holder) and current is not _ABSENT
     refill = refill_of(current, loaded, field.path) if fills else None
+    if refill is None:
+        loaded = made_like(current, loaded, field.path)
 
     def commit() -> None:
         if refill is None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import enum
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -25,6 +26,7 @@ from qemu_vmstate import (
     i8,
     i32_positive_le,
     load,
+    migrates,
     register_converter,
     save,
     u8,
@@ -276,6 +278,45 @@ def test_bytearray_whose_size_cannot_change_is_refused_before_anything_changes()
         assert bytes(view) == b"xy"
     load(state, b"\5\1\6\0\0\0\1z")
     assert state == Raw(5, [6], bytearray(b"z"))
+
+
+@dataclass
+class Elsewhere:
+    """What is in a property, which a load gives a new object."""
+
+    shown: Any
+
+    @property
+    def value(self) -> Any:
+        return self.shown
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.shown = value
+
+
+def test_new_collections_know_what_the_ones_before_them_knew() -> None:
+    cls = type("Defaults", (Elsewhere,), {})
+    migrates(cls, fields={"value": field(defaultdict[u8, u8], max_length=3)})
+    state = cls(defaultdict(lambda: 7, {1: 2}))
+    load(state, b"\1\3\4")
+    assert (type(state.shown), dict(state.shown), state.shown[9]) == (defaultdict, {3: 4}, 7)
+
+    cls = type("Bounded", (Elsewhere,), {})
+    migrates(cls, fields={"value": field(deque[u8], max_length=3)})
+    state = cls(deque([1, 2], maxlen=2))
+    load(state, b"\1\5")
+    assert (state.shown, state.shown.maxlen) == (deque([5]), 2)
+    with pytest.raises(InvalidError, match=r"\.value: the stream has 3 elements, and the deque's"):
+        load(state, b"\3\5\6\7")
+    assert state.shown == deque([5])
+
+
+def test_defaultdict_that_a_load_would_make_is_refused() -> None:
+    inner = Annotated[defaultdict[u8, u8], field(max_length=2)]
+    for hint in (defaultdict[u8, u8] | None, list[inner], inner | None):  # type: ignore[valid-type]
+        with pytest.raises(DeclarationError, match=r"One\.a: a load would make a new defaultdict"):
+            one(hint, lambda: None, max_length=3)
 
 
 class Colour:
