@@ -314,7 +314,7 @@ def test_new_collections_know_what_the_ones_before_them_knew() -> None:
 
 def test_defaultdict_that_a_load_would_make_is_refused() -> None:
     inner = Annotated[defaultdict[u8, u8], field(max_length=2)]
-    for hint in (defaultdict[u8, u8] | None, list[inner], inner | None):  # type: ignore[valid-type]
+    for hint in (defaultdict[u8, u8] | None, list[inner], inner | None):
         with pytest.raises(DeclarationError, match=r"One\.a: a load would make a new defaultdict"):
             one(hint, lambda: None, max_length=3)
 
