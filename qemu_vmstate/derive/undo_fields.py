@@ -121,7 +121,7 @@ def _former(field: FieldConversion, state: Any, contents: list[Undo]) -> _Former
     is_array = field.shape is Shape.ARRAY or bool(field.form and field.form.replaces_contents)
     if not is_array or value is _ABSENT:
         return _Former(place, holder, value, value)
-    if undo := _undo_of_contents(value, bool(field.form)):
+    if undo := _undo_of_contents(value, field.shape is Shape.FORM):
         contents.append(undo)
     return _Former(place, holder, value, value if place.is_ordinary(holder) else _copy_of(value))
 
