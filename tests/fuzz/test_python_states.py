@@ -176,8 +176,9 @@ def test_values_are_compared_by_all_that_a_program_sees() -> None:
         assert repr(seen(one)) != repr(seen(other))
     nan = float("nan")
     assert repr(seen({nan})) == repr(seen({nan}))
-    values: dict[str, set[Any]] = {"b": {3, 1, 2}, "a": {f"{each}" for each in range(50)}}
+    values: dict[str, set[Any]] = {"b": {3, 1, 2}, "a": {8, 0}}
     again = reordered(values)
     assert again == values
     assert list(again) == ["b", "a"]
-    assert list(again["a"]) != list(values["a"])
+    # Both have the same place in a small set, which the first one of them gets.
+    assert (list(values["a"]), list(again["a"])) == ([8, 0], [0, 8])
