@@ -103,6 +103,7 @@ static int add_part(Conversion *self, PyObject *tuple)
     }
     part->conversion = (Conversion *)Py_NewRef(conversion);
     self->calls_python = self->calls_python || part->conversion->calls_python;
+    self->converts = self->converts || part->conversion->converts;
     self->count++;
     if (!self->stride) {
         reach(self, part->offset + part->conversion->end);
@@ -191,6 +192,7 @@ static PyObject *conversion_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->errors = given(errors);
     self->initial = given(initial);
     /* An Enum's members are in its table. */
+    self->converts = self->kind == &qv_convert_function || self->kind == &qv_convert_struct;
     self->calls_python = (self->kind == &qv_convert_function && !self->table)
                          || self->kind == &qv_convert_object || self->kind == &qv_convert_struct;
     if (parts && add_parts(self, parts) < 0) {

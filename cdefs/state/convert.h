@@ -50,6 +50,7 @@ struct Conversion {
     PyObject *initial;   /* strong: bytes, the field's for no value; NULL: zeros */
     Py_ssize_t end;      /* behind the last byte */
     bool is_key;         /* the keys of a dict are often the same in each load */
+    bool converts;       /* two values that differ can be the same in memory */
     bool calls_python;   /* even for a value of the class that it should be */
 };
 

@@ -320,7 +320,7 @@ static int check_keys(Conversion *self, Memory *memory, Py_ssize_t at, Py_ssize_
     char **places;
     Py_ssize_t duplicate;
 
-    if (self->parts[0].conversion->kind != &qv_convert_function) {
+    if (!self->parts[0].conversion->converts) {
         return 0;
     }
     places = sorted_places(self, memory, at, count);

@@ -30,6 +30,7 @@ from qemu_vmstate import (
     i16,
     i64,
     load,
+    register_converter,
     save,
     u8,
     u16,
@@ -536,3 +537,15 @@ def test_elements_that_a_snapshot_left_behind_are_reset() -> None:
     migrated.num_a = 3
     values = [bytes(element.value) for element in migrated.a]
     assert values == [b"z", b"", b""]
+
+
+def test_keys_that_converters_inside_them_make_the_same_are_refused() -> None:
+    class Parity:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+    register_converter(Parity, u8, lambda parity: parity.number % 2, Parity)
+    keys = {(Parity(1), 5): 1, (Parity(3), 5): 2}
+    state = one(dict[tuple[Parity, u8], u8], keys, max_length=4)()
+    with pytest.raises(InvalidError, match=r"are the same on the wire"):
+        save(state)
